@@ -1,0 +1,66 @@
+"""One error family. Each error says what was asked, what is wrong with it, and how to fix it."""
+
+
+class CaptionAssetsError(Exception):
+    """Base of all errors that this package raises on purpose.
+
+    `kind` is a short stable word for counting failures ("decode", "config", …); it ends up in the tables.
+    """
+
+    kind = "error"
+
+    def __init__(self, asked: str, wrong: str, fix: str = "") -> None:
+        self.asked, self.wrong, self.fix = asked, wrong, fix
+        super().__init__(f"{asked}: {wrong}." + (f" {fix[0].upper()}{fix[1:]}." if fix else ""))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions pickle by `args`, which hold the finished sentence; workers send errors across processes.
+        return type(self), (self.asked, self.wrong, self.fix)
+
+
+class ConfigError(CaptionAssetsError):
+    """A setting that cannot be used: an unknown variant, a value out of range, a missing tool."""
+
+    kind = "config"
+
+
+class DatasetError(CaptionAssetsError):
+    """A dataset or shard that cannot be read as one: missing, empty, or with clashing clip ids."""
+
+    kind = "dataset"
+
+
+class ClipError(CaptionAssetsError):
+    """One clip that cannot be used. It becomes that clip's stored outcome; the others go on."""
+
+    kind = "decode"
+
+
+class PreviewError(CaptionAssetsError):
+    """One window whose preview could not be made. It becomes that window's stored outcome."""
+
+    kind = "preview"
+
+
+class ModelError(CaptionAssetsError):
+    """A model that cannot be loaded or started: no weights, no GPU, a missing package."""
+
+    kind = "model"
+
+
+class RequestError(CaptionAssetsError):
+    """One request that an engine could not answer. It becomes that window's stored outcome."""
+
+    kind = "engine"
+
+
+class StoreError(CaptionAssetsError):
+    """An output location that cannot be read or written."""
+
+    kind = "store"
+
+
+class ShardError(CaptionAssetsError):
+    """A shard of which nothing at all could be processed."""
+
+    kind = "shard"

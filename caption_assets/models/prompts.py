@@ -1,0 +1,72 @@
+"""Every prompt text, once. Our own words; the variants' names are those of NeMo Curator's stages."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from caption_assets.errors import ConfigError
+
+CAPTION_PROMPTS: Mapping[str, str] = MappingProxyType(
+    {
+        "default": (
+            "Describe this video in detail. Name the main subjects and what they look like, what each of them does "
+            "and in which order, the place and the light, and how the camera moves. "
+            "Write only what can be seen, in plain sentences."
+        ),
+        "av": (
+            "This video was recorded from a vehicle. Describe the road and its lanes, the traffic, pedestrians and "
+            "cyclists, signs and signals, the weather and the light, and what the recording vehicle does. "
+            "Tell in order what happens that matters for driving. Write only what can be seen, in plain sentences."
+        ),
+        "av-surveillance": (
+            "This video comes from a fixed camera that watches a road. Describe the scene and the camera's view, "
+            "each vehicle and person with type, colour, direction and speed, and how they affect each other. "
+            "Tell events in order, with near misses, collisions and anything unusual. "
+            "Write only what can be seen, in plain sentences."
+        ),
+    }
+)
+
+ENHANCE_PROMPTS: Mapping[str, str] = MappingProxyType(
+    {
+        "default": (
+            "Rewrite this video caption so that it is richer and reads better. Keep every fact: subjects, looks, "
+            "actions, order, place. Add nothing that does not follow from it. Answer with the new caption only."
+        ),
+        "av-surveillance": (
+            "Rewrite this caption of a road camera's video so that it is precise and complete for traffic analysis. "
+            "Keep every vehicle, person, direction and event, in order. Add nothing that does not follow from it. "
+            "Answer with the new caption only."
+        ),
+    }
+)
+
+STAGE2_PROMPT = (
+    "Here is a first caption of this video. Look again: correct what is wrong, add what is missing, "
+    "and answer with the better caption only."
+)
+
+
+def caption_prompt(variant: str, text: str | None = None) -> str:
+    """The instruction that goes with a window's video: `text` where given, else the variant's."""
+    return _prompt(CAPTION_PROMPTS, "captions", variant, text)
+
+
+def enhance_prompt(variant: str, text: str | None = None) -> str:
+    """The instruction that goes with a caption to be enhanced: `text` where given, else the variant's."""
+    return _prompt(ENHANCE_PROMPTS, "enhanced captions", variant, text)
+
+
+def _prompt(prompts: Mapping[str, str], what: str, variant: str, text: str | None) -> str:
+    if text is not None:
+        if not text.strip():
+            raise ConfigError(
+                f"prompt text {text!r} for {what}", "it is blank", "write an instruction, or leave the text out"
+            )
+        return text.strip()
+    if variant not in prompts:
+        raise ConfigError(
+            f"prompt variant {variant!r} for {what}",
+            "there is no such variant",
+            f"choose one of {', '.join(prompts)}, or give a prompt text",
+        )
+    return prompts[variant]

@@ -1,0 +1,118 @@
+"""Frozen records that cross the borders between rooms. Data only: no I/O, no arithmetic beyond unit changes."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+Status = Literal["ok", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one item ended. `kind` and `message` are empty where `status` is "ok"."""
+
+    status: Status = "ok"
+    kind: str = ""
+    message: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+
+OK = Outcome()
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One video file of a shard.
+
+    `path` is what the decoder opens (local path or fsspec URL); `relative_path` is posix, below the dataset root.
+    """
+
+    clip_id: str
+    shard: str
+    path: str
+    relative_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What probing a clip's first video stream found out.
+
+    `width` and `height` are the pixels that are stored; `display_width` and `display_height` have the pixel
+    aspect ratio and the rotation (degrees clockwise, 0/90/180/270) applied, and are what frames come as.
+    `pts_s` holds one presentation time in seconds for every frame, ascending; frame k is shown at `pts_s[k]`.
+    """
+
+    width: int
+    height: int
+    display_width: int
+    display_height: int
+    rotation: int
+    frame_rate: Fraction
+    duration_s: float
+    codec: str
+    pixel_format: str
+    audio_codec: str | None
+    num_bytes: int
+    content_hash: str
+    pts_s: np.ndarray = field(repr=False)
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.pts_s)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A run of consecutive frames of a clip, both ends inclusive, numbered from 0."""
+
+    start_frame: int
+    end_frame: int
+
+    @property
+    def num_frames(self) -> int:
+        return self.end_frame - self.start_frame + 1
+
+    def __str__(self) -> str:
+        return f"{self.start_frame}_{self.end_frame}"
+
+
+@dataclass(frozen=True, slots=True)
+class FramePicks:
+    """Frames of a window that a model or a preview is to see.
+
+    `frame_ids` ascend (repeats allowed in previews) and are frame numbers of the clip. `times_s` are their true
+    presentation times in seconds after the window's first frame.
+    """
+
+    frame_ids: tuple[int, ...]
+    times_s: tuple[float, ...]
+
+    @property
+    def fps(self) -> float:
+        """True rate of the picks, frames a second; 0.0 where a single time leaves it undefined."""
+        span = self.times_s[-1] - self.times_s[0] if self.times_s else 0.0
+        return (len(self.times_s) - 1) / span if span > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFrames:
+    """Decoded picks of one window: `frames` is uint8 RGB of shape (T, H, W, 3), upright, square pixels."""
+
+    frames: np.ndarray = field(repr=False)
+    picks: FramePicks
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """An animated WebP and what it must decode back to; `frame_ms` is each frame's duration in milliseconds."""
+
+    data: bytes = field(repr=False)
+    num_frames: int
+    width: int
+    height: int
+    frame_ms: int
