@@ -1,5 +1,6 @@
 """Frozen records that cross the borders between rooms. Data only: no I/O, no arithmetic beyond unit changes."""
 
+import hashlib
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -116,3 +117,141 @@ class Preview:
     width: int
     height: int
     frame_ms: int
+
+
+# Rows of the tables. One row a window; a clip without a window has one row whose frames are None.
+# `status` is "ok", "failed" or "skipped"; `error_kind` and `error` are empty where it is "ok".
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowRow:
+    """One planned window of a clip, or why there is none. Written by `clip_windows`.
+
+    Video fields are None where the clip could not be probed. `frame_ids` are the caption model's picks (frame
+    numbers of the clip), `times_s` their true times after the window's first frame. `window_hash` covers the
+    clip's content, the window and the picks: it changes whenever the model would see something else.
+    """
+
+    clip_id: str
+    relative_path: str
+    source: str
+    width: int | None = None
+    height: int | None = None
+    display_width: int | None = None
+    display_height: int | None = None
+    rotation: int | None = None
+    frame_rate: float | None = None
+    duration_s: float | None = None
+    clip_frames: int | None = None
+    codec: str | None = None
+    pixel_format: str | None = None
+    audio_codec: str | None = None
+    num_bytes: int | None = None
+    content_hash: str | None = None
+    window_size: int
+    remainder_threshold: int
+    sampling_fps: float
+    start_frame: int | None = None
+    end_frame: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    frame_ids: tuple[int, ...] = ()
+    times_s: tuple[float, ...] = ()
+    window_hash: str | None = None
+    mp4_path: str | None = None
+    status: Status = "ok"
+    error_kind: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewRow:
+    """One window's preview, or why there is none. `path` is relative to the output root. Written by `window_previews`."""
+
+    clip_id: str
+    start_frame: int
+    end_frame: int
+    content_hash: str | None = None
+    path: str | None = None
+    num_frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+    frame_ms: int | None = None
+    num_bytes: int | None = None
+    fingerprint: str = ""
+    seconds: float = 0.0
+    status: Status = "ok"
+    error_kind: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionRow:
+    """One window's caption by one variant, or why there is none. Written by `window_captions`.
+
+    `key` is the variant's name in the output. `content_hash` and `window_hash` are those of the window that was
+    captioned. `fingerprint` covers everything the text depends on; equal fingerprints need no new caption.
+    `first_text` is the text before a second pass, None where there was none.
+    """
+
+    key: str
+    clip_id: str
+    start_frame: int
+    end_frame: int
+    content_hash: str | None = None
+    window_hash: str | None = None
+    text: str | None = None
+    first_text: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    model_id: str = ""
+    model_revision: str = ""
+    precision: str = ""
+    engine: str = ""
+    engine_version: str = ""
+    prompt_hash: str = ""
+    fingerprint: str = ""
+    seconds: float = 0.0
+    status: Status = "ok"
+    error_kind: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnhancedRow:
+    """One caption rewritten by a text model, or why there is none. Written by `enhanced_captions`.
+
+    `key` is the enhancer's name in the output, `caption_key` the variant whose caption it rewrote, `caption_hash`
+    the hash of that caption's text: where the caption has changed since, the row no longer counts.
+    """
+
+    key: str
+    caption_key: str
+    caption_hash: str
+    clip_id: str
+    start_frame: int
+    end_frame: int
+    text: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    model_id: str = ""
+    model_revision: str = ""
+    precision: str = ""
+    engine: str = ""
+    engine_version: str = ""
+    prompt_hash: str = ""
+    fingerprint: str = ""
+    seconds: float = 0.0
+    status: Status = "ok"
+    error_kind: str = ""
+    error: str = ""
+
+
+Row = WindowRow | PreviewRow | CaptionRow | EnhancedRow
+
+
+def text_hash(text: str) -> str:
+    """Hash of a prompt or caption text, as the tables hold it."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
