@@ -166,7 +166,10 @@ class WindowRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewRow:
-    """One window's preview, or why there is none. `path` is relative to the output root. Written by `window_previews`."""
+    """One window's preview, or why there is none. Written by `window_previews`.
+
+    `path` is relative to the output root.
+    """
 
     clip_id: str
     start_frame: int
