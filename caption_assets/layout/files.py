@@ -1,0 +1,224 @@
+"""Bytes under a root: atomic writes, reads, listings. A local folder and an object store behave alike.
+
+Paths are relative to the root and posix; `Store` checks them. A reader never sees half a file: locally a
+temporary file in the same folder is renamed over the target, on an object store one PUT replaces the object.
+"""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
+
+from upath import UPath
+
+from caption_assets.errors import StoreError
+
+# What object stores and fsspec's file systems call an object's version, whichever they have.
+_VERSION_KEYS = ("ETag", "etag", "generation", "mtime", "modified", "created", "LastModified", "last_modified", "size")
+
+WRITE_FIX = "choose an output path that this process can write, and make sure that there is space"
+
+
+class Files(Protocol):
+    """What `Store` needs of a place. Every failure is a StoreError; a missing file is not a failure."""
+
+    url: str
+
+    def check_writable(self) -> None: ...
+
+    def read(self, rel: str) -> bytes | None: ...
+
+    def write(self, rel: str, data: bytes, *, durable: bool) -> None: ...
+
+    def delete(self, rel: str) -> bool: ...
+
+    def delete_empty_folder(self, rel: str) -> None: ...
+
+    def names(self, rel: str) -> list[str]: ...
+
+    def stamp(self, rel: str) -> str | None: ...
+
+
+def open_files(root: str | os.PathLike[str] | UPath) -> Files:
+    """The files below a local path or fsspec URL. Touches neither disk nor network."""
+    if not str(root):
+        raise StoreError("output path ''", "it is empty", "give a folder or a URL")
+    try:
+        path = UPath(root)
+        if path.protocol in ("", "file", "local"):
+            return LocalFiles(os.path.abspath(path.path))
+        return RemoteFiles(path)
+    except (ImportError, ValueError) as err:
+        raise StoreError(
+            f"output path {str(root)!r}", f"it cannot be opened: {err}", "check its scheme, and install what it names"
+        ) from err
+
+
+class LocalFiles:
+    """A folder of this machine."""
+
+    def __init__(self, root: str) -> None:
+        self.url = root
+
+    def check_writable(self) -> None:
+        """Try in the nearest folder that exists, so that a refusal leaves nothing behind."""
+        existing = self.url
+        while not os.path.lexists(existing):
+            existing = os.path.dirname(existing)
+        asked = f"write below {self.url}"
+        if not os.path.isdir(existing):
+            raise StoreError(asked, f"{existing} is not a folder", "choose an output path that is not a file")
+        try:
+            os.rmdir(tempfile.mkdtemp(prefix=".caption_assets-", dir=existing))
+        except OSError as err:
+            raise StoreError(asked, f"{existing} cannot be written: {err.strerror or err}", WRITE_FIX) from err
+
+    def read(self, rel: str) -> bytes | None:
+        try:
+            with open(self._path(rel), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as err:
+            raise _failed("read", self._path(rel), err) from err
+
+    def write(self, rel: str, data: bytes, *, durable: bool) -> None:
+        path = self._path(rel)
+        folder = os.path.dirname(path)
+        # Not derived from the target's name, which may already be as long as names can be; never "*.json".
+        temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
+        try:
+            os.makedirs(folder, exist_ok=True)
+            with open(temporary, "xb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+            if durable:
+                _sync_folder(folder)
+        except OSError as err:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise _failed("write", path, err) from err
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def delete(self, rel: str) -> bool:
+        try:
+            os.unlink(self._path(rel))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as err:
+            raise _failed("delete", self._path(rel), err) from err
+        return True
+
+    def delete_empty_folder(self, rel: str) -> None:
+        with suppress(OSError):  # not empty, or gone already
+            os.rmdir(self._path(rel))
+
+    def names(self, rel: str) -> list[str]:
+        try:
+            # Temporary files are being written, or were left by a killed process; either way they hold nothing yet.
+            return sorted(name for name in os.listdir(self._path(rel)) if not name.endswith(".tmp"))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as err:
+            raise _failed("list", self._path(rel), err) from err
+
+    def stamp(self, rel: str) -> str | None:
+        try:
+            stat = os.stat(self._path(rel))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as err:
+            raise _failed("look at", self._path(rel), err) from err
+        return f"{stat.st_mtime_ns}-{stat.st_size}-{stat.st_ino}"
+
+    def _path(self, rel: str) -> str:
+        return os.path.join(self.url, rel)
+
+
+class RemoteFiles:
+    """A prefix of an object store (or of fsspec's memory), through its fsspec file system."""
+
+    def __init__(self, root: UPath) -> None:
+        self.url = str(root).rstrip("/")
+        self._fs, self._root = root.fs, root.path.rstrip("/")
+
+    def check_writable(self) -> None:
+        name = f".caption_assets-{secrets.token_hex(8)}"
+        self.write(name, b"", durable=False)
+        self.delete(name)
+
+    def read(self, rel: str) -> bytes | None:
+        with self._errors("read", rel):
+            try:
+                return self._fs.cat_file(self._path(rel))
+            except FileNotFoundError:
+                return None
+
+    def write(self, rel: str, data: bytes, *, durable: bool) -> None:
+        with self._errors("write", rel):
+            self._fs.pipe_file(self._path(rel), data)
+
+    def delete(self, rel: str) -> bool:
+        if self.stamp(rel) is None:
+            return False
+        with self._errors("delete", rel), suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(rel))
+        return True
+
+    def delete_empty_folder(self, rel: str) -> None:
+        """Object stores have no folders."""
+
+    def names(self, rel: str) -> list[str]:
+        folder = self._path(rel)
+        with self._errors("list", rel):
+            self._fs.invalidate_cache()  # other processes write here too
+            try:
+                found = self._fs.ls(folder, detail=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        prefix = f"{folder.strip('/')}/"
+        paths = (path.strip("/") for path in found)
+        return sorted(path[len(prefix) :] for path in paths if path.startswith(prefix))
+
+    def stamp(self, rel: str) -> str | None:
+        with self._errors("look at", rel):
+            self._fs.invalidate_cache()
+            try:
+                info: dict[str, Any] = self._fs.info(self._path(rel))
+            except FileNotFoundError:
+                return None
+        return "-".join(str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None)
+
+    def _path(self, rel: str) -> str:
+        return f"{self._root}/{rel}"
+
+    @contextmanager
+    def _errors(self, verb: str, rel: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as err:  # each store has its own family: OSError, botocore's, google's, …
+            raise _failed(verb, f"{self.url}/{rel}", err) from err
+
+
+def _failed(verb: str, path: str, err: Exception) -> StoreError:
+    reason = getattr(err, "strerror", None) or str(err) or type(err).__name__
+    fix = WRITE_FIX if verb in ("write", "delete") else "check the path and who may read it"
+    return StoreError(f"{verb} {path}", reason.rstrip("."), fix)
+
+
+def _sync_folder(folder: str) -> None:
+    """Make a rename survive a power cut. Not every file system lets folders be synced."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
