@@ -46,6 +46,9 @@ class VideoInfo:
     `width` and `height` are the pixels that are stored; `display_width` and `display_height` have the pixel
     aspect ratio and the rotation (degrees clockwise, 0/90/180/270) applied, and are what frames come as.
     `pts_s` holds one presentation time in seconds for every frame, ascending; frame k is shown at `pts_s[k]`.
+    `keyframe_ids` are the frames at which decoding can start, None where that is not known. `frames_in_order` says
+    that the file's times do not identify frames, which are then told apart by the order they decode in. `problem`
+    is a sentence about damage that leaves the frames listed here usable, such as a file that breaks off.
     """
 
     width: int
@@ -61,6 +64,9 @@ class VideoInfo:
     num_bytes: int
     content_hash: str
     pts_s: np.ndarray = field(repr=False)
+    keyframe_ids: np.ndarray | None = field(default=None, repr=False)
+    frames_in_order: bool = False
+    problem: str = ""
 
     @property
     def num_frames(self) -> int:

@@ -1,0 +1,231 @@
+"""Frames of a clip by number, in one pass over the file."""
+
+from collections.abc import Iterator, Sequence
+
+import av.container
+import av.error
+import av.video
+import numpy as np
+from av.video.frame import VideoFrame
+
+from caption_assets.media.faults import DecodeError, LimitError, reason
+from caption_assets.media.pixels import RgbConverter
+from caption_assets.media.probe import probe
+from caption_assets.media.source import (
+    Deadline,
+    DecodeLimits,
+    local_file,
+    open_container,
+    stream_time_base,
+    video_stream,
+)
+from caption_assets.records import FramePicks, SampledFrames, VideoInfo
+
+__all__ = ["DecodeLimits", "decode_frames", "probe", "read_windows"]
+
+_ERRORS = (av.error.FFmpegError, OSError, ValueError)
+# A jump over fewer frames is read through: seeking costs about as much as demuxing these.
+_SEEK_FRAMES = 300
+
+
+class _FalseKeyframeError(Exception):
+    """A frame that the container calls a key frame is none."""
+
+
+def decode_frames(
+    path: str,
+    info: VideoInfo,
+    frame_ids: Sequence[int],
+    *,
+    threads: int = 0,
+    limits: DecodeLimits | None = None,
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode the frames of `path` with these numbers (ascending, distinct), in order, and as few others as can be.
+
+    `info` is what `probe` said about the file. `threads` is the decoder's, 0 for one a core.
+
+    Raises DecodeError at the first frame that cannot be had (those before it have been yielded), or another
+    ClipError.
+    """
+    limits = limits or DecodeLimits()
+    needed = list(frame_ids)
+    if not needed:
+        return
+    if needed[0] < 0 or needed[-1] >= info.num_frames:
+        raise DecodeError(path, f"frame {needed[-1]} was asked for, it has {info.num_frames}", "probe it again")
+    deadline = Deadline(path, limits)
+    with local_file(path) as local:
+        jumps, done = True, 0
+        while done < len(needed):
+            with open_container(path, local) as container:
+                reader = _Reader(path, container, info, threads, limits, deadline, jumps)
+                try:
+                    for item in reader.frames(needed[done:]):
+                        done += 1
+                        yield item
+                except _FalseKeyframeError:
+                    jumps = False
+
+
+class _Reader:
+    """One opened file and its decoder."""
+
+    def __init__(
+        self,
+        path: str,
+        container: av.container.InputContainer,
+        info: VideoInfo,
+        threads: int,
+        limits: DecodeLimits,
+        deadline: Deadline,
+        jumps: bool,
+    ) -> None:
+        self._path, self._container, self._info, self._deadline = path, container, info, deadline
+        self._stream = video_stream(path, container, limits)
+        self._context = self._stream.codec_context
+        self._context.thread_type = "AUTO"
+        self._context.thread_count = threads
+        self._time_base = stream_time_base(self._stream)
+        ticks = np.rint(info.pts_s / float(self._time_base)).astype(np.int64).tolist()
+        self._ids = {tick: k for k, tick in enumerate(ticks)}
+        self._ticks = ticks
+        # Frames that only their order identifies must all come out of the decoder.
+        self._may_skip = not info.frames_in_order
+        keys = info.keyframe_ids if jumps and self._may_skip else None
+        self._keys = np.array([0]) if keys is None or not len(keys) else keys
+        self._fault = ""
+        self._seen = -1
+
+    def _key_of(self, frame_id: int) -> int:
+        """The frame at which to start decoding so that `frame_id` comes out."""
+        at = int(np.searchsorted(self._keys, frame_id, side="right")) - 1
+        return int(self._keys[at]) if at >= 0 else 0
+
+    def frames(self, needed: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        wanted = set(needed)
+        position = 0  # in needed: the next frame to hand out
+        start = self._key_of(needed[0])  # packets before this key frame are dropped
+        dropping, fresh = start > 0, start > 0
+        packets = self._packets_from(start) if start > _SEEK_FRAMES else self._packets()
+        for packet in packets:
+            number = self._ids.get(packet.pts) if packet.pts is not None else None
+            if dropping and packet.size:
+                if number is None or number < start or not packet.is_keyframe:
+                    continue
+                if number > start:
+                    raise _FalseKeyframeError
+                dropping = False
+            if fresh and number is not None and number < start:
+                continue  # leads the key frame, but refers to frames that were dropped
+            if self._may_skip:
+                self._context.skip_frame = "DEFAULT" if number is None or number in wanted else "NONREF"
+            for frame in self._decode(packet):
+                frame_id = self._frame_id(frame)
+                if frame_id is None:
+                    continue
+                if fresh and frame_id >= start:
+                    if frame_id > start or not frame.key_frame:
+                        raise _FalseKeyframeError
+                    fresh = False
+                if frame_id < needed[position]:
+                    continue
+                if frame_id > needed[position]:
+                    raise self._broken(needed[position])
+                yield frame_id, frame
+                position += 1
+                if position == len(needed):
+                    return
+        raise self._broken(needed[position])
+
+    def _packets(self) -> Iterator[av.Packet]:
+        packets = self._container.demux(self._stream)
+        while True:
+            self._deadline.check()
+            try:
+                packet = next(packets, None)
+            except _ERRORS as error:
+                self._fault = reason(error)
+                return
+            if packet is None:
+                return
+            yield packet
+
+    def _packets_from(self, key: int) -> Iterator[av.Packet]:
+        try:
+            self._container.seek(self._ticks[key], stream=self._stream, backward=True)
+        except _ERRORS as error:
+            raise _FalseKeyframeError from error
+        return self._packets()
+
+    def _decode(self, packet: av.Packet) -> list[VideoFrame]:
+        try:
+            return self._context.decode(packet if packet.size else None)
+        except _ERRORS as error:
+            self._fault = reason(error)
+            return []
+
+    def _frame_id(self, frame: VideoFrame) -> int | None:
+        if self._info.frames_in_order:
+            self._seen += 1
+            return self._seen
+        return self._ids.get(frame.pts) if frame.pts is not None else None
+
+    def _broken(self, frame_id: int) -> DecodeError:
+        at = self._info.pts_s[frame_id] - self._info.pts_s[0]
+        return DecodeError(
+            self._path,
+            f"frame {frame_id} of {self._info.num_frames} (at {at:.2f} s) cannot be decoded"
+            + (f" ({self._fault})" if self._fault else ""),
+            "the file is damaged there",
+        )
+
+
+def read_windows(
+    path: str,
+    info: VideoInfo,
+    picks: Sequence[FramePicks],
+    *,
+    size: tuple[int, int] | None = None,
+    threads: int = 0,
+    limits: DecodeLimits | None = None,
+) -> Iterator[SampledFrames]:
+    """Decode the picks of several windows in one pass, and yield each window's as soon as they are complete, in order.
+
+    Frames are uint8 RGB of shape (T, H, W, 3), contiguous, upright, with square pixels; `size` is their (width,
+    height), else the clip's display size. They are resized once: averaged over areas when shrinking, bicubic when
+    enlarging. Picks of different windows should not overlap in time, or windows wait for each other in memory.
+
+    Raises DecodeError where the file breaks, after the windows before that have been yielded.
+    """
+    width, height = size or (info.display_width, info.display_height)
+    if width < 1 or height < 1:
+        raise LimitError(path, f"frames of {width}x{height} pixels were asked for")
+    converter = RgbConverter((width, height))
+    slots: dict[int, list[tuple[int, int]]] = {}
+    for window, pick in enumerate(picks):
+        for slot, frame_id in enumerate(pick.frame_ids):
+            slots.setdefault(frame_id, []).append((window, slot))
+    buffers: dict[int, np.ndarray] = {}
+    left = [len(pick.frame_ids) for pick in picks]
+    ready = 0
+
+    def completed() -> Iterator[SampledFrames]:
+        nonlocal ready
+        while ready < len(picks) and left[ready] == 0:
+            empty = np.empty((0, height, width, 3), np.uint8)
+            yield SampledFrames(buffers.pop(ready, empty), picks[ready])
+            ready += 1
+
+    yield from completed()
+    for frame_id, frame in decode_frames(path, info, sorted(slots), threads=threads, limits=limits):
+        first: np.ndarray | None = None
+        for window, slot in slots[frame_id]:
+            if window not in buffers:
+                buffers[window] = np.empty((len(picks[window].frame_ids), height, width, 3), np.uint8)
+            if first is None:
+                first = buffers[window][slot]
+                converter.into(frame, first)
+            else:
+                buffers[window][slot] = first
+            left[window] -= 1
+        yield from completed()

@@ -1,0 +1,90 @@
+"""The ways in which a clip cannot be used, one class each, so that failures can be counted by `kind`."""
+
+import os
+
+from caption_assets.errors import ClipError
+
+
+class MissingClipError(ClipError):
+    """The file is not there or cannot be read."""
+
+    kind = "missing"
+
+
+class EmptyFileError(ClipError):
+    """The file has no bytes."""
+
+    kind = "empty_file"
+
+
+class NotVideoError(ClipError):
+    """The file is not in a video container that is read here."""
+
+    kind = "not_video"
+
+
+class NoVideoStreamError(ClipError):
+    """The container holds no video; a cover picture is none."""
+
+    kind = "no_video_stream"
+
+
+class TruncatedError(ClipError):
+    """The file is cut off before what is needed to read it."""
+
+    kind = "truncated"
+
+
+class DecodeError(ClipError):
+    """The stream is damaged; says at which frame."""
+
+    kind = "decode"
+
+
+class LimitError(ClipError):
+    """The clip is larger than the limits allow."""
+
+    kind = "limit"
+
+
+class TimeLimitError(ClipError):
+    """Work on the clip took longer than allowed."""
+
+    kind = "timeout"
+
+
+class WorkerDiedError(ClipError):
+    """The worker process that had the clip ended without an answer."""
+
+    kind = "worker_died"
+
+
+# What a file of each container starts with (offset, bytes): tells a broken video from no video at all.
+_SIGNATURES = (
+    (4, (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")),
+    (0, (b"\x1aE\xdf\xa3", b"RIFF")),
+)
+
+
+def reason(error: BaseException) -> str:
+    """What the system or the decoder says about an error, without its number and the path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def open_fault(path: str, local: str, error: Exception) -> ClipError:
+    """The clip error for a container that could not be opened. `path` as the user knows it, `local` on this disk."""
+    why = reason(error)
+    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
+        return MissingClipError(path, why, "check the path and its permissions")
+    try:
+        with open(local, "rb") as file:
+            head = file.read(16)
+    except OSError:
+        head = b""
+    if any(head[at : at + len(mark)] == mark for at, marks in _SIGNATURES for mark in marks):
+        return TruncatedError(
+            path,
+            f"it starts like a video of {os.path.getsize(local)} bytes but cannot be opened ({why})",
+            "it is probably cut off or damaged; fetch it again",
+        )
+    return NotVideoError(path, f"it is not a video file that can be read ({why})", "remove it or convert it to mp4")

@@ -1,0 +1,161 @@
+"""Writing mp4: rendered frames, and windows cut out of clips. H.264, 4:2:0, playable in a browser."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import av
+import av.container
+import av.error
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.stream import VideoStream
+
+from caption_assets.errors import ClipError
+from caption_assets.media.decode import DecodeLimits, decode_frames
+from caption_assets.media.faults import DecodeError
+from caption_assets.media.pixels import RgbConverter
+from caption_assets.media.source import local_file, open_container, stream_time_base, video_stream
+from caption_assets.records import VideoInfo, Window
+
+_FASTSTART = {"movflags": "+faststart"}
+_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+# AVColorSpace and its siblings: 1 is BT.709, 6 is SMPTE 170M (BT.601). Untagged players guess by size, too.
+_BT709, _BT601, _LIMITED = 1, 6, 1
+
+
+def _even(image: np.ndarray) -> np.ndarray:
+    """Repeat the last row or column of an (H, W, 3) image where 4:2:0 needs an even size."""
+    height, width, _ = image.shape
+    return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else image
+
+
+class _Encoder:
+    """One H.264 stream in one mp4 file."""
+
+    def __init__(
+        self, container: av.container.OutputContainer, rate: Fraction, time_base: Fraction, crf: int, preset: str
+    ) -> None:
+        self._container, self._rate, self._time_base = container, rate, time_base
+        self._options = {"crf": str(crf), "preset": preset}
+        self._stream: VideoStream | None = None
+
+    def add(self, image: np.ndarray, pts: int) -> None:
+        """Encode an (H, W, 3) uint8 RGB image that is shown at `pts` ticks of the time base."""
+        image = np.ascontiguousarray(_even(image))
+        height, width, _ = image.shape
+        hd = width >= 1280 or height > 576
+        if self._stream is None:
+            stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.time_base = stream.codec_context.time_base = self._time_base
+            context = stream.codec_context
+            context.colorspace = context.color_primaries = context.color_trc = _BT709 if hd else _BT601
+            context.color_range = _LIMITED
+            self._stream = stream
+        frame = VideoFrame.from_ndarray(image, "rgb24").reformat(
+            format="yuv420p",
+            interpolation=_EXACT,
+            dst_colorspace=Colorspace.ITU709 if hd else Colorspace.ITU601,
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+        )
+        frame.pts, frame.time_base = pts, self._time_base
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+
+
+def write_mp4(path: str, frames: Iterable[np.ndarray], frame_rate: Fraction, *, crf: int = 23) -> None:
+    """Write `frames`, uint8 RGB of shape (H, W, 3) and one size, as an mp4 of `frame_rate` frames a second.
+
+    Odd sizes are made even by repeating the last row or column. `crf` is x264's quality, 0 (best) to 51.
+    """
+    with av.open(path, "w", format="mp4", container_options=_FASTSTART) as container:
+        encoder = _Encoder(container, Fraction(frame_rate), 1 / Fraction(frame_rate), crf, "medium")
+        for number, image in enumerate(frames):
+            encoder.add(image, number)
+        encoder.close()
+
+
+def cut_window_mp4(path: str, info: VideoInfo, window: Window, *, limits: DecodeLimits | None = None) -> bytes:
+    """The frames of `window`, and no others, as an mp4 file with their true times, starting at 0.
+
+    The stream is copied where it is 8-bit 4:2:0 H.264 and the cut falls on key frames at both ends, with nothing
+    that refers across them; elsewhere the window is decoded, turned upright and encoded again.
+
+    Raises a ClipError where the window's frames cannot be read.
+    """
+    limits = limits or DecodeLimits()
+    with local_file(path) as local, tempfile.TemporaryDirectory(prefix="caption_assets-") as folder:
+        target = os.path.join(folder, "window.mp4")
+        if not (_may_copy(info, window) and _copy(path, local, info, window, target, limits)):
+            _encode(path, local, info, window, target, limits)
+        with open(target, "rb") as file:
+            return file.read()
+
+
+def _may_copy(info: VideoInfo, window: Window) -> bool:
+    keys = info.keyframe_ids
+    if keys is None or info.frames_in_order or info.rotation or info.codec != "h264":
+        return False
+    if info.pixel_format not in ("yuv420p", "yuvj420p") or window.start_frame not in keys:
+        return False
+    return window.end_frame == info.num_frames - 1 or window.end_frame + 1 in keys
+
+
+def _packets(
+    path: str, container: av.container.InputContainer, stream: VideoStream, first: int, stop: int | None
+) -> Iterator[av.Packet]:
+    """Packets from the key frame shown at `first` (ticks) up to the one shown at `stop`, in decode order."""
+    started = False
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0 or packet.pts == stop:
+                return
+            started = started or packet.pts == first
+            if started:
+                yield packet
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise DecodeError(path, f"reading breaks off ({error})") from error
+
+
+def _copy(path: str, local: str, info: VideoInfo, window: Window, target: str, limits: DecodeLimits) -> bool:
+    """Copy the window's packets; False, with nothing lost, where they are not the window's frames alone."""
+    with open_container(path, local) as source:
+        stream = video_stream(path, source, limits)
+        ticks = np.rint(info.pts_s / float(stream_time_base(stream))).astype(np.int64).tolist()
+        first = ticks[window.start_frame]
+        stop = ticks[window.end_frame + 1] if window.end_frame + 1 < len(ticks) else None
+        packets = list(_packets(path, source, stream, first, stop))
+        times = [p.pts for p in packets if p.pts is not None and p.dts is not None]
+        if len(times) < len(packets) or sorted(times) != ticks[window.start_frame : window.end_frame + 1]:
+            return False
+        with av.open(target, "w", format="mp4", container_options=_FASTSTART) as sink:
+            copied = sink.add_stream_from_template(stream)
+            for packet in packets:
+                packet.pts, packet.dts = packet.pts - first, packet.dts - first
+                packet.stream = copied
+                sink.mux(packet)
+    return True
+
+
+def _encode(path: str, local: str, info: VideoInfo, window: Window, target: str, limits: DecodeLimits) -> None:
+    converter = RgbConverter((info.display_width, info.display_height))
+    image = np.empty((info.display_height, info.display_width, 3), np.uint8)
+    time_base = Fraction(1, 90_000)
+    start_s = info.pts_s[window.start_frame]
+    with av.open(target, "w", format="mp4", container_options=_FASTSTART) as sink:
+        encoder = _Encoder(sink, info.frame_rate, time_base, 18, "veryfast")
+        ids = range(window.start_frame, window.end_frame + 1)
+        try:
+            for frame_id, frame in decode_frames(local, info, ids, limits=limits):
+                converter.into(frame, image)
+                encoder.add(image, round((info.pts_s[frame_id] - start_s) * 90_000))
+        except ClipError as error:
+            raise type(error)(path, error.wrong, error.fix) from error
+        encoder.close()

@@ -1,0 +1,214 @@
+"""Windows of a clip to animated WebP. The only caller of the ffmpeg program."""
+
+import itertools
+import logging
+import math
+import os
+import shlex
+import subprocess
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import imageio_ffmpeg
+import numpy as np
+
+from caption_assets.errors import ClipError, ConfigError, PreviewError
+from caption_assets.media.decode import DecodeLimits, read_windows
+from caption_assets.media.sampling import preview_picks
+from caption_assets.media.webp import MAX_SIDE, WebpFormatError, WebpFrame, animate, read_animation, split_stills
+from caption_assets.records import FramePicks, Preview, SampledFrames, VideoInfo, Window
+from caption_assets.settings import PreviewSettings
+
+_log = logging.getLogger(__name__)
+# A preview takes well under a second; this only ends an encoder that hangs.
+_ENCODE_SECONDS = 600.0
+_INSTALL = (
+    "install imageio-ffmpeg (its ffmpeg has libwebp), or set IMAGEIO_FFMPEG_EXE to an ffmpeg that was built with "
+    "--enable-libwebp"
+)
+
+
+class FfmpegError(PreviewError):
+    """ffmpeg failed, or made something else than it was asked for."""
+
+    kind = "ffmpeg"
+
+    def __init__(self, asked: str, wrong: str, fix: str = "", command: str = "", output: str = "") -> None:
+        """`command` is ffmpeg's command line, `output` what it wrote to standard error."""
+        super().__init__(asked, wrong, fix)
+        self.command, self.output = command, output
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.asked, self.wrong, self.fix, self.command, self.output)
+
+
+class PreviewSourceError(PreviewError):
+    """The clip broke before the frames of this preview."""
+
+    kind = "decode"
+
+
+def ffmpeg_exe() -> str:
+    """Path of imageio-ffmpeg's program, which IMAGEIO_FFMPEG_EXE can replace. Raises ConfigError when there is none."""
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise ConfigError("previews", "no ffmpeg program was found", _INSTALL) from error
+
+
+def check_ffmpeg() -> None:
+    """Raise ConfigError, saying what to install, where ffmpeg is missing, does not run or lacks libwebp."""
+    exe = ffmpeg_exe()
+    try:
+        done = subprocess.run([exe, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"previews with {exe}", f"it does not run ({error})", _INSTALL) from error
+    if done.returncode != 0:
+        raise ConfigError(f"previews with {exe}", f"it exits with status {done.returncode}", _INSTALL)
+    if not any(line.split()[1:2] == ["libwebp"] for line in done.stdout.splitlines()):
+        raise ConfigError(f"previews with {exe}", "it cannot encode WebP (libwebp is missing)", _INSTALL)
+
+
+def preview_size(info: VideoInfo, target_height: int) -> tuple[int, int]:
+    """(width, height) in pixels of a preview; the width keeps the display aspect ratio, halves rounded up."""
+    return max(1, math.floor(info.display_width * target_height / info.display_height + 0.5)), target_height
+
+
+def preview_warnings(info: VideoInfo, settings: PreviewSettings) -> list[str]:
+    """What a viewer of the previews of this clip should know: that frames repeat, or that they are enlarged."""
+    warnings = []
+    if float(info.frame_rate) < settings.target_fps:
+        warnings.append(
+            f"the clip has {float(info.frame_rate):.3g} frames a second, fewer than target_fps={settings.target_fps:g}:"
+            " frames repeat"
+        )
+    if info.display_height < settings.target_height:
+        warnings.append(
+            f"the clip is {info.display_height} pixels high, lower than target_height={settings.target_height}:"
+            " frames are enlarged"
+        )
+    return warnings
+
+
+def frame_durations(count: int, fps: float) -> list[int]:
+    """Milliseconds for which each of `count` frames is shown, such that frame k starts at round(1000 k / fps)."""
+    starts = [round(1000 * k / fps) for k in range(count + 1)]
+    return [end - start for start, end in itertools.pairwise(starts)]
+
+
+def encode_webp(frames: np.ndarray, fps: float, settings: PreviewSettings, name: str = "preview") -> Preview:
+    """Encode `frames`, uint8 RGB of shape (T, H, W, 3), as a looping animation of `fps` frames a second.
+
+    `compression_level` 0 is lossless; 1 to 6 are lossy with that effort and `quality`. Every frame stays a frame,
+    also where neighbours are equal. `name` is what errors call it.
+
+    Raises FfmpegError where the encoder fails or its output is not what was planned.
+    """
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise PreviewError(name, f"frames of shape {frames.shape} and type {frames.dtype} cannot be shown")
+    count, height, width, _ = frames.shape
+    if max(width, height) > MAX_SIDE:
+        raise PreviewError(name, f"{width}x{height} pixels, WebP allows {MAX_SIDE} a side", "lower target_height")
+    command = _encode_command(width, height, settings)
+    shown = shlex.join(command)
+    try:
+        pixels = np.ascontiguousarray(frames).data.cast("B")
+        done = subprocess.run(command, input=pixels, capture_output=True, timeout=_ENCODE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FfmpegError(name, f"ffmpeg did not run ({error})", _INSTALL, shown) from error
+    output = done.stderr.decode(errors="replace").strip()
+    if settings.verbose:
+        _log.info("%s: %s\n%s", name, shown, output)
+    if done.returncode != 0:
+        last = output.splitlines()[-1] if output else "no output"
+        raise FfmpegError(name, f"ffmpeg failed with status {done.returncode} ({last})", command=shown, output=output)
+    durations = frame_durations(count, fps)
+    try:
+        data = animate(split_stills(done.stdout), durations)
+        made = read_animation(data)
+    except (WebpFormatError, ValueError) as error:
+        raise FfmpegError(name, f"ffmpeg's output is unusable ({error})", command=shown, output=output) from error
+    planned = tuple(WebpFrame(width, height, ms) for ms in durations)
+    if made != planned:
+        raise FfmpegError(name, f"it has {made}, planned were {planned}", command=shown, output=output)
+    return Preview(data, count, width, height, round(1000 / fps))
+
+
+def _encode_command(width: int, height: int, settings: PreviewSettings) -> list[str]:
+    lossless = settings.compression_level == 0
+    command = [ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "info" if settings.verbose else "warning"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}", "-i", "pipe:0"]
+    # bgra: libwebp then makes its own colours of the pixels, for lossless the same ones.
+    command += ["-c:v", "libwebp", "-pix_fmt", "bgra", "-fps_mode", "passthrough", "-lossless", str(int(lossless))]
+    command += ["-compression_level", "4" if lossless else str(settings.compression_level)]
+    command += ["-quality", "75" if lossless else str(settings.quality), "-f", "image2pipe", "pipe:1"]
+    return command
+
+
+def encoder_workers(settings: PreviewSettings) -> int:
+    """ffmpeg processes that may run at once: libwebp encodes a frame on one core."""
+    return max(1, min(math.ceil(settings.num_cpus_per_worker), os.cpu_count() or 1))
+
+
+def plan_previews(info: VideoInfo, windows: Sequence[Window], settings: PreviewSettings) -> list[FramePicks]:
+    """The frames that each window's preview shows."""
+    end_s = float(info.pts_s[0]) + info.duration_s
+    return [preview_picks(window, info.pts_s, end_s, settings.target_fps) for window in windows]
+
+
+def render_previews(
+    path: str,
+    info: VideoInfo,
+    windows: Sequence[Window],
+    settings: PreviewSettings,
+    *,
+    limits: DecodeLimits | None = None,
+) -> Iterator[tuple[Window, Preview | PreviewError]]:
+    """Make the previews of a clip's windows from one decode, in order; a window that fails has its error instead.
+
+    Encoders run beside the decoder, as many as `num_cpus_per_worker` and the machine allow. Where the clip breaks,
+    the windows from there on have a PreviewSourceError.
+    """
+    picks = plan_previews(info, windows, settings)
+    size = preview_size(info, settings.target_height)
+    threads = encoder_workers(settings)
+    yield from encode_previews(
+        path, windows, read_windows(path, info, picks, size=size, threads=threads, limits=limits), settings
+    )
+
+
+def encode_previews(
+    path: str, windows: Sequence[Window], sampled: Iterable[SampledFrames], settings: PreviewSettings
+) -> Iterator[tuple[Window, Preview | PreviewError]]:
+    """Encode what a decoder yields for each of `windows`, at most a few windows ahead of the consumer."""
+    workers = encoder_workers(settings)
+    pending: deque[tuple[Window, Future[Preview]]] = deque()
+    fault: ClipError | None = None
+    source = iter(sampled)
+    with ThreadPoolExecutor(workers, thread_name_prefix="webp") as pool:
+        for window in windows:
+            try:
+                frames = next(source).frames if fault is None else None
+            except ClipError as error:
+                fault, frames = error, None
+            if frames is None:
+                future: Future[Preview] = Future()
+                future.set_exception(PreviewSourceError(f"preview {window} of {path}", f"{fault}".rstrip(".")))
+            else:
+                future = pool.submit(encode_webp, frames, settings.target_fps, settings, f"preview {window} of {path}")
+            pending.append((window, future))
+            while pending and (pending[0][1].done() or len(pending) > workers):
+                yield _result(*pending.popleft())
+        while pending:
+            yield _result(*pending.popleft())
+
+
+def _result(window: Window, future: "Future[Preview]") -> tuple[Window, Preview | PreviewError]:
+    try:
+        return window, future.result()
+    except PreviewError as error:
+        _log.warning("%s", error)
+        if isinstance(error, FfmpegError):
+            _log.warning("command: %s\noutput: %s", error.command, error.output)
+        return window, error

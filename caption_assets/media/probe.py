@@ -1,0 +1,270 @@
+"""What a clip is: exact frame times, shape and identity, found out without decoding more than its first frame."""
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av.container
+import av.error
+import av.video
+import numpy as np
+from av.packet import Packet
+from av.video.frame import VideoFrame
+
+from caption_assets.media.faults import DecodeError, LimitError, TruncatedError, reason
+from caption_assets.media.pixels import Orientation, frame_orientation
+from caption_assets.media.sampling import is_constant_rate
+from caption_assets.media.source import (
+    Deadline,
+    DecodeLimits,
+    hash_file,
+    local_file,
+    open_container,
+    stream_time_base,
+    video_stream,
+)
+from caption_assets.records import VideoInfo
+
+# A packet of these can hold a frame that is never shown, or two frames.
+_PACKETS_ARE_NOT_FRAMES = {"vp8"}
+
+
+@dataclass(slots=True)
+class _Scan:
+    """What one pass over a stream's packets finds, in decode order."""
+
+    pts: list[int | None] = field(default_factory=list)
+    keys: list[bool] = field(default_factory=list)
+    last_duration: int = 0
+    last_pts: int = -(1 << 62)
+    leading_discards: int = 0
+    first_frame: VideoFrame | None = None
+    packed: bool = False
+    problem: str = ""
+    fault: str = ""
+
+
+def probe(path: str, limits: DecodeLimits | None = None) -> VideoInfo:
+    """Find out what the first video stream of `path` (a local path, or a URL that fsspec knows) holds.
+
+    Frame times are those of its packets, as edit lists leave them; only where packets do not tell (no times, frames
+    that are never shown, leading frames that cannot be decoded) is the stream decoded. A file that breaks off has
+    the frames up to there, and `problem` says so.
+
+    Raises a ClipError (see `faults`), whose `kind` says what is wrong with the file.
+    """
+    limits = limits or DecodeLimits()
+    deadline = Deadline(path, limits)
+    with local_file(path) as local:
+        digest, num_bytes = hash_file(local), os.path.getsize(local)
+        with open_container(path, local) as container:
+            stream = video_stream(path, container, limits)
+            scan = _scan_packets(path, container, stream, limits, deadline)
+            declared = _declared_rates(stream)
+            shape = _shape(path, stream, scan)
+            audio = next(iter(container.streams.audio), None)
+            audio_codec = audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
+            time_base = stream_time_base(stream)
+            expected = stream.frames
+        ticks, keys, in_order = _times_from_packets(scan, shape.reorders)
+        if ticks is None:
+            ticks, in_order = _times_by_decoding(path, local, limits, deadline, declared, time_base)
+            keys = None
+    problem = scan.problem
+    if not problem and expected - scan.leading_discards > len(ticks) and keys is not None:
+        problem = f"the container lists {expected} frames, {len(ticks)} are there"
+    pts_s = np.array([float(t * time_base) for t in ticks])
+    last_s = _last_duration(scan, ticks, time_base, declared)
+    rate, duration_s = _true_rate(pts_s, ticks, time_base, last_s, declared)
+    if duration_s > limits.max_duration_s:
+        raise LimitError(
+            path, f"it lasts {duration_s:.0f} s, the limit is {limits.max_duration_s:g} s", "raise max_duration_s"
+        )
+    return VideoInfo(
+        width=shape.width,
+        height=shape.height,
+        display_width=shape.display_size[0],
+        display_height=shape.display_size[1],
+        rotation=shape.orientation.rotation,
+        frame_rate=rate,
+        duration_s=duration_s,
+        codec=shape.codec,
+        pixel_format=shape.pixel_format,
+        audio_codec=audio_codec,
+        num_bytes=num_bytes,
+        content_hash=digest,
+        pts_s=pts_s,
+        keyframe_ids=keys,
+        frames_in_order=in_order,
+        problem=problem,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    display_size: tuple[int, int]
+    orientation: Orientation
+    reorders: bool
+
+
+def _scan_packets(
+    path: str,
+    container: av.container.InputContainer,
+    stream: av.video.VideoStream,
+    limits: DecodeLimits,
+    deadline: Deadline,
+) -> _Scan:
+    """Read all packets, and decode the first ones until a frame comes out."""
+    scan = _Scan()
+    stream.codec_context.thread_count = 1
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            scan.problem = f"reading breaks off after frame {len(scan.pts) - 1} ({reason(error)})"
+            break
+        if packet is None:
+            break
+        deadline.check()
+        if scan.first_frame is None:
+            _decode_first(scan, stream, packet)
+        if packet.size == 0:
+            continue
+        if packet.is_discard:
+            scan.leading_discards += 1
+            continue
+        scan.pts.append(packet.pts)
+        scan.keys.append(packet.is_keyframe)
+        if packet.pts is not None and packet.pts > scan.last_pts:
+            scan.last_pts, scan.last_duration = packet.pts, packet.duration or 0
+        if len(scan.pts) > limits.max_frames:
+            raise LimitError(path, f"it has more than {limits.max_frames} frames", "raise max_frames if it is sound")
+    scan.packed = stream.codec_context.codec.canonical_name in _PACKETS_ARE_NOT_FRAMES
+    return scan
+
+
+def _decode_first(scan: _Scan, stream: av.video.VideoStream, packet: Packet) -> None:
+    try:
+        frames = stream.codec_context.decode(packet if packet.size else None)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        scan.fault = reason(error)
+        return
+    if frames:
+        scan.first_frame = frames[0]
+
+
+def _shape(path: str, stream: av.video.VideoStream, scan: _Scan) -> _Shape:
+    frame = scan.first_frame
+    if frame is None:
+        if scan.pts:
+            raise DecodeError(path, f"none of its {len(scan.pts)} frames can be decoded ({scan.fault or 'no output'})")
+        raise TruncatedError(path, f"it has a video stream but no frames{scan.problem and ': ' + scan.problem}")
+    width, height = frame.width, frame.height
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+    # Players stretch the width, whichever way it goes; aspects beyond these are damage.
+    square_width = max(1, round(width * aspect)) if Fraction(1, 16) <= aspect <= 16 else width
+    orientation = frame_orientation(frame)
+    context = stream.codec_context
+    return _Shape(
+        codec=context.codec.canonical_name,
+        pixel_format=frame.format.name,
+        width=width,
+        height=height,
+        display_size=(height, square_width) if orientation.transpose else (square_width, height),
+        orientation=orientation,
+        reorders=bool(context.has_b_frames),
+    )
+
+
+def _declared_rates(stream: av.video.VideoStream) -> list[Fraction]:
+    """Rates that the container gives, the most trusted first."""
+    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    return [rate for rate in rates if rate is not None and 0 < rate <= 10_000]
+
+
+def _times_from_packets(scan: _Scan, reorders: bool) -> tuple[list[int] | None, np.ndarray | None, bool]:
+    """Ascending times in ticks, key frames by frame number, and whether only order identifies frames.
+
+    Times are None where packets do not tell.
+    """
+    pts = [t for t in scan.pts if t is not None]
+    if scan.packed or not scan.keys[0] or len(pts) < len(scan.pts) or len(set(pts)) < len(pts):
+        return None, None, False
+    if min(pts) < pts[0]:  # leading frames of a stream that was cut at an open group
+        return None, None, False
+    order = np.argsort(pts, kind="stable")
+    ticks = [pts[k] for k in order]
+    # AVI stores no presentation times: a decoder that reorders then hands them out to the wrong frames.
+    in_order = reorders and bool((np.diff(pts) > 0).all())
+    return ticks, np.flatnonzero(np.array(scan.keys)[order]), in_order
+
+
+def _times_by_decoding(
+    path: str,
+    local: str,
+    limits: DecodeLimits,
+    deadline: Deadline,
+    declared: Sequence[Fraction],
+    time_base: Fraction,
+) -> tuple[list[int], bool]:
+    """Times in ticks of all frames that decode, and whether only order identifies frames."""
+    pts: list[int | None] = []
+    with open_container(path, local) as container:
+        stream = video_stream(path, container, limits)
+        stream.thread_type = "AUTO"
+        packets = container.demux(stream)
+        while True:
+            deadline.check()
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError, ValueError):
+                break
+            if packet is None:
+                break
+            try:
+                frames = stream.codec_context.decode(packet if packet.size else None)
+            except (av.error.FFmpegError, OSError, ValueError):
+                continue
+            pts += [frame.pts for frame in frames]
+            if len(pts) > limits.max_frames:
+                raise LimitError(
+                    path, f"it has more than {limits.max_frames} frames", "raise max_frames if it is sound"
+                )
+    if not pts:
+        raise DecodeError(path, "none of its frames can be decoded")
+    known = [t for t in pts if t is not None]
+    if len(known) == len(pts) and all(a < b for a, b in itertools.pairwise(known)):
+        return known, False
+    if len(set(known)) == len(pts):
+        return sorted(known), True
+    rate = declared[0] if declared else Fraction(25)
+    start = min(known, default=0)
+    return [start + round(k / rate / time_base) for k in range(len(pts))], True
+
+
+def _last_duration(scan: _Scan, ticks: Sequence[int], time_base: Fraction, declared: Sequence[Fraction]) -> Fraction:
+    """Seconds for which the last frame is shown."""
+    if scan.last_duration > 0 and scan.last_pts == ticks[-1]:
+        return scan.last_duration * time_base
+    if len(ticks) > 1:
+        return Fraction(int(np.median(np.diff(ticks)))) * time_base
+    return 1 / declared[0] if declared else Fraction(1, 25)
+
+
+def _true_rate(
+    pts_s: np.ndarray, ticks: Sequence[int], time_base: Fraction, last_s: Fraction, declared: Sequence[Fraction]
+) -> tuple[Fraction, float]:
+    """Frames a second and duration in seconds: a declared rate where the times bear it out, else the average."""
+    for rate in declared:
+        if is_constant_rate(pts_s, rate):
+            return rate, float(len(ticks) / rate)
+    duration = (ticks[-1] - ticks[0]) * time_base + last_s
+    rate = len(ticks) / duration if duration > 0 else (declared[0] if declared else Fraction(25))
+    return rate.limit_denominator(100_000), float(duration)
