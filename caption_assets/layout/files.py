@@ -151,9 +151,12 @@ class RemoteFiles:
         self._fs, self._root = root.fs, root.path.rstrip("/")
 
     def check_writable(self) -> None:
-        name = f".caption_assets-{secrets.token_hex(8)}"
-        self.write(name, b"", durable=False)
-        self.delete(name)
+        path = self._path(f".caption_assets-{secrets.token_hex(8)}")
+        try:
+            self._fs.pipe_file(path, b"")
+            self._fs.rm_file(path)
+        except Exception as err:
+            raise _failed("write", f"below {self.url}", err) from err
 
     def read(self, rel: str) -> bytes | None:
         with self._errors("read", rel):

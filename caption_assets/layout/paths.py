@@ -6,9 +6,13 @@ root in, folder out, as strings. All others give a posix path *relative to the o
 outside the root.
 """
 
+import hashlib
+import os
+
 from caption_assets.errors import StoreError
 
 METAS_VERSION = "v0"
+_LONGEST_NAME = 255  # bytes in one component of a path, on all common file systems
 
 
 def get_output_path_clips(output_path: str, filtered: bool = False) -> str:
@@ -66,12 +70,12 @@ def window_mp4(clip_id: str, start_frame: int, end_frame: int) -> str:
 
 def processed_video(source_rel: str) -> str:
     """`source_rel` is the source video below its root, with sub-folders and extension: `sub/a.mp4`."""
-    return f"processed_videos/{source_rel}.json"
+    return f"processed_videos/{_fitted(source_rel, '.json')}"
 
 
 def processed_clip_chunk(source_rel: str, chunk: int) -> str:
     """`chunk` counts from 0."""
-    return f"processed_clip_chunks/{source_rel}_{chunk}.json"
+    return f"processed_clip_chunks/{_fitted(source_rel, f'_{chunk}.json')}"
 
 
 def asset_folder(asset: str) -> str:
@@ -80,12 +84,12 @@ def asset_folder(asset: str) -> str:
 
 def table(asset: str, shard: str, key: str | None = None) -> str:
     """The committed table of a shard; `key` is the variant's or enhancer's name where an asset has one."""
-    return f"{_table_stem(asset, shard, key)}.parquet"
+    return _table_path(asset, shard, key, ".parquet")
 
 
 def table_parts(asset: str, shard: str, key: str | None = None) -> str:
     """Folder of the rows that are durable but not committed yet."""
-    return f"{_table_stem(asset, shard, key)}.parts"
+    return _table_path(asset, shard, key, ".parts")
 
 
 def source_relative(source: str, source_root: str) -> str | None:
@@ -117,9 +121,19 @@ def component(name: str, what: str) -> str:
     return name
 
 
-def _table_stem(asset: str, shard: str, key: str | None) -> str:
+def _table_path(asset: str, shard: str, key: str | None, suffix: str) -> str:
     folder = asset_folder(asset) if key is None else f"{asset_folder(asset)}/{component(key, 'caption key')}"
-    return f"{folder}/{component(shard, 'shard')}"
+    return f"{folder}/{_fitted(component(shard, 'shard'), suffix)}"
+
+
+def _fitted(path: str, suffix: str) -> str:
+    """`path` + `suffix`; a last component too long to name a file is cut, and its hash keeps it unique."""
+    folder, slash, name = path.rpartition("/")
+    if len(os.fsencode(name + suffix)) > _LONGEST_NAME:
+        mark = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+        room = _LONGEST_NAME - len(os.fsencode(mark + suffix))
+        name = os.fsencode(name)[:room].decode("utf-8", "ignore") + mark
+    return f"{folder}{slash}{name}{suffix}"
 
 
 def _below(output_path: str, name: str) -> str:
