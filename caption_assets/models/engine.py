@@ -1,11 +1,11 @@
 """What every engine is: requests in, results out, started once, closed always. Imports no engine."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from caption_assets.models.variants import Sampling
+from caption_assets.models.variants import FrameLimits, Sampling, Variant
 from caption_assets.records import OK, Outcome, SampledFrames
 
 
@@ -42,23 +42,26 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What runs, for tables and metadata. `start_seconds` is what loading cost."""
+    """What runs, for tables and metadata. `start_seconds` is what loading cost.
+
+    `frame_limits` bound the frames that requests may carry; None for text models.
+    """
 
     engine: str
     engine_version: str
     device: str
     precision: str
     start_seconds: float
+    frame_limits: FrameLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model that can be loaded: `path` is what the loader takes, `model_id` and `revision` what the tables say."""
+    """Which weights: a folder (`revision` is then a hash of its files), or a Hugging Face id at a pinned revision."""
 
     model_id: str
     revision: str
-    path: str
-    load_revision: str | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +89,19 @@ class CaptionEngine(Protocol):
 
 
 class EngineSession:
-    """One engine for the whole of a run: started when the first shard needs it, closed with the `with` block."""
+    """One model for the whole of a run: its engine starts when the first shard needs it, and stops with the run.
 
-    def __init__(self, engine: CaptionEngine) -> None:
+    `variant` and `source` say which model it is without starting anything.
+    """
+
+    def __init__(self, variant: Variant, source: ModelSource, engine: CaptionEngine) -> None:
+        self.variant, self.source = variant, source
         self._engine = engine
         self._info: EngineInfo | None = None
 
     @property
     def info(self) -> EngineInfo:
-        """Starts the engine where it is not started yet."""
+        """What runs. Starts the engine where it is not started yet; raises ModelError."""
         if self._info is None:
             self._info = self._engine.start()
         return self._info
@@ -104,14 +111,10 @@ class EngineSession:
         return self._info is not None
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
+        """One result for every request, in any order."""
         _ = self.info
         return self._engine.generate(requests)
 
-
-@contextmanager
-def engine_session(engine: CaptionEngine) -> Iterator[EngineSession]:
-    """Yields a session of `engine` that starts it at most once and closes it whatever happens."""
-    try:
-        yield EngineSession(engine)
-    finally:
-        engine.close()
+    def close(self) -> None:
+        self._engine.close()
+        self._info = None

@@ -139,18 +139,15 @@ _QWEN_LM = Variant(
     min_gpu_gib=40,
     sampling=_QWEN_SAMPLING,
 )
-_ENHANCE_VARIANTS = (
-    Variant(name="demo_lm", model_id="embedded:demo_lm", revision="", family="text"),
-    _QWEN_LM,
-    replace(_QWEN_LM, model_id="Qwen/Qwen3-14B", revision="f8c293d", sampling=Sampling()),
-)
+_QWEN3_LM = replace(_QWEN_LM, model_id="Qwen/Qwen3-14B", revision="f8c293d", sampling=Sampling())
+_DEMO_LM = Variant(name="demo_lm", model_id="embedded:demo_lm", revision="", family="text")
 
 CAPTION_VARIANTS: Mapping[str, Variant] = MappingProxyType({v.name: v for v in _CAPTION_VARIANTS})
 """Caption variants by name. The name is the caption key: `<name>_caption` in the output."""
 
 ENHANCE_VARIANTS: Mapping[str, Variant] = MappingProxyType(
     # By algorithm; Qwen2.5 and Qwen3 both write the key qwen_lm, as the original does.
-    {"demo_lm": _ENHANCE_VARIANTS[0], "qwen_lm": _QWEN_LM, "qwen2.5": _QWEN_LM, "qwen3": _ENHANCE_VARIANTS[2]}
+    {"demo_lm": _DEMO_LM, "qwen_lm": _QWEN_LM, "qwen": _QWEN_LM, "qwen2.5": _QWEN_LM, "qwen3": _QWEN3_LM}
 )
 """Enhancement algorithms by name. The row's `name` is the key: `<name>_enhanced_caption` in the output."""
 

@@ -1,0 +1,187 @@
+"""The transformers engine: batches on CPU or one GPU, for Qwen2.5-VL, Qwen3-VL and Qwen text checkpoints."""
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from caption_assets.errors import ModelError
+from caption_assets.models.engine import EngineInfo, EngineOptions, ModelSource, Request, Result
+from caption_assets.models.requests import video_metadata
+from caption_assets.models.variants import TRANSFORMERS_FAMILIES, Variant
+from caption_assets.models.weights import checkpoint_family, checkpoint_frame_limits, locate
+from caption_assets.records import Outcome
+
+
+class TransformersEngine:
+    """A `CaptionEngine` that loads one checkpoint with transformers' ordinary classes."""
+
+    def __init__(
+        self, variant: Variant, source: ModelSource, options: EngineOptions, model_dir: str | None = None
+    ) -> None:
+        self._variant, self._source, self._options, self._model_dir = variant, source, options, model_dir
+        self._model: Any = None
+        self._processor: Any = None
+
+    def start(self) -> EngineInfo:
+        """Loads the model. Raises ModelError where there are no weights, no such device or no such family."""
+        started = time.perf_counter()
+        folder = locate(self._source, self._model_dir)
+        family = checkpoint_family(folder)
+        if (family == "text") != self._variant.is_text or family not in TRANSFORMERS_FAMILIES:
+            need = "a text model" if self._variant.is_text else "a vision-language model"
+            raise ModelError(f"model in {folder}", f"it is of family {family}", f"{self._variant.name} needs {need}")
+        import torch
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        device = self._device(torch)
+        # bfloat16 on a CPU is emulated on most machines: slower, and no closer to what a GPU computes.
+        dtype = torch.bfloat16 if device.type == "cuda" and self._options.precision != "fp32" else torch.float32
+        auto = transformers.AutoModelForCausalLM if family == "text" else transformers.AutoModelForImageTextToText
+        tool = transformers.AutoTokenizer if family == "text" else transformers.AutoProcessor
+        try:
+            self._processor = tool.from_pretrained(folder, local_files_only=True)
+            self._model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device).eval()
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            self.close()
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"model in {folder}", f"it cannot be loaded ({first})", "check the folder") from error
+        tokenizer = self._processor if family == "text" else self._processor.tokenizer
+        tokenizer.padding_side = "left"  # generation continues at the right end of every row
+        return EngineInfo(
+            engine="transformers",
+            engine_version=transformers.__version__,
+            device=str(device),
+            precision=str(dtype).removeprefix("torch."),
+            start_seconds=time.perf_counter() - started,
+            frame_limits=None if family == "text" else self._variant.frames or checkpoint_frame_limits(folder, family),
+        )
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
+        """Yields one result for every request, batch by batch, in their order."""
+        pending = iter(requests)
+        while batch := list(islice(pending, self._options.batch_size)):
+            try:
+                yield from self._batch(batch)
+            except Exception as error:
+                if len(batch) == 1:
+                    yield _failed(batch[0], error)
+                    continue
+                # One bad request, or too little memory for all: alone, each gets its own result.
+                for request in batch:
+                    try:
+                        yield from self._batch([request])
+                    except Exception as alone:
+                        yield _failed(request, alone)
+
+    def close(self) -> None:
+        """Drops the model and gives its GPU memory back."""
+        had_model, self._model, self._processor = self._model is not None, None, None
+        if had_model:
+            import gc
+
+            import torch
+
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _batch(self, batch: list[Request]) -> list[Result]:
+        import torch
+
+        started = time.perf_counter()
+        inputs = self._inputs(batch).to(self._model.device)
+        sampling = self._options.sampling
+        drawn = (
+            {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
+            if sampling.temperature > 0
+            else {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        )
+        with torch.inference_mode():
+            output = self._model.generate(
+                **inputs,
+                **drawn,
+                max_new_tokens=max(request.max_tokens for request in batch),
+                repetition_penalty=sampling.repetition_penalty,
+                pad_token_id=self._tokenizer.pad_token_id,
+            )
+        width = inputs["input_ids"].shape[1]
+        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
+        seconds = (time.perf_counter() - started) / len(batch)
+        return [
+            self._result(request, tokens, length, seconds)
+            for request, tokens, length in zip(batch, output[:, width:].tolist(), prompt_tokens, strict=True)
+        ]
+
+    def _inputs(self, batch: list[Request]) -> Any:
+        # Text models may think aloud before they answer; processors of vision-language models know no such switch.
+        switches = {"enable_thinking": False} if self._variant.is_text else {}
+        texts = [
+            self._processor.apply_chat_template(
+                list(request.messages), tokenize=False, add_generation_prompt=True, **switches
+            )
+            for request in batch
+        ]
+        if self._variant.is_text:
+            return self._processor(text=texts, padding=True, return_tensors="pt")
+        metadata, frames = [], []
+        for request in batch:
+            if request.frames is None:
+                raise ValueError("a request to a vision-language model needs frames")
+            frames.append(request.frames.frames)
+            height, width = request.frames.frames.shape[1:3]
+            metadata.append(video_metadata(request.frames.picks) | {"height": height, "width": width})
+        inputs = self._processor(
+            text=texts,
+            videos=frames,
+            video_metadata=metadata,
+            do_sample_frames=False,  # the frames are the sample
+            do_resize=False,  # and have the model's size
+            padding=True,
+            return_tensors="pt",
+        )
+        inputs.pop("video_metadata", None)
+        return inputs
+
+    def _result(self, request: Request, tokens: list[int], prompt_tokens: int, seconds: float) -> Result:
+        ends = self._model.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        stop = next((i for i, token in enumerate(tokens) if token in ends), None)
+        kept = tokens if stop is None else tokens[:stop]
+        kept = kept[: request.max_tokens]
+        text = self._tokenizer.decode(kept, skip_special_tokens=True).strip()
+        return Result(
+            request.request_id,
+            text=text,
+            finish_reason="length" if stop is None or stop > request.max_tokens else "stop",
+            prompt_tokens=int(prompt_tokens),
+            output_tokens=len(kept),
+            seconds=seconds,
+        )
+
+    @property
+    def _tokenizer(self) -> Any:
+        return getattr(self._processor, "tokenizer", self._processor)
+
+    def _device(self, torch: Any) -> Any:
+        name = self._options.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise ModelError(f"device {name!r}", "there is no usable NVIDIA GPU here", "choose device cpu or auto")
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ModelError(
+                f"device {name!r}", "there is no such device", "choose auto, cpu, cuda or cuda:<n>"
+            ) from None
+        if device.index is not None and device.type == "cuda" and device.index >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise ModelError(f"device {name!r}", f"there are {count} GPUs", f"choose cuda:0 to cuda:{count - 1}")
+        return device
+
+
+def _failed(request: Request, error: Exception) -> Result:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return Result(request.request_id, outcome=Outcome("failed", "engine", f"{type(error).__name__}: {first}"))
