@@ -1,0 +1,39 @@
+"""The part of a caption's row that comes from the engine."""
+
+from typing import Any
+
+from caption_assets.errors import CaptionAssetsError
+from caption_assets.models.engine import EngineSession, Result
+
+
+def model_fields(session: EngineSession) -> dict[str, Any]:
+    """Who wrote it."""
+    info, source = session.info, session.source
+    return {
+        "model_id": source.model_id,
+        "model_revision": source.revision,
+        "precision": info.precision,
+        "engine": info.engine,
+        "engine_version": info.engine_version,
+    }
+
+
+def answer_fields(result: Result | CaptionAssetsError) -> dict[str, Any]:
+    """What became of it: an engine's result, or the error that kept the request from it. A blank text is a failure."""
+    if isinstance(result, CaptionAssetsError):
+        return {"status": "failed", "error_kind": result.kind, "error": str(result)}
+    fields: dict[str, Any] = {
+        "finish_reason": result.finish_reason,
+        "prompt_tokens": result.prompt_tokens,
+        "output_tokens": result.output_tokens,
+        "seconds": result.seconds,
+    }
+    if not result.outcome.ok:
+        return fields | {
+            "status": result.outcome.status,
+            "error_kind": result.outcome.kind,
+            "error": result.outcome.message,
+        }
+    if not (result.text or "").strip():
+        return fields | {"status": "failed", "error_kind": "empty_text", "error": "the model answered with no text"}
+    return fields | {"text": result.text}

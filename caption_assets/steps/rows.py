@@ -1,0 +1,58 @@
+"""Rows on their way into a table: durable soon after they are made, committed at the end."""
+
+import time
+from typing import Any, Generic, Self, TypeVar
+
+from caption_assets.layout.store import Store
+from caption_assets.records import CaptionRow, EnhancedRow, PreviewRow, WindowRow
+
+R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
+
+_FLUSH_ROWS = 64
+_FLUSH_SECONDS = 10.0
+
+
+class RowBuffer(Generic[R]):
+    """Collects one shard's rows of one table.
+
+    New rows reach the disk after at most 64 of them or 10 seconds, so that a crash loses little, and at once where
+    the `with` block is left by an exception; `commit` replaces the table by exactly the rows that were kept or added.
+    """
+
+    def __init__(self, store: Store, asset: Any, shard: str, key: str | None = None) -> None:
+        self.rows: list[R] = []
+        self._store, self._asset, self._shard, self._key = store, asset, shard, key
+        self._unsaved: list[R] = []
+        self._saved_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.flush()
+
+    def keep(self, row: R) -> None:
+        """A row that the table has already."""
+        self.rows.append(row)
+
+    def add(self, row: R) -> None:
+        """A new row."""
+        self.rows.append(row)
+        self._unsaved.append(row)
+        if len(self._unsaved) >= _FLUSH_ROWS or time.monotonic() - self._saved_at >= _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        self._store.append_rows(self._asset, self._shard, self._unsaved, self._key)
+        self._unsaved, self._saved_at = [], time.monotonic()
+
+    def commit(self) -> str:
+        """Replaces the table, in the order of clips and windows; returns its path below the output root."""
+        self.rows.sort(key=window_key)
+        return self._store.commit_rows(self._asset, self._shard, self.rows, self._key)
+
+
+def window_key(row: WindowRow | PreviewRow | CaptionRow | EnhancedRow) -> tuple[str, int, int]:
+    """What tells a shard's windows apart."""
+    return row.clip_id, row.start_frame or 0, row.end_frame or 0
