@@ -1,0 +1,5 @@
+"""What Dagster loads: `workspace.yaml` and `[tool.dg.project]` name this module."""
+
+from caption_assets.defs.build import build_defs
+
+defs = build_defs()

@@ -1,0 +1,49 @@
+"""Where everything is written: tables, documents and previews below one output path."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from caption_assets.errors import StoreError
+from caption_assets.layout.store import Store
+from caption_assets.layout.tables import KEYED_ASSETS, ROW_TYPES, rows_to_table
+
+
+class SaveExportIOManager(dg.ConfigurableIOManager):
+    """The only writer. Assets write each shard through `store()` as soon as it is done, so that a run over many
+    shards keeps the finished ones whatever happens later; downstream assets load a shard's table as a DataFrame.
+    """
+
+    output_path: str = Field(description="Output root: a folder or fsspec URL (memory://, s3://…).")
+    source_root: str | None = Field(
+        default=None,
+        description="Root that the source videos of clips cut elsewhere are relative to, if there are any.",
+    )
+
+    def store(self) -> Store:
+        """The output root, checked to be writable. Raises StoreError."""
+        store = Store(self.output_path)
+        store.check_writable()
+        return store
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Refuses values: what an asset of this project makes is in the store before its step ends."""
+        if obj is not None:
+            raise StoreError(
+                f"a value of type {type(obj).__name__} from {context.asset_key.to_user_string()}",
+                "this IO manager stores no values",
+                "write through `store()` and yield a MaterializeResult, or give the asset another IO manager",
+            )
+
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
+        """The upstream asset's rows for the requested shards, of all caption keys, with a column `shard`."""
+        asset: Any = context.asset_key.path[-1]
+        store = Store(self.output_path)
+        frames = []
+        for shard in sorted(context.asset_partition_keys):
+            for key in store.keys(asset, shard) if asset in KEYED_ASSETS else [None]:
+                rows = store.read_rows(asset, shard, key)
+                frames.append(rows_to_table(rows, ROW_TYPES[asset]).to_pandas().assign(shard=shard))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

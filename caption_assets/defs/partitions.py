@@ -1,0 +1,36 @@
+"""The shards as Dagster partitions."""
+
+import dagster as dg
+
+from caption_assets.dataset import Dataset
+
+SHARDS = dg.DynamicPartitionsDefinition(name="shards")
+
+
+def add_new_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
+    """Registers shards that the instance does not know yet; returns their keys.
+
+    Only adds: removing a key would orphan its history and invalidate queued range runs.
+    """
+    known = set(instance.get_dynamic_partitions(SHARDS.name or ""))
+    new = [key for key in dataset.shards() if key not in known]
+    if new:
+        instance.add_dynamic_partitions(SHARDS.name or "", new)
+    return new
+
+
+def ranges(keys: list[str], order: list[str], most: int | None = None) -> list[tuple[str, ...]]:
+    """`keys` in runs that are contiguous in `order`, of at most `most` keys; a run of shards is one Dagster run."""
+    positions = sorted(order.index(key) for key in set(keys))
+    groups: list[list[int]] = []
+    for position in positions:
+        if groups and position == groups[-1][-1] + 1 and (most is None or len(groups[-1]) < most):
+            groups[-1].append(position)
+        else:
+            groups.append([position])
+    return [tuple(order[position] for position in group) for group in groups]
+
+
+def range_tags(keys: tuple[str, ...]) -> dict[str, str]:
+    """The run tags that ask for a contiguous range of shards."""
+    return {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}

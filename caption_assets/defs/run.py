@@ -1,0 +1,141 @@
+"""Materializing shards in this process, with the history kept in the Dagster instance. What the command line does."""
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from caption_assets.dataset import Dataset
+from caption_assets.defs.assets import ASSETS
+from caption_assets.defs.io_manager import SaveExportIOManager
+from caption_assets.defs.partitions import SHARDS, add_new_shards, range_tags, ranges
+from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
+from caption_assets.steps import Progress
+
+_INSTANCE_FILE = "dagster.yaml"
+# Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
+_OWN_HOME = Path("~/.local/share/caption_assets")
+
+
+@contextmanager
+def local_instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of DAGSTER_HOME, else of the working directory's dagster.yaml, else one in the user's home."""
+    if not os.environ.get("DAGSTER_HOME"):
+        home = Path.cwd()
+        if not (home / _INSTANCE_FILE).is_file():
+            home = _OWN_HOME.expanduser()
+            home.mkdir(parents=True, exist_ok=True)
+            (home / _INSTANCE_FILE).touch()
+        os.environ["DAGSTER_HOME"] = str(home)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def run_resources(
+    dataset: str, output_path: str, source_root: str | None, caption_model: CaptionModel, text_model: TextModel
+) -> dict[str, object]:
+    """The resources of a run that takes nothing from the environment."""
+    return {
+        "clips": ClipDataset(root=dataset),
+        "save_export": SaveExportIOManager(output_path=output_path, source_root=source_root),
+        "caption_model": caption_model,
+        "text_model": text_model,
+    }
+
+
+def registered_shards(instance: dg.DagsterInstance) -> list[str]:
+    """Partition keys that the instance knows, in its order."""
+    return list(instance.get_dynamic_partitions(SHARDS.name or ""))
+
+
+def sync_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
+    """Registers the dataset's new shards at once; returns their keys."""
+    return add_new_shards(instance, dataset)
+
+
+def materialize_shards(
+    instance: dg.DagsterInstance,
+    dataset: Dataset,
+    shards: Sequence[str],
+    configs: Mapping[str, Mapping[str, Any]],
+    resources: Mapping[str, object],
+    progress: Progress,
+) -> set[str]:
+    """Materializes the assets that `configs` names (asset name -> its config) for `shards`; returns those that failed.
+
+    Assets go one after the other, each in one run for a contiguous range of shards, so that its engine starts once
+    and is closed before the next one's. A shard that fails in one asset is left out of those that need it.
+    """
+    sync_shards(instance, dataset)
+    order = registered_shards(instance)
+    failed: dict[str, set[str]] = {}
+    for asset in ASSETS:
+        name = asset.key.to_user_string()
+        if name not in configs:
+            continue
+        needs = {key.to_user_string() for key in asset.dependency_keys}
+        blocked = set().union(*(failed.get(need, set()) for need in needs))
+        heard = _Listener(progress)
+        for keys in ranges([shard for shard in shards if shard not in blocked], order):
+            _materialize(instance, asset, keys, configs[name], {**resources, "progress": heard})
+        failed[name] = {shard for shard in shards if shard not in heard.finished}
+    return set().union(*failed.values())
+
+
+def _materialize(
+    instance: dg.DagsterInstance,
+    asset: dg.AssetsDefinition,
+    keys: tuple[str, ...],
+    config: Mapping[str, Any],
+    resources: dict[str, object],
+) -> None:
+    name = asset.key.to_user_string()
+    heard: _Listener = resources["progress"]  # type: ignore[assignment]
+    result = dg.materialize(
+        ASSETS,
+        selection=[asset],
+        instance=instance,
+        resources=resources,
+        partition_key=keys[0] if len(keys) == 1 else None,
+        tags={"caption_assets/command": str(uuid.uuid4()), **(range_tags(keys) if len(keys) > 1 else {})},
+        run_config={
+            "ops": {name: {"config": dict(config)}},
+            # The command line has its own progress and summary; the event log has the rest.
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        },
+        raise_on_error=False,
+    )
+    if result.success:
+        return
+    errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
+    text = next((error.message.strip() for error in errors if error), "the run failed; see its events")
+    for shard in keys:
+        if shard not in heard.finished and shard not in heard.told:
+            heard.failed(name, shard, RuntimeError(text))
+
+
+class _Listener(Progress):
+    """Passes everything on and remembers which shards ended how."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.finished: set[str] = set()
+        self.told: set[str] = set()
+
+    def start(self, asset: str, shard: str, total: int) -> None:
+        self._progress.start(asset, shard, total)
+
+    def advance(self, asset: str, shard: str, items: int = 1) -> None:
+        self._progress.advance(asset, shard, items)
+
+    def done(self, report: Any) -> None:
+        self.finished.add(report.shard)
+        self._progress.done(report)
+
+    def failed(self, asset: str, shard: str, error: Exception) -> None:
+        self.told.add(shard)
+        self._progress.failed(asset, shard, error)
