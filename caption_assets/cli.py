@@ -1,0 +1,203 @@
+"""The command `caption-assets`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+import caption_assets
+from caption_assets.console import RunConsole
+from caption_assets.dataset import Dataset, shard_key, shard_name
+from caption_assets.demo import demo_scenes, render_dataset
+from caption_assets.errors import CaptionAssetsError
+from caption_assets.flags import settings_flags, settings_from
+from caption_assets.layout.store import Store
+from caption_assets.media.previews import check_ffmpeg
+from caption_assets.models.prompts import caption_prompt, enhance_prompt
+from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
+from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
+
+OK, SHARD_FAILED, WRONG_USAGE = 0, 1, 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(caption_assets.__version__, prog_name="caption-assets")
+def cli() -> None:
+    """Captions and previews for shards of video clips, as Dagster assets."""
+
+
+def _model_flags(command: Any) -> Any:
+    for option in (
+        click.option("--model-dir", help="Folder for downloaded weights; Hugging Face's cache by default."),
+        click.option("--enhance-model-path", help="Folder or Hugging Face id to load as the text model instead."),
+        click.option("--model-path", help="Folder or Hugging Face id (owner/name@revision) to load instead."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>."),
+        click.option(
+            "--engine",
+            type=click.Choice(["auto", "transformers", "vllm", "openai"]),
+            default="auto",
+            show_default=True,
+            help="What runs the models.",
+        ),
+        click.option(
+            "--enhance-captions-algorithm",
+            type=click.Choice(list(ENHANCE_VARIANTS)),
+            help="Text model for enhanced captions; by default demo_lm with the demo model, else qwen_lm.",
+        ),
+        click.option(
+            "--captioning-algorithm",
+            type=click.Choice(list(CAPTION_VARIANTS)),
+            help="Model variant for captions; by default qwen where there is a GPU, else demo.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+@click.option("--output-path", required=True, help="Folder or fsspec URL for tables, documents and previews.")
+@click.option("--shard", "shards", multiple=True, help="Only this shard (its folder's name); may be repeated.")
+@click.option("--source-root", help="Root of the source videos, for clips that another tool has cut.")
+@click.option("--generate-captions", is_flag=True, help="Caption every window.")
+@click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
+@click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
+@_model_flags
+@settings_flags
+def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any) -> None:
+    """Materialize the assets of a dataset's shards in this process, through Dagster.
+
+    With none of --generate-captions, --generate-previews and --enhance-captions, all three are made. A second run
+    does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
+    listed), 1 when a shard failed, 2 for wrong usage.
+    """
+    sys.exit(_run(Dataset(dataset), output_path, [shard_key(name) for name in shards], options))
+
+
+@cli.command()
+@click.option("--dataset", default="demo/clips", show_default=True, help="Where the demo's clips are rendered to.")
+@click.option("--output-path", default="demo/output", show_default=True, help="Where results go.")
+def demo(dataset: str, output_path: str) -> None:
+    """Render the demo's clips and run all assets on them with the embedded models: no GPU, no download."""
+    scenes = demo_scenes()
+    console = Console()
+    written = render_dataset(Path(dataset), scenes)
+    console.print(f"{sum(map(len, scenes.values()))} clips in {dataset} ({written} rendered now)")
+    with click.Context(run) as context:
+        defaults = {p.name: p.get_default(context) for p in run.params if p.name}
+    defaults |= {"captioning_algorithm": "demo", "enhance_captions_algorithm": "demo_lm", "device": "cpu"}
+    status = _run(Dataset(dataset), output_path, [], defaults)
+    if status == OK:
+        _show_samples(Store(output_path), list(scenes), console)
+    sys.exit(status)
+
+
+@cli.group()
+def shards() -> None:
+    """The dataset's shards as Dagster knows them."""
+
+
+@shards.command("list")
+@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+def list_shards(dataset: str) -> None:
+    """Print every shard with its number of clips and whether Dagster knows it."""
+    from caption_assets.defs.run import local_instance, registered_shards
+
+    source = Dataset(dataset)
+    with local_instance() as instance:
+        known = set(registered_shards(instance))
+    for key in source.shards():
+        try:
+            count = len(source.clips(key))
+        except CaptionAssetsError:
+            count = 0
+        click.echo(f"{shard_name(key)}\t{count} clips\t{'registered' if key in known else 'new'}")
+
+
+@shards.command("sync")
+@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+def sync(dataset: str) -> None:
+    """Register the dataset's new shards with Dagster now. Never removes one."""
+    from caption_assets.defs.run import local_instance, sync_shards
+
+    with local_instance() as instance:
+        new = sync_shards(instance, Dataset(dataset))
+    click.echo(f"{len(new)} new shards registered" + "".join(f"\n{shard_name(key)}" for key in new))
+
+
+def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping[str, Any]) -> int:
+    """Checks everything that can be wrong before any work, then works. Returns the exit status."""
+    settings = settings_from(options)
+    wanted = ("generate_captions", "generate_previews", "enhance_captions")
+    captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
+    known = dataset.shards()
+    for shard in shards:
+        if shard not in known:
+            dataset.clips(shard)  # says which shards there are
+    shards = shards or known
+    Store(output_path).check_writable()
+    if previews:
+        check_ffmpeg()
+
+    # Dagster and the models' packages take a second or two to import: wrong usage has been told by now.
+    from caption_assets.defs.resources import CaptionModel, TextModel
+    from caption_assets.defs.run import local_instance, materialize_shards, run_resources
+
+    variant = options["captioning_algorithm"] or ("qwen" if _has_gpu() else "demo")
+    algorithm = options["enhance_captions_algorithm"] or ("demo_lm" if variant == "demo" else "qwen_lm")
+    runs = {name: options[name] for name in ("engine", "device", "model_dir")}
+    caption_model = CaptionModel(model_variant=variant, model_path=options["model_path"], **runs)
+    text_model = TextModel(algorithm=algorithm, model_path=options["enhance_model_path"], **runs)
+    configs: dict[str, Any] = {"clip_windows": settings[WindowSettings].model_dump()}
+    if previews:
+        configs["window_previews"] = settings[PreviewSettings].model_dump()
+    if captions:
+        caption_prompt(options["captioning_prompt_variant"], options["captioning_prompt_text"])
+        with caption_model.session(1):
+            configs["window_captions"] = settings[CaptionSettings].model_dump()
+    if enhance:
+        enhance_prompt(options["enhance_captioning_prompt_variant"], options["enhance_captions_prompt_text"])
+        with text_model.session(1):
+            configs["enhanced_captions"] = settings[EnhanceSettings].model_dump()
+
+    resources = run_resources(dataset.root, output_path, options["source_root"], caption_model, text_model)
+    with local_instance() as instance, RunConsole(Console(stderr=True)) as console:
+        failed = materialize_shards(instance, dataset, shards, configs, resources, console)
+    console.summarize(shards, Console())
+    return SHARD_FAILED if failed else OK
+
+
+def _show_samples(store: Store, shards: list[str], console: Console) -> None:
+    """The first caption and enhanced caption of every shard, with its preview's path."""
+    for shard in shards:
+        caption = next(iter(store.read_rows("window_captions", shard, "demo")))
+        enhanced = next(iter(store.read_rows("enhanced_captions", shard, "demo_lm")))
+        preview = next(iter(store.read_rows("window_previews", shard)))
+        console.print(f"\n[bold]{store.url(preview.path or '')}[/bold]", soft_wrap=True)
+        console.print(f"  demo:    {caption.text}", highlight=False)
+        console.print(f"  demo_lm: {enhanced.text}", highlight=False)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def main() -> None:
+    """Entry point: errors that we understand are one line and exit status 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "caption-assets"
+        click.echo(f"{where}: {error.format_message()} See {where} --help.", err=True)
+        sys.exit(WRONG_USAGE)
+    except CaptionAssetsError as error:
+        click.echo(f"caption-assets: {error}", err=True)
+        sys.exit(WRONG_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("caption-assets: stopped; what is finished is kept", err=True)
+        sys.exit(130)

@@ -1,0 +1,104 @@
+"""What the command line shows: progress while it works, and the summary at the end."""
+
+import logging
+from collections import Counter
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from caption_assets.dataset import shard_name
+from caption_assets.steps import Progress as StepProgress
+from caption_assets.steps import ShardReport
+
+_COLUMNS = {
+    "clip_windows": "windows",
+    "window_previews": "previews",
+    "window_captions": "captions",
+    "enhanced_captions": "enhanced",
+}
+
+
+class RunConsole(StepProgress):
+    """A progress bar for every asset, and a record of every report and failure. A context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.reports: dict[str, dict[str, ShardReport]] = {}
+        self.failures: list[tuple[str, str, str]] = []
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, object] = {}
+        self._handler = RichHandler(console=console, show_path=False, show_time=False, level=logging.WARNING)
+
+    def __enter__(self) -> "RunConsole":
+        logging.getLogger("caption_assets").addHandler(self._handler)
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+        logging.getLogger("caption_assets").removeHandler(self._handler)
+
+    def start(self, asset: str, shard: str, total: int) -> None:
+        if asset not in self._tasks:
+            self._tasks[asset] = self._bars.add_task(asset, total=0)
+        task = self._bars.tasks[self._tasks[asset]]  # type: ignore[call-overload]
+        self._bars.update(task.id, total=task.total + total)
+
+    def advance(self, asset: str, shard: str, items: int = 1) -> None:
+        self._bars.advance(self._tasks[asset], items)  # type: ignore[arg-type]
+
+    def done(self, report: ShardReport) -> None:
+        self.reports.setdefault(report.shard, {})[report.asset] = report
+
+    def failed(self, asset: str, shard: str, error: Exception) -> None:
+        self.failures.append((asset, shard, str(error)))
+
+    def summarize(self, shards: list[str], out: Console) -> None:
+        """Prints a row for every shard, then everything that failed, with its reason."""
+        table = Table(title=None)
+        table.add_column("shard", overflow="fold")
+        for name in ("clips", *_COLUMNS.values(), "failed", "seconds"):
+            table.add_column(name, justify="right")
+        total: Counter[str] = Counter()
+        seconds = 0.0
+        for shard in shards:
+            row = self._row(shard)
+            took = sum(report.seconds for report in self.reports.get(shard, {}).values())
+            total.update(row)
+            seconds += took
+            table.add_row(shard_name(shard), *_cells(row), f"{took:.1f}")
+        if len(shards) > 1:
+            table.add_section()
+            table.add_row("total", *_cells(total), f"{seconds:.1f}")
+        out.print(table)
+        reasons: Counter[str] = Counter()
+        for shard in shards:
+            for report in self.reports.get(shard, {}).values():
+                reasons.update({f"{report.asset}: {kind}": n for kind, n in report.failures.items()})
+                for item in report.failed_items:
+                    out.print(Text(f"{report.asset} {shard_name(shard)}/ {item}"), style="yellow")
+        if reasons:
+            out.print("failures by reason: " + ", ".join(f"{kind} {n}" for kind, n in sorted(reasons.items())))
+        for asset, shard, error in self.failures:
+            out.print(Text(f"{asset} failed for shard {shard_name(shard)}: {error}"), style="red")
+
+    def _row(self, shard: str) -> Counter[str]:
+        reports = self.reports.get(shard, {})
+        row: Counter[str] = Counter({name: reports[asset].ok for asset, name in _COLUMNS.items() if asset in reports})
+        windows = reports.get("clip_windows")
+        row["clips"] = windows.clips if windows else 0
+        row["failed"] = sum(report.failed + report.skipped for report in reports.values())
+        return row
+
+
+def _cells(row: Counter[str]) -> list[str]:
+    return [str(row[name]) for name in ("clips", *_COLUMNS.values(), "failed")]
