@@ -1,5 +1,6 @@
 """A dataset is a root folder or URL; its sub-folders are the shards, and a shard's clips lie anywhere below it."""
 
+import os
 import uuid
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,7 +63,7 @@ class Dataset:
         try:
             path = UPath(self.root)
             if not path.protocol:
-                path = UPath(path.expanduser().absolute())
+                path = UPath(os.path.abspath(path.expanduser()))  # without "..": paths end up in documents
             if not path.exists():
                 raise DatasetError(f"dataset {self.root!r}", "it does not exist", fix)
             if not path.is_dir():
