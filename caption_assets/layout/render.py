@@ -188,18 +188,19 @@ class _Pass:
                 )
             return rel
         _, *parts = paths.split(source)
+        while ".." in parts:
+            parts = parts[parts.index("..") + 1 :]
         for count in range(1, len(parts) + 1):
             rel = "/".join(parts[-count:])
             if (self._read(paths.processed_video(rel)) or {}).get("video") == source:
                 return rel
-        rel = "/".join(parts[-1:])
-        if self._read(paths.processed_video(rel)) is not None:
+        if not parts or self._read(paths.processed_video(parts[-1])) is not None:
             raise ConfigError(
                 f"source video {source}",
-                f"{paths.processed_video(rel)} is about another video of that name",
+                "it names no file, or another source has a file of that name",
                 "set the source root to the folder that the splitter read",
             )
-        return rel
+        return parts[-1]
 
     def _read(self, rel: str) -> Document | None:
         """A document, read at most once; None where there is none or it is torn."""
