@@ -17,6 +17,7 @@ from caption_assets.flags import settings_flags, settings_from
 from caption_assets.layout.store import Store
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
+from caption_assets.models.select import default_variant
 from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
 from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
 
@@ -146,7 +147,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     from caption_assets.defs.resources import CaptionModel, TextModel
     from caption_assets.defs.run import local_instance, materialize_shards, run_resources
 
-    variant = options["captioning_algorithm"] or ("qwen" if _has_gpu() else "demo")
+    variant = options["captioning_algorithm"] or default_variant()
     algorithm = options["enhance_captions_algorithm"] or ("demo_lm" if variant == "demo" else "qwen_lm")
     runs = {name: options[name] for name in ("engine", "device", "model_dir")}
     caption_model = CaptionModel(model_variant=variant, model_path=options["model_path"], **runs)
@@ -179,12 +180,6 @@ def _show_samples(store: Store, shards: list[str], console: Console) -> None:
         console.print(f"\n[bold]{store.url(preview.path or '')}[/bold]", soft_wrap=True)
         console.print(f"  demo:    {caption.text}", highlight=False)
         console.print(f"  demo_lm: {enhanced.text}", highlight=False)
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def main() -> None:

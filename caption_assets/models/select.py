@@ -33,3 +33,10 @@ def create_engine(
         fix = f"choose one of {', '.join(dict.fromkeys(runs))}"
         raise ModelError(asked, f"models of family {variant.family} need vLLM, which this version cannot use", fix)
     return TransformersEngine(variant, source, options, model_dir)
+
+
+def default_variant() -> str:
+    """The caption variant where none is named: `qwen` with an NVIDIA GPU, else the embedded `demo`."""
+    import torch
+
+    return "qwen" if torch.cuda.is_available() else "demo"

@@ -30,7 +30,7 @@ class TransformersEngine:
         family = checkpoint_family(folder)
         if (family == "text") != self._variant.is_text or family not in TRANSFORMERS_FAMILIES:
             need = "a text model" if self._variant.is_text else "a vision-language model"
-            raise ModelError(f"model in {folder}", f"it is of family {family}", f"{self._variant.name} needs {need}")
+            raise ModelError(f"model in {folder}", f"it is of family {family}", f"give {self._variant.name} {need}")
         import torch
         import transformers
 

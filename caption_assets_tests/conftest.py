@@ -1,0 +1,81 @@
+"""Real clips, real checkpoints and real Dagster instances for every test."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from caption_assets.defs.io_manager import SaveExportIOManager
+from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
+from caption_assets.media.mp4 import write_mp4
+from caption_assets.steps import Progress
+from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
+
+MakeClip = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may ask for weights, nor write into somebody's instance."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> MakeClip:
+    """Writes an H.264 clip whose frames differ: a bright bar that moves over a slowly changing ground."""
+
+    def make(path: Path, frames: int = 48, size: tuple[int, int] = (160, 120), fps: int = 24) -> Path:
+        width, height = size
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+        def draw() -> Iterator[np.ndarray]:
+            for k in range(frames):
+                image = np.full((height, width, 3), (k * 3 % 200, 60, 120), np.uint8)
+                left = k * 5 % width
+                image[:, left : left + 12] = 255
+                yield image
+
+        write_mp4(str(path), draw(), Fraction(fps))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def clips_root(tmp_path: Path, make_clip: MakeClip) -> Path:
+    """A dataset of two shards: `a` with a short and a two-window clip, `b` with one short clip in a sub-folder."""
+    root = tmp_path / "clips"
+    make_clip(root / "a" / "short.mp4", 48)
+    make_clip(root / "a" / "long.mp4", 100)
+    make_clip(root / "b" / "deep" / "only.mp4", 40)
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny checkpoints of the real architectures, by family."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    savers = {"qwen2.5-vl": save_qwen25, "qwen3-vl": save_qwen3, "text": save_text}
+    return {family: save(root / family) for family, save in savers.items()}
+
+
+@pytest.fixture
+def resources(clips_root: Path, tmp_path: Path, checkpoints: dict[str, Path]) -> dict[str, object]:
+    """Resources of a run over `clips_root` that writes to `tmp_path / "out"` with tiny models."""
+    return {
+        "clips": ClipDataset(root=str(clips_root)),
+        "save_export": SaveExportIOManager(output_path=str(tmp_path / "out")),
+        "caption_model": CaptionModel(model_variant="demo", model_path=str(checkpoints["qwen2.5-vl"]), device="cpu"),
+        "text_model": TextModel(algorithm="demo_lm", model_path=str(checkpoints["text"]), device="cpu"),
+        "progress": Progress(),
+    }
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance

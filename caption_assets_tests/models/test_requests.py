@@ -1,0 +1,86 @@
+import pytest
+
+from caption_assets.errors import ClipError, ConfigError
+from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, caption_prompt, enhance_prompt
+from caption_assets.models.requests import frame_size, video_metadata
+from caption_assets.models.variants import (
+    CAPTION_VARIANTS,
+    ENHANCE_VARIANTS,
+    FrameLimits,
+    caption_variant,
+    enhance_variant,
+)
+from caption_assets.records import FramePicks
+
+QWEN25 = FrameLimits(28, 100352, 602112)
+QWEN25_CHECKPOINT = FrameLimits(28, 3136, 12845056)
+QWEN3_CHECKPOINT = FrameLimits(32, 4096, 25165824, per_video=True)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "frames", "limits", "expected"),
+    [
+        (1280, 720, 16, QWEN25_CHECKPOINT, (1288, 728)),
+        (320, 240, 8, QWEN25_CHECKPOINT, (308, 252)),
+        (1280, 720, 16, QWEN25, (1008, 560)),
+        (320, 240, 8, QWEN25, (392, 280)),
+        (1280, 720, 16, QWEN3_CHECKPOINT, (1280, 704)),
+        (320, 240, 8, QWEN3_CHECKPOINT, (320, 256)),
+        (1280, 720, 16, FrameLimits(32, 4096, 16 * 768 * 1024, per_video=True), (1152, 640)),
+        (10, 8, 4, FrameLimits(28, 784, 12845056), (28, 28)),
+    ],
+)
+def test_frames_get_the_size_that_the_models_own_resize_would_give(width, height, frames, limits, expected):
+    assert frame_size(width, height, frames, limits) == expected
+
+
+@pytest.mark.parametrize("limits", [QWEN25, QWEN25_CHECKPOINT])
+def test_frame_sizes_agree_with_transformers(limits):
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    for width in range(60, 2000, 97):
+        for height in range(60, 2000, 89):
+            theirs = smart_resize(height, width, limits.factor, limits.min_pixels, limits.max_pixels)
+            assert frame_size(width, height, 8, limits) == theirs[::-1]
+
+
+def test_a_frame_that_no_model_takes_is_refused():
+    with pytest.raises(ClipError, match="differ 200 times"):
+        frame_size(4100, 20, 4, QWEN25)
+
+
+def test_metadata_tells_true_times_and_the_true_mean_rate():
+    picks = FramePicks((0, 12, 24, 36), (0.0, 0.5005, 1.001, 1.5015))
+    metadata = video_metadata(picks)
+    assert [i / metadata["fps"] for i in metadata["frames_indices"]] == pytest.approx(picks.times_s, abs=6e-4)
+    declared = len(picks.frame_ids) / metadata["total_num_frames"] * metadata["fps"]
+    assert declared == pytest.approx(picks.fps, rel=1e-3)
+    assert metadata["total_num_frames"] > max(metadata["frames_indices"])
+
+
+def test_metadata_of_variable_rate_picks_keeps_each_time():
+    picks = FramePicks((3, 4, 9, 10), (0.1, 0.9, 1.0, 4.0))
+    assert video_metadata(picks)["frames_indices"] == [100, 900, 1000, 4000]
+
+
+def test_prompts_come_by_variant_or_as_text():
+    assert set(CAPTION_PROMPTS) == {"default", "av", "av-surveillance"}
+    assert set(ENHANCE_PROMPTS) == {"default", "av-surveillance"}
+    assert caption_prompt("av") == CAPTION_PROMPTS["av"]
+    assert caption_prompt("default", " Say it. ") == "Say it."
+    with pytest.raises(ConfigError, match=r"no such variant\. Choose one of default, av-surveillance"):
+        enhance_prompt("av")
+    with pytest.raises(ConfigError, match="blank"):
+        caption_prompt("default", "  ")
+
+
+def test_variants_are_those_of_the_layout():
+    wanted = {"qwen", "qwen2.5", "qwen3", "nemotron", "nemotron-bf16", "nemotron-fp8", "nemotron-nvfp4"}
+    assert wanted | {"nemotron-3-nano-omni", "demo"} == set(CAPTION_VARIANTS)
+    assert all(name == variant.name for name, variant in CAPTION_VARIANTS.items())
+    assert {ENHANCE_VARIANTS[name].name for name in ("qwen", "qwen2.5", "qwen3", "qwen_lm")} == {"qwen_lm"}
+    with pytest.raises(ConfigError, match="Choose one of demo, qwen") as error:
+        caption_variant("gpt")
+    assert "'gpt'" in str(error.value)
+    with pytest.raises(ConfigError):
+        enhance_variant("qwen9")
