@@ -1,6 +1,9 @@
 """Rows and Parquet: nothing is lost or changes its type, and older files still load."""
 
+import subprocess
+import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pyarrow as pa
@@ -48,6 +51,39 @@ def test_nulls_do_not_turn_integers_into_floats() -> None:
     back = table_to_rows(rows_to_table(rows, WindowRow), WindowRow)
     assert [row.rotation for row in back] == [None, 90]
     assert all(type(row.clip_frames) is int and type(row.frame_ids) is tuple for row in back)
+
+
+@pytest.mark.parametrize("row", [window(clip_frames=2.5), window(codec=7), window(frame_ids=("x",))])
+def test_values_of_another_type_are_not_bent_to_fit(row: WindowRow) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        rows_to_table([row], WindowRow)
+
+
+@pytest.mark.parametrize("rows", EXAMPLES, ids=["windows", "previews", "captions", "enhanced"])
+def test_arrays_are_what_arrow_would_make_of_the_values(rows: list[Any]) -> None:
+    for many in (rows * 20, []):
+        table = rows_to_table(many, type(rows[0]))
+        table.validate(full=True)
+        for name in table.column_names:
+            wanted = pa.chunked_array([pa.array([getattr(row, name) for row in many], table.schema.field(name).type)])
+            assert table.column(name).equals(wanted), name
+
+
+def test_writing_and_reading_a_table_does_not_import_pandas(tmp_path: Path) -> None:
+    code = """
+import sys
+from caption_assets.layout.render import render_shard
+from caption_assets.layout.store import Store
+from caption_assets.records import WindowRow
+row = WindowRow(clip_id="c", relative_path="c", source="c", window_size=4, remainder_threshold=4, sampling_fps=2.0)
+store = Store(sys.argv[1])
+store.append_rows("clip_windows", "s", [row])
+store.commit_rows("clip_windows", "s", store.read_rows("clip_windows", "s"))
+assert store.read_rows("clip_windows", "s") == [row]
+render_shard(store, "s")
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
 
 def test_an_older_file_is_filled_with_defaults_and_a_newer_one_is_cut() -> None:
