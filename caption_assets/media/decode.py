@@ -1,6 +1,7 @@
 """Frames of a clip by number, in one pass over the file."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import av.container
 import av.error
@@ -21,7 +22,7 @@ from caption_assets.media.source import (
 )
 from caption_assets.records import FramePicks, SampledFrames, VideoInfo
 
-__all__ = ["DecodeLimits", "decode_frames", "probe", "read_windows"]
+__all__ = ["DecodeLimits", "FrameRequest", "decode_frames", "probe", "read_requests", "read_windows"]
 
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
 # A jump over fewer frames is read through: seeking costs about as much as demuxing these.
@@ -180,6 +181,79 @@ class _Reader:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FrameRequest:
+    """Picks of windows, and the (width, height) at which their frames are wanted; None is the display size."""
+
+    picks: Sequence[FramePicks]
+    size: tuple[int, int] | None = None
+
+
+class _Collector:
+    """Gathers the frames of one request, window by window."""
+
+    def __init__(self, path: str, info: VideoInfo, request: FrameRequest) -> None:
+        self.picks = request.picks
+        self._width, self._height = request.size or (info.display_width, info.display_height)
+        if self._width < 1 or self._height < 1:
+            raise LimitError(path, f"frames of {self._width}x{self._height} pixels were asked for")
+        self._converter = RgbConverter((self._width, self._height))
+        self.slots: dict[int, list[tuple[int, int]]] = {}
+        for window, pick in enumerate(request.picks):
+            for slot, frame_id in enumerate(pick.frame_ids):
+                self.slots.setdefault(frame_id, []).append((window, slot))
+        self._buffers: dict[int, np.ndarray] = {}
+        self._left = [len(pick.frame_ids) for pick in request.picks]
+
+    def add(self, frame_id: int, frame: VideoFrame) -> None:
+        """Put `frame` wherever a window wants it; it is converted once."""
+        first: np.ndarray | None = None
+        for window, slot in self.slots.get(frame_id, ()):
+            if window not in self._buffers:
+                shape = (len(self.picks[window].frame_ids), self._height, self._width, 3)
+                self._buffers[window] = np.empty(shape, np.uint8)
+            target = self._buffers[window][slot]
+            if first is None:
+                self._converter.into(frame, target)
+                first = target
+            else:
+                target[:] = first
+            self._left[window] -= 1
+
+    def has(self, window: int) -> bool:
+        return self._left[window] == 0
+
+    def take(self, window: int) -> SampledFrames:
+        empty = np.empty((0, self._height, self._width, 3), np.uint8)
+        return SampledFrames(self._buffers.pop(window, empty), self.picks[window])
+
+
+def read_requests(
+    path: str,
+    info: VideoInfo,
+    requests: Sequence[FrameRequest],
+    *,
+    threads: int = 0,
+    limits: DecodeLimits | None = None,
+) -> Iterator[tuple[SampledFrames, ...]]:
+    """Like `read_windows` for several requests over the same windows, from one decode.
+
+    Yields one tuple a window, with what each request wants of it. Requests have as many picks as there are windows.
+    """
+    collectors = [_Collector(path, info, request) for request in requests]
+    num_windows = len(collectors[0].picks)
+    if any(len(c.picks) != num_windows for c in collectors):
+        raise ValueError("all requests must be for the same windows")
+    needed = sorted(set().union(*(c.slots for c in collectors)))
+    frames = decode_frames(path, info, needed, threads=threads, limits=limits)
+    for window in range(num_windows):
+        while not all(c.has(window) for c in collectors):
+            frame_id, frame = next(frames)
+            for collector in collectors:
+                collector.add(frame_id, frame)
+        yield tuple(c.take(window) for c in collectors)
+
+
 def read_windows(
     path: str,
     info: VideoInfo,
@@ -194,38 +268,9 @@ def read_windows(
     Frames are uint8 RGB of shape (T, H, W, 3), contiguous, upright, with square pixels; `size` is their (width,
     height), else the clip's display size. They are resized once: averaged over areas when shrinking, bicubic when
     enlarging. Picks of different windows should not overlap in time, or windows wait for each other in memory.
+    `threads` is the decoder's, 0 for one a core.
 
     Raises DecodeError where the file breaks, after the windows before that have been yielded.
     """
-    width, height = size or (info.display_width, info.display_height)
-    if width < 1 or height < 1:
-        raise LimitError(path, f"frames of {width}x{height} pixels were asked for")
-    converter = RgbConverter((width, height))
-    slots: dict[int, list[tuple[int, int]]] = {}
-    for window, pick in enumerate(picks):
-        for slot, frame_id in enumerate(pick.frame_ids):
-            slots.setdefault(frame_id, []).append((window, slot))
-    buffers: dict[int, np.ndarray] = {}
-    left = [len(pick.frame_ids) for pick in picks]
-    ready = 0
-
-    def completed() -> Iterator[SampledFrames]:
-        nonlocal ready
-        while ready < len(picks) and left[ready] == 0:
-            empty = np.empty((0, height, width, 3), np.uint8)
-            yield SampledFrames(buffers.pop(ready, empty), picks[ready])
-            ready += 1
-
-    yield from completed()
-    for frame_id, frame in decode_frames(path, info, sorted(slots), threads=threads, limits=limits):
-        first: np.ndarray | None = None
-        for window, slot in slots[frame_id]:
-            if window not in buffers:
-                buffers[window] = np.empty((len(picks[window].frame_ids), height, width, 3), np.uint8)
-            if first is None:
-                first = buffers[window][slot]
-                converter.into(frame, first)
-            else:
-                buffers[window][slot] = first
-            left[window] -= 1
-        yield from completed()
+    for (sampled,) in read_requests(path, info, [FrameRequest(picks, size)], threads=threads, limits=limits):
+        yield sampled

@@ -1,30 +1,28 @@
 """Decoded frames to RGB arrays: colour, orientation, pixel aspect and size, in one conversion."""
 
+import functools
 import struct
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 _DISPLAY_MATRIX = "DISPLAYMATRIX"
-# Without these, swscale rounds each step on the way to RGB and colours drift by several levels.
-_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-_SHRINK = Interpolation.AREA | _EXACT
-_ENLARGE = Interpolation.BICUBIC | _EXACT
-
-# AVColorSpace of a frame -> matrix that swscale is to use.
-_MATRICES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
+# Luma weights of red and blue by AVColorSpace; the others of that enumeration are of no video that is met.
+_WEIGHTS = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),
 }
-_FULL_RANGE = 2
+_BT709, _BT601 = 1, 6
+_NOT_YUV = ("gray", "mono", "pal", "bayer", "xyz", "ya")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +59,40 @@ def frame_orientation(frame: VideoFrame) -> Orientation:
     return Orientation(False, mirror_x=a < 0, mirror_y=d < 0)
 
 
-def _matrix(frame: VideoFrame) -> Colorspace:
-    known = _MATRICES.get(int(frame.colorspace))
-    if known is not None:
-        return known
-    # Untagged: what players do, as cameras and encoders leave the tag out of HD video.
-    return Colorspace.ITU709 if frame.width >= 1280 or frame.height > 576 else Colorspace.ITU601
+def _color_space(frame: VideoFrame) -> int:
+    """AVColorSpace of a frame; where it is not tagged, what players take, as many HD encoders leave the tag out."""
+    space = int(frame.colorspace)
+    if space in _WEIGHTS:
+        return space
+    return _BT709 if frame.width >= 1280 or frame.height > 576 else _BT601
 
 
-def _range(frame: VideoFrame) -> ColorRange:
-    full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
-    return ColorRange.JPEG if full else ColorRange.MPEG
+def _full_range(frame: VideoFrame) -> bool:
+    return int(frame.color_range) == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+
+
+@functools.cache
+def rgb_matrix(space: int, full_range: bool) -> np.ndarray:
+    """Float32 matrix of shape (3, 4) that takes (Y, Cb, Cr, 1), 8 bits each, to RGB of 0 to 255."""
+    red, blue = _WEIGHTS[space]
+    green = 1 - red - blue
+    luma, chroma, black = (1.0, 1.0, 0) if full_range else (255 / 219, 255 / 224, 16)
+    to_red, to_blue = 2 * (1 - red) * chroma, 2 * (1 - blue) * chroma
+    matrix = np.array(
+        [
+            [luma, 0, to_red],
+            [luma, -to_blue * blue / green, -to_red * red / green],
+            [luma, to_blue, 0],
+        ]
+    )
+    return np.column_stack([matrix, -matrix @ [black, 128, 128]]).astype(np.float32)
+
+
+def _rows(frame: VideoFrame, plane: int, samples: int = 1) -> np.ndarray:
+    """View of an 8-bit plane without the padding at the end of its rows."""
+    data = frame.planes[plane]
+    rows = np.frombuffer(memoryview(data), np.uint8).reshape(-1, data.line_size)
+    return rows[: frame.height, : frame.width * samples]
 
 
 class RgbConverter:
@@ -87,17 +108,34 @@ class RgbConverter:
         orientation = frame_orientation(frame)
         width, height = self.size[::-1] if orientation.transpose else self.size
         shrinks = width <= frame.width and height <= frame.height
-        is_rgb = frame.format.is_rgb
-        rgb = self._reformatter.reformat(
+        scaling = Interpolation.AREA if shrinks else Interpolation.BICUBIC
+        upright = orientation == Orientation()
+        target = out if upright and out.flags.c_contiguous else np.empty((height, width, 3), np.uint8)
+        if frame.format.is_rgb or frame.format.name.startswith(_NOT_YUV):
+            rgb = self._reformatter.reformat(
+                frame, width, height, "rgb24", interpolation=scaling, dst_color_range=ColorRange.JPEG
+            )
+            target[:] = _rows(rgb, 0, 3).reshape(height, width, 3)
+        else:
+            self._from_yuv(frame, width, height, scaling, target)
+        if target is not out:
+            out[:] = orientation.apply(target)
+
+    def _from_yuv(self, frame: VideoFrame, width: int, height: int, scaling: Interpolation, out: np.ndarray) -> None:
+        # swscale only scales, in the colours that the frame has; the step to RGB is a matrix on the pixels that are
+        # left. Both together are exact to a level and take a third of the time of swscale's own exact way to RGB.
+        space, full_range = _color_space(frame), _full_range(frame)
+        color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
+        yuv = self._reformatter.reformat(
             frame,
             width,
             height,
-            "rgb24",
-            interpolation=_SHRINK if shrinks else _ENLARGE,
-            src_colorspace=None if is_rgb else _matrix(frame),
-            src_color_range=None if is_rgb else _range(frame),
-            dst_color_range=ColorRange.JPEG,
+            "yuv444p",
+            interpolation=scaling,
+            src_colorspace=space,
+            dst_colorspace=space,
+            src_color_range=color_range,
+            dst_color_range=color_range,
         )
-        plane = rgb.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : width * 3]
-        out[:] = orientation.apply(rows.reshape(height, width, 3))
+        planes = cv2.merge([_rows(yuv, k) for k in range(3)])
+        cv2.transform(planes, rgb_matrix(space, full_range), dst=out)

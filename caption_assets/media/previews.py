@@ -9,12 +9,13 @@ import subprocess
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import imageio_ffmpeg
 import numpy as np
 
 from caption_assets.errors import ClipError, ConfigError, PreviewError
-from caption_assets.media.decode import DecodeLimits, read_windows
+from caption_assets.media.decode import DecodeLimits, FrameRequest, read_requests, read_windows
 from caption_assets.media.sampling import preview_picks
 from caption_assets.media.webp import MAX_SIDE, WebpFormatError, WebpFrame, animate, read_animation, split_stills
 from caption_assets.records import FramePicks, Preview, SampledFrames, VideoInfo, Window
@@ -137,7 +138,7 @@ def encode_webp(frames: np.ndarray, fps: float, settings: PreviewSettings, name:
 
 def _encode_command(width: int, height: int, settings: PreviewSettings) -> list[str]:
     lossless = settings.compression_level == 0
-    command = [ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "info" if settings.verbose else "warning"]
+    command = [ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "info" if settings.verbose else "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}", "-i", "pipe:0"]
     # bgra: libwebp then makes its own colours of the pixels, for lossless the same ones.
     command += ["-c:v", "libwebp", "-pix_fmt", "bgra", "-fps_mode", "passthrough", "-lossless", str(int(lossless))]
@@ -173,42 +174,90 @@ def render_previews(
     picks = plan_previews(info, windows, settings)
     size = preview_size(info, settings.target_height)
     threads = encoder_workers(settings)
-    yield from encode_previews(
-        path, windows, read_windows(path, info, picks, size=size, threads=threads, limits=limits), settings
-    )
-
-
-def encode_previews(
-    path: str, windows: Sequence[Window], sampled: Iterable[SampledFrames], settings: PreviewSettings
-) -> Iterator[tuple[Window, Preview | PreviewError]]:
-    """Encode what a decoder yields for each of `windows`, at most a few windows ahead of the consumer."""
-    workers = encoder_workers(settings)
-    pending: deque[tuple[Window, Future[Preview]]] = deque()
-    fault: ClipError | None = None
-    source = iter(sampled)
-    with ThreadPoolExecutor(workers, thread_name_prefix="webp") as pool:
-        for window in windows:
-            try:
-                frames = next(source).frames if fault is None else None
-            except ClipError as error:
-                fault, frames = error, None
-            if frames is None:
-                future: Future[Preview] = Future()
-                future.set_exception(PreviewSourceError(f"preview {window} of {path}", f"{fault}".rstrip(".")))
-            else:
-                future = pool.submit(encode_webp, frames, settings.target_fps, settings, f"preview {window} of {path}")
-            pending.append((window, future))
-            while pending and (pending[0][1].done() or len(pending) > workers):
-                yield _result(*pending.popleft())
-        while pending:
-            yield _result(*pending.popleft())
-
-
-def _result(window: Window, future: "Future[Preview]") -> tuple[Window, Preview | PreviewError]:
+    done = 0
     try:
-        return window, future.result()
+        sampled = read_windows(path, info, picks, size=size, threads=threads, limits=limits)
+        pairs = zip(windows, ((frames, None) for frames in sampled), strict=False)
+        for window, preview, _ in _encode_beside(path, pairs, settings):
+            done += 1
+            yield window, preview
+    except ClipError as error:
+        for window in windows[done:]:
+            yield window, _logged(PreviewSourceError(f"preview {window} of {path}", str(error).rstrip(".")))
+
+
+def read_windows_and_previews(
+    path: str,
+    info: VideoInfo,
+    windows: Sequence[Window],
+    picks: Sequence[FramePicks],
+    settings: PreviewSettings,
+    *,
+    size: tuple[int, int] | None = None,
+    threads: int = 0,
+    limits: DecodeLimits | None = None,
+) -> Iterator[tuple[Window, SampledFrames, Preview | PreviewError]]:
+    """Caption inputs and previews of a clip's windows from one decode: `read_windows` and `render_previews` together.
+
+    `picks` has the caption model's frames of each window, `size` is theirs. Yields in order, each window when both
+    are ready.
+
+    Raises DecodeError where the file breaks, after the windows before that have been yielded.
+    """
+    previews = FrameRequest(plan_previews(info, windows, settings), preview_size(info, settings.target_height))
+    both = read_requests(path, info, [FrameRequest(picks, size), previews], threads=threads, limits=limits)
+    pairs = ((window, (shown, sampled)) for window, (sampled, shown) in zip(windows, both, strict=False))
+    for window, preview, sampled in _encode_beside(path, pairs, settings):
+        yield window, sampled, preview
+
+
+_Payload = TypeVar("_Payload")
+
+
+def _encode_beside(
+    path: str, decoded: Iterable[tuple[Window, tuple[SampledFrames, _Payload]]], settings: PreviewSettings
+) -> Iterator[tuple[Window, Preview | PreviewError, _Payload]]:
+    """Encode each window's first frames while the next are decoded, a few windows ahead of the consumer at most.
+
+    The second of each window's pair travels along. When decoding fails, the windows before come first.
+    """
+    workers = encoder_workers(settings)
+    pending: deque[tuple[Window, Future[Preview], _Payload]] = deque()
+    fault: ClipError | None = None
+    source = iter(decoded)
+    with ThreadPoolExecutor(workers, thread_name_prefix="webp") as pool:
+        while True:
+            try:
+                window, (shown, payload) = next(source)
+            except StopIteration:
+                break
+            except ClipError as error:
+                fault = error
+                break
+            name = f"preview {window} of {path}"
+            pending.append(
+                (window, pool.submit(encode_webp, shown.frames, settings.target_fps, settings, name), payload)
+            )
+            del shown, payload  # the encoder's alone from here on
+            while pending and (pending[0][1].done() or len(pending) > workers):
+                window, future, payload = pending.popleft()
+                yield window, _result(future), payload
+        while pending:
+            window, future, payload = pending.popleft()
+            yield window, _result(future), payload
+    if fault is not None:
+        raise fault
+
+
+def _result(future: "Future[Preview]") -> Preview | PreviewError:
+    try:
+        return future.result()
     except PreviewError as error:
-        _log.warning("%s", error)
-        if isinstance(error, FfmpegError):
-            _log.warning("command: %s\noutput: %s", error.command, error.output)
-        return window, error
+        return _logged(error)
+
+
+def _logged(error: PreviewError) -> PreviewError:
+    _log.warning("%s", error)
+    if isinstance(error, FfmpegError):
+        _log.warning("command: %s\noutput: %s", error.command, error.output)
+    return error

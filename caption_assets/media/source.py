@@ -14,7 +14,6 @@ import av
 import av.container
 import av.error
 import av.video
-import fsspec
 
 from caption_assets.media.faults import (
     EmptyFileError,
@@ -80,6 +79,8 @@ def local_file(path: str) -> Iterator[str]:
             raise EmptyFileError(path, "the file is empty", "fetch it again or remove it")
         yield local
         return
+    import fsspec  # takes long to import, and most clips are local
+
     with tempfile.TemporaryDirectory(prefix="caption_assets-") as folder:
         local = os.path.join(folder, "clip" + os.path.splitext(path)[1][:8])
         try:
