@@ -9,7 +9,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from upath import UPath
 
@@ -17,6 +17,7 @@ from caption_assets.errors import StoreError
 
 # What object stores and fsspec's file systems call an object's version, whichever they have.
 _VERSION_KEYS = ("ETag", "etag", "generation", "mtime", "modified", "created", "LastModified", "last_modified", "size")
+_CREATE_TRIES = 5
 
 WRITE_FIX = "choose an output path that this process can write, and make sure that there is space"
 
@@ -90,8 +91,7 @@ class LocalFiles:
         # Not derived from the target's name, which may already be as long as names can be; never "*.json".
         temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
         try:
-            os.makedirs(folder, exist_ok=True)
-            with open(temporary, "xb") as file:
+            with _create(temporary) as file:
                 file.write(data)
                 if durable:
                     file.flush()
@@ -99,13 +99,11 @@ class LocalFiles:
             os.replace(temporary, path)
             if durable:
                 _sync_folder(folder)
-        except OSError as err:
+        except BaseException as err:
             with suppress(OSError):
                 os.unlink(temporary)
-            raise _failed("write", path, err) from err
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
+            if isinstance(err, OSError):
+                raise _failed("write", path, err) from err
             raise
 
     def delete(self, rel: str) -> bool:
@@ -215,6 +213,15 @@ def _failed(verb: str, path: str, err: Exception) -> StoreError:
     reason = getattr(err, "strerror", None) or str(err) or type(err).__name__
     fix = WRITE_FIX if verb in ("write", "delete") else "check the path and who may read it"
     return StoreError(f"{verb} {path}", reason.rstrip("."), fix)
+
+
+def _create(path: str) -> BinaryIO:
+    """Open a new file, making its folder."""
+    for _ in range(_CREATE_TRIES):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with suppress(FileNotFoundError):  # another process removed the folder, which was empty
+            return open(path, "xb")
+    return open(path, "xb")
 
 
 def _sync_folder(folder: str) -> None:

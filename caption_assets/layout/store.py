@@ -8,6 +8,7 @@ both. There are no locks: files only ever appear whole, and the later one wins.
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from types import EllipsisType
@@ -27,7 +28,8 @@ from caption_assets.records import CaptionRow, EnhancedRow, PreviewRow, Row, Win
 # In a committed table's file metadata: the parts whose rows the commit has taken account of. A crash between the
 # commit and their removal would otherwise bring rows back that the commit had replaced.
 _SUPERSEDED = b"caption_assets.superseded_parts"
-_READ_TRIES = 10
+_READ_TRIES = 20
+_PART_NAME = re.compile(r"\d{8}-[0-9a-f]+\.parquet")
 
 
 class Store:
@@ -183,7 +185,7 @@ class Store:
             raise StoreError(f"table of {asset} with key {key!r}", wrong, "name a key for captions only")
 
     def _part_names(self, parts_rel: str) -> list[str]:
-        return [name for name in self._files.names(parts_rel) if name.endswith(".parquet")]
+        return [name for name in self._files.names(parts_rel) if _PART_NAME.fullmatch(name)]
 
     def _read_table(self, rel: str, asset: Asset) -> tuple[list[Any], frozenset[str]] | None:
         """Rows of one Parquet file and the parts it supersedes; None where there is no file."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,37 @@ def test_two_writers_of_a_shard_keep_each_others_parts(store: Store, root: UPath
     other.append_rows("window_captions", "shard", CAPTIONS[1:2], "qwen")
     one.append_rows("window_captions", "shard", CAPTIONS[2:], "qwen")
     assert store.read_rows("window_captions", "shard", "qwen") == CAPTIONS
+
+
+def test_a_shard_can_be_appended_to_while_it_is_committed_and_read(store: Store, root: UPath) -> None:
+    def append() -> None:
+        writer = Store(root)
+        for turn in range(30):
+            writer.append_rows("window_captions", "shard", [caption(WINDOWS[0], str(turn))], "qwen")
+
+    def commit() -> None:
+        writer = Store(root)
+        for _ in range(30):
+            writer.commit_rows("window_captions", "shard", CAPTIONS[1:], "qwen")
+
+    with ThreadPoolExecutor() as threads:
+        work = [threads.submit(append), threads.submit(commit)]
+        while not all(job.done() for job in work):
+            assert set(store.read_rows("window_captions", "shard", "qwen")[-2:]) <= {*CAPTIONS[1:]} | {
+                caption(WINDOWS[0], str(turn)) for turn in range(30)
+            }
+        for job in work:
+            job.result()
+    store.append_rows("window_captions", "shard", CAPTIONS[:1], "qwen")
+    assert store.read_rows("window_captions", "shard", "qwen") == CAPTIONS
+
+
+def test_files_of_others_among_the_parts_are_ignored(store: Store) -> None:
+    store.write_bytes("tables/clip_windows/shard.parts/notes.parquet", b"not ours")
+    store.append_rows("clip_windows", "shard", WINDOWS)
+    assert store.read_rows("clip_windows", "shard") == WINDOWS
+    store.commit_rows("clip_windows", "shard", WINDOWS)
+    assert store.names("tables/clip_windows/shard.parts") == ["notes.parquet"]
 
 
 def test_the_stamp_changes_with_every_commit_of_other_rows(store: Store) -> None:
