@@ -7,7 +7,7 @@ import av.container
 import av.error
 import av.video
 import numpy as np
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 from caption_assets.media.faults import DecodeError, LimitError, reason
 from caption_assets.media.pixels import RgbConverter
@@ -27,6 +27,8 @@ __all__ = ["DecodeLimits", "FrameRequest", "decode_frames", "probe", "read_reque
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
 # A jump over fewer frames is read through: seeking costs about as much as demuxing these.
 _SEEK_FRAMES = 300
+# Decoders that heed, packet by packet, the wish to skip a frame that no other refers to.
+_SKIP_UNREFERENCED = ("h264", "hevc", "mpeg4")
 
 
 class _FalseKeyframeError(Exception):
@@ -91,8 +93,8 @@ class _Reader:
         self._ids = {tick: k for k, tick in enumerate(ticks)}
         self._ticks = ticks
         # Frames that only their order identifies must all come out of the decoder.
-        self._may_skip = not info.frames_in_order
-        keys = info.keyframe_ids if jumps and self._may_skip else None
+        self._may_skip = not info.frames_in_order and info.codec in _SKIP_UNREFERENCED
+        keys = info.keyframe_ids if jumps and not info.frames_in_order else None
         self._keys = np.array([0]) if keys is None or not len(keys) else keys
         self._fault = ""
         self._seen = -1
@@ -125,7 +127,7 @@ class _Reader:
                 if frame_id is None:
                     continue
                 if fresh and frame_id >= start:
-                    if frame_id > start or not frame.key_frame:
+                    if frame_id > start or frame.pict_type != PictureType.I:
                         raise _FalseKeyframeError
                     fresh = False
                 if frame_id < needed[position]:
@@ -136,6 +138,8 @@ class _Reader:
                 position += 1
                 if position == len(needed):
                     return
+        if fresh:
+            raise _FalseKeyframeError
         raise self._broken(needed[position])
 
     def _packets(self) -> Iterator[av.Packet]:

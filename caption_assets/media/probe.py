@@ -27,8 +27,10 @@ from caption_assets.media.source import (
 )
 from caption_assets.records import VideoInfo
 
-# A packet of these can hold a frame that is never shown, or two frames.
-_PACKETS_ARE_NOT_FRAMES = {"vp8"}
+# Packets of these can hold a frame that is never shown.
+_HIDES_FRAMES = {"vp8"}
+# MPEG-4 part 2 in AVI puts two frames into one packet and an empty one, of some bytes, into the next.
+_EMPTY_VOP_BYTES = 8
 
 
 @dataclass(slots=True)
@@ -41,7 +43,8 @@ class _Scan:
     last_pts: int = -(1 << 62)
     leading_discards: int = 0
     first_frame: VideoFrame | None = None
-    packed: bool = False
+    not_frames: bool = False
+    has_times: bool = True
     problem: str = ""
     fault: str = ""
 
@@ -67,13 +70,15 @@ def probe(path: str, limits: DecodeLimits | None = None) -> VideoInfo:
             audio = next(iter(container.streams.audio), None)
             audio_codec = audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
             time_base = stream_time_base(stream)
-            expected = stream.frames
-        ticks, keys, in_order = _times_from_packets(scan, shape.reorders)
+            # Other containers count what they please here: AVI counts frames that were dropped.
+            expected = stream.frames if container.format.name.startswith("mov") else 0
+        ticks, keys = _times_from_packets(scan)
+        in_order = not scan.has_times
         if ticks is None:
             ticks, in_order = _times_by_decoding(path, local, limits, deadline, declared, time_base)
             keys = None
     problem = scan.problem
-    if not problem and expected - scan.leading_discards > len(ticks) and keys is not None:
+    if not problem and keys is not None and expected - scan.leading_discards > len(ticks):
         problem = f"the container lists {expected} frames, {len(ticks)} are there"
     pts_s = np.array([float(t * time_base) for t in ticks])
     last_s = _last_duration(scan, ticks, time_base, declared)
@@ -110,7 +115,6 @@ class _Shape:
     height: int
     display_size: tuple[int, int]
     orientation: Orientation
-    reorders: bool
 
 
 def _scan_packets(
@@ -123,6 +127,10 @@ def _scan_packets(
     """Read all packets, and decode the first ones until a frame comes out."""
     scan = _Scan()
     stream.codec_context.thread_count = 1
+    decoder = stream.codec_context.codec
+    # AVI has no presentation times: those of frames that are reordered are guesses, only their set is right.
+    scan.has_times = container.format.name != "avi" or decoder.intra_only
+    codec = decoder.canonical_name
     packets = container.demux(stream)
     while True:
         try:
@@ -140,13 +148,13 @@ def _scan_packets(
         if packet.is_discard:
             scan.leading_discards += 1
             continue
+        scan.not_frames |= codec in _HIDES_FRAMES or (codec == "mpeg4" and packet.size <= _EMPTY_VOP_BYTES)
         scan.pts.append(packet.pts)
         scan.keys.append(packet.is_keyframe)
         if packet.pts is not None and packet.pts > scan.last_pts:
             scan.last_pts, scan.last_duration = packet.pts, packet.duration or 0
         if len(scan.pts) > limits.max_frames:
             raise LimitError(path, f"it has more than {limits.max_frames} frames", "raise max_frames if it is sound")
-    scan.packed = stream.codec_context.codec.canonical_name in _PACKETS_ARE_NOT_FRAMES
     return scan
 
 
@@ -179,7 +187,6 @@ def _shape(path: str, stream: av.video.VideoStream, scan: _Scan) -> _Shape:
         height=height,
         display_size=(height, square_width) if orientation.transpose else (square_width, height),
         orientation=orientation,
-        reorders=bool(context.has_b_frames),
     )
 
 
@@ -189,21 +196,16 @@ def _declared_rates(stream: av.video.VideoStream) -> list[Fraction]:
     return [rate for rate in rates if rate is not None and 0 < rate <= 10_000]
 
 
-def _times_from_packets(scan: _Scan, reorders: bool) -> tuple[list[int] | None, np.ndarray | None, bool]:
-    """Ascending times in ticks, key frames by frame number, and whether only order identifies frames.
-
-    Times are None where packets do not tell.
-    """
+def _times_from_packets(scan: _Scan) -> tuple[list[int] | None, np.ndarray | None]:
+    """Ascending times in ticks, and key frames by frame number; None where packets do not tell."""
     pts = [t for t in scan.pts if t is not None]
-    if scan.packed or not scan.keys[0] or len(pts) < len(scan.pts) or len(set(pts)) < len(pts):
-        return None, None, False
+    if scan.not_frames or not scan.keys[0] or len(pts) < len(scan.pts) or len(set(pts)) < len(pts):
+        return None, None
     if min(pts) < pts[0]:  # leading frames of a stream that was cut at an open group
-        return None, None, False
+        return None, None
     order = np.argsort(pts, kind="stable")
     ticks = [pts[k] for k in order]
-    # AVI stores no presentation times: a decoder that reorders then hands them out to the wrong frames.
-    in_order = reorders and bool((np.diff(pts) > 0).all())
-    return ticks, np.flatnonzero(np.array(scan.keys)[order]), in_order
+    return ticks, np.flatnonzero(np.array(scan.keys)[order])
 
 
 def _times_by_decoding(
@@ -242,8 +244,6 @@ def _times_by_decoding(
     known = [t for t in pts if t is not None]
     if len(known) == len(pts) and all(a < b for a, b in itertools.pairwise(known)):
         return known, False
-    if len(set(known)) == len(pts):
-        return sorted(known), True
     rate = declared[0] if declared else Fraction(25)
     start = min(known, default=0)
     return [start + round(k / rate / time_base) for k in range(len(pts))], True
