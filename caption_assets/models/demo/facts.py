@@ -1,7 +1,7 @@
 """What a demo clip shows, as facts, and the sentences that say it.
 
-`Facts` hold what a true caption must tell; `write` makes the caption, `read` gets the facts back out of any caption
-that uses the world's words (plain or enhanced), and `compare` says which attributes two sets of facts agree on.
+`Facts` hold what a true caption must tell. `write` makes the caption and `elaborate` a longer one; `read` gets the
+facts back out of any text that uses the world's words, and `compare` says on which attributes two sets of facts agree.
 """
 
 import re
@@ -78,6 +78,47 @@ def write(facts: Facts) -> str:
     return text[0].upper() + text[1:]
 
 
+_LOOK = {
+    "circle": "with a round outline",
+    "square": "with four equal sides",
+    "triangle": "with three corners",
+    "star": "with pointed arms",
+}
+_MANNER = {
+    "standing still": "never leaving its place",
+    "growing": "taking up more and more of the picture",
+    "shrinking": "taking up less and less of the picture",
+    "circling clockwise": "the way the hands of a clock go",
+    "circling counterclockwise": "against the way the hands of a clock go",
+}
+_ACROSS = "crossing the picture in one direction"
+
+
+def elaborate(facts: Facts) -> str:
+    """A longer, richer text with the same facts: what the enhancing demo model learns to write."""
+    facts = facts.canonical()
+    count = "two objects" if len(facts.subjects) == 2 else "a single object"
+    opening = f"The video shows {count} on a plain {facts.background} background"
+    names = [f"{noun(s)} {_LOOK[s.shape]}" for s in facts.subjects]
+    acts = [[f"{m}, {_MANNER.get(m, _ACROSS)}" for m in s.motions] for s in facts.subjects]
+    if len(facts.subjects) == 2 and facts.in_turn:
+        return (
+            f"{opening}, and they act one after the other. First {names[0]} is {acts[0][0]}. "
+            f"Then {names[1]} is {acts[1][0]}. Each rests while the other acts."
+        )
+    if len(facts.subjects) == 2:
+        return (
+            f"{opening}. One is {names[0]}, and it is {acts[0][0]}. "
+            f"The other is {names[1]}, and it is {acts[1][0]}. Both can be seen at the same time."
+        )
+    if len(acts[0]) == 2:
+        return (
+            f"{opening}. It is {names[0]}. At first it is {acts[0][0]}, and then it is {acts[0][1]}. "
+            "Nothing else is in sight."
+        )
+    return f"{opening}. It is {names[0]}, and it is {acts[0][0]}. Nothing else is in sight."
+
+
 _NOUN = re.compile(rf"\b({'|'.join(COLOURS)})\s+({'|'.join(SHAPES)})\b")
 _MOTION = re.compile(rf"\b({'|'.join(MOTIONS)})\b")
 _BACKGROUND = re.compile(
@@ -94,7 +135,7 @@ def read(caption: str) -> Facts:
     text = caption.lower()
     background = _BACKGROUND.search(text)
     mentions = list(_NOUN.finditer(text))
-    ends = [m.start() for m in mentions[1:]] + [len(text)]
+    ends = [*(m.start() for m in mentions), len(text)][1:]
     subjects = tuple(
         Subject(m[1], m[2], tuple(hit[1] for hit in _MOTION.finditer(text, m.end(), end)))
         for m, end in zip(mentions, ends, strict=True)
