@@ -77,5 +77,5 @@ def resources(clips_root: Path, tmp_path: Path, checkpoints: dict[str, Path]) ->
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
+    with dg.instance_for_test() as instance:
         yield instance

@@ -52,4 +52,4 @@ def missing_shards(
     if not missing:
         yield dg.SkipReason("no registered shard of the dataset lacks an asset")
     for keys in ranges(missing, registered, SHARDS_PER_RUN):
-        yield dg.RunRequest(tags=range_tags(keys))
+        yield dg.RunRequest(run_key=f"{context.scheduled_execution_time.isoformat()} {keys[0]}", tags=range_tags(keys))

@@ -132,7 +132,11 @@ class TransformersEngine:
             frames.append(request.frames.frames)
             height, width = request.frames.frames.shape[1:3]
             metadata.append(video_metadata(request.frames.picks) | {"height": height, "width": width})
+        # Newer processors ask whether they may shrink frames; these have been shrunk.
+        video_options = getattr(self._processor.video_processor, "valid_kwargs", None)
+        settled = "cap_pixels_per_frame" in getattr(video_options, "__annotations__", {})
         inputs = self._processor(
+            **({"cap_pixels_per_frame": False} if settled else {}),
             text=texts,
             videos=frames,
             video_metadata=metadata,

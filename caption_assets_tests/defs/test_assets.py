@@ -1,0 +1,261 @@
+"""The assets on a real Dagster instance."""
+
+import json
+from datetime import datetime, timezone
+
+import dagster as dg
+import pytest
+
+from caption_assets.defs.assets import ASSETS
+from caption_assets.defs.build import build_defs
+from caption_assets.defs.partitions import SHARDS, range_tags, ranges
+from caption_assets.defs.resources import CaptionModel
+from caption_assets.layout.store import Store
+
+SMALL = {
+    "ops": {
+        "clip_windows": {"config": {"window_size": 64, "remainder_threshold": 32}},
+        "window_captions": {"config": {"max_output_tokens": 4}},
+        "enhanced_captions": {"config": {"max_output_tokens": 4}},
+    },
+    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+}
+
+
+def materialize(instance, resources, shards, assets=ASSETS, config=SMALL, **kwargs):
+    known = set(instance.get_dynamic_partitions("shards"))
+    instance.add_dynamic_partitions("shards", [s for s in shards if s not in known])
+    ops = {asset.key.path[-1] for asset in assets}
+    config = {**config, "ops": {name: c for name, c in config["ops"].items() if name in ops}}
+    return dg.materialize(
+        ASSETS,
+        selection=list(assets),
+        instance=instance,
+        resources=resources,
+        run_config=config,
+        raise_on_error=False,
+        **({"partition_key": shards[0]} if len(shards) == 1 else {"tags": range_tags(tuple(shards))}),
+        **kwargs,
+    )
+
+
+def materialized(instance, asset):
+    return instance.get_materialized_partitions(dg.AssetKey(asset))
+
+
+def metadata(instance, asset, shard):
+    events = instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[shard]), limit=1
+    ).records
+    return events[0].asset_materialization.metadata
+
+
+def test_a_run_over_two_shards_materializes_all_four_assets_of_both(instance, resources, tmp_path):
+    assert materialize(instance, resources, ["a", "b"]).success
+    for asset in ASSETS:
+        assert materialized(instance, asset.key.path[-1]) == {"a", "b"}
+    store = Store(str(tmp_path / "out"))
+    windows = store.read_rows("clip_windows", "a")
+    assert [(r.relative_path, r.start_frame, r.end_frame) for r in windows if "long" in r.relative_path] == [
+        ("a/long.mp4", 0, 63),
+        ("a/long.mp4", 64, 99),
+    ]
+    for row in windows:
+        document = json.loads((tmp_path / "out" / "metas" / "v0" / f"{row.clip_id}.json").read_text())
+        found = {(w["start_frame"], w["end_frame"]): w for w in document["windows"]}
+        window = found[(row.start_frame, row.end_frame)]
+        assert window["demo_caption"]
+        assert window["demo_lm_enhanced_caption"]
+        assert (tmp_path / "out" / window["preview"]["path"]).is_file()
+    chunk = json.loads((tmp_path / "out" / "processed_clip_chunks" / "a" / "long.mp4_0.json").read_text())
+    assert chunk["num_clips_with_caption"] == chunk["num_clips_with_webp"] == 1
+
+
+def test_the_metadata_says_what_happened_and_shows_it(instance, resources):
+    assert materialize(instance, resources, ["a", "b"]).success
+    windows = metadata(instance, "clip_windows", "a")
+    assert windows["dagster/partition_row_count"].value == 3
+    assert windows["clips"].value == 2
+    assert windows["failures_by_reason"].value == {}
+    assert windows["output_table"].value.endswith("tables/clip_windows/a.parquet")
+    assert {c.name for c in windows["dagster/column_schema"].value.columns} >= {"clip_id", "start_frame", "frame_ids"}
+    captions = metadata(instance, "window_captions", "a")
+    assert captions["windows_per_second"].value > 0
+    assert captions["seconds"].value > 0
+    records = captions["sample_captions"].value.records
+    assert {r.data["clip"] for r in records} == {"a/short.mp4", "a/long.mp4"}
+    assert all(r.data["caption"] for r in records)
+    previews = metadata(instance, "window_previews", "a")["previews"].value
+    assert 1 <= previews.count("![preview](data:image/webp;base64,") <= 4
+    assert len(previews) < 140_000
+    assert metadata(instance, "window_captions", "b")["ok"].value == 1
+
+
+def test_a_second_run_reuses_everything_and_touches_no_document(instance, resources, tmp_path):
+    materialize(instance, resources, ["a"])
+    documents = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.json")}
+    previews = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.webp")}
+    assert documents
+    assert previews
+    assert materialize(instance, resources, ["a"]).success
+    for asset in ("window_previews", "window_captions", "enhanced_captions"):
+        assert metadata(instance, asset, "a")["reused"].value == 3
+    assert documents | previews == {p: p.stat().st_mtime_ns for p in [*documents, *previews]}
+
+
+def test_a_broken_shard_fails_by_name_and_the_others_stay_materialized(instance, resources, clips_root):
+    (clips_root / "bad").mkdir()
+    (clips_root / "bad" / "text.mp4").write_text("no video")
+    result = materialize(instance, resources, ["a", "bad", "b"], assets=ASSETS[:1])
+    assert not result.success
+    assert materialized(instance, "clip_windows") == {"a", "b"}
+    failure = result.get_step_failure_events()[0].step_failure_data
+    assert "1 of 3 shards failed: bad" in failure.error.message or "1 of 3 shards failed" in str(failure)
+    tagged = instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey("clip_windows"), asset_partitions=["a"]), limit=1
+    ).records[0]
+    assert tagged.asset_materialization.tags["dagster/code_version"] == "1"
+
+
+def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(instance, resources, tmp_path):
+    materialize(instance, resources, ["a", "b"], assets=ASSETS[:1])
+    broken = {**resources, "caption_model": CaptionModel(model_variant="demo", model_path=str(tmp_path), device="cpu")}
+    result = materialize(instance, broken, ["a", "b"], assets=ASSETS[2:3])
+    assert not result.success
+    assert materialized(instance, "window_captions") == set()
+
+
+def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(
+    instance, resources, tmp_path, checkpoints
+):
+    materialize(instance, resources, ["b"])
+    other = CaptionModel(model_variant="qwen3", model_path=str(checkpoints["qwen3-vl"]), device="cpu")
+    assert materialize(instance, {**resources, "caption_model": other}, ["b"], assets=ASSETS[2:3]).success
+    (path,) = (tmp_path / "out" / "metas" / "v0").glob("*.json")
+    before = json.loads(path.read_text())["windows"][0]
+    assert before["demo_caption"]
+    assert before["qwen3_caption"]
+    again = {**SMALL, "ops": {"window_captions": {"config": {"max_output_tokens": 3, "prompt_text": "Otherwise."}}}}
+    assert materialize(instance, resources, ["b"], assets=ASSETS[2:3], config=again).success
+    after = json.loads(path.read_text())["windows"][0]
+    assert after["qwen3_caption"] == before["qwen3_caption"]
+    assert after["demo_caption"] != before["demo_caption"]
+    assert "demo_lm_enhanced_caption" not in after  # it enhanced a caption that is gone
+
+
+def test_other_windows_replace_the_previews_of_the_old_ones_and_nothing_else(instance, resources, tmp_path):
+    materialize(instance, resources, ["a"])
+    stray = tmp_path / "out" / "previews" / "of-somebody-else.txt"
+    stray.write_text("stays")
+    config = {**SMALL, "ops": {**SMALL["ops"], "clip_windows": {"config": {"window_size": 40}}}}
+    assert materialize(instance, resources, ["a"], config=config).success
+    names = {p.name for p in (tmp_path / "out" / "previews").rglob("*.webp")}
+    assert names == {"0_47.webp", "0_39.webp", "40_99.webp"}
+    assert stray.exists()
+
+
+@pytest.mark.parametrize(
+    ("asset", "config"),
+    [
+        ("window_previews", {"compression_level": 7}),
+        ("window_previews", {"quality": 101}),
+        ("window_previews", {"target_fps": 0}),
+        ("clip_windows", {"remainder_threshold": 3}),
+        ("window_captions", {"max_output_tokens": 0}),
+        ("window_captions", {"prompt_variant": "poem"}),
+        ("enhanced_captions", {"prompt_variant": "av"}),
+    ],
+)
+def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources, asset, config, tmp_path):
+    chosen = [a for a in ASSETS if a.key.path[-1] == asset]
+    materialize(instance, resources, ["b"])
+    files = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*") if p.is_file())
+    result = materialize(instance, resources, ["b"], assets=chosen, config={**SMALL, "ops": {asset: {"config": config}}})
+    assert not result.success
+    assert files == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*") if p.is_file())
+
+
+def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(instance, resources):
+    materialize(instance, resources, ["a"])
+    seen = {}
+
+    @dg.asset(partitions_def=SHARDS, ins={"window_captions": dg.AssetIn(input_manager_key="save_export")})
+    def lengths(window_captions) -> None:
+        seen["frame"] = window_captions
+
+    dg.materialize(
+        [*ASSETS, lengths], selection=[lengths], instance=instance, resources=resources, partition_key="a"
+    )
+    assert list(seen["frame"]["key"]) == ["demo"] * 3
+    assert list(seen["frame"]["shard"]) == ["a"] * 3
+
+
+def test_parents_and_children_take_different_numbers_of_shards_a_run():
+    sizes = {asset.key.path[-1]: asset.backfill_policy.max_partitions_per_run for asset in ASSETS}
+    for asset in ASSETS:
+        for parent in asset.dependency_keys:
+            assert sizes[parent.path[-1]] != sizes[asset.key.path[-1]]
+
+
+def test_the_catalog_has_what_people_read():
+    for asset in ASSETS:
+        spec = next(iter(asset.specs))
+        assert spec.description
+        assert "\n" in spec.description
+        assert spec.kinds
+        assert spec.code_version
+        assert spec.metadata["dagster/column_schema"].columns
+        assert all(column.description for column in spec.metadata["dagster/column_schema"].columns)
+        for field in asset.op.config_schema.config_type.fields.values():
+            assert field.description
+    pools = {asset.key.path[-1]: asset.op.pool for asset in ASSETS}
+    assert pools["window_captions"] == pools["enhanced_captions"] == "gpu"
+    assert pools["clip_windows"] is None
+
+
+def test_the_sensor_registers_new_shards_and_never_removes_one(instance, resources, clips_root):
+    defs = build_defs(resources)
+    sensor = defs.resolve_sensor_def("register_new_shards")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+
+    def tick():
+        context = dg.build_sensor_context(instance=instance, resources={"clips": resources["clips"]})
+        result = sensor.evaluate_tick(context)
+        for request in result.dynamic_partitions_requests or []:
+            instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+        return result
+
+    tick()
+    assert set(instance.get_dynamic_partitions("shards")) == {"a", "b"}
+    assert "registered" in tick().skip_message
+    (clips_root / "c").mkdir()
+    tick()
+    assert instance.get_dynamic_partitions("shards") == ["a", "b", "c"]
+    clips_root.rename(clips_root.with_name("gone"))
+    assert "does not exist" in tick().skip_message
+    assert instance.get_dynamic_partitions("shards") == ["a", "b", "c"]
+
+
+def test_the_schedule_is_stopped_and_asks_for_what_is_missing(instance, resources, clips_root, make_clip):
+    make_clip(clips_root / "c" / "x.mp4", 24)
+    instance.add_dynamic_partitions("shards", ["a", "b", "c", "elsewhere"])
+    materialize(instance, resources, ["b"])
+    defs = build_defs(resources)
+    schedule = defs.resolve_schedule_def("missing_shards")
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    context = dg.build_schedule_context(
+        instance=instance,
+        resources={"clips": resources["clips"]},
+        scheduled_execution_time=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    )
+    asked = schedule.evaluate_tick(context).run_requests
+    spans = [
+        (r.tags["dagster/asset_partition_range_start"], r.tags["dagster/asset_partition_range_end"]) for r in asked
+    ]
+    assert spans == [("a", "a"), ("c", "c")]
+
+
+def test_shards_are_grouped_into_contiguous_ranges():
+    order = list("abcdef")
+    assert ranges(["f", "a", "b", "d"], order) == [("a", "b"), ("d",), ("f",)]
+    assert ranges(list("abcde"), order, most=2) == [("a", "b"), ("c", "d"), ("e",)]
