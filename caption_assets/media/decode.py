@@ -35,6 +35,10 @@ class _FalseKeyframeError(Exception):
     """A frame that the container calls a key frame is none."""
 
 
+class _DamageError(Exception):
+    """A packet that cannot be decoded, in a decoder with several threads, which loses its neighbours too."""
+
+
 def decode_frames(
     path: str,
     info: VideoInfo,
@@ -68,6 +72,8 @@ def decode_frames(
                         yield item
                 except _FalseKeyframeError:
                     jumps = False
+                except _DamageError:
+                    threads = 1
 
 
 class _Reader:
@@ -88,6 +94,7 @@ class _Reader:
         self._context = self._stream.codec_context
         self._context.thread_type = "AUTO"
         self._context.thread_count = threads
+        self._threads = threads
         self._time_base = stream_time_base(self._stream)
         ticks = np.rint(info.pts_s / float(self._time_base)).astype(np.int64).tolist()
         self._ids = {tick: k for k, tick in enumerate(ticks)}
@@ -120,6 +127,8 @@ class _Reader:
                 dropping = False
             if fresh and number is not None and number < start:
                 continue  # leads the key frame, but refers to frames that were dropped
+            if packet.is_corrupt and number is None:
+                continue  # the end of a file that was cut off
             if self._may_skip:
                 self._context.skip_frame = "DEFAULT" if number is None or number in wanted else "NONREF"
             for frame in self._decode(packet):
@@ -166,6 +175,8 @@ class _Reader:
         try:
             return self._context.decode(packet if packet.size else None)
         except _ERRORS as error:
+            if self._threads != 1:
+                raise _DamageError from error
             self._fault = reason(error)
             return []
 

@@ -3,6 +3,7 @@
 import os
 
 from caption_assets.errors import ClipError
+from caption_assets.media.containers import looks_like_video
 
 
 class MissingClipError(ClipError):
@@ -59,13 +60,6 @@ class WorkerDiedError(ClipError):
     kind = "worker_died"
 
 
-# What a file of each container starts with (offset, bytes): tells a broken video from no video at all.
-_SIGNATURES = (
-    (4, (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")),
-    (0, (b"\x1aE\xdf\xa3", b"RIFF")),
-)
-
-
 def reason(error: BaseException) -> str:
     """What the system or the decoder says about an error, without its number and the path."""
     return getattr(error, "strerror", None) or str(error)
@@ -76,12 +70,7 @@ def open_fault(path: str, local: str, error: Exception) -> ClipError:
     why = reason(error)
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
         return MissingClipError(path, why, "check the path and its permissions")
-    try:
-        with open(local, "rb") as file:
-            head = file.read(16)
-    except OSError:
-        head = b""
-    if any(head[at : at + len(mark)] == mark for at, marks in _SIGNATURES for mark in marks):
+    if looks_like_video(local):
         return TruncatedError(
             path,
             f"it starts like a video of {os.path.getsize(local)} bytes but cannot be opened ({why})",

@@ -1,6 +1,5 @@
 """What a clip is: exact frame times, shape and identity, found out without decoding more than its first frame."""
 
-import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,9 @@ import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from caption_assets.media.faults import DecodeError, LimitError, TruncatedError, reason
+from caption_assets.media.containers import missing_bytes
+from caption_assets.media.counting import times_by_decoding
+from caption_assets.media.faults import DecodeError, LimitError, NoVideoStreamError, TruncatedError, reason
 from caption_assets.media.pixels import Orientation, frame_orientation
 from caption_assets.media.sampling import is_constant_rate
 from caption_assets.media.source import (
@@ -62,8 +63,14 @@ def probe(path: str, limits: DecodeLimits | None = None) -> VideoInfo:
     deadline = Deadline(path, limits)
     with local_file(path) as local:
         digest, num_bytes = hash_file(local), os.path.getsize(local)
+        lacking = missing_bytes(local)
         with open_container(path, local) as container:
-            stream = video_stream(path, container, limits)
+            try:
+                stream = video_stream(path, container, limits)
+            except NoVideoStreamError as error:
+                if lacking:
+                    raise TruncatedError(path, f"{lacking} bytes are missing at its end", "fetch it again") from error
+                raise
             scan = _scan_packets(path, container, stream, limits, deadline)
             declared = _declared_rates(stream)
             shape = _shape(path, stream, scan)
@@ -71,16 +78,21 @@ def probe(path: str, limits: DecodeLimits | None = None) -> VideoInfo:
             audio_codec = audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
             time_base = stream_time_base(stream)
             # Other containers count what they please here: AVI counts frames that were dropped.
-            expected = stream.frames if container.format.name.startswith("mov") else 0
+            expected = len(stream.index_entries) if container.format.name.startswith("mov") else 0
         ticks, keys = _times_from_packets(scan)
         in_order = not scan.has_times
-        if ticks is None:
-            ticks, in_order = _times_by_decoding(path, local, limits, deadline, declared, time_base)
+        if ticks is None or lacking:
+            ticks, in_order = times_by_decoding(path, local, limits, deadline, declared, lacking > 0)
             keys = None
     problem = scan.problem
     if not problem and keys is not None and expected - scan.leading_discards > len(ticks):
         problem = f"the container lists {expected} frames, {len(ticks)} are there"
     pts_s = np.array([float(t * time_base) for t in ticks])
+    if lacking:
+        problem = (
+            f"the file is cut off, {lacking} of {num_bytes + lacking} bytes are missing: "
+            f"its last frame is {len(ticks) - 1}, at {pts_s[-1] - pts_s[0]:.2f} s"
+        )
     last_s = _last_duration(scan, ticks, time_base, declared)
     rate, duration_s = _true_rate(pts_s, ticks, time_base, last_s, declared)
     if duration_s > limits.max_duration_s:
@@ -206,47 +218,6 @@ def _times_from_packets(scan: _Scan) -> tuple[list[int] | None, np.ndarray | Non
     order = np.argsort(pts, kind="stable")
     ticks = [pts[k] for k in order]
     return ticks, np.flatnonzero(np.array(scan.keys)[order])
-
-
-def _times_by_decoding(
-    path: str,
-    local: str,
-    limits: DecodeLimits,
-    deadline: Deadline,
-    declared: Sequence[Fraction],
-    time_base: Fraction,
-) -> tuple[list[int], bool]:
-    """Times in ticks of all frames that decode, and whether only order identifies frames."""
-    pts: list[int | None] = []
-    with open_container(path, local) as container:
-        stream = video_stream(path, container, limits)
-        stream.thread_type = "AUTO"
-        packets = container.demux(stream)
-        while True:
-            deadline.check()
-            try:
-                packet = next(packets, None)
-            except (av.error.FFmpegError, OSError, ValueError):
-                break
-            if packet is None:
-                break
-            try:
-                frames = stream.codec_context.decode(packet if packet.size else None)
-            except (av.error.FFmpegError, OSError, ValueError):
-                continue
-            pts += [frame.pts for frame in frames]
-            if len(pts) > limits.max_frames:
-                raise LimitError(
-                    path, f"it has more than {limits.max_frames} frames", "raise max_frames if it is sound"
-                )
-    if not pts:
-        raise DecodeError(path, "none of its frames can be decoded")
-    known = [t for t in pts if t is not None]
-    if len(known) == len(pts) and all(a < b for a, b in itertools.pairwise(known)):
-        return known, False
-    rate = declared[0] if declared else Fraction(25)
-    start = min(known, default=0)
-    return [start + round(k / rate / time_base) for k in range(len(pts))], True
 
 
 def _last_duration(scan: _Scan, ticks: Sequence[int], time_base: Fraction, declared: Sequence[Fraction]) -> Fraction:
