@@ -132,13 +132,15 @@ def _copy(path: str, local: str, info: VideoInfo, window: Window, target: str, l
         first = ticks[window.start_frame]
         stop = ticks[window.end_frame + 1] if window.end_frame + 1 < len(ticks) else None
         packets = list(_packets(path, source, stream, first, stop))
-        times = [p.pts for p in packets if p.pts is not None and p.dts is not None]
+        times = [p.pts for p in packets if p.pts is not None]
         if len(times) < len(packets) or sorted(times) != ticks[window.start_frame : window.end_frame + 1]:
             return False
         with av.open(target, "w", format="mp4", container_options=_FASTSTART) as sink:
             copied = sink.add_stream_from_template(stream)
-            for packet in packets:
-                packet.pts, packet.dts = packet.pts - first, packet.dts - first
+            # Matroska has no decode times: these ascend and are as late as the order of the packets allows.
+            early = max(shown - pts for shown, pts in zip(sorted(times), times, strict=True))
+            for packet, pts, shown in zip(packets, times, sorted(times), strict=True):
+                packet.pts, packet.dts = pts - first, shown - early - first
                 packet.stream = copied
                 sink.mux(packet)
     return True

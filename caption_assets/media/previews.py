@@ -126,9 +126,12 @@ def encode_webp(frames: np.ndarray, fps: float, settings: PreviewSettings, name:
         raise FfmpegError(name, f"ffmpeg failed with status {done.returncode} ({last})", command=shown, output=output)
     durations = frame_durations(count, fps)
     try:
-        data = animate(split_stills(done.stdout), durations)
+        stills = split_stills(done.stdout)
+        if len(stills) != count:
+            raise WebpFormatError(f"{len(stills)} frames came back, {count} were sent")
+        data = animate(stills, durations)
         made = read_animation(data)
-    except (WebpFormatError, ValueError) as error:
+    except WebpFormatError as error:
         raise FfmpegError(name, f"ffmpeg's output is unusable ({error})", command=shown, output=output) from error
     planned = tuple(WebpFrame(width, height, ms) for ms in durations)
     if made != planned:
