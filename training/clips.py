@@ -7,7 +7,7 @@ does not depend on one renderer's habits. No torch model and no GPU here: the ba
 
 import math
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
 import numpy as np
@@ -94,16 +94,16 @@ def make_batch(seed: int, index: int, frames: int, tokenizer) -> Batch:
     size = max(1, frames // n)
     width, height = _frame_size(rng)
     rows, columns = (side // CELL for side in smart_resize(height, width))
+    extent = np.array([width, height], np.float32) / min(width, height)
     arrays: dict[str, list] = {name: [] for name in (
         "states", "shape", "colour", "background", "rgb", "background_rgb", "form", "look")}  # fmt: skip
     texts = []
     for _ in range(size):
         scene, times, seconds = _scene(rng, width, height, n)
         act = scene.acts[0]
-        _add_looks(arrays, rng, act, times)
+        _add_looks(arrays, rng, act, times, extent)
         texts.append((write(act.facts()), 2 * seconds / n))
     tokens = _tokens(words, texts, tokenizer, n // 2, rows, columns)
-    extent = np.array([width, height], np.float32) / min(width, height)
     return Batch(grid=(rows, columns), extent=extent, **{k: np.stack(v) for k, v in arrays.items()}, **tokens)
 
 
@@ -130,20 +130,59 @@ def _scene(rng: np.random.Generator, width: int, height: int, n: int) -> tuple[w
     return scene, picks / float(scene.frame_rate), scene.duration_s
 
 
-def _add_looks(arrays: dict[str, list], rng: np.random.Generator, act: world.Act, times: np.ndarray) -> None:
+def _paths(rng: np.random.Generator, act: world.Act, times: np.ndarray, extent: np.ndarray) -> list[np.ndarray]:
+    """Each object's (x, y, size) at the times, (T, 3), told by the same words but freer than in the world itself."""
+    paths = []
+    for thing in act.objects:
+        events = tuple(_turned(rng, event, times) for event in thing.events)
+        path = np.array([replace(thing, events=events).state(float(t)) for t in times], np.float32)
+        middle, dice = path.mean(0), rng.random()
+        if dice < 0.3:  # a shorter way, a narrower orbit, more or less growth
+            path[:, :2] = middle[:2] + (path[:, :2] - middle[:2]) * rng.uniform(0.5, 1.1)
+            path[:, 2] = middle[2] * (path[:, 2] / middle[2]) ** rng.uniform(0.75, 1.6)
+        elif dice < 0.42 and thing.events[0].turns:  # an oval orbit
+            axis = rng.integers(2)
+            path[:, axis] = middle[axis] + (path[:, axis] - middle[axis]) * rng.uniform(0.55, 1)
+        elif dice < 0.45 and act.kind == "one":  # coming in from outside, or leaving
+            wide = extent / 2 + (path[:, :2] - extent / 2) * rng.uniform(1.05, 1.5)
+            if ((wide > 0) & (wide < extent)).all(1).mean() >= 0.6:
+                path[:, :2] = wide
+        path[:, 2] = (path[:, 2] * math.exp(rng.uniform(-0.3, 0.2))).clip(0.09, 0.6)
+        path[:, :2] += rng.uniform(-0.02, 0.02, 2) + rng.normal(0, rng.choice([0, 0.002]), (len(times), 2))
+        paths.append(path)
+    if len(paths) == 2 and rng.random() < 0.25:  # crossing, one in front of the other for a while
+        nearer = paths[1].copy()
+        nearer[:, :2] += (paths[0][:, :2].mean(0) - nearer[:, :2].mean(0)) * rng.uniform(0.3, 1)
+        apart = np.hypot(*(nearer - paths[0])[:, :2].T) / (nearer[:, 2] + paths[0][:, 2])
+        if (apart > 0.5).mean() >= 0.5 and apart.min() > 0.15:
+            paths[1] = nearer
+    if act.kind == "two_sequence":  # each may be there for its own event only
+        if rng.random() < 0.25:
+            paths[1][times < act.objects[1].events[0].start_s, 2] = 0
+        if rng.random() < 0.25:
+            paths[0][times > act.objects[0].events[0].end_s, 2] = 0
+    return paths
+
+
+def _turned(rng: np.random.Generator, event: world.Event, times: np.ndarray) -> world.Event:
+    """The event, or where it circles perhaps one with more or fewer revolutions (0.45 to 0.4 a step)."""
+    if not event.turns or rng.random() > 0.4:
+        return event
+    steps = (len(times) - 1) * (event.end_s - event.start_s) / (times[-1] - times[0])
+    turns = min(max(0.45, abs(event.turns) * rng.uniform(0.5, 1.3)), 0.4 * steps)
+    return replace(event, turns=math.copysign(turns, event.turns))
+
+
+def _add_looks(
+    arrays: dict[str, list], rng: np.random.Generator, act: world.Act, times: np.ndarray, extent: np.ndarray
+) -> None:
     n = len(times)
     states, form = np.zeros((n, 2, 3), np.float32), np.zeros((2, 4), np.float32)
     shape, colour = np.full(2, -1), np.full(2, -1)
     rgb = np.zeros((2, 3), np.float32)
+    paths = _paths(rng, act, times, extent)
     for j, thing in enumerate(act.objects):
-        path = np.array([thing.state(float(t)) for t in times], np.float32)
-        middle = path.mean(0)
-        if rng.random() < 0.3:
-            path[:, :2] = middle[:2] + (path[:, :2] - middle[:2]) * rng.uniform(0.65, 1.1)
-            path[:, 2] = middle[2] * (path[:, 2] / middle[2]) ** rng.uniform(0.75, 1.3)
-        path[:, 2] *= math.exp(rng.uniform(-0.18, 0.15))
-        path[:, :2] += rng.uniform(-0.02, 0.02, 2) + rng.normal(0, rng.choice([0, 0.002]), (n, 2))
-        states[:, j] = path
+        states[:, j] = paths[j]
         dice = rng.random()
         tilt = thing.tilt if dice < 0.75 else rng.uniform(-25, 25) if dice < 0.93 else rng.uniform(-180, 180)
         spin = rng.uniform(-60, 60) if rng.random() < 0.06 else 0.0

@@ -87,7 +87,7 @@ def wear(image: torch.Tensor, look: torch.Tensor, generator: torch.Generator) ->
     clips, count, _, height, width = image.shape
     frames = image.reshape(clips * count, 3, height, width)
     dice = torch.rand(8, generator=generator, device=image.device).tolist()
-    tone = look[:, None].expand(clips, count, 4).reshape(-1, 4)[:, :, None, None, None]
+    tone = look.to(image.dtype)[:, None].expand(clips, count, 4).reshape(-1, 4)[:, :, None, None, None]
     frames = (frames.clamp(1e-4, 1) ** tone[:, 3] * tone[:, 2]).clamp(0, 1)
     if dice[0] < 0.35:  # scaled up from fewer pixels
         scale = 1.2 + dice[1]
@@ -165,7 +165,7 @@ def token_targets(batch: Batch, covers: torch.Tensor) -> dict[str, torch.Tensor]
     total, which = pooled.sum(2).max(2)
     pick = lambda values: values[:, None, :].expand(-1, count // 2, -1).gather(2, which)  # noqa: E731
     scale = torch.tensor([columns, rows], device=covers.device) / batch.extent / 8
-    state = torch.cat([batch.states[..., :2] * scale, batch.states[..., 2:].clamp(min=1e-3).log()], -1)
+    state = torch.cat([batch.states[..., :2] * scale, batch.states[..., 2:].clamp(min=0.05).log()], -1)
     state = state.reshape(clips, count // 2, 2, 2, 3).transpose(2, 3).reshape(clips, count // 2, 2, 6)
     path = state.gather(2, which[..., None].expand(*which.shape, 6))
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
