@@ -187,17 +187,20 @@ def spread(times: Sequence[float]) -> str:
 def compare(title: str, sides: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
     """Run all sides in turn, after one turn that does not count; print times, and ratios to the first."""
     times: dict[str, list[float]] = {name: [] for name in sides}
+    cpu: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(runs + 1):
         for name, side in sides.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), _tree_cpu_s(os.getpid())
             side()
             if turn:
                 times[name].append(time.perf_counter() - start)
-    print(f"\n{title}: median of {runs} runs (least to most)")
+                cpu[name].append(_tree_cpu_s(os.getpid()) - used)
+    print(f"\n{title}: median of {runs} runs (least to most), CPU seconds of all processes, wall time by the first's")
     first, *_ = sides
     for name, values in times.items():
         ratios = [a / b for a, b in zip(values, times[first], strict=True)]
-        print(f"  {name:52s} {spread(values)}   x {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        ratio = f"x {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"  {name:54s} {spread(values)}   CPU {median(cpu[name]):6.2f} s   {ratio}")
     sys.stdout.flush()
     return times
 
@@ -210,7 +213,7 @@ def drain(pool: WorkerPool, function: Callable[[str], Any], paths: Sequence[str]
             raise result
         counts["windows"] += 1
         if isinstance(result, tuple):
-            assert isinstance(result[2], Preview)
+            assert isinstance(result[-1], Preview)
     return counts
 
 
@@ -361,6 +364,18 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._stop.wait(0.05):
             self.peak_mib = max(self.peak_mib, _tree_mib(os.getpid()))
+
+
+def _tree_cpu_s(pid: int) -> float:
+    """CPU time of a process, its children that have ended, and its living descendants; 0 where /proc is missing."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += sum(_tree_cpu_s(int(child)) for child in (task / "children").read_text().split())
+    except OSError:
+        return 0.0
+    return total
 
 
 def _tree_mib(pid: int) -> float:

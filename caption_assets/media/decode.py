@@ -1,5 +1,6 @@
 """Frames of a clip by number, in one pass over the file."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ def decode_frames(
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Decode the frames of `path` with these numbers (ascending, distinct), in order, and as few others as can be.
 
-    `info` is what `probe` said about the file. `threads` is the decoder's, 0 for one a core.
+    `info` is what `probe` said about the file. `threads` is the decoder's, 0 for one a core. Key frames are sought
+    where nothing is wanted for long; time that the consumer takes is not counted against the limit.
 
     Raises DecodeError at the first frame that cannot be had (those before it have been yielded), or another
     ClipError.
@@ -67,9 +69,10 @@ def decode_frames(
             with open_container(path, local) as container:
                 reader = _Reader(path, container, info, threads, limits, deadline, jumps)
                 try:
-                    for item in reader.frames(needed[done:]):
+                    for item in reader.frames(reader.run(needed[done:])):
                         done += 1
-                        yield item
+                        with deadline.paused():
+                            yield item
                 except _FalseKeyframeError:
                     jumps = False
                 except _DamageError:
@@ -101,6 +104,7 @@ class _Reader:
         self._ticks = ticks
         # Frames that only their order identifies must all come out of the decoder.
         self._may_skip = not info.frames_in_order and info.codec in _SKIP_UNREFERENCED
+        self._intra_only = self._context.codec.intra_only and not info.frames_in_order
         keys = info.keyframe_ids if jumps and not info.frames_in_order else None
         self._keys = np.array([0]) if keys is None or not len(keys) else keys
         self._fault = ""
@@ -111,7 +115,15 @@ class _Reader:
         at = int(np.searchsorted(self._keys, frame_id, side="right")) - 1
         return int(self._keys[at]) if at >= 0 else 0
 
+    def run(self, needed: Sequence[int]) -> Sequence[int]:
+        """The first of the `needed` frames, up to where a jump to a later key frame pays."""
+        for k, (before, after) in enumerate(itertools.pairwise(needed)):
+            if self._key_of(after) - before > _SEEK_FRAMES:
+                return needed[: k + 1]
+        return needed
+
     def frames(self, needed: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """The `needed` frames, as `decode_frames` yields them, from one reading of the file."""
         wanted = set(needed)
         position = 0  # in needed: the next frame to hand out
         start = self._key_of(needed[0])  # packets before this key frame are dropped
@@ -129,6 +141,8 @@ class _Reader:
                 continue  # leads the key frame, but refers to frames that were dropped
             if packet.is_corrupt and number is None:
                 continue  # the end of a file that was cut off
+            if self._intra_only and packet.size and number not in wanted:
+                continue
             if self._may_skip:
                 self._context.skip_frame = "DEFAULT" if number is None or number in wanted else "NONREF"
             for frame in self._decode(packet):
@@ -207,11 +221,19 @@ class FrameRequest:
 class _Collector:
     """Gathers the frames of one request, window by window."""
 
-    def __init__(self, path: str, info: VideoInfo, request: FrameRequest) -> None:
+    def __init__(self, path: str, info: VideoInfo, request: FrameRequest, limits: DecodeLimits) -> None:
         self.picks = request.picks
         self._width, self._height = request.size or (info.display_width, info.display_height)
         if self._width < 1 or self._height < 1:
             raise LimitError(path, f"frames of {self._width}x{self._height} pixels were asked for")
+        most = max((len(pick.frame_ids) for pick in request.picks), default=0)
+        if most * self._width * self._height * 3 > limits.max_window_bytes:
+            raise LimitError(
+                path,
+                f"a window of {most} frames of {self._width}x{self._height} pixels is larger than "
+                f"{limits.max_window_bytes} bytes",
+                "ask for smaller or fewer frames, or raise max_window_bytes",
+            )
         self._converter = RgbConverter((self._width, self._height))
         self.slots: dict[int, list[tuple[int, int]]] = {}
         for window, pick in enumerate(request.picks):
@@ -255,7 +277,7 @@ def read_requests(
 
     Yields one tuple a window, with what each request wants of it. Requests have as many picks as there are windows.
     """
-    collectors = [_Collector(path, info, request) for request in requests]
+    collectors = [_Collector(path, info, request, limits or DecodeLimits()) for request in requests]
     num_windows = len(collectors[0].picks)
     if any(len(c.picks) != num_windows for c in collectors):
         raise ValueError("all requests must be for the same windows")

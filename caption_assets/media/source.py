@@ -35,13 +35,14 @@ class DecodeLimits:
     """What a clip may ask for. The defaults are beyond any real clip; they stop broken and hostile files.
 
     `max_pixels` a stored frame, `max_duration_s` and `max_frames` a clip, `max_seconds` of wall time for one pass
-    (a probe or one read) over a clip.
+    (a probe or one read) over a clip, `max_window_bytes` the frames of one window, as they are handed out.
     """
 
     max_pixels: int = 16384 * 8704
     max_duration_s: float = 24 * 3600.0
     max_frames: int = 5_000_000
     max_seconds: float = 3600.0
+    max_window_bytes: int = 16 << 30
 
 
 class Deadline:
@@ -50,6 +51,15 @@ class Deadline:
     def __init__(self, path: str, limits: DecodeLimits) -> None:
         self._path, self._seconds = path, limits.max_seconds
         self._end = time.monotonic() + limits.max_seconds
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the clock while someone else works."""
+        before = time.monotonic()
+        try:
+            yield
+        finally:
+            self._end += time.monotonic() - before
 
     def check(self) -> None:
         """Raise TimeLimitError when the time is over."""

@@ -1,6 +1,7 @@
 """Broken clips: each ends as frames or as an error with its reason, and never takes more than itself along."""
 
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -167,6 +168,23 @@ def test_reading_has_a_time_limit_too(sound: Path) -> None:
     with pytest.raises(ClipError) as caught:
         list(decode_frames(str(sound), probe(str(sound)), range(60), limits=DecodeLimits(max_seconds=0.0)))
     assert caught.value.kind == "timeout"
+
+
+def test_time_that_the_consumer_takes_does_not_count(sound: Path) -> None:
+    ids = []
+    for frame_id, _ in decode_frames(
+        str(sound), probe(str(sound)), range(0, 60, 6), limits=DecodeLimits(max_seconds=0.5)
+    ):
+        ids.append(frame_id)
+        time.sleep(0.1)
+    assert ids == list(range(0, 60, 6))
+
+
+def test_windows_that_would_fill_the_memory_are_refused(sound: Path) -> None:
+    info = probe(str(sound))
+    picks = sample_window(compute_windows(60, 256, 128)[0], info.pts_s, info.frame_rate, 25.0)
+    with pytest.raises(ClipError, match="max_window_bytes"):
+        next(read_windows(str(sound), info, [picks], size=(30_000, 20_000)))
 
 
 def test_frames_that_the_clip_does_not_have_are_refused(sound: Path) -> None:

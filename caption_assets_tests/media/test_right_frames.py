@@ -1,16 +1,17 @@
 """Every picked frame is the planned one, at its true time, upright: clips carry their frame number in their pixels."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from caption_assets.media.decode import probe, read_windows
+from caption_assets.media.decode import _Reader, decode_frames, probe, read_windows
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.records import FramePicks
-from caption_assets_tests.media.coded import CLIPS, RATE, Coded, read
+from caption_assets_tests.media.coded import CLIPS, RATE, Coded, draw, ffmpeg, read
 
 CASES = {clip.name: clip for clip in CLIPS}
 
@@ -72,3 +73,41 @@ def test_lone_frames_anywhere_are_the_planned_ones(name: str, folder: Path) -> N
         picks = FramePicks(ids, tuple(info.pts_s[list(ids)]))
         (sampled,) = read_windows(path, info, [picks], size=(64, 80) if clip.rotation % 180 else (80, 64))
         assert [read(stored(frame, clip)) for frame in sampled.frames] == [clip.numbers[k] for k in ids], ids
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1000 frames with a key frame every 50."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    frames = b"".join(draw(k % 256, 64, 64).tobytes() for k in range(1000))
+    source = "-f rawvideo -pix_fmt gray -s 64x64 -r 25 -i pipe:0"
+    ffmpeg(f"{source} -c:v libx264 -preset veryfast -g 50 -pix_fmt yuv420p {path}".split(), frames)
+    return path
+
+
+@pytest.mark.parametrize("ids", [(0, 999), (700,), (10, 11, 500, 501, 502, 990), (49, 50, 449, 450, 850)])
+def test_what_nobody_wants_is_jumped_over(ids: Sequence[int], long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packets = 0
+    decode = _Reader._decode
+
+    def counted(self: _Reader, packet: object) -> list:
+        nonlocal packets
+        packets += 1
+        return decode(self, packet)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_Reader, "_decode", counted)
+    info = probe(str(long))
+    found = {
+        frame_id: read(frame.to_ndarray(format="rgb24")) for frame_id, frame in decode_frames(str(long), info, ids)
+    }
+    assert found == {k: k % 256 for k in ids}
+    assert packets <= 70 * len(ids)
+
+
+def test_of_intra_coded_clips_only_the_picks_are_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    decode = _Reader._decode
+    monkeypatch.setattr(_Reader, "_decode", lambda self, packet: (seen.append(packet.pts), decode(self, packet))[1])
+    path = str(made(CASES["mjpeg.mov"], folder))
+    assert [k for k, _ in decode_frames(path, probe(path), [3, 30, 31])] == [3, 30, 31]
+    assert len([pts for pts in seen if pts is not None]) == 3
