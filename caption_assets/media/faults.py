@@ -60,6 +60,12 @@ class WorkerDiedError(ClipError):
     kind = "worker_died"
 
 
+class UnexpectedError(ClipError):
+    """An exception that nobody foresaw, on one clip."""
+
+    kind = "unexpected"
+
+
 def reason(error: BaseException) -> str:
     """What the system or the decoder says about an error, without its number and the path."""
     return getattr(error, "strerror", None) or str(error)

@@ -145,8 +145,10 @@ def _encode_command(width: int, height: int, settings: PreviewSettings) -> list[
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}", "-i", "pipe:0"]
     # bgra: libwebp then makes its own colours of the pixels, for lossless the same ones.
     command += ["-c:v", "libwebp", "-pix_fmt", "bgra", "-fps_mode", "passthrough", "-lossless", str(int(lossless))]
-    command += ["-compression_level", "4" if lossless else str(settings.compression_level)]
-    command += ["-quality", "75" if lossless else str(settings.quality), "-f", "image2pipe", "pipe:1"]
+    # Lossless pixels are the same at any effort; this one takes a fifth of the time of the usual 4 and 75, for 5 %
+    # more bytes.
+    command += ["-compression_level", "1" if lossless else str(settings.compression_level)]
+    command += ["-quality", "20" if lossless else str(settings.quality), "-f", "image2pipe", "pipe:1"]
     return command
 
 

@@ -1,7 +1,7 @@
 """What a worker process runs: items in, results out, over the one connection that it was started with.
 
-Messages in: sys.path, then (function, item) for each item. Messages out: ("ready", None), then for each item
-("result", value) as often as there are results, and ("done", None) or ("error", CaptionAssetsError).
+Messages in: (function, item) for each item. Messages out: ("ready", None), then for each item ("result", value) as
+often as there are results, and ("done", None) or ("error", CaptionAssetsError).
 """
 
 import contextlib
@@ -9,13 +9,15 @@ import importlib
 import inspect
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from caption_assets.errors import CaptionAssetsError, ClipError
+import cv2
+
+from caption_assets.errors import CaptionAssetsError
 from caption_assets.media import transport
+from caption_assets.media.faults import LimitError, UnexpectedError
 
 
 def serve(connection: Connection) -> None:
@@ -43,12 +45,11 @@ def _work(connection: Connection, function: Callable[[Any], Any], item: Any) -> 
     except (BrokenPipeError, ConnectionError):
         raise
     except MemoryError:
-        transport.send(
-            connection, ("error", ClipError(f"{item!r:.200}", "it needs more memory than a worker may take"))
-        )
+        wrong = "it needs more memory than a worker may take"
+        transport.send(connection, ("error", LimitError(f"{item!r:.200}", wrong, "raise the memory limit")))
     except Exception as error:
         wrong = f"{type(error).__name__} in a worker: {error}"
-        transport.send(connection, ("error", ClipError(f"{item!r:.200}", wrong, "report this as a bug")))
+        transport.send(connection, ("error", UnexpectedError(f"{item!r:.200}", wrong, "report this as a bug")))
     else:
         transport.send(connection, ("done", None))
 
@@ -60,12 +61,8 @@ def main(descriptor: int, memory_limit_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
     connection = Connection(descriptor)
     with contextlib.suppress(BrokenPipeError, ConnectionError):
-        sys.path[:] = transport.receive(connection)
         # What nearly every item needs; importing it now keeps it out of the first item's time.
         importlib.import_module("caption_assets.media.previews")
+        cv2.setNumThreads(1)  # the cores are shared out among the workers already
         transport.send(connection, ("ready", None))
         serve(connection)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))

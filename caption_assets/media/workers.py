@@ -24,6 +24,12 @@ from caption_assets.media.faults import TimeLimitError, WorkerDiedError
 Item = TypeVar("Item")
 _END = object()
 _START_SECONDS = 120.0
+_START = """
+import sys
+sys.path[:] = {path!r}
+from caption_assets.media.worker_main import main
+main({descriptor}, {memory})
+"""
 
 
 class _Worker:
@@ -32,12 +38,11 @@ class _Worker:
     def __init__(self, memory_limit_bytes: int) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "caption_assets.media.worker_main", str(theirs.fileno())]
+            start = _START.format(path=sys.path, descriptor=theirs.fileno(), memory=memory_limit_bytes)
             self.process = subprocess.Popen(
-                [*command, str(memory_limit_bytes)], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                [sys.executable, "-c", start], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )
         self.connection = Connection(ours.detach())
-        transport.send(self.connection, sys.path)
         self.item: Any = None
         self.ready = False
         self.deadline = 0.0

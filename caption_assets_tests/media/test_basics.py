@@ -1,6 +1,8 @@
 """The whole of media once, on a clip that it writes itself."""
 
 import io
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,3 +49,18 @@ def test_windows_are_cut_to_the_frame(clip: Path, tmp_path: Path) -> None:
     (sampled,) = read_windows(str(cut), info, picks)
     assert sampled.frames[0].mean() == pytest.approx(26, abs=2)
     assert (info.num_frames, info.pts_s[0]) == (25, 0.0)
+
+
+def test_media_needs_neither_dagster_nor_a_model() -> None:
+    program = """
+import sys
+for name in ("dagster", "torch", "transformers", "vllm"):
+    sys.modules[name] = None
+import pkgutil, importlib, caption_assets.media as media
+for module in pkgutil.iter_modules(media.__path__):
+    importlib.import_module(f"caption_assets.media.{module.name}")
+ours = {name for name in sys.modules if name.startswith("caption_assets.") and ".media" not in name}
+assert ours <= {"caption_assets.records", "caption_assets.errors", "caption_assets.settings"}, ours
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

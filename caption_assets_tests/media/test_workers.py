@@ -38,8 +38,8 @@ def test_results_of_a_generator_stream_in_order_and_are_writable(pool: WorkerPoo
         ("crash", "worker_died", "SIGSEGV"),
         ("hang", "timeout", "longer than 1 s"),
         ("clip", "decode", "it is broken"),
-        ("bug", "decode", "KeyError"),
-        ("memory", "decode", "memory"),
+        ("bug", "unexpected", "KeyError"),
+        ("memory", "limit", "memory"),
     ],
 )
 def test_a_failure_costs_its_item_only(pool: WorkerPool, item: str, kind: str, says: str) -> None:
