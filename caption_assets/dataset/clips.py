@@ -63,7 +63,7 @@ class Dataset:
         try:
             path = UPath(self.root)
             if not path.protocol:
-                path = UPath(os.path.abspath(path.expanduser()))  # without "..": paths end up in documents
+                path = UPath(os.path.abspath(os.path.expanduser(self.root)))  # without "..": paths end up in documents
             if not path.exists():
                 raise DatasetError(f"dataset {self.root!r}", "it does not exist", fix)
             if not path.is_dir():

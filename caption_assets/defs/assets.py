@@ -9,6 +9,8 @@ from caption_assets.defs.metadata import column_schema, report_metadata, version
 from caption_assets.defs.partitions import SHARDS
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
+from caption_assets.media.jobs import preview_workers
+from caption_assets.media.workers import WorkerPool
 from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import Progress, ShardReport, caption_shard, enhance_shard, preview_shard, window_shard
 
@@ -66,7 +68,10 @@ def clip_windows(
     and nothing depends on the captioning model. A clip that cannot be used is a row that says why.
     """
     store, dataset = save_export.store(), clips.dataset()
-    yield from _each_shard(context, progress, lambda shard: window_shard(store, dataset, shard, config, progress))
+    with WorkerPool() as pool:
+        yield from _each_shard(
+            context, progress, lambda shard: window_shard(store, dataset, shard, config, pool, progress)
+        )
 
 
 @dg.asset(deps=[clip_windows], **_options("window_previews", 16, {"python", "ffmpeg", "webp"}))
@@ -82,9 +87,10 @@ def window_previews(
     reason why there is no preview. Files of windows that no longer exist are removed.
     """
     store, root = save_export.store(), save_export.source_root
-    yield from _each_shard(
-        context, progress, lambda shard: preview_shard(store, shard, config, progress, source_root=root)
-    )
+    with WorkerPool(preview_workers(config)) as pool:
+        yield from _each_shard(
+            context, progress, lambda shard: preview_shard(store, shard, config, pool, progress, source_root=root)
+        )
 
 
 @dg.asset(deps=[clip_windows], pool=GPU_POOL, **_options("window_captions", 32, {"python", "pytorch", "huggingface"}))
@@ -102,9 +108,11 @@ def window_captions(
     only what is missing or has changed. One engine start serves all shards of a run.
     """
     store, root = save_export.store(), save_export.source_root
-    with caption_model.session(config.batch_size) as session:
+    with WorkerPool() as pool, caption_model.session(config.batch_size) as session:
         yield from _each_shard(
-            context, progress, lambda shard: caption_shard(store, shard, session, config, progress, source_root=root)
+            context,
+            progress,
+            lambda shard: caption_shard(store, shard, session, config, pool, progress, source_root=root),
         )
 
 

@@ -26,6 +26,9 @@ class PlanJob:
     source: str
     settings: WindowSettings
 
+    def __str__(self) -> str:
+        return f"clip {self.source}"
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedWindow:
@@ -59,6 +62,9 @@ class DecodeJob:
     content_hash: str
     wanted: tuple[WantedFrames, ...]
 
+    def __str__(self) -> str:
+        return f"clip {self.source}"
+
 
 @dataclass(frozen=True, slots=True)
 class PreviewJob:
@@ -67,6 +73,9 @@ class PreviewJob:
     source: str
     windows: tuple[Window, ...]
     settings: PreviewSettings
+
+    def __str__(self) -> str:
+        return f"clip {self.source}"
 
 
 def plan_clip(job: PlanJob) -> Iterator[VideoInfo | PlannedWindow]:

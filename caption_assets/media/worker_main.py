@@ -46,10 +46,10 @@ def _work(connection: Connection, function: Callable[[Any], Any], item: Any) -> 
         raise
     except MemoryError:
         wrong = "it needs more memory than a worker may take"
-        transport.send(connection, ("error", LimitError(f"{item!r:.200}", wrong, "raise the memory limit")))
+        transport.send(connection, ("error", LimitError(f"{item!s:.200}", wrong, "raise the memory limit")))
     except Exception as error:
         wrong = f"{type(error).__name__} in a worker: {error}"
-        transport.send(connection, ("error", UnexpectedError(f"{item!r:.200}", wrong, "report this as a bug")))
+        transport.send(connection, ("error", UnexpectedError(f"{item!s:.200}", wrong, "report this as a bug")))
     else:
         transport.send(connection, ("done", None))
 

@@ -7,21 +7,20 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from caption_assets.errors import CaptionAssetsError, ClipError, ShardError
-from caption_assets.layout.render import render_shard
+from caption_assets.errors import CaptionAssetsError, ShardError
 from caption_assets.layout.store import Store
-from caption_assets.media.decode import read_windows
-from caption_assets.media.probe import probe
+from caption_assets.media.jobs import DecodeJob, WantedFrames, decode_clip
+from caption_assets.media.workers import WorkerPool
 from caption_assets.models.engine import EngineSession, Request, Result
 from caption_assets.models.prompts import caption_prompt
 from caption_assets.models.requests import caption_request, frame_size
 from caption_assets.models.variants import FrameLimits
-from caption_assets.records import CaptionRow, FramePicks, WindowRow, text_hash
+from caption_assets.records import CaptionRow, FramePicks, Window, WindowRow, text_hash
 from caption_assets.settings import CaptionSettings
 from caption_assets.steps.answers import answer_fields, model_fields
-from caption_assets.steps.pool import prefetch
+from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report
-from caption_assets.steps.rows import RowBuffer, window_key
+from caption_assets.steps.rows import RowBuffer, render_documents, window_key
 
 log = logging.getLogger(__name__)
 ASSET: Final = "window_captions"
@@ -34,6 +33,7 @@ def caption_shard(
     shard: str,
     session: EngineSession,
     settings: CaptionSettings,
+    pool: WorkerPool,
     progress: Progress | None = None,
     *,
     source_root: str | None = None,
@@ -62,12 +62,12 @@ def caption_shard(
         if old and old.status == "ok" and old.fingerprint == _fingerprint(row, session, prompt, settings):
             buffer.keep(old)
         else:
-            pending[f"{row.clip_id}/{row.start_frame}_{row.end_frame}"] = row
+            pending[_request_id(row)] = row
     reused = len(buffer.rows)
     progress.advance(ASSET, shard, reused)
 
     with buffer:
-        for caption in _captioned(pending, session, prompt, settings):
+        for caption in _captioned(pending, session, prompt, settings, pool):
             buffer.add(caption)
             progress.advance(ASSET, shard)
             if caption.status != "ok":
@@ -75,7 +75,7 @@ def caption_shard(
                 log.warning("no caption of %s: %s", where, caption.error)
 
     table = buffer.commit()
-    render_shard(store, shard, source_root=source_root)
+    render_documents(store, shard, source_root)
     names = {row.clip_id: row.relative_path for row in windows}
     good = [row for row in buffer.rows if row.status == "ok"]
     seconds = time.perf_counter() - started
@@ -101,18 +101,32 @@ def caption_shard(
 
 
 def _captioned(
-    pending: dict[str, WindowRow], session: EngineSession, prompt: str, settings: CaptionSettings
+    pending: dict[str, WindowRow],
+    session: EngineSession,
+    prompt: str,
+    settings: CaptionSettings,
+    pool: WorkerPool,
 ) -> Iterator[CaptionRow]:
     """One row for every pending window, in the order in which they end."""
     if not pending:
         return
     limits = session.info.frame_limits
     assert limits is not None, "a vision-language engine states its frame limits"
-    undecoded: list[tuple[str, ClipError]] = []
+    jobs = [
+        _decode_job(source, list(group), limits) for source, group in groupby(pending.values(), lambda row: row.source)
+    ]
+    undecoded: list[tuple[WindowRow, CaptionAssetsError]] = []
 
     def requests() -> Iterator[Request]:
-        for _, group in groupby(pending.items(), key=lambda item: item[1].clip_id):
-            yield from _clip_requests(dict(group), limits, prompt, settings.max_output_tokens, undecoded)
+        """Decodes ahead of the engine: a batch can form while another runs. Frames are large, so no further."""
+        left = {source: {_window(r): r for r in rows} for source, rows in groupby(pending.values(), lambda r: r.source)}
+        for job, decoded in run_jobs(pool, decode_clip, jobs, in_flight=2 * settings.batch_size):
+            if isinstance(decoded, CaptionAssetsError):
+                undecoded.extend((window, decoded) for window in left[job.source].values())
+                continue
+            window, frames = decoded
+            request_id = _request_id(left[job.source].pop(window))
+            yield caption_request(request_id, prompt, frames, settings.max_output_tokens)
 
     def row(window: WindowRow, result: Result | CaptionAssetsError) -> CaptionRow:
         return CaptionRow(
@@ -128,42 +142,26 @@ def _captioned(
             **answer_fields(result),
         )
 
-    # Enough ahead that a batch can form while the next one is decoded; frames are large, so no more.
-    for result in session.generate(prefetch(requests(), 2 * settings.batch_size)):
+    for result in session.generate(requests()):
         yield row(pending[result.request_id], result)
-    for request_id, error in undecoded:
-        yield row(pending[request_id], error)
+    for window, error in undecoded:
+        yield row(window, error)
 
 
-def _clip_requests(
-    windows: dict[str, WindowRow],
-    limits: FrameLimits,
-    prompt: str,
-    max_tokens: int,
-    undecoded: list[tuple[str, ClipError]],
-) -> Iterator[Request]:
-    """Requests for the windows of one clip, in one pass over its file; those that fail go to `undecoded`."""
-    left = dict(windows)
-    first = next(iter(windows.values()))
-    try:
-        info = probe(first.source)
-        if info.content_hash != first.content_hash:
-            raise ClipError(
-                f"clip {first.relative_path!r}", "its file has changed since it was cut into windows", "cut it again"
-            )
-        sizes = {
-            request_id: frame_size(info.display_width, info.display_height, len(row.frame_ids), limits)
-            for request_id, row in windows.items()
-        }
-        # The size depends on the number of frames for some families: windows of equal size share one pass.
-        for size, group in groupby(windows, key=lambda request_id: sizes[request_id]):
-            ids = list(group)
-            picks = [FramePicks(windows[i].frame_ids, windows[i].times_s) for i in ids]
-            for request_id, frames in zip(ids, read_windows(first.source, info, picks, size=size), strict=True):
-                yield caption_request(request_id, prompt, frames, max_tokens)
-                del left[request_id]
-    except ClipError as error:
-        undecoded += [(request_id, error) for request_id in left]
+def _decode_job(source: str, rows: list[WindowRow], limits: FrameLimits) -> DecodeJob:
+    wanted = []
+    for row in rows:
+        size = frame_size(row.display_width or 0, row.display_height or 0, len(row.frame_ids), limits)
+        wanted.append(WantedFrames(_window(row), FramePicks(row.frame_ids, row.times_s), size))
+    return DecodeJob(source, rows[0].content_hash or "", tuple(wanted))
+
+
+def _window(row: WindowRow) -> Window:
+    return Window(row.start_frame or 0, row.end_frame or 0)
+
+
+def _request_id(row: WindowRow) -> str:
+    return f"{row.clip_id}/{_window(row)}"
 
 
 def _fingerprint(row: WindowRow, session: EngineSession, prompt: str, settings: CaptionSettings) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from caption_assets.errors import ShardError
-from caption_assets.layout.render import render_shard
 from caption_assets.layout.store import Store
 from caption_assets.models.engine import EngineSession
 from caption_assets.models.prompts import enhance_prompt
@@ -16,7 +15,7 @@ from caption_assets.records import CaptionRow, EnhancedRow, text_hash
 from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, model_fields
 from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report
-from caption_assets.steps.rows import RowBuffer, window_key
+from caption_assets.steps.rows import RowBuffer, render_documents, window_key
 
 log = logging.getLogger(__name__)
 ASSET: Final = "enhanced_captions"
@@ -78,7 +77,7 @@ def enhance_shard(
                 log.warning("no enhanced caption of %s: %s", where, enhanced.error)
 
     table = buffer.commit()
-    render_shard(store, shard, source_root=source_root)
+    render_documents(store, shard, source_root)
     good = [row for row in buffer.rows if row.status == "ok"]
     texts = {window_key(row): row.text or "" for row in captions}
     seconds = time.perf_counter() - started

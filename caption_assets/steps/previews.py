@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from itertools import groupby
@@ -10,15 +9,16 @@ from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError, PreviewError, ShardError
 from caption_assets.layout import paths
-from caption_assets.layout.render import remove_stale_previews, render_shard
+from caption_assets.layout.render import remove_stale_previews
 from caption_assets.layout.store import Store
-from caption_assets.media.decode import probe
-from caption_assets.media.previews import check_ffmpeg, preview_warnings, render_previews
+from caption_assets.media.jobs import PreviewJob, preview_clip
+from caption_assets.media.previews import FfmpegError, check_ffmpeg
+from caption_assets.media.workers import WorkerPool
 from caption_assets.records import Preview, PreviewRow, Window, WindowRow, text_hash
 from caption_assets.settings import PreviewSettings
-from caption_assets.steps.pool import bounded_map
+from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.report import Progress, ShardReport, shard_report
-from caption_assets.steps.rows import RowBuffer, window_key
+from caption_assets.steps.rows import RowBuffer, render_documents, window_key
 
 log = logging.getLogger(__name__)
 ASSET: Final = "window_previews"
@@ -30,6 +30,7 @@ def preview_shard(
     store: Store,
     shard: str,
     settings: PreviewSettings,
+    pool: WorkerPool,
     progress: Progress | None = None,
     *,
     source_root: str | None = None,
@@ -47,40 +48,19 @@ def preview_shard(
         raise ShardError(f"{ASSET} of shard {shard!r}", "it has no windows", "materialize clip_windows for it first")
     progress.start(ASSET, shard, len(windows))
     before = store.read_rows(ASSET, shard)
-    previous = {window_key(row): row for row in before}
-
     buffer: RowBuffer[PreviewRow] = RowBuffer(store, ASSET, shard)
-    todo: list[list[WindowRow]] = []
-    for clip_id, group in groupby(windows, key=lambda row: row.clip_id):
-        files = set(store.names(paths.preview_folder(clip_id)))
-        pending = []
-        for row in group:
-            old = previous.get(window_key(row))
-            if old and old.status == "ok" and old.fingerprint == _fingerprint(row, settings) and _file(row) in files:
-                buffer.keep(old)
-            else:
-                pending.append(row)
-        if pending:
-            todo.append(pending)
+    pending = _keep_finished(store, windows, before, settings, buffer)
     reused = len(buffer.rows)
     progress.advance(ASSET, shard, reused)
 
-    def make(clip_rows: list[WindowRow]) -> list[PreviewRow]:
-        return list(_preview_clip(store, clip_rows, settings))
-
-    workers = max(1, round((os.cpu_count() or 1) / settings.num_cpus_per_worker))
     with buffer:
-        for _, made in bounded_map(make, todo, workers):
-            for preview in made:
-                buffer.add(preview)
-                progress.advance(ASSET, shard)
-                if preview.status != "ok":
-                    where = f"{preview.clip_id} {preview.start_frame}_{preview.end_frame}"
-                    log.warning("no preview of %s: %s", where, preview.error)
+        for row in _previewed(store, pending, settings, pool):
+            buffer.add(row)
+            progress.advance(ASSET, shard)
 
     table = buffer.commit()
     remove_stale_previews(store, before, buffer.rows)
-    render_shard(store, shard, source_root=source_root)
+    render_documents(store, shard, source_root)
     good = [row for row in buffer.rows if row.status == "ok"]
     seconds = time.perf_counter() - started
     return shard_report(
@@ -99,26 +79,54 @@ def preview_shard(
     )
 
 
-def _preview_clip(store: Store, rows: list[WindowRow], settings: PreviewSettings) -> Iterator[PreviewRow]:
-    """One row for every window, its file written first."""
-    left = {Window(row.start_frame or 0, row.end_frame or 0): row for row in rows}
+def _keep_finished(
+    store: Store,
+    windows: list[WindowRow],
+    before: list[PreviewRow],
+    settings: PreviewSettings,
+    buffer: RowBuffer[PreviewRow],
+) -> list[WindowRow]:
+    """Keeps the rows whose file is there and would be made again just so; returns the windows that are left."""
+    previous = {window_key(row): row for row in before}
+    pending = []
+    for clip_id, group in groupby(windows, key=lambda row: row.clip_id):
+        files = set(store.names(paths.preview_folder(clip_id)))
+        for row in group:
+            old = previous.get(window_key(row))
+            if old and old.status == "ok" and old.fingerprint == _fingerprint(row, settings) and _file(row) in files:
+                buffer.keep(old)
+            else:
+                pending.append(row)
+    return pending
+
+
+def _previewed(
+    store: Store, pending: list[WindowRow], settings: PreviewSettings, pool: WorkerPool
+) -> Iterator[PreviewRow]:
+    """One row for every pending window, its file written first."""
+    left = {source: {_window(row): row for row in group} for source, group in groupby(pending, lambda row: row.source)}
+    jobs = [PreviewJob(source, tuple(rows), settings) for source, rows in left.items()]
     clock = time.perf_counter()
-    try:
-        info = probe(rows[0].source)
-        for warning in preview_warnings(info, settings):
-            log.warning("%s: %s", rows[0].relative_path, warning)
-        for window, made in render_previews(rows[0].source, info, list(left), settings):
-            seconds, clock = time.perf_counter() - clock, time.perf_counter()
-            row = left.pop(window)
-            if isinstance(made, PreviewError):
-                yield _failed(row, made, seconds)
-                continue
-            rel = paths.preview(row.clip_id, window.start_frame, window.end_frame)
-            store.write_bytes(rel, made.data)
-            yield _done(row, made, rel, _fingerprint(row, settings), seconds)
-    except CaptionAssetsError as error:
-        for row in left.values():
-            yield _failed(row, error, 0.0)
+    for job, made in run_jobs(pool, preview_clip, jobs):
+        rows = left[job.source]
+        seconds, clock = time.perf_counter() - clock, time.perf_counter()
+        if isinstance(made, list):
+            name = next(iter(rows.values())).relative_path
+            for warning in made:
+                log.warning("%s: %s", name, warning)
+            continue
+        if isinstance(made, CaptionAssetsError):
+            yield from (_failed(row, made, 0.0) for row in rows.values())
+            rows.clear()
+            continue
+        window, preview = made
+        row = rows.pop(window)
+        if isinstance(preview, PreviewError):
+            yield _failed(row, preview, seconds)
+            continue
+        rel = paths.preview(row.clip_id, window.start_frame, window.end_frame)
+        store.write_bytes(rel, preview.data)
+        yield _done(row, preview, rel, _fingerprint(row, settings), seconds)
 
 
 def _done(row: WindowRow, made: Preview, rel: str, fingerprint: str, seconds: float) -> PreviewRow:
@@ -136,6 +144,9 @@ def _done(row: WindowRow, made: Preview, rel: str, fingerprint: str, seconds: fl
 
 
 def _failed(row: WindowRow, error: CaptionAssetsError, seconds: float) -> PreviewRow:
+    log.warning("no preview of %s %s: %s", row.relative_path, _window(row), error)
+    if isinstance(error, FfmpegError):
+        log.warning("command: %s\noutput: %s", error.command, error.output)
     return PreviewRow(**_of(row), seconds=seconds, status="failed", error_kind=error.kind, error=str(error))
 
 
@@ -146,6 +157,10 @@ def _of(row: WindowRow) -> dict[str, Any]:
         "end_frame": row.end_frame,
         "content_hash": row.content_hash,
     }
+
+
+def _window(row: WindowRow) -> Window:
+    return Window(row.start_frame or 0, row.end_frame or 0)
 
 
 def _file(row: WindowRow) -> str:

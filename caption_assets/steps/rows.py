@@ -3,7 +3,9 @@
 import time
 from typing import Any, Generic, Self, TypeVar
 
+from caption_assets.layout.render import render_shard
 from caption_assets.layout.store import Store
+from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
 from caption_assets.records import CaptionRow, EnhancedRow, PreviewRow, WindowRow
 
 R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
@@ -56,3 +58,15 @@ class RowBuffer(Generic[R]):
 def window_key(row: WindowRow | PreviewRow | CaptionRow | EnhancedRow) -> tuple[str, int, int]:
     """What tells a shard's windows apart."""
     return row.clip_id, row.start_frame or 0, row.end_frame or 0
+
+
+def render_documents(store: Store, shard: str, source_root: str | None) -> None:
+    """Renders the shard's documents from its tables, caption keys in the order of the variants."""
+    enhanced = dict.fromkeys(variant.name for variant in ENHANCE_VARIANTS.values())
+    render_shard(
+        store,
+        shard,
+        caption_keys=tuple(CAPTION_VARIANTS),
+        enhanced_keys=tuple(enhanced),
+        source_root=source_root,
+    )

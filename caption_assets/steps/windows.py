@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 from caption_assets.dataset import Dataset
@@ -12,13 +11,12 @@ from caption_assets.dataset.clips import split_duplicates
 from caption_assets.errors import CaptionAssetsError, ClipError
 from caption_assets.layout import paths
 from caption_assets.layout.store import Store
-from caption_assets.media.decode import probe
-from caption_assets.media.mp4 import cut_window_mp4
-from caption_assets.media.sampling import sample_window
-from caption_assets.media.windows import MIN_WINDOW_FRAMES, compute_windows
-from caption_assets.records import Clip, FramePicks, VideoInfo, Window, WindowRow
+from caption_assets.media.jobs import PlanJob, PlannedWindow, plan_clip
+from caption_assets.media.windows import MIN_WINDOW_FRAMES
+from caption_assets.media.workers import WorkerPool
+from caption_assets.records import Clip, VideoInfo, WindowRow
 from caption_assets.settings import WindowSettings
-from caption_assets.steps.pool import bounded_map
+from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.report import Progress, ShardReport, shard_report
 
 log = logging.getLogger(__name__)
@@ -26,7 +24,12 @@ ASSET: Final = "clip_windows"
 
 
 def window_shard(
-    store: Store, dataset: Dataset, shard: str, settings: WindowSettings, progress: Progress | None = None
+    store: Store,
+    dataset: Dataset,
+    shard: str,
+    settings: WindowSettings,
+    pool: WorkerPool,
+    progress: Progress | None = None,
 ) -> ShardReport:
     """Plans every clip of `shard` and replaces the shard's table.
 
@@ -39,19 +42,17 @@ def window_shard(
     before = store.read_rows(ASSET, shard)
     progress.start(ASSET, shard, len(clips))
 
-    def plan(clip: Clip) -> list[WindowRow]:
-        taken_by = duplicates.get(clip.clip_id)
-        return list(_plan_clip(store, clip, settings, taken_by))
-
     rows: list[WindowRow] = []
-    for _, planned in bounded_map(plan, clips):
-        rows += planned
-        progress.advance(ASSET, shard)
+    for clip in clips:
+        if clip.clip_id in duplicates:
+            wrong = f"its id is that of {duplicates[clip.clip_id]!r}"
+            error = ClipError(f"clip {clip.relative_path!r}", wrong, "rename one of them")
+            rows.append(_failed(_common(clip, settings), error, "duplicate_id"))
+            progress.advance(ASSET, shard)
+    rows += _planned(store, [clip for clip in clips if clip.clip_id not in duplicates], settings, pool, progress)
+    rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
     table = store.commit_rows(ASSET, shard, rows)
-    kept = {row.mp4_path for row in rows}
-    for row in before:
-        if row.mp4_path and row.mp4_path not in kept:
-            store.delete(row.mp4_path)
+    _remove_stale_mp4(store, before, rows)
     for row in rows:
         if row.status != "ok":
             log.warning("%s: %s", row.relative_path, row.error)
@@ -70,8 +71,55 @@ def window_shard(
     )
 
 
-def _plan_clip(store: Store, clip: Clip, settings: WindowSettings, taken_by: str | None) -> Iterator[WindowRow]:
-    common: dict[str, Any] = {
+def _planned(
+    store: Store, clips: list[Clip], settings: WindowSettings, pool: WorkerPool, progress: Progress
+) -> list[WindowRow]:
+    """The rows of all clips; window files are written as they come."""
+    fields = {clip.path: _common(clip, settings) for clip in clips}
+    found: dict[str, list[WindowRow]] = {clip.path: [] for clip in clips}
+    for job, result in run_jobs(pool, plan_clip, [PlanJob(clip.path, settings) for clip in clips]):
+        source = job.source
+        if isinstance(result, VideoInfo):
+            fields[source] |= _video_fields(result)
+            short = f"it has {result.num_frames} frames, and a window needs {MIN_WINDOW_FRAMES}"
+            if result.num_frames < MIN_WINDOW_FRAMES:
+                found[source].append(WindowRow(**fields[source], status="skipped", error_kind="too_short", error=short))
+            progress.advance(ASSET, clips[0].shard)
+        elif isinstance(result, CaptionAssetsError):
+            if "content_hash" not in fields[source]:
+                progress.advance(ASSET, clips[0].shard)
+            found[source].append(_failed(fields[source], result))
+        else:
+            found[source].append(_window_row(store, fields[source], result))
+    return [row for rows in found.values() for row in rows]
+
+
+def _window_row(store: Store, fields: dict[str, Any], planned: PlannedWindow) -> WindowRow:
+    window, picks, mp4 = planned.window, planned.picks, planned.mp4
+    seen = [fields["content_hash"], window.start_frame, window.end_frame, picks.frame_ids, picks.times_s]
+    fields = fields | {
+        "start_frame": window.start_frame,
+        "end_frame": window.end_frame,
+        "start_s": planned.start_s,
+        "end_s": planned.end_s,
+        "frame_ids": picks.frame_ids,
+        "times_s": picks.times_s,
+        "window_hash": hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32],
+    }
+    if isinstance(mp4, ClipError):
+        return _failed(fields, mp4)
+    if mp4 is not None:
+        fields["mp4_path"] = paths.window_mp4(fields["clip_id"], window.start_frame, window.end_frame)
+        store.write_bytes(fields["mp4_path"], mp4)
+    return WindowRow(**fields)
+
+
+def _failed(fields: dict[str, Any], error: CaptionAssetsError, kind: str | None = None) -> WindowRow:
+    return WindowRow(**fields, status="failed", error_kind=kind or error.kind, error=str(error))
+
+
+def _common(clip: Clip, settings: WindowSettings) -> dict[str, Any]:
+    return {
         "clip_id": clip.clip_id,
         "relative_path": clip.relative_path,
         "source": clip.path,
@@ -79,42 +127,6 @@ def _plan_clip(store: Store, clip: Clip, settings: WindowSettings, taken_by: str
         "remainder_threshold": settings.remainder_threshold,
         "sampling_fps": settings.sampling_fps,
     }
-    try:
-        if taken_by is not None:
-            error = ClipError(f"clip {clip.relative_path!r}", f"its id is that of {taken_by!r}", "rename one of them")
-            yield WindowRow(**common, status="failed", error_kind="duplicate_id", error=str(error))
-            return
-        info = probe(clip.path)
-    except CaptionAssetsError as error:
-        yield WindowRow(**common, status="failed", error_kind=error.kind, error=str(error))
-        return
-    common |= _video_fields(info)
-    windows = compute_windows(info.num_frames, settings.window_size, settings.remainder_threshold)
-    if not windows:
-        short = f"it has {info.num_frames} frames, and a window needs {MIN_WINDOW_FRAMES}"
-        yield WindowRow(**common, status="skipped", error_kind="too_short", error=short)
-    for window in windows:
-        picks = sample_window(window, info.pts_s, info.frame_rate, settings.sampling_fps)
-        row: dict[str, Any] = {
-            "start_frame": window.start_frame,
-            "end_frame": window.end_frame,
-            "start_s": float(info.pts_s[window.start_frame] - info.pts_s[0]),
-            "end_s": _end_s(info, window),
-            "frame_ids": picks.frame_ids,
-            "times_s": picks.times_s,
-            "window_hash": _window_hash(info, window, picks),
-        }
-        try:
-            mp4 = _store_mp4(store, clip, info, window) if settings.store_window_mp4 else None
-            yield WindowRow(**common, **row, mp4_path=mp4)
-        except ClipError as error:
-            yield WindowRow(**common, **row, status="failed", error_kind=error.kind, error=str(error))
-
-
-def _store_mp4(store: Store, clip: Clip, info: VideoInfo, window: Window) -> str:
-    rel = paths.window_mp4(clip.clip_id, window.start_frame, window.end_frame)
-    store.write_bytes(rel, cut_window_mp4(clip.path, info, window))
-    return rel
 
 
 def _video_fields(info: VideoInfo) -> dict[str, Any]:
@@ -135,12 +147,9 @@ def _video_fields(info: VideoInfo) -> dict[str, Any]:
     }
 
 
-def _end_s(info: VideoInfo, window: Window) -> float:
-    """When the window's last frame gives way to the next one, in seconds after the clip's first frame."""
-    following = window.end_frame + 1
-    return float(info.pts_s[following] - info.pts_s[0]) if following < info.num_frames else info.duration_s
-
-
-def _window_hash(info: VideoInfo, window: Window, picks: FramePicks) -> str:
-    seen = [info.content_hash, window.start_frame, window.end_frame, picks.frame_ids, picks.times_s]
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32]
+def _remove_stale_mp4(store: Store, before: list[WindowRow], after: list[WindowRow]) -> None:
+    kept = {row.mp4_path for row in after}
+    for row in before:
+        if row.mp4_path and row.mp4_path not in kept:
+            store.delete(row.mp4_path)
+            store.delete_empty_folder(row.mp4_path.rpartition("/")[0])
