@@ -1,0 +1,190 @@
+"""Bad input costs its own clip or window, is stored with its reason, and loses nothing else."""
+
+import shutil
+import subprocess
+
+import fsspec
+import imageio_ffmpeg
+import pytest
+
+from caption_assets.dataset import Dataset
+from caption_assets.errors import ConfigError, ShardError, StoreError
+from caption_assets.layout.store import Store
+from caption_assets.media.workers import WorkerPool
+from caption_assets.settings import PreviewSettings, WindowSettings
+from caption_assets.steps import preview_shard, window_shard
+
+UUID = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with WorkerPool(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path / "out"))
+
+
+def audio_only(path):
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", "sine=duration=1", str(path)]
+    subprocess.run(command, check=True)
+
+
+def plan(store, root, pool, shard="s", **settings):
+    report = window_shard(store, Dataset(str(root)), shard, WindowSettings(**settings), pool)
+    return report, {row.relative_path: row for row in store.read_rows("clip_windows", shard)}
+
+
+def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_path, make_clip, store, pool):
+    folder = tmp_path / "clips" / "s"
+    good = make_clip(folder / "good.mp4", 48)
+    (folder / "text.mp4").write_text("I am no video.")
+    (folder / "zero.mp4").touch()
+    (folder / "cut.mp4").write_bytes(good.read_bytes()[:400])
+    audio_only(folder / "audio.mp4")
+    make_clip(folder / "short.mp4", 3)
+    make_clip(folder / "one" / f"{UUID}.mp4", 24)
+    make_clip(folder / "two" / f"{UUID}.mp4", 24)
+    report, rows = plan(store, tmp_path / "clips", pool)
+
+    assert (report.ok, report.failed, report.skipped) == (2, 5, 1)
+    assert rows["s/good.mp4"].status == "ok"
+    kinds = {path.removeprefix("s/"): row.error_kind for path, row in rows.items() if row.status != "ok"}
+    assert kinds == {
+        "text.mp4": "not_video",
+        "zero.mp4": "empty_file",
+        "cut.mp4": kinds["cut.mp4"],
+        "audio.mp4": "no_video_stream",
+        "short.mp4": "too_short",
+        f"two/{UUID}.mp4": "duplicate_id",
+    }
+    assert kinds["cut.mp4"] in {"truncated", "decode", "not_video"}
+    assert all(row.error for row in rows.values() if row.status != "ok")
+    assert "3 frames" in rows["s/short.mp4"].error
+    assert f"s/one/{UUID}.mp4" in rows[f"s/two/{UUID}.mp4"].error
+    assert sum(report.failures.values()) == 6
+    assert any("text.mp4" in item for item in report.failed_items)
+
+
+def test_a_file_cut_off_in_the_middle_ends_as_windows_or_a_reason(tmp_path, make_clip, store, pool):
+    good = make_clip(tmp_path / "clips" / "s" / "good.mp4", 120)
+    data = good.read_bytes()
+    for percent in (20, 50, 80, 99):
+        (tmp_path / "clips" / "s" / f"cut{percent}.mp4").write_bytes(data[: len(data) * percent // 100])
+    _, rows = plan(store, tmp_path / "clips", pool)
+    assert len(rows) == 5
+    assert all(row.status == "ok" or row.error for row in rows.values())
+    report = preview_shard(store, "s", PreviewSettings(), pool)
+    assert report.ok >= 1
+
+
+def test_a_shard_with_no_usable_clip_fails_and_its_reasons_are_stored(tmp_path, store, pool):
+    (tmp_path / "clips" / "s").mkdir(parents=True)
+    (tmp_path / "clips" / "s" / "text.mp4").write_text("no")
+    with pytest.raises(ShardError, match=r"not one of 1 items worked; first: s/text\.mp4"):
+        plan(store, tmp_path / "clips", pool)
+    assert store.read_rows("clip_windows", "s")[0].error_kind == "not_video"
+
+
+def test_a_clip_that_is_gone_or_changed_before_its_preview_is_a_failed_row(tmp_path, make_clip, store, pool):
+    folder = tmp_path / "clips" / "s"
+    for name in ("stays", "goes"):
+        make_clip(folder / f"{name}.mp4", 48)
+    plan(store, tmp_path / "clips", pool)
+    (folder / "goes.mp4").unlink()
+    report = preview_shard(store, "s", PreviewSettings(), pool)
+    assert (report.ok, report.failed) == (1, 1)
+    assert report.failures == {"missing": 1}
+
+
+def test_an_ffmpeg_that_fails_is_logged_with_its_command_and_skips_that_preview(
+    tmp_path, make_clip, store, pool, monkeypatch, caplog
+):
+    make_clip(tmp_path / "clips" / "s" / "a.mp4", 48)
+    plan(store, tmp_path / "clips", pool)
+    real = imageio_ffmpeg.get_ffmpeg_exe()
+    broken = tmp_path / "ffmpeg"
+    broken.write_text(f'#!/bin/sh\ncase "$*" in *pipe:*) echo "no space left" >&2; exit 9;; esac\nexec {real} "$@"\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
+    with WorkerPool(1) as fresh, pytest.raises(ShardError, match="no space left"):
+        preview_shard(store, "s", PreviewSettings(), fresh)
+    assert "pipe:0" in caplog.text
+    assert "no space left" in caplog.text
+    (row,) = store.read_rows("window_previews", "s")
+    assert (row.status, row.error_kind) == ("failed", "ffmpeg")
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
+    assert preview_shard(store, "s", PreviewSettings(), pool).ok == 1
+
+
+def test_an_ffmpeg_without_webp_is_told_before_any_work(tmp_path, make_clip, store, pool, monkeypatch):
+    make_clip(tmp_path / "clips" / "s" / "a.mp4", 48)
+    plan(store, tmp_path / "clips", pool)
+    poor = tmp_path / "ffmpeg"
+    poor.write_text("#!/bin/sh\necho ' V....D libx264  H.264'\n")
+    poor.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(poor))
+    with pytest.raises(ConfigError, match="libwebp"):
+        preview_shard(store, "s", PreviewSettings(), pool)
+    assert not (tmp_path / "out" / "tables" / "window_previews").exists()
+
+
+def test_warnings_name_the_clip_that_is_slower_or_lower_than_its_preview(tmp_path, make_clip, store, pool, caplog):
+    make_clip(tmp_path / "clips" / "s" / "a.mp4", 24, fps=2)
+    plan(store, tmp_path / "clips", pool)
+    preview_shard(store, "s", PreviewSettings(target_fps=5, target_height=360), pool)
+    assert "s/a.mp4: the clip has 2 frames a second, fewer than target_fps=5" in caplog.text
+    assert "s/a.mp4: the clip is 120 pixels high, lower than target_height=360" in caplog.text
+
+
+def test_an_output_path_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file"):
+        Store(str(tmp_path / "file" / "out")).check_writable()
+
+
+def test_window_files_are_kept_on_request_and_removed_with_their_window(tmp_path, make_clip, store, pool):
+    make_clip(tmp_path / "clips" / "s" / "a.mp4", 100)
+    _, rows = plan(store, tmp_path / "clips", pool, window_size=64, remainder_threshold=32, store_window_mp4=True)
+    stored = sorted((tmp_path / "out").rglob("*.mp4"))
+    assert [p.name for p in stored] == ["0_63.mp4", "64_99.mp4"]
+    plan(store, tmp_path / "clips", pool)
+    assert not list((tmp_path / "out").rglob("*.mp4"))
+    assert len(rows) == 1
+
+
+def test_a_dataset_in_memory_and_an_output_in_memory_work_too(tmp_path, make_clip, pool):
+    data = make_clip(tmp_path / "a.mp4", 48).read_bytes()
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/mem-clips/s/a.mp4", data)
+    store = Store("memory://mem-out")
+    plan(store, "memory://mem-clips", pool)
+    assert preview_shard(store, "s", PreviewSettings(), pool).ok == 1
+    assert [p for p in fs.find("/mem-out") if p.endswith("0_47.webp")]
+
+
+def test_finished_previews_survive_a_crash(tmp_path, make_clip, store, pool, monkeypatch):
+    for name in "ab":
+        make_clip(tmp_path / "clips" / "s" / f"{name}.mp4", 48)
+    plan(store, tmp_path / "clips", pool)
+    written = []
+    real = Store.write_bytes
+
+    def fill_the_disk(self, rel, data):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(rel)
+        real(self, rel, data)
+
+    monkeypatch.setattr(Store, "write_bytes", fill_the_disk)
+    with pytest.raises(OSError, match="No space"):
+        preview_shard(store, "s", PreviewSettings(), pool)
+    monkeypatch.undo()
+    assert len(store.read_rows("window_previews", "s")) == 1
+    report = preview_shard(store, "s", PreviewSettings(), pool)
+    assert (report.ok, report.reused) == (2, 1)
+    shutil.rmtree(tmp_path / "out" / "previews")
+    assert preview_shard(store, "s", PreviewSettings(), pool).reused == 0
