@@ -178,6 +178,7 @@ def _decode_first(scan: _Scan, stream: av.video.VideoStream, packet: Packet) -> 
         return
     if frames:
         scan.first_frame = frames[0]
+        scan.not_frames |= frames[0].interlaced_frame  # its packets may hold a field each
 
 
 def _shape(path: str, stream: av.video.VideoStream, scan: _Scan) -> _Shape:

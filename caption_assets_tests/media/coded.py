@@ -124,6 +124,7 @@ CLIPS = [
     *(Coded(f"h264_open.{c}", _OPEN) for c in ("mp4", "mov", "mkv")),
     Coded("h264_closed.mp4", _X264),
     Coded("h264.avi", _X264),
+    Coded("h264_interlaced.mp4", _X264 + " -flags +ildct+ilme"),
     Coded("h264_intra_refresh.mp4", _X264 + " -x264-params intra-refresh=1:bframes=0"),
     *(Coded(f"hevc.{c}", _X265, codec="hevc") for c in ("mp4", "mov", "mkv")),
     *(Coded(f"av1.{c}", _AV1, codec="av1") for c in ("mp4", "mkv", "webm")),

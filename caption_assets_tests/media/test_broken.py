@@ -204,6 +204,19 @@ def test_clips_in_object_stores(sound: Path) -> None:
     assert kind_of("nosuchprotocol://bucket/nothing.mp4") == "missing"
 
 
+def test_a_header_that_lies_about_the_count_is_not_believed(folder: Path) -> None:
+    data = bytearray(BY_NAME["mpeg4.avi"].make(folder).read_bytes())
+    at = data.index(b"avih") + 8 + 16
+    assert int.from_bytes(data[at : at + 4], "little") == FRAMES
+    data[at : at + 4] = (7000).to_bytes(4, "little")
+    at = data.index(b"strh") + 8 + 32
+    data[at : at + 4] = (7000).to_bytes(4, "little")
+    path = folder / "lies.avi"
+    path.write_bytes(data)
+    info = probe(str(path))
+    assert (info.num_frames, info.duration_s, info.problem) == (FRAMES, FRAMES / RATE, "")
+
+
 def test_an_edit_list_can_end_early(folder: Path) -> None:
     whole = BY_NAME["h264_closed.mp4"].make(folder)
     data = bytearray(whole.read_bytes())

@@ -127,6 +127,16 @@ def test_captions_and_previews_come_from_one_decode(tmp_path: Path) -> None:
         assert preview == previews[window]
 
 
+def test_the_number_of_cores_changes_nothing(tmp_path: Path) -> None:
+    path = str(BY_NAME["h264_closed.mp4"].make(tmp_path))
+    info = probe(path)
+    windows = compute_windows(info.num_frames, 20, 10)
+    made = [
+        list(render_previews(path, info, windows, PreviewSettings(num_cpus_per_worker=cores))) for cores in (0.5, 1, 4)
+    ]
+    assert made[0] == made[1] == made[2]
+
+
 def test_sizes_round_half_up_and_keep_the_aspect() -> None:
     info = probe_like(854, 480)
     assert preview_size(info, 240) == (427, 240)
