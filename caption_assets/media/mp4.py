@@ -70,13 +70,16 @@ class _Encoder:
             self._container.mux(self._stream.encode(None))
 
 
-def write_mp4(path: str, frames: Iterable[np.ndarray], frame_rate: Fraction, *, crf: int = 23) -> None:
+def write_mp4(
+    path: str, frames: Iterable[np.ndarray], frame_rate: Fraction, *, crf: int = 23, preset: str = "medium"
+) -> None:
     """Write `frames`, uint8 RGB of shape (H, W, 3) and one size, as an mp4 of `frame_rate` frames a second.
 
-    Odd sizes are made even by repeating the last row or column. `crf` is x264's quality, 0 (best) to 51.
+    Odd sizes are made even by repeating the last row or column. `crf` is x264's quality, 0 (best) to 51;
+    `preset` is its effort, "ultrafast" to "veryslow".
     """
     with av.open(path, "w", format="mp4", container_options=_FASTSTART) as container:
-        encoder = _Encoder(container, Fraction(frame_rate), 1 / Fraction(frame_rate), crf, "medium")
+        encoder = _Encoder(container, Fraction(frame_rate), 1 / Fraction(frame_rate), crf, preset)
         for number, image in enumerate(frames):
             encoder.add(image, number)
         encoder.close()
