@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from caption_assets.models.demo.world import Object, Scene
+from caption_assets.models.demo.scene import Object, Scene
 
 _STAR_TIPS = 5
 
