@@ -87,10 +87,11 @@ def demo(dataset: str, output_path: str) -> None:
     console = Console()
     written = render_dataset(Path(dataset), scenes)
     console.print(f"{sum(map(len, scenes.values()))} clips in {dataset} ({written} rendered now)")
-    with click.Context(run) as context:
-        defaults = {p.name: p.get_default(context) for p in run.params if p.name}
-    defaults |= {"captioning_algorithm": "demo", "enhance_captions_algorithm": "demo_lm", "device": "cpu"}
-    status = _run(Dataset(dataset), output_path, [], defaults)
+    arguments = ["--dataset", dataset, "--output-path", output_path, "--device", "cpu"]
+    arguments += ["--captioning-algorithm", "demo", "--enhance-captions-algorithm", "demo_lm"]
+    with run.make_context("run", arguments) as context:
+        options = {**context.params}
+    status = _run(Dataset(options.pop("dataset")), options.pop("output_path"), [], options)
     if status == OK:
         _show_samples(Store(output_path), list(scenes), console)
     sys.exit(status)
@@ -177,9 +178,10 @@ def _show_samples(store: Store, shards: list[str], console: Console) -> None:
         caption = next(iter(store.read_rows("window_captions", shard, "demo")))
         enhanced = next(iter(store.read_rows("enhanced_captions", shard, "demo_lm")))
         preview = next(iter(store.read_rows("window_previews", shard)))
-        console.print(f"\n[bold]{store.url(preview.path or '')}[/bold]", soft_wrap=True)
-        console.print(f"  demo:    {caption.text}", highlight=False)
-        console.print(f"  demo_lm: {enhanced.text}", highlight=False)
+        console.print(f"\n[bold]{preview.path}[/bold]", highlight=False, soft_wrap=True)
+        console.print(f"demo:    {caption.text}", highlight=False)
+        console.print(f"demo_lm: {enhanced.text}", highlight=False)
+    console.print(f"\nEverything is in {store.url()}; `make ui` shows it in Dagster.", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

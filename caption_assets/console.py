@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 
+from rich import box
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -64,8 +65,8 @@ class RunConsole(StepProgress):
 
     def summarize(self, shards: list[str], out: Console) -> None:
         """Prints a row for every shard, then everything that failed, with its reason."""
-        table = Table(title=None)
-        table.add_column("shard", overflow="fold")
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+        table.add_column("shard", overflow="fold", min_width=10)
         for name in ("clips", *_COLUMNS.values(), "failed", "seconds"):
             table.add_column(name, justify="right")
         total: Counter[str] = Counter()

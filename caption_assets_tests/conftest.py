@@ -64,13 +64,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def resources(clips_root: Path, tmp_path: Path, checkpoints: dict[str, Path]) -> dict[str, object]:
-    """Resources of a run over `clips_root` that writes to `tmp_path / "out"` with tiny models."""
+def resources(clips_root: Path, tmp_path: Path) -> dict[str, object]:
+    """Resources of a run over `clips_root` that writes to `tmp_path / "out"`, with the embedded models."""
     return {
         "clips": ClipDataset(root=str(clips_root)),
         "save_export": SaveExportIOManager(output_path=str(tmp_path / "out")),
-        "caption_model": CaptionModel(model_variant="demo", model_path=str(checkpoints["qwen2.5-vl"]), device="cpu"),
-        "text_model": TextModel(algorithm="demo_lm", model_path=str(checkpoints["text"]), device="cpu"),
+        "caption_model": CaptionModel(device="cpu"),
+        "text_model": TextModel(device="cpu"),
         "progress": Progress(),
     }
 

@@ -29,7 +29,8 @@ def local_instance() -> Iterator[dg.DagsterInstance]:
         if not (home / _INSTANCE_FILE).is_file():
             home = _OWN_HOME.expanduser()
             home.mkdir(parents=True, exist_ok=True)
-            (home / _INSTANCE_FILE).touch()
+            if not (home / _INSTANCE_FILE).exists():
+                (home / _INSTANCE_FILE).write_text("telemetry:\n  enabled: false\n")
         os.environ["DAGSTER_HOME"] = str(home)
     with dg.DagsterInstance.get() as instance:
         yield instance

@@ -1,0 +1,144 @@
+"""From mp4 files to `metas/v0`: what the documents say is what the clips show, and a defect anywhere shows."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from caption_assets.dataset import Dataset
+from caption_assets.defs.resources import CaptionModel, TextModel
+from caption_assets.demo import render_dataset
+from caption_assets.layout.store import Store
+from caption_assets.media.workers import WorkerPool
+from caption_assets.models.demo.world import ATTRIBUTES, sample_scene, score
+from caption_assets.records import SampledFrames
+from caption_assets.settings import CaptionSettings, EnhanceSettings, WindowSettings
+from caption_assets.steps import caption_shard, captions, enhance_shard, window_shard
+
+SHARD = "s"
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with WorkerPool(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Clips of one and of two windows, in sizes and rates that differ; the seed is not one of the training's."""
+    rng = np.random.default_rng(20_001)
+    rates = [Fraction(24), Fraction(30000, 1001), Fraction(12), Fraction(50)]
+    single = [sample_scene(rng, width=w, height=h, frame_rate=r) for w, h in ((320, 240), (240, 400)) for r in rates]
+    moving = [sample_scene(rng, width=320, height=180, frame_rate=Fraction(25), kind="one") for _ in range(6)]
+    double = [sample_scene(rng, width=256, height=256, frame_rate=Fraction(60), windows=2) for _ in range(4)]
+    return [*single, *moving, *double]
+
+
+@pytest.fixture(scope="module")
+def dataset(scenes, tmp_path_factory):
+    root = tmp_path_factory.mktemp("truth")
+    render_dataset(root, {SHARD: scenes})
+    return Dataset(str(root))
+
+
+@pytest.fixture
+def planned(dataset, tmp_path, pool):
+    """A store whose windows are planned and not yet captioned."""
+    store = Store(str(tmp_path / "out"))
+    window_shard(store, dataset, SHARD, WindowSettings(), pool)
+    return store
+
+
+def caption(store, pool):
+    with CaptionModel(device="cpu").session(8) as session:
+        caption_shard(store, SHARD, session, CaptionSettings(), pool)
+
+
+def windows_of(store, scenes):
+    """Every window of the documents with its scene."""
+    for row in store.read_rows("clip_windows", SHARD):
+        scene = scenes[int(row.relative_path[-6:-4])]
+        document = store.read_json(f"metas/v0/{row.clip_id}.json")
+        (window,) = (w for w in document["windows"] if w["start_frame"] == row.start_frame)
+        yield scene, window
+
+
+def rates(store, scenes, key="demo_caption"):
+    """Share of windows that are right, by attribute and in all ("all")."""
+    found = [score(w[key], scene, w["start_s"], w["end_s"]) for scene, w in windows_of(store, scenes)]
+    return {name: sum(s[name] for s in found) / len(found) for name in (*ATTRIBUTES, "all")}
+
+
+def test_captions_and_enhanced_captions_tell_the_truth(planned, scenes, pool, tmp_path):
+    caption(planned, pool)
+    found = rates(planned, scenes)
+    assert found["all"] >= 0.9, found
+    assert min(found[name] for name in ATTRIBUTES) >= 0.95, found
+
+    with TextModel(device="cpu").session(16) as session:
+        enhance_shard(planned, SHARD, "demo", session, EnhanceSettings())
+    for _, window in windows_of(planned, scenes):
+        assert len(window["demo_lm_enhanced_caption"]) > len(window["demo_caption"])
+    enhanced = rates(planned, scenes, "demo_lm_enhanced_caption")
+    assert enhanced["all"] >= found["all"] - 0.05, (enhanced, found)
+    (chunk,) = (tmp_path / "out" / "processed_clip_chunks" / SHARD).glob("clip-17.mp4_0.json")
+    texts = next(iter(json.loads(chunk.read_text())["all_windows"].values()))
+    assert len(texts) == 2
+    assert len(set(texts.values())) == 2
+
+
+def swap_red_and_blue(frames):
+    return replace(frames, frames=np.ascontiguousarray(frames.frames[..., ::-1]))
+
+
+def reverse_time(frames):
+    return SampledFrames(np.ascontiguousarray(frames.frames[::-1]), frames.picks)
+
+
+@pytest.mark.parametrize(
+    ("defect", "attribute", "most"), [(swap_red_and_blue, "colour", 0.6), (reverse_time, "motion", 0.5)]
+)
+def test_a_defect_in_the_frames_shows(planned, scenes, pool, monkeypatch, defect, attribute, most):
+    request = captions.caption_request
+    monkeypatch.setattr(
+        captions, "caption_request", lambda key, prompt, frames, n: request(key, prompt, defect(frames), n)
+    )
+    caption(planned, pool)
+    found = rates(planned, scenes)
+    assert found[attribute] <= most, found
+    assert found["all"] <= most, found
+
+
+def test_captions_of_the_wrong_windows_show(planned, scenes, pool, monkeypatch):
+    request = captions.caption_request
+    held = []
+
+    def late(key, prompt, frames, n):
+        """Gives each window the frames of the one before it; the first keeps its own."""
+        held.append(frames)
+        return request(key, prompt, held[-2] if len(held) > 1 else frames, n)
+
+    monkeypatch.setattr(captions, "caption_request", late)
+    caption(planned, pool)
+    assert rates(planned, scenes)["all"] <= 0.3
+
+
+def test_sampling_only_the_first_half_of_a_window_shows(planned, scenes, pool):
+    """Where two things happen in turn, the second one is missed."""
+    rows = planned.read_rows("clip_windows", SHARD)
+    planned.commit_rows("clip_windows", SHARD, [_first_half(row) for row in rows])
+    caption(planned, pool)
+    in_turn = [
+        (scene, w) for scene, w in windows_of(planned, scenes) if "then" in scene.caption(w["start_s"], w["end_s"])
+    ]
+    right = [score(w["demo_caption"], scene, w["start_s"], w["end_s"])["all"] for scene, w in in_turn]
+    assert len(right) >= 2
+    assert sum(right) <= 0.3 * len(right)
+
+
+def _first_half(row):
+    ids = tuple(row.start_frame + (i - row.start_frame) // 2 for i in row.frame_ids)
+    return replace(row, frame_ids=ids, times_s=tuple(t / 2 for t in row.times_s))
