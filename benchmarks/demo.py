@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> dict:
     for clip, text, long in zip(clips, texts, longer, strict=True):
         for attribute, good in compare(read(text), read(clip["caption"])).items():
             right[clip["source"]][attribute].append(good)
-        kept = len(long) > len(text) and compare(read(long), read(text))["all"]
+        kept = bool(read(text).subjects) and len(long) > len(text) and compare(read(long), read(text))["all"]
         right[clip["source"]]["enhanced keeps all"].append(kept)
     shares = {s: {k: round(float(np.mean(v)), 4) for k, v in table.items()} for s, table in right.items()}
     speed = {"captions_per_s": len(clips) / (middle - began), "enhanced_per_s": len(clips) / (ended - middle)}
