@@ -2,7 +2,7 @@
 
     python benchmarks/media.py [--runs 5] [--only captions] [--explore] [--memory] [--fuzz 3000]
 
-Clips are bikes, city_10s, bottles, cars and nasa of ../shared/videos, where that folder is, and three generated ones
+Clips are bikes, city_10s, bottles, cars and nasa of ../shared/videos, where that folder is, and two generated ones
 of 1280x720. The comparison needs NeMo Curator 1.4.0 in a folder of its own (it is not installed with the project):
 
     pip install --no-deps --target .bench/peer nemo-curator==1.4.0 loguru
@@ -394,14 +394,14 @@ def _tree_mib(pid: int) -> float:
 
 def memory(folder: Path) -> None:
     """Peak memory by number of clips and by length of a clip; needs Linux."""
-    short = generated(folder, 1, 20)[0]
-    long = generated(folder, 1, 200)[0]
+    short = generated(folder, 1, 12)[0]
+    long = generated(folder, 1, 120)[0]
     print("\nmemory, caption inputs and previews of 1280x720 clips")
     for label, paths in (
-        ("4 clips of 20 s", [short] * 4),
-        ("16 clips of 20 s", [short] * 16),
-        ("2 clips of 20 s", [short] * 2),
-        ("2 clips of 200 s", [long] * 2),
+        ("4 clips of 12 s", [short] * 4),
+        ("16 clips of 12 s", [short] * 16),
+        ("2 clips of 12 s", [short] * 2),
+        ("2 clips of 120 s", [long] * 2),
     ):
         with PeakMemory() as peak, WorkerPool(CORES) as pool:
             windows = drain(pool, ours_both, paths)["windows"]
@@ -417,7 +417,7 @@ def generated(folder: Path, count: int, seconds: int) -> list[str]:
     for number in range(count):
         path = folder / f"made_{seconds}s_{number}.mp4"
         if not path.exists():
-            source = f"testsrc2=s=1280x720:r=30:d={seconds},noise=alls=6:allf=t:all_seed={number}"
+            source = f"testsrc2=s=1280x720:r=30:d={seconds},noise=alls=2:allf=t:all_seed={number}"
             ffmpeg("-f", "lavfi", "-i", source, "-c:v", "libx264", "-preset", "fast", "-pix_fmt", "yuv420p", str(path))
         paths.append(str(path))
     return paths
@@ -475,7 +475,7 @@ def main() -> None:
             else:
                 print(f"The real clips are not in {arguments.videos}: they are left out.")
         if arguments.clips != "real":
-            sets["generated clips, 1280x720"] = generated(folder, 3, 20)
+            sets["generated clips, 1280x720"] = generated(folder, 2, 14)
         for title, paths in sets.items():
             print(f"\n== {title}")
             if arguments.explore:

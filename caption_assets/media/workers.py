@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from caption_assets.errors import CaptionAssetsError
+from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.media import transport
 from caption_assets.media.faults import TimeLimitError, WorkerDiedError
 
@@ -54,9 +54,18 @@ class _Worker:
         transport.send(self.connection, (function, item))
 
     def await_ready(self) -> None:
-        if not self.ready:
+        if self.ready:
+            return
+        try:
             transport.receive(self.connection)
-            self.ready = True
+        except (EOFError, OSError) as error:
+            self.kill()
+            raise ConfigError(
+                "worker processes",
+                f"one ended while it started, with status {self.process.returncode}",
+                "its own message is on standard error",
+            ) from error
+        self.ready = True
 
     def kill(self) -> None:
         """End the process at once; its decoder may be in the middle of anything."""
@@ -81,11 +90,15 @@ class WorkerPool:
         self.close()
 
     def start(self) -> None:
-        """Start the processes now, and not with the first items."""
+        """Start the processes now, and not with the first items. Raises ConfigError where they do not start."""
         while len(self._idle) < self.workers:
             self._idle.append(_Worker(self._memory_limit_bytes))
-        for worker in self._idle:
-            worker.await_ready()
+        try:
+            for worker in self._idle:
+                worker.await_ready()
+        except ConfigError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End all processes."""

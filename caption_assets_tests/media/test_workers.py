@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from caption_assets.errors import CaptionAssetsError
+from caption_assets.errors import CaptionAssetsError, ConfigError
+from caption_assets.media import workers
 from caption_assets.media.workers import WorkerPool, run
 from caption_assets_tests.media import jobs
 
@@ -98,6 +99,14 @@ def test_ending_early_leaves_no_process() -> None:
     results.close()
     assert worker.process.returncode is not None
     pool.close()
+
+
+def test_workers_that_do_not_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_START", "raise SystemExit(3)")
+    with WorkerPool(2) as pool:
+        with pytest.raises(ConfigError, match="status 3"):
+            pool.start()
+        assert [error.kind for _, error in pool.run(jobs.double, [1, 2, 3])] == ["worker_died"] * 3
 
 
 def test_errors_of_the_items_reach_the_consumer(pool: WorkerPool) -> None:
