@@ -1,13 +1,17 @@
 """Scores and speed of the shipped demo checkpoints through transformers, on frames that came out of real video files.
 
-    python -m benchmarks.demo checks.npz --device cpu --out cpu.json
-    python -m benchmarks.demo --compare cpu.json gpu.json
+    python benchmarks/demo.py --clips 10
+    python benchmarks/demo.py checks.npz --device cpu --out cpu.json
+    python benchmarks/demo.py --compare cpu.json gpu.json
 
-The check file is written by `training.make_checks` (the package's renderer with H.264, the other renderer with MPEG-4).
+A check file is written by `training.make_checks` (the package's renderer with H.264, the other renderer with MPEG-4);
+without one, `--clips` clips of each are made on the spot.
 """
 
 import argparse
 import json
+import sys
+import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -146,12 +150,22 @@ def main() -> None:
     parser.add_argument("--prompt", default="default")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--clips", type=int, default=12, help="clips of each renderer, where no check file is given")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if args.compare:
         print(json.dumps(agreement(*args.compare), indent=1))
         return
-    result = run(args)
+    if args.checks:
+        result = run(args)
+    else:
+        sys.path.insert(0, str(Path(__file__).parents[1]))
+        from training.make_checks import write_checks
+
+        with tempfile.TemporaryDirectory() as folder:
+            args.checks = Path(folder) / "checks.npz"
+            write_checks(args.checks, args.clips, 800_000)
+            result = run(args)
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))
     print(json.dumps({k: v for k, v in result.items() if k != "clips"}, indent=1))

@@ -38,17 +38,13 @@ def sampled(path: Path, rate: Fraction) -> np.ndarray:
     return np.stack(out)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--clips", type=int, default=150, help="clips of each renderer")
-    parser.add_argument("--first-seed", type=int, default=900_000)
-    args = parser.parse_args()
+def write_checks(file: Path, count: int, first_seed: int) -> None:
+    """Write a check file of `count` clips of each renderer, of seeds from `first_seed` on."""
     arrays, clips = {}, []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        for k in range(2 * args.clips):
-            seed, own = args.first_seed + k, k < args.clips
+        for k in range(2 * count):
+            seed, own = first_seed + k, k < count
             if own:
                 scene = world.sample_scene(np.random.default_rng(seed))
                 write_mp4(path, draw.frames(scene), scene.frame_rate, "libx264", crf="23", preset="medium")
@@ -59,7 +55,16 @@ def main() -> None:
             arrays[name] = sampled(path, scene.frame_rate)
             seconds = scene.num_frames / float(scene.frame_rate)
             clips.append({"name": name, "caption": scene.caption(), "seconds": seconds, "source": source})
-    np.savez_compressed(args.file, clips=json.dumps(clips), **arrays)
+    np.savez_compressed(file, clips=json.dumps(clips), **arrays)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--clips", type=int, default=150, help="clips of each renderer")
+    parser.add_argument("--first-seed", type=int, default=900_000)
+    args = parser.parse_args()
+    write_checks(args.file, args.clips, args.first_seed)
 
 
 if __name__ == "__main__":
