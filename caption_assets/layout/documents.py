@@ -16,7 +16,11 @@ from caption_assets.records import CaptionRow, EnhancedRow, FramePicks, PreviewR
 Document = dict[str, Any]
 Frames = tuple[int, int]  # start_frame, end_frame, both inclusive
 
-NO_WINDOWS = "windows"  # our only code in a clip's `errors`, as in the original
+# Our codes in a clip's `errors`. The first is one of the original's.
+NO_WINDOWS = "windows"
+# What follows the good windows of a clip cannot be used.
+DAMAGED = "damaged"
+_OWN_CODES = (NO_WINDOWS, DAMAGED)
 
 CAPTION_SUFFIX = "_caption"
 ENHANCED_SUFFIX = "_enhanced_caption"
@@ -98,11 +102,15 @@ def clip_document(rows: ClipRows, existing: Document | None) -> Document:
     probed = {key: getattr(clip, name) for key, name in _PROBED.items()}
     document |= {key: value for key, value in probed.items() if value is not None}
     document |= {key: existing[key] for key in _SCORES if key in existing}
-    codes = [code for code in _codes(existing.get("errors")) if code != NO_WINDOWS]
-    details = {code: text for code, text in _mapping(existing.get("error_details")).items() if code != NO_WINDOWS}
+    codes = [code for code in _codes(existing.get("errors")) if code not in _OWN_CODES]
+    details = {code: text for code, text in _mapping(existing.get("error_details")).items() if code not in _OWN_CODES}
+    troubled = next((row for row in rows.windows if row.start_frame is None), clip)
     if not windows:
         codes.append(NO_WINDOWS)
         details[NO_WINDOWS] = clip.error or clip.error_kind or "the clip has no windows"
+    elif troubled.start_frame is None:
+        codes.append(DAMAGED)
+        details[DAMAGED] = troubled.error
     if codes:
         document["errors"] = codes
     document |= {

@@ -17,6 +17,7 @@ from caption_assets.errors import StoreError
 
 # What object stores and fsspec's file systems call an object's version, whichever they have.
 _VERSION_KEYS = ("ETag", "etag", "generation", "mtime", "modified", "created", "LastModified", "last_modified", "size")
+_LIST_TRIES = 20
 _CREATE_TRIES = 5
 
 WRITE_FIX = "choose an output path that this process can write, and make sure that there is space"
@@ -182,12 +183,19 @@ class RemoteFiles:
         with self._errors("list", rel):
             self._fs.invalidate_cache()  # other processes write here too
             try:
-                found = self._fs.ls(folder, detail=False)
+                found = self._listed(folder)
             except (FileNotFoundError, NotADirectoryError):
                 return []
         prefix = f"{folder.strip('/')}/"
         paths = (path.strip("/") for path in found)
         return sorted(path[len(prefix) :] for path in paths if path.startswith(prefix))
+
+    def _listed(self, folder: str) -> list[str]:
+        for _ in range(_LIST_TRIES):
+            # fsspec's memory file system stumbles over files that another thread deletes while it lists.
+            with suppress(KeyError, RuntimeError):
+                return self._fs.ls(folder, detail=False)
+        return self._fs.ls(folder, detail=False)
 
     def stamp(self, rel: str) -> str | None:
         with self._errors("look at", rel):

@@ -84,6 +84,11 @@ def _planned(
             short = f"it has {result.num_frames} frames, and a window needs {MIN_WINDOW_FRAMES}"
             if result.num_frames < MIN_WINDOW_FRAMES:
                 found[source].append(WindowRow(**fields[source], status="skipped", error_kind="too_short", error=short))
+            elif result.problem:
+                # Its windows are good as far as the file goes; this row says that there was more.
+                found[source].append(
+                    WindowRow(**fields[source], status="failed", error_kind="damaged", error=result.problem)
+                )
             progress.advance(ASSET, clips[0].shard)
         elif isinstance(result, CaptionAssetsError):
             if "content_hash" not in fields[source]:

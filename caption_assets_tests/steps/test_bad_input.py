@@ -69,16 +69,23 @@ def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_
     assert any("text.mp4" in item for item in report.failed_items)
 
 
-def test_a_file_cut_off_in_the_middle_ends_as_windows_or_a_reason(tmp_path, make_clip, store, pool):
+def test_a_file_that_breaks_off_keeps_its_good_windows_and_says_where(tmp_path, make_clip, store, pool):
     good = make_clip(tmp_path / "clips" / "s" / "good.mp4", 120)
     data = good.read_bytes()
-    for percent in (20, 50, 80, 99):
-        (tmp_path / "clips" / "s" / f"cut{percent}.mp4").write_bytes(data[: len(data) * percent // 100])
-    _, rows = plan(store, tmp_path / "clips", pool)
-    assert len(rows) == 5
-    assert all(row.status == "ok" or row.error for row in rows.values())
-    report = preview_shard(store, "s", PreviewSettings(), pool)
-    assert report.ok >= 1
+    (tmp_path / "clips" / "s" / "cut.mp4").write_bytes(data[: len(data) * 3 // 4])
+    window_shard(store, Dataset(str(tmp_path / "clips")), "s", WindowSettings(window_size=40), pool)
+    rows = [row for row in store.read_rows("clip_windows", "s") if row.relative_path == "s/cut.mp4"]
+    (damaged,) = (row for row in rows if row.status != "ok")
+    windows = [row for row in rows if row.status == "ok"]
+    assert damaged.error_kind == "damaged"
+    assert damaged.start_frame is None
+    assert damaged.error
+    assert 4 <= windows[-1].end_frame < 119
+    assert preview_shard(store, "s", PreviewSettings(), pool).failed == 0
+    document = store.read_json(f"metas/v0/{damaged.clip_id}.json")
+    assert document["errors"] == ["damaged"]
+    assert document["error_details"]["damaged"] == damaged.error
+    assert len(document["windows"]) == len(windows)
 
 
 def test_a_shard_with_no_usable_clip_fails_and_its_reasons_are_stored(tmp_path, store, pool):
