@@ -1,5 +1,6 @@
 """The transformers engine: batches on CPU or one GPU, for Qwen2.5-VL, Qwen3-VL and Qwen text checkpoints."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -36,6 +37,10 @@ class TransformersEngine:
 
         transformers.utils.logging.disable_progress_bar()
         device = self._device(torch)
+        if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+            # One core stays with the decoders: threads that share a core wait for each other at every operation, and
+            # a batch then takes several times as long.
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
         # bfloat16 on a CPU is emulated on most machines: slower, and no closer to what a GPU computes.
         dtype = torch.bfloat16 if device.type == "cuda" and self._options.precision != "fp32" else torch.float32
         auto = transformers.AutoModelForCausalLM if family == "text" else transformers.AutoModelForImageTextToText
