@@ -65,7 +65,7 @@ class RunConsole(StepProgress):
 
     def summarize(self, shards: list[str], out: Console) -> None:
         """Prints a row for every shard, then everything that failed, with its reason."""
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("shard", overflow="fold", min_width=10)
         for name in ("clips", *_COLUMNS.values(), "failed", "seconds"):
             table.add_column(name, justify="right")
