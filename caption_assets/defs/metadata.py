@@ -25,18 +25,12 @@ def column_schema(asset: Any) -> dg.TableSchema:
 def report_metadata(report: ShardReport) -> dict[str, Any]:
     """Counts, failures by reason, output path, seconds, samples and thumbnails of one shard."""
     metadata: dict[str, Any] = {
-        "dagster/partition_row_count": report.rows,
-        "dagster/uri": report.table,
-        "dagster/column_schema": column_schema(report.asset),
-        "output_table": dg.MetadataValue.path(report.table),
         "clips": report.clips,
         "ok": report.ok,
         "failed": report.failed,
         "skipped": report.skipped,
         "reused": report.reused,
-        "seconds": round(report.seconds, 3),
         "failures_by_reason": dg.MetadataValue.json(dict(report.failures)),
-        **report.figures,
     }
     if report.failed_items:
         metadata["failed_items"] = dg.MetadataValue.md("\n".join(f"- {_plain(item)}" for item in report.failed_items))
@@ -53,7 +47,14 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
     pictures = [picture for data in report.thumbnails if (picture := thumbnail(data))]
     if pictures:
         metadata["previews"] = dg.MetadataValue.md(" ".join(f"![preview]({picture})" for picture in pictures))
-    return metadata
+    return metadata | {
+        "seconds": round(report.seconds, 3),
+        **report.figures,
+        "output_table": dg.MetadataValue.path(report.table),
+        "dagster/partition_row_count": report.rows,
+        "dagster/uri": report.table,
+        "dagster/column_schema": column_schema(report.asset),
+    }
 
 
 def thumbnail(webp: bytes) -> str | None:

@@ -19,7 +19,7 @@ from caption_assets.records import CaptionRow, FramePicks, Window, WindowRow, te
 from caption_assets.settings import CaptionSettings
 from caption_assets.steps.answers import answer_fields, model_fields
 from caption_assets.steps.pool import run_jobs
-from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report
+from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report, windows_per_second
 from caption_assets.steps.rows import RowBuffer, render_documents, window_key
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def caption_shard(
         reused=reused,
         figures={
             "variant": key,
-            "windows_per_second": round(len(pending) / seconds, 3),
+            **windows_per_second(len(pending), seconds),
             "engine_seconds": round(sum(row.seconds for row in good), 3),
             "prompt_tokens": sum(row.prompt_tokens or 0 for row in good),
             "output_tokens": sum(row.output_tokens or 0 for row in good),

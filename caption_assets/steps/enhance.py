@@ -14,7 +14,7 @@ from caption_assets.models.requests import enhance_request
 from caption_assets.records import CaptionRow, EnhancedRow, text_hash
 from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, model_fields
-from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report
+from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report, windows_per_second
 from caption_assets.steps.rows import RowBuffer, render_documents, window_key
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def enhance_shard(
         figures={
             "variant": key,
             "captions_of": caption_key,
-            "windows_per_second": round(len(pending) / seconds, 3),
+            **windows_per_second(len(pending), seconds),
             "engine_seconds": round(sum(row.seconds for row in good), 3),
             "times_longer": round(
                 sum(len(row.text or "") for row in good) / max(1, sum(len(texts[window_key(row)]) for row in good)),

@@ -17,7 +17,7 @@ from caption_assets.media.workers import WorkerPool
 from caption_assets.records import Preview, PreviewRow, Window, WindowRow, text_hash
 from caption_assets.settings import PreviewSettings
 from caption_assets.steps.pool import run_jobs
-from caption_assets.steps.report import Progress, ShardReport, shard_report
+from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
 from caption_assets.steps.rows import RowBuffer, render_documents, window_key
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def preview_shard(
         figures={
             "preview_frames": sum(row.num_frames or 0 for row in good),
             "preview_bytes": sum(row.num_bytes or 0 for row in good),
-            "windows_per_second": round((len(windows) - reused) / seconds, 3),
+            **windows_per_second(len(windows) - reused, seconds),
         },
         thumbnails=_thumbnails(store, good),
     )

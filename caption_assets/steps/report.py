@@ -107,3 +107,8 @@ def shard_report(
 def _name(row: Row) -> str:
     clip = getattr(row, "relative_path", row.clip_id)
     return clip if row.start_frame is None else f"{clip} {row.start_frame}_{row.end_frame}"
+
+
+def windows_per_second(windows: int, seconds: float) -> dict[str, float]:
+    """The figure of that name; none where there was nothing to do, which says nothing about speed."""
+    return {"windows_per_second": round(windows / seconds, 3)} if windows else {}
