@@ -195,6 +195,7 @@ def compare(title: str, sides: dict[str, Callable[[], object]], runs: int) -> di
             if turn:
                 times[name].append(time.perf_counter() - start)
                 cpu[name].append(_tree_cpu_s(os.getpid()) - used)
+        print(f"  {turn} of {runs} runs of {title.split(':')[0]}", file=sys.stderr, flush=True)
     print(f"\n{title}: median of {runs} runs (least to most), CPU seconds of all processes, wall time by the first's")
     first, *_ = sides
     for name, values in times.items():
@@ -230,7 +231,7 @@ def in_threads(function: Callable[[str], Any], paths: Sequence[str]) -> None:
         list(pool.map(lambda path: sum(1 for _ in function(path)), paths))
 
 
-def speed(paths: Sequence[str], peer: str, runs: int, only: str) -> None:
+def speed(paths: Sequence[str], peer: str, runs: int, only: str, peer_in_sequence: bool) -> None:
     with WorkerPool(CORES) as pool, WorkerPool(CORES) as peers:
         pool.start()
         windows = drain(pool, ours_both, paths)["windows"]
@@ -245,14 +246,16 @@ def speed(paths: Sequence[str], peer: str, runs: int, only: str) -> None:
             if has_peer:
                 both = partial(peer_both, folder=peer)
                 sides["NeMo Curator"] = lambda: in_sequence(both, paths)
-                sides["NeMo Curator, a clip a core"] = lambda: list(peers.run(both, paths))
+                if not peer_in_sequence:
+                    sides["NeMo Curator, a clip a core"] = lambda: list(peers.run(both, paths))
             compare("1. caption inputs and previews", sides, runs)
         if only in ("all", "captions"):
             sides = {"ours, resized": lambda: drain(pool, ours_captions, paths)}
             if has_peer:
                 captions = partial(peer_captions, folder=peer)
                 sides["NeMo Curator, not resized"] = lambda: in_sequence(captions, paths)
-                sides["NeMo Curator, not resized, a clip a core"] = lambda: list(peers.run(captions, paths))
+                if not peer_in_sequence:
+                    sides["NeMo Curator, not resized, a clip a core"] = lambda: list(peers.run(captions, paths))
             compare("2. caption inputs", sides, runs)
         if only in ("all", "limit"):
             ready = ready_frames(paths)
@@ -452,6 +455,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--videos", default=str(REPOSITORY.parent / "shared" / "videos"))
     parser.add_argument("--peer", default=str(REPOSITORY / ".bench" / "peer"))
+    parser.add_argument("--peer-in-sequence", action="store_true", help="leave out NeMo Curator with a clip a core")
     parser.add_argument("--only", choices=("all", "both", "captions", "limit"), default="all")
     parser.add_argument("--clips", choices=("all", "real", "generated"), default="all")
     parser.add_argument("--explore", action="store_true", help="compare what was tried instead")
@@ -481,7 +485,7 @@ def main() -> None:
             if arguments.explore:
                 explore(paths, arguments.runs)
             else:
-                speed(paths, arguments.peer, arguments.runs, arguments.only)
+                speed(paths, arguments.peer, arguments.runs, arguments.only, arguments.peer_in_sequence)
 
 
 if __name__ == "__main__":
