@@ -5,6 +5,7 @@ often as there are results, and ("done", None) or ("error", CaptionAssetsError).
 """
 
 import contextlib
+import gc
 import importlib
 import inspect
 import resource
@@ -28,6 +29,9 @@ def serve(connection: Connection) -> None:
         except EOFError:
             return
         _work(connection, function, item)
+        del item
+        # A container and its streams refer to each other: without this, files and decoders pile up for a while.
+        gc.collect()
 
 
 def _work(connection: Connection, function: Callable[[Any], Any], item: Any) -> None:
@@ -63,6 +67,7 @@ def main(descriptor: int, memory_limit_bytes: int) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionError):
         # What nearly every item needs; importing it now keeps it out of the first item's time.
         importlib.import_module("caption_assets.media.previews")
+        gc.freeze()  # what is imported stays; collections need not look at it
         cv2.setNumThreads(1)  # the cores are shared out among the workers already
         transport.send(connection, ("ready", None))
         serve(connection)
