@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "definitions": {"defs"},
     "console": {"dataset", "steps"},
     "flags": {"models"},
+    "__main__": {"cli"},
     "cli": {"dataset", "media", "models", "layout", "steps", "defs", "demo", "console", "flags"},
 }
 FREE = {"records", "errors", "settings", "caption_assets"}

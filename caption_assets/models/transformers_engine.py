@@ -84,12 +84,12 @@ class TransformersEngine:
         """Drops the model and gives its GPU memory back."""
         had_model, self._model, self._processor = self._model is not None, None, None
         if had_model:
-            import gc
-
             import torch
 
-            gc.collect()
             if torch.cuda.is_available():
+                import gc
+
+                gc.collect()
                 torch.cuda.empty_cache()
 
     def _batch(self, batch: list[Request]) -> list[Result]:

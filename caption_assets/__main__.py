@@ -1,0 +1,5 @@
+"""`python -m caption_assets` is the command `caption-assets`."""
+
+from caption_assets.cli import main
+
+main()
