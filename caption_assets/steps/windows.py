@@ -17,7 +17,7 @@ from caption_assets.media.workers import WorkerPool
 from caption_assets.records import Clip, VideoInfo, WindowRow
 from caption_assets.settings import WindowSettings
 from caption_assets.steps.pool import run_jobs
-from caption_assets.steps.report import Progress, ShardReport, shard_report
+from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
 
 log = logging.getLogger(__name__)
 ASSET: Final = "clip_windows"
@@ -57,14 +57,16 @@ def window_shard(
         if row.status != "ok":
             log.warning("%s: %s", row.relative_path, row.error)
     windows = [row for row in rows if row.status == "ok"]
+    seconds = time.perf_counter() - started
     return shard_report(
         ASSET,
         shard,
         rows,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         table=store.url(table),
         figures={
             "windows": len(windows),
+            **windows_per_second(len(windows), seconds),
             "frames_picked": sum(len(row.frame_ids) for row in windows),
             "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
         },
