@@ -1,7 +1,7 @@
 """The assets on a real Dagster instance."""
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
@@ -127,9 +127,7 @@ def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(instance
     assert materialized(instance, "window_captions") == set()
 
 
-def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(
-    instance, resources, tmp_path, checkpoints
-):
+def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(instance, resources, tmp_path, checkpoints):
     materialize(instance, resources, ["b"])
     other = CaptionModel(model_variant="qwen3", model_path=str(checkpoints["qwen3-vl"]), device="cpu")
     assert materialize(instance, {**resources, "caption_model": other}, ["b"], assets=ASSETS[2:3]).success
@@ -172,7 +170,8 @@ def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources,
     chosen = [a for a in ASSETS if a.key.path[-1] == asset]
     materialize(instance, resources, ["b"])
     files = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*") if p.is_file())
-    result = materialize(instance, resources, ["b"], assets=chosen, config={**SMALL, "ops": {asset: {"config": config}}})
+    changed = {**SMALL, "ops": {asset: {"config": config}}}
+    result = materialize(instance, resources, ["b"], assets=chosen, config=changed)
     assert not result.success
     assert files == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*") if p.is_file())
 
@@ -185,9 +184,7 @@ def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(instance
     def lengths(window_captions) -> None:
         seen["frame"] = window_captions
 
-    dg.materialize(
-        [*ASSETS, lengths], selection=[lengths], instance=instance, resources=resources, partition_key="a"
-    )
+    dg.materialize([*ASSETS, lengths], selection=[lengths], instance=instance, resources=resources, partition_key="a")
     assert list(seen["frame"]["key"]) == ["demo"] * 3
     assert list(seen["frame"]["shard"]) == ["a"] * 3
 
@@ -248,7 +245,7 @@ def test_the_schedule_is_stopped_and_asks_for_what_is_missing(instance, resource
     context = dg.build_schedule_context(
         instance=instance,
         resources={"clips": resources["clips"]},
-        scheduled_execution_time=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        scheduled_execution_time=datetime(2026, 1, 1, tzinfo=UTC),
     )
     asked = schedule.evaluate_tick(context).run_requests
     spans = [
