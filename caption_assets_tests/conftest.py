@@ -77,5 +77,6 @@ def resources(clips_root: Path, tmp_path: Path) -> dict[str, object]:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as instance:
+    """In memory; the tests of the command line use one on disk."""
+    with dg.DagsterInstance.ephemeral() as instance:
         yield instance

@@ -235,7 +235,15 @@ def test_the_sensor_registers_new_shards_and_never_removes_one(instance, resourc
     assert instance.get_dynamic_partitions("shards") == ["a", "b", "c"]
 
 
-def test_the_schedule_is_stopped_and_asks_for_what_is_missing(instance, resources, clips_root, make_clip):
+@pytest.fixture
+def stored_instance():
+    """On disk: schedules reach for their instance by reference."""
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def test_the_schedule_is_stopped_and_asks_for_what_is_missing(stored_instance, resources, clips_root, make_clip):
+    instance = stored_instance
     make_clip(clips_root / "c" / "x.mp4", 24)
     instance.add_dynamic_partitions("shards", ["a", "b", "c", "elsewhere"])
     materialize(instance, resources, ["b"])
