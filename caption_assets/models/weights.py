@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from importlib.resources import files
 from pathlib import Path
 
 from caption_assets.errors import ModelError
+from caption_assets.models.demo import checkpoint
 from caption_assets.models.engine import ModelSource
 from caption_assets.models.variants import Family, FrameLimits, Variant
 
@@ -24,8 +24,7 @@ def model_source(variant: Variant, model_path: str | None = None) -> ModelSource
     Reads a folder's small files only and downloads nothing. Raises ModelError for a folder that is no checkpoint.
     """
     if model_path is None and variant.is_embedded:
-        name = variant.model_id.removeprefix("embedded:")
-        folder = Path(str(files("caption_assets.models.demo") / "checkpoints" / name))
+        folder = checkpoint(variant.model_id.removeprefix("embedded:"))
         return ModelSource(variant.model_id, _folder_revision(folder), folder)
     if model_path is None:
         return ModelSource(variant.model_id, variant.revision)

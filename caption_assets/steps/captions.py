@@ -15,12 +15,12 @@ from caption_assets.models.engine import EngineSession, Request, Result
 from caption_assets.models.prompts import caption_prompt
 from caption_assets.models.requests import caption_request, frame_size
 from caption_assets.models.variants import FrameLimits
-from caption_assets.records import CaptionRow, FramePicks, Window, WindowRow, text_hash
+from caption_assets.records import CaptionRow, FramePicks, WindowRow, text_hash
 from caption_assets.settings import CaptionSettings
 from caption_assets.steps.answers import answer_fields, model_fields
 from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report, windows_per_second
-from caption_assets.steps.rows import RowBuffer, render_documents, window_key
+from caption_assets.steps.rows import RowBuffer, render_documents, window_key, window_of
 
 log = logging.getLogger(__name__)
 ASSET: Final = "window_captions"
@@ -119,7 +119,8 @@ def _captioned(
 
     def requests() -> Iterator[Request]:
         """Decodes ahead of the engine: a batch can form while another runs. Frames are large, so no further."""
-        left = {source: {_window(r): r for r in rows} for source, rows in groupby(pending.values(), lambda r: r.source)}
+        by_source = groupby(pending.values(), lambda row: row.source)
+        left = {source: {window_of(row): row for row in rows} for source, rows in by_source}
         for job, decoded in run_jobs(pool, decode_clip, jobs, in_flight=2 * settings.batch_size):
             if isinstance(decoded, CaptionAssetsError):
                 undecoded.extend((window, decoded) for window in left[job.source].values())
@@ -152,16 +153,12 @@ def _decode_job(source: str, rows: list[WindowRow], limits: FrameLimits) -> Deco
     wanted = []
     for row in rows:
         size = frame_size(row.display_width or 0, row.display_height or 0, len(row.frame_ids), limits)
-        wanted.append(WantedFrames(_window(row), FramePicks(row.frame_ids, row.times_s), size))
+        wanted.append(WantedFrames(window_of(row), FramePicks(row.frame_ids, row.times_s), size))
     return DecodeJob(source, rows[0].content_hash or "", tuple(wanted))
 
 
-def _window(row: WindowRow) -> Window:
-    return Window(row.start_frame or 0, row.end_frame or 0)
-
-
 def _request_id(row: WindowRow) -> str:
-    return f"{row.clip_id}/{_window(row)}"
+    return f"{row.clip_id}/{window_of(row)}"
 
 
 def _fingerprint(row: WindowRow, session: EngineSession, prompt: str, settings: CaptionSettings) -> str:

@@ -14,11 +14,11 @@ from caption_assets.layout.store import Store
 from caption_assets.media.jobs import PreviewJob, preview_clip
 from caption_assets.media.previews import FfmpegError, check_ffmpeg
 from caption_assets.media.workers import WorkerPool
-from caption_assets.records import Preview, PreviewRow, Window, WindowRow, text_hash
+from caption_assets.records import Preview, PreviewRow, WindowRow, text_hash
 from caption_assets.settings import PreviewSettings
 from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
-from caption_assets.steps.rows import RowBuffer, render_documents, window_key
+from caption_assets.steps.rows import RowBuffer, render_documents, window_key, window_of
 
 log = logging.getLogger(__name__)
 ASSET: Final = "window_previews"
@@ -104,7 +104,8 @@ def _previewed(
     store: Store, pending: list[WindowRow], settings: PreviewSettings, pool: WorkerPool
 ) -> Iterator[PreviewRow]:
     """One row for every pending window, its file written first."""
-    left = {source: {_window(row): row for row in group} for source, group in groupby(pending, lambda row: row.source)}
+    by_source = groupby(pending, lambda row: row.source)
+    left = {source: {window_of(row): row for row in rows} for source, rows in by_source}
     jobs = [PreviewJob(source, tuple(rows), settings) for source, rows in left.items()]
     clock = time.perf_counter()
     for job, made in run_jobs(pool, preview_clip, jobs):
@@ -144,7 +145,7 @@ def _done(row: WindowRow, made: Preview, rel: str, fingerprint: str, seconds: fl
 
 
 def _failed(row: WindowRow, error: CaptionAssetsError, seconds: float) -> PreviewRow:
-    log.warning("no preview of %s %s: %s", row.relative_path, _window(row), error)
+    log.warning("no preview of %s %s: %s", row.relative_path, window_of(row), error)
     if isinstance(error, FfmpegError):
         log.warning("command: %s\noutput: %s", error.command, error.output)
     return PreviewRow(**_of(row), seconds=seconds, status="failed", error_kind=error.kind, error=str(error))
@@ -157,10 +158,6 @@ def _of(row: WindowRow) -> dict[str, Any]:
         "end_frame": row.end_frame,
         "content_hash": row.content_hash,
     }
-
-
-def _window(row: WindowRow) -> Window:
-    return Window(row.start_frame or 0, row.end_frame or 0)
 
 
 def _file(row: WindowRow) -> str:

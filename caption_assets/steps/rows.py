@@ -6,7 +6,7 @@ from typing import Any, Generic, Self, TypeVar
 from caption_assets.layout.render import render_shard
 from caption_assets.layout.store import Store
 from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
-from caption_assets.records import CaptionRow, EnhancedRow, PreviewRow, WindowRow
+from caption_assets.records import CaptionRow, EnhancedRow, PreviewRow, Window, WindowRow
 
 R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
 
@@ -58,6 +58,11 @@ class RowBuffer(Generic[R]):
 def window_key(row: WindowRow | PreviewRow | CaptionRow | EnhancedRow) -> tuple[str, int, int]:
     """What tells a shard's windows apart."""
     return row.clip_id, row.start_frame or 0, row.end_frame or 0
+
+
+def window_of(row: WindowRow) -> Window:
+    """The window of a row that has one."""
+    return Window(row.start_frame or 0, row.end_frame or 0)
 
 
 def render_documents(store: Store, shard: str, source_root: str | None) -> None:
