@@ -225,10 +225,14 @@ def _failed(verb: str, path: str, err: Exception) -> StoreError:
 
 def _create(path: str) -> BinaryIO:
     """Open a new file, making its folder."""
+    folder = os.path.dirname(path)
     for _ in range(_CREATE_TRIES):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with suppress(FileNotFoundError):  # another process removed the folder, which was empty
+        # Another process may remove the folder, empty as it is, at any moment: after it was made (the file is then
+        # not found), or while makedirs finds it there and looks what it is (it then says that the folder exists).
+        with suppress(FileNotFoundError, FileExistsError):
+            os.makedirs(folder, exist_ok=True)
             return open(path, "xb")
+    os.makedirs(folder, exist_ok=True)
     return open(path, "xb")
 
 

@@ -116,6 +116,30 @@ def test_a_shard_can_be_appended_to_while_it_is_committed_and_read(store: Store,
     assert store.read_rows("window_captions", "shard", "qwen") == CAPTIONS
 
 
+def test_a_folder_that_goes_while_it_is_being_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit removes the parts' folder when it is empty, which may be between an append's look and its write."""
+    folder = tmp_path / "tables" / "clip_windows" / "shard.parts"
+    folder.mkdir(parents=True)
+    mkdir, removed = os.mkdir, []
+
+    def lose_the_folder(path: str, mode: int = 0o777) -> None:
+        try:
+            mkdir(path, mode)
+        except FileExistsError:
+            if Path(path) == folder and not removed:
+                folder.rmdir()
+                removed.append(path)
+            raise
+
+    monkeypatch.setattr(os, "mkdir", lose_the_folder)
+    store = Store(tmp_path)
+    store.append_rows("clip_windows", "shard", WINDOWS[:1])
+    assert len(removed) == 1
+    assert store.read_rows("clip_windows", "shard") == WINDOWS[:1]
+
+
 def test_files_of_others_among_the_parts_are_ignored(store: Store) -> None:
     store.write_bytes("tables/clip_windows/shard.parts/notes.parquet", b"not ours")
     store.append_rows("clip_windows", "shard", WINDOWS)
