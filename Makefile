@@ -3,17 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OLDEST := .venv-oldest
 
 # The Dagster instance of this checkout: dagster.yaml, with its storage in .dagster_home.
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: demo test ui lint bench clean
+.PHONY: demo test test-oldest ui lint bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
 
+# Two processes, whatever the machine: each may hold two gigabytes of models' packages.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# The models' rooms with the lowest versions that pyproject.toml allows: vLLM's inputs differ most between versions.
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest caption_assets_tests/models
 
 ui: $(INSTALLED)
 	$(BIN)/dagster dev
@@ -23,11 +29,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What needs no GPU; benchmarks/captions.py needs one.
 bench: $(INSTALLED)
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for name in media shards demo demo_assets; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf $(VENV) .dagster_home demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .dagster_home demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -36,4 +43,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(OLDEST)/.installed: pyproject.toml
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet uv
+	$(OLDEST)/bin/uv pip install --quiet --resolution lowest-direct --compile-bytecode \
+		--python $(OLDEST)/bin/python --editable '.[dev]'
 	@touch $@
