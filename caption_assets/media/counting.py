@@ -76,7 +76,5 @@ def _decode_all(
             except _ERRORS:
                 if threads != 1:
                     return None
-            if len(pts) > limits.max_frames:
-                raise LimitError(
-                    path, f"it has more than {limits.max_frames} frames", "raise max_frames if it is sound"
-                )
+            if len(pts) > limits.max_clip_frames:
+                raise LimitError(path, f"it has more than {limits.max_clip_frames} frames", "raise max_clip_frames")

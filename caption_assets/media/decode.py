@@ -1,6 +1,8 @@
 """Frames of a clip by number, in one pass over the file."""
 
 import itertools
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +30,8 @@ __all__ = ["DecodeLimits", "FrameRequest", "decode_frames", "probe", "read_reque
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
 # A jump over fewer frames is read through: seeking costs about as much as demuxing these.
 _SEEK_FRAMES = 300
+# Fewer frames that nobody needs are decoded on the way to the next key frame.
+_RESTART_FRAMES = 2
 # Decoders that heed, packet by packet, the wish to skip a frame that no other refers to.
 _SKIP_UNREFERENCED = ("h264", "hevc", "mpeg4")
 
@@ -69,7 +73,7 @@ def decode_frames(
             with open_container(path, local) as container:
                 reader = _Reader(path, container, info, threads, limits, deadline, jumps)
                 try:
-                    for item in reader.frames(reader.run(needed[done:])):
+                    for item in reader.frames(needed[done:]):
                         done += 1
                         with deadline.paused():
                             yield item
@@ -105,8 +109,15 @@ class _Reader:
         # Frames that only their order identifies must all come out of the decoder.
         self._may_skip = not info.frames_in_order and info.codec in _SKIP_UNREFERENCED
         self._intra_only = self._context.codec.intra_only and not info.frames_in_order
-        keys = info.keyframe_ids if jumps and not info.frames_in_order else None
-        self._keys = np.array([0]) if keys is None or not len(keys) else keys
+        keys = None if info.frames_in_order else info.keyframe_ids
+        self._packets_are_frames = keys is not None
+        self._keys = np.array([0]) if not jumps or keys is None or not len(keys) else keys
+        # A decoder with several threads stands still for as many frames when it starts anew.
+        cores = threads or os.cpu_count() or 1
+        self._restart_frames = _SEEK_FRAMES if self._intra_only else _RESTART_FRAMES if cores == 1 else 16 * cores
+        self._start = 0  # the key frame at which decoding began
+        self._dropping = False  # packets before it
+        self._fresh = False  # it has not come out yet
         self._fault = ""
         self._seen = -1
 
@@ -115,55 +126,70 @@ class _Reader:
         at = int(np.searchsorted(self._keys, frame_id, side="right")) - 1
         return int(self._keys[at]) if at >= 0 else 0
 
-    def run(self, needed: Sequence[int]) -> Sequence[int]:
-        """The first of the `needed` frames, up to where a jump to a later key frame pays."""
-        for k, (before, after) in enumerate(itertools.pairwise(needed)):
-            if self._key_of(after) - before > _SEEK_FRAMES:
-                return needed[: k + 1]
-        return needed
+    def _runs(self, needed: Sequence[int]) -> Iterator[Sequence[int]]:
+        """The `needed` frames, split where starting anew at a later key frame pays."""
+        first = 0
+        for k, (before, after) in enumerate(itertools.pairwise(needed), start=1):
+            if self._key_of(after) - before > self._restart_frames:
+                yield needed[first:k]
+                first = k
+        yield needed[first:]
 
     def frames(self, needed: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         """The `needed` frames, as `decode_frames` yields them, from one reading of the file."""
-        wanted = set(needed)
         position = 0  # in needed: the next frame to hand out
-        start = self._key_of(needed[0])  # packets before this key frame are dropped
-        dropping, fresh = start > 0, start > 0
-        packets = self._packets_from(start) if start > _SEEK_FRAMES else self._packets()
-        for packet in packets:
-            number = self._ids.get(packet.pts) if packet.pts is not None else None
-            if dropping and packet.size:
-                if number is None or number < start or not packet.is_keyframe:
-                    continue
-                if number > start:
-                    raise _FalseKeyframeError
-                dropping = False
-            if fresh and number is not None and number < start:
-                continue  # leads the key frame, but refers to frames that were dropped
-            if packet.is_corrupt and number is None:
-                continue  # the end of a file that was cut off
-            if self._intra_only and packet.size and number not in wanted:
+        for frame_id, frame in self._decoded(needed):
+            if frame_id < needed[position]:
                 continue
+            if frame_id > needed[position]:
+                break
+            yield frame_id, frame
+            position += 1
+            if position == len(needed):
+                return
+        raise self._broken(needed[position])
+
+    def _decoded(self, needed: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames with their numbers, ascending: the `needed` ones, and others on the way."""
+        wanted, runs = set(needed), deque(self._runs(needed))
+        unfed = set(runs.popleft())
+        packets = self._packets_from(self._key_of(needed[0]), 0)
+        while (packet := next(packets, None)) is not None:
+            number = self._ids.get(packet.pts) if packet.pts is not None else None
+            if packet.size and not self._is_due(packet, number, wanted):
+                continue
+            if runs and packet.is_keyframe and number == self._key_of(runs[0][0]):
+                unfed.update(runs.popleft())  # needed frames that lead this key frame follow it: no new start
             if self._may_skip:
                 self._context.skip_frame = "DEFAULT" if number is None or number in wanted else "NONREF"
-            for frame in self._decode(packet):
-                frame_id = self._frame_id(frame)
-                if frame_id is None:
-                    continue
-                if fresh and frame_id >= start:
-                    if frame_id > start or frame.pict_type != PictureType.I:
-                        raise _FalseKeyframeError
-                    fresh = False
-                if frame_id < needed[position]:
-                    continue
-                if frame_id > needed[position]:
-                    raise self._broken(needed[position])
-                yield frame_id, frame
-                position += 1
-                if position == len(needed):
-                    return
-        if fresh:
+            yield from self._decode(packet)
+            unfed.discard(-1 if number is None else number)
+            if unfed or not self._packets_are_frames:
+                continue
+            # The decoder has all that the needed frames of this run refer to: what follows of its group is left out.
+            yield from self._decode(None)
+            if self._fresh or not runs:
+                break
+            last, run = number or 0, runs.popleft()
+            unfed = set(run)
+            self._context.flush_buffers()
+            packets = self._packets_from(self._key_of(run[0]), last, packets)
+        if self._fresh:
             raise _FalseKeyframeError
-        raise self._broken(needed[position])
+
+    def _is_due(self, packet: av.Packet, number: int | None, wanted: set[int]) -> bool:
+        """Whether the decoder is to have this packet, which holds the frame `number`, if that is known."""
+        if self._dropping:
+            if number is None or number < self._start or not packet.is_keyframe:
+                return False
+            if number > self._start:
+                raise _FalseKeyframeError
+            self._dropping = False
+        if number is None:
+            return not packet.is_corrupt  # else: the end of a file that was cut off
+        if number < self._start:
+            return False  # leads the key frame, but refers to frames that were dropped
+        return not self._intra_only or number in wanted
 
     def _packets(self) -> Iterator[av.Packet]:
         packets = self._container.demux(self._stream)
@@ -178,21 +204,36 @@ class _Reader:
                 return
             yield packet
 
-    def _packets_from(self, key: int) -> Iterator[av.Packet]:
-        try:
-            self._container.seek(self._ticks[key], stream=self._stream, backward=True)
-        except _ERRORS as error:
-            raise _FalseKeyframeError from error
-        return self._packets()
+    def _packets_from(self, key: int, position: int, packets: Iterator[av.Packet] | None = None) -> Iterator[av.Packet]:
+        """Go on with the key frame `key`: packets from there on, or from before it. `packets` are at `position`."""
+        self._start = key
+        self._dropping = self._fresh = key > 0
+        if key - position > _SEEK_FRAMES:
+            try:
+                self._container.seek(self._ticks[key], stream=self._stream, backward=True)
+            except _ERRORS as error:
+                raise _FalseKeyframeError from error
+            packets = None
+        return packets or self._packets()
 
-    def _decode(self, packet: av.Packet) -> list[VideoFrame]:
+    def _decode(self, packet: av.Packet | None) -> Iterator[tuple[int, VideoFrame]]:
+        """What comes out of the decoder for this packet, with frame numbers; None: what it still holds."""
         try:
-            return self._context.decode(packet if packet.size else None)
+            frames = self._context.decode(packet if packet is not None and packet.size else None)
         except _ERRORS as error:
             if self._threads != 1:
                 raise _DamageError from error
             self._fault = reason(error)
-            return []
+            return
+        for frame in frames:
+            frame_id = self._frame_id(frame)
+            if frame_id is None:
+                continue
+            if self._fresh and frame_id >= self._start:
+                if frame_id > self._start or frame.pict_type != PictureType.I:
+                    raise _FalseKeyframeError
+                self._fresh = False
+            yield frame_id, frame
 
     def _frame_id(self, frame: VideoFrame) -> int | None:
         if self._info.frames_in_order:
@@ -309,5 +350,6 @@ def read_windows(
 
     Raises DecodeError where the file breaks, after the windows before that have been yielded.
     """
-    for (sampled,) in read_requests(path, info, [FrameRequest(picks, size)], threads=threads, limits=limits):
-        yield sampled
+    windows = read_requests(path, info, [FrameRequest(picks, size)], threads=threads, limits=limits)
+    for _ in picks:
+        yield next(windows)[0]  # and nothing here holds on to it

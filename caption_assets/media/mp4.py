@@ -1,8 +1,9 @@
 """Writing mp4: rendered frames, and windows cut out of clips. H.264, 4:2:0, playable in a browser."""
 
+import io
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import av
@@ -18,12 +19,13 @@ from caption_assets.media.decode import DecodeLimits, decode_frames
 from caption_assets.media.faults import DecodeError
 from caption_assets.media.pixels import RgbConverter
 from caption_assets.media.source import local_file, open_container, stream_time_base, video_stream
-from caption_assets.records import VideoInfo, Window
+from caption_assets.records import SampledFrames, VideoInfo, Window
 
 _FASTSTART = {"movflags": "+faststart"}
 _EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 # AVColorSpace and its siblings: 1 is BT.709, 6 is SMPTE 170M (BT.601). Untagged players guess by size, too.
 _BT709, _BT601, _LIMITED = 1, 6, 1
+_CLOCK_HZ = 90_000
 
 
 def _even(image: np.ndarray) -> np.ndarray:
@@ -41,6 +43,7 @@ class _Encoder:
         self._container, self._rate, self._time_base = container, rate, time_base
         self._options = {"crf": str(crf), "preset": preset}
         self._stream: VideoStream | None = None
+        self._first_dts: int | None = None
 
     def add(self, image: np.ndarray, pts: int) -> None:
         """Encode an (H, W, 3) uint8 RGB image that is shown at `pts` ticks of the time base."""
@@ -63,11 +66,30 @@ class _Encoder:
             dst_color_range=ColorRange.MPEG,
         )
         frame.pts, frame.time_base = pts, self._time_base
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))
 
-    def close(self) -> None:
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
+    def close(self, end: int | None = None) -> None:
+        """Write what is left. The last frame is shown until `end`, in ticks; without it, as long as the rate tells."""
+        if self._stream is None:
+            return
+        self._mux(self._stream.encode(None), end)
+
+    def _mux(self, packets: Sequence[av.Packet], end: int | None = None) -> None:
+        if packets and self._first_dts is None:
+            self._first_dts = packets[0].dts
+        if packets and end is not None:
+            _end_at(packets, self._first_dts or 0, end)
+        self._container.mux(packets)
+
+
+def _end_at(packets: Sequence[av.Packet], first_dts: int, end: int) -> None:
+    """Have a stream, shown from 0 on and beginning at `first_dts`, end at `end` ticks; `packets` are its last ones.
+
+    An mp4 lasts as long as the times between its packets in decode order, and the last one's duration.
+    """
+    last_shown = max(packets, key=lambda packet: packet.pts or 0)
+    last_shown.duration = end - (last_shown.pts or 0)
+    packets[-1].duration = end + first_dts - (packets[-1].dts or 0)
 
 
 def write_mp4(
@@ -83,6 +105,18 @@ def write_mp4(
         for number, image in enumerate(frames):
             encoder.add(image, number)
         encoder.close()
+
+
+def sampled_mp4(sampled: SampledFrames, *, crf: int = 12, preset: str = "veryfast") -> bytes:
+    """The frames that a model is to see as an mp4 file, each shown from its true time on; the first at 0."""
+    file, times = io.BytesIO(), sampled.picks.times_s
+    rate = Fraction(sampled.picks.fps or 1.0).limit_denominator(1001)
+    with av.open(file, "w", format="mp4") as container:
+        encoder = _Encoder(container, rate, Fraction(1, _CLOCK_HZ), crf, preset)
+        for image, time in zip(sampled.frames, times, strict=True):
+            encoder.add(image, round((time - times[0]) * _CLOCK_HZ))
+        encoder.close()
+    return file.getvalue()
 
 
 def cut_window_mp4(path: str, info: VideoInfo, window: Window, *, limits: DecodeLimits | None = None) -> bytes:
@@ -134,6 +168,7 @@ def _copy(path: str, local: str, info: VideoInfo, window: Window, target: str, l
         ticks = np.rint(info.pts_s / float(stream_time_base(stream))).astype(np.int64).tolist()
         first = ticks[window.start_frame]
         stop = ticks[window.end_frame + 1] if window.end_frame + 1 < len(ticks) else None
+        end = ticks[0] + round(info.duration_s / stream_time_base(stream)) if stop is None else stop
         packets = list(_packets(path, source, stream, first, stop))
         times = [p.pts for p in packets if p.pts is not None]
         if len(times) < len(packets) or sorted(times) != ticks[window.start_frame : window.end_frame + 1]:
@@ -145,22 +180,23 @@ def _copy(path: str, local: str, info: VideoInfo, window: Window, target: str, l
             for packet, pts, shown in zip(packets, times, sorted(times), strict=True):
                 packet.pts, packet.dts = pts - first, shown - early - first
                 packet.stream = copied
-                sink.mux(packet)
+            _end_at(packets, -early, end - first)
+            sink.mux(packets)
     return True
 
 
 def _encode(path: str, local: str, info: VideoInfo, window: Window, target: str, limits: DecodeLimits) -> None:
     converter = RgbConverter((info.display_width, info.display_height))
     image = np.empty((info.display_height, info.display_width, 3), np.uint8)
-    time_base = Fraction(1, 90_000)
-    start_s = info.pts_s[window.start_frame]
+    ids = range(window.start_frame, window.end_frame + 1)
+    times_s = np.append(info.pts_s, info.pts_s[0] + info.duration_s)
+    ticks = np.rint((times_s - times_s[ids[0]]) * _CLOCK_HZ).astype(np.int64).tolist()
     with av.open(target, "w", format="mp4", container_options=_FASTSTART) as sink:
-        encoder = _Encoder(sink, info.frame_rate, time_base, 18, "veryfast")
-        ids = range(window.start_frame, window.end_frame + 1)
+        encoder = _Encoder(sink, info.frame_rate, Fraction(1, _CLOCK_HZ), 18, "veryfast")
         try:
             for frame_id, frame in decode_frames(local, info, ids, limits=limits):
                 converter.into(frame, image)
-                encoder.add(image, round((info.pts_s[frame_id] - start_s) * 90_000))
+                encoder.add(image, ticks[frame_id])
         except ClipError as error:
             raise type(error)(path, error.wrong, error.fix) from error
-        encoder.close()
+        encoder.close(ticks[ids[-1] + 1])

@@ -102,10 +102,13 @@ class RgbConverter:
         """`size` is (width, height) of the upright result in square pixels."""
         self.size = size
         self._reformatter = VideoReformatter()
+        # Of the first frame: it is the container's. A frame that was asked for it refers to itself, and lives on until
+        # garbage is collected.
+        self._orientation: Orientation | None = None
 
     def into(self, frame: VideoFrame, out: np.ndarray) -> None:
         """Write `frame` into `out`, uint8 RGB of shape (height, width, 3)."""
-        orientation = frame_orientation(frame)
+        orientation = self._orientation = self._orientation or frame_orientation(frame)
         width, height = self.size[::-1] if orientation.transpose else self.size
         shrinks = width <= frame.width and height <= frame.height
         scaling = Interpolation.AREA if shrinks else Interpolation.BICUBIC

@@ -45,9 +45,14 @@ class FfmpegError(PreviewError):
 
 
 class PreviewSourceError(PreviewError):
-    """The clip broke before the frames of this preview."""
+    """The clip broke before the frames of this preview; `kind` is that of the clip's error."""
 
-    kind = "decode"
+    def __init__(self, asked: str, wrong: str, fix: str = "", kind: str = "decode") -> None:
+        super().__init__(asked, wrong, fix)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.asked, self.wrong, self.fix, self.kind)
 
 
 def ffmpeg_exe() -> str:
@@ -188,7 +193,8 @@ def render_previews(
             yield window, preview
     except ClipError as error:
         for window in windows[done:]:
-            yield window, _logged(PreviewSourceError(f"preview {window} of {path}", str(error).rstrip(".")))
+            asked, wrong = f"preview {window} of {path}", f"{error.asked}: {error.wrong}"
+            yield window, _logged(PreviewSourceError(asked, wrong, error.fix, error.kind))
 
 
 def read_windows_and_previews(

@@ -87,7 +87,7 @@ def probe(path: str, limits: DecodeLimits | None = None) -> VideoInfo:
     problem = scan.problem
     if not problem and keys is not None and expected - scan.leading_discards > len(ticks):
         problem = f"the container lists {expected} frames, {len(ticks)} are there"
-    pts_s = np.array([float(t * time_base) for t in ticks])
+    pts_s = np.array([t * time_base.numerator / time_base.denominator for t in ticks])
     if lacking:
         problem = (
             f"the file is cut off, {lacking} of {num_bytes + lacking} bytes are missing: "
@@ -95,9 +95,9 @@ def probe(path: str, limits: DecodeLimits | None = None) -> VideoInfo:
         )
     last_s = _last_duration(scan, ticks, time_base, declared)
     rate, duration_s = _true_rate(pts_s, ticks, time_base, last_s, declared)
-    if duration_s > limits.max_duration_s:
+    if duration_s > limits.max_clip_seconds:
         raise LimitError(
-            path, f"it lasts {duration_s:.0f} s, the limit is {limits.max_duration_s:g} s", "raise max_duration_s"
+            path, f"it lasts {duration_s:.0f} s, the limit is {limits.max_clip_seconds:g} s", "raise max_clip_seconds"
         )
     return VideoInfo(
         width=shape.width,
@@ -165,8 +165,8 @@ def _scan_packets(
         scan.keys.append(packet.is_keyframe)
         if packet.pts is not None and packet.pts > scan.last_pts:
             scan.last_pts, scan.last_duration = packet.pts, packet.duration or 0
-        if len(scan.pts) > limits.max_frames:
-            raise LimitError(path, f"it has more than {limits.max_frames} frames", "raise max_frames if it is sound")
+        if len(scan.pts) > limits.max_clip_frames:
+            raise LimitError(path, f"it has more than {limits.max_clip_frames} frames", "raise max_clip_frames")
     return scan
 
 

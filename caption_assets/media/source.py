@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 
 import av
@@ -23,34 +22,21 @@ from caption_assets.media.faults import (
     TimeLimitError,
     open_fault,
 )
+from caption_assets.settings import DecodeLimits
 
 # Playlists and image sequences make the demuxer open other files and URLs; a clip is one file.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,m4v,mpeg,mpegts,mpegvideo,flv,asf,ogg,ivf,h264,hevc,obu"
 _OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeLimits:
-    """What a clip may ask for. The defaults are beyond any real clip; they stop broken and hostile files.
-
-    `max_pixels` a stored frame, `max_duration_s` and `max_frames` a clip, `max_seconds` of wall time for one pass
-    (a probe or one read) over a clip, `max_window_bytes` the frames of one window, as they are handed out.
-    """
-
-    max_pixels: int = 16384 * 8704
-    max_duration_s: float = 24 * 3600.0
-    max_frames: int = 5_000_000
-    max_seconds: float = 3600.0
-    max_window_bytes: int = 16 << 30
+_MOST_PADDING = 128
 
 
 class Deadline:
     """Wall time that one pass over a clip may take."""
 
     def __init__(self, path: str, limits: DecodeLimits) -> None:
-        self._path, self._seconds = path, limits.max_seconds
-        self._end = time.monotonic() + limits.max_seconds
+        self._path, self._seconds = path, limits.max_decode_seconds
+        self._end = time.monotonic() + limits.max_decode_seconds
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -65,7 +51,9 @@ class Deadline:
         """Raise TimeLimitError when the time is over."""
         if time.monotonic() > self._end:
             raise TimeLimitError(
-                self._path, f"it took longer than {self._seconds:g} s to read", "raise max_seconds if it is sound"
+                self._path,
+                f"it took longer than {self._seconds:g} s to read",
+                "raise max_decode_seconds",
             )
 
 
@@ -133,14 +121,16 @@ def video_stream(path: str, container: av.container.InputContainer, limits: Deco
     context = stream.codec_context
     if context is None:
         raise NoVideoStreamError(path, "no decoder for its video stream is built in", "convert it to H.264")
-    if context.width * context.height > limits.max_pixels:
+    if context.width * context.height > limits.max_frame_pixels:
         raise LimitError(
             path,
-            f"its frames have {context.width}x{context.height} pixels, the limit is {limits.max_pixels}",
-            "raise max_pixels if the clip is sound",
+            f"its frames have {context.width}x{context.height} pixels, the limit is {limits.max_frame_pixels}",
+            "raise max_frame_pixels",
         )
-    # The decoder refuses larger frames itself, before it allocates them: sizes in the container can lie.
-    context.options = {"max_pixels": str(limits.max_pixels)}
+    # The decoder refuses larger frames itself, before it allocates them: sizes in the container can lie. It counts the
+    # padding of its blocks.
+    padded = (context.width + _MOST_PADDING) * (context.height + _MOST_PADDING)
+    context.options = {"max_pixels": str(max(limits.max_frame_pixels, padded))}
     return stream
 
 

@@ -2,14 +2,16 @@
 
 A window's frames are some ten megabytes. Through a pipe they would be copied twice by the kernel, 64 KiB at a time;
 here they are copied once into an anonymous file in memory, whose descriptor travels with the message and which the
-receiver maps. It goes away with its last user, also when that one is killed.
+receiver maps. It goes away with its last user, also when that one is killed. New memory costs more than the copy:
+when the receiver is done with a message's arrays, the sender takes the memory for another one.
 """
 
-import io
 import mmap
 import os
 import pickle
 import sys
+import weakref
+from collections.abc import Sequence
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,61 +22,113 @@ import numpy as np
 _SHARE_BYTES = 1 << 18
 _CAN_SHARE = sys.platform == "linux"
 _ALIGN = 64
+# The first byte of shared memory says whether the receiver still uses what follows this many bytes in.
+_HEADER = mmap.PAGESIZE
+# What a sender keeps for later messages, besides the memory that is in use.
+_KEEP_BYTES = 128 << 20
 
 
-class _Pickler(pickle.Pickler):
-    """Keeps the large contiguous arrays of a message aside, as (buffers, where each starts)."""
+def _pickle(message: Any) -> tuple[bytes, list[memoryview]]:
+    """The pickle of a message, and its large contiguous arrays aside."""
+    aside: list[memoryview] = []
 
-    def __init__(self, file: io.BytesIO) -> None:
-        self.buffers: list[pickle.PickleBuffer] = []
-        super().__init__(file, protocol=5, buffer_callback=self._aside)
-
-    def _aside(self, buffer: pickle.PickleBuffer) -> bool:
+    def keep(buffer: pickle.PickleBuffer) -> bool:
         if not _CAN_SHARE or buffer.raw().nbytes < _SHARE_BYTES:
             return True  # in the message
-        self.buffers.append(buffer)
+        aside.append(buffer.raw())
         return False
 
+    return pickle.dumps(message, protocol=5, buffer_callback=keep), aside
 
-def send(connection: Connection, message: Any) -> None:
-    """Send `message`, which must pickle, over a connection between two processes of one machine."""
-    file = io.BytesIO()
-    pickler = _Pickler(file)
-    pickler.dump(message)
-    raws = [buffer.raw() for buffer in pickler.buffers]
-    sizes = [raw.nbytes for raw in raws]
-    connection.send_bytes(pickle.dumps((sizes, file.getbuffer().tobytes())))
-    if not raws:
-        return
-    descriptor = os.memfd_create("caption_assets")
-    try:
-        os.ftruncate(descriptor, sum(_aligned(size) for size in sizes))
-        at = 0
-        for raw, size in zip(raws, sizes, strict=True):
-            written = 0
-            while written < size:
-                written += os.pwrite(descriptor, raw[written:], at + written)
+
+class _SharedMemory:
+    """The arrays of one message, as the sender holds them."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.descriptor = os.memfd_create("caption_assets")
+        os.ftruncate(self.descriptor, _HEADER + size)
+        self._memory = mmap.mmap(self.descriptor, _HEADER + size)
+
+    @property
+    def in_use(self) -> bool:
+        return self._memory[0] != 0
+
+    def fill(self, raws: Sequence[memoryview]) -> None:
+        self._memory[0] = 1
+        at = _HEADER
+        for raw in raws:
+            self._memory[at : at + raw.nbytes] = raw
+            at += _aligned(raw.nbytes)
+
+    def close(self) -> None:
+        self._memory.close()
+        os.close(self.descriptor)
+
+
+class Channel:
+    """One end of a connection between two processes of one machine. For one thread at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._shared: list[_SharedMemory] = []
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def close(self) -> None:
+        self._connection.close()
+        for shared in self._shared:
+            shared.close()
+        self._shared.clear()
+
+    def send(self, message: Any) -> None:
+        """Send `message`, which must pickle."""
+        data, raws = _pickle(message)
+        self._connection.send_bytes(pickle.dumps(([raw.nbytes for raw in raws], data)))
+        if raws:
+            shared = self._take(sum(_aligned(raw.nbytes) for raw in raws))
+            shared.fill(raws)
+            reduction.send_handle(self._connection, shared.descriptor, 0)
+
+    def _take(self, size: int) -> _SharedMemory:
+        """Memory that nobody uses, of at least `size` bytes; of what else is free, little is kept."""
+        free = sorted((shared for shared in self._shared if not shared.in_use), key=lambda shared: shared.size)
+        taken = next((shared for shared in free if shared.size >= size), None)
+        kept = 0
+        for shared in free:
+            kept += shared.size
+            if shared is not taken and kept > _KEEP_BYTES:
+                self._shared.remove(shared)
+                shared.close()
+        if taken is None:
+            taken = _SharedMemory(size)
+            self._shared.append(taken)
+        return taken
+
+    def receive(self) -> Any:
+        """The next message; its large arrays are writable and live in shared memory. Raises EOFError at the end."""
+        sizes, data = pickle.loads(self._connection.recv_bytes())
+        if not sizes:
+            return pickle.loads(data)
+        descriptor = reduction.recv_handle(self._connection)
+        try:
+            memory = mmap.mmap(descriptor, 0)
+            header = mmap.mmap(descriptor, _HEADER)
+        finally:
+            os.close(descriptor)
+        # The arrays hold on to the memory: it ends with the last of them.
+        weakref.finalize(memory, _release, header).atexit = False
+        buffers, at = [], _HEADER
+        for size in sizes:
+            buffers.append(np.frombuffer(memory, np.uint8, size, at))
             at += _aligned(size)
-        reduction.send_handle(connection, descriptor, 0)
-    finally:
-        os.close(descriptor)
+        return pickle.loads(data, buffers=buffers)
 
 
-def receive(connection: Connection) -> Any:
-    """The next message; its large arrays are writable and live in shared memory. Raises EOFError at the end."""
-    sizes, data = pickle.loads(connection.recv_bytes())
-    if not sizes:
-        return pickle.loads(data)
-    descriptor = reduction.recv_handle(connection)
-    try:
-        memory = mmap.mmap(descriptor, sum(_aligned(size) for size in sizes))
-    finally:
-        os.close(descriptor)
-    buffers, at = [], 0
-    for size in sizes:
-        buffers.append(np.frombuffer(memory, np.uint8, size, at))
-        at += _aligned(size)
-    return pickle.loads(data, buffers=buffers)
+def _release(header: mmap.mmap) -> None:
+    header[0] = 0
+    header.close()
 
 
 def _aligned(size: int) -> int:

@@ -5,6 +5,7 @@ and that clip gets an error. They are started as plain interpreters, so that nei
 (threads, locks, CUDA) nor its `__main__` module reaches them.
 """
 
+import contextlib
 import os
 import queue
 import signal
@@ -18,8 +19,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from caption_assets.errors import CaptionAssetsError, ConfigError
-from caption_assets.media import transport
 from caption_assets.media.faults import TimeLimitError, WorkerDiedError
+from caption_assets.media.transport import Channel
 
 Item = TypeVar("Item")
 _END = object()
@@ -42,7 +43,7 @@ class _Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", start], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )
-        self.connection = Connection(ours.detach())
+        self.channel = Channel(Connection(ours.detach()))
         self.item: Any = None
         self.ready = False
         self.deadline = 0.0
@@ -51,13 +52,13 @@ class _Worker:
         # A new process needs its imports first; its clock starts anew when it says that it is ready.
         self.item = item
         self.deadline = time.monotonic() + time_limit_s + (0.0 if self.ready else _START_SECONDS)
-        transport.send(self.connection, (function, item))
+        self.channel.send((function, item))
 
     def await_ready(self) -> None:
         if self.ready:
             return
         try:
-            transport.receive(self.connection)
+            self.channel.receive()
         except (EOFError, OSError) as error:
             self.kill()
             raise ConfigError(
@@ -67,9 +68,14 @@ class _Worker:
             ) from error
         self.ready = True
 
+    def go_on(self) -> None:
+        """Its last result has been taken."""
+        with contextlib.suppress(OSError):  # it died; that is seen when it is read from
+            self.channel.send(None)
+
     def kill(self) -> None:
         """End the process at once; its decoder may be in the middle of anything."""
-        self.connection.close()
+        self.channel.close()
         self.process.kill()
         self.process.wait()
 
@@ -117,12 +123,13 @@ class WorkerPool:
 
         `function` is importable (a module's function, or a partial of one); where it is a generator, each thing that
         it yields is a result. An item that fails yields (item, CaptionAssetsError) last: the function's own error,
-        TimeLimitError after `time_limit_s` of work on it, or WorkerDiedError; the other items go on. Results of one
-        item come in order, those of different items mix. `items` is read as workers become free, in a thread.
+        TimeLimitError after `time_limit_s` of work without a result, or WorkerDiedError; the other items go on.
+        Results of one item come in order, those of different items mix. `items` is read as workers become free, in a
+        thread.
 
-        At most `in_flight` results (by default two a worker) wait for the consumer, besides one in each worker:
-        memory does not grow with the number or length of clips. Time in which results wait does not count against
-        the limit. Ending the iteration early ends the workers that are busy.
+        At most `in_flight` results (by default two a worker) wait for the consumer, besides two in each worker, one
+        ready and one in the making: memory does not grow with the number or length of clips. Time in which results
+        wait does not count against the limit. Ending the iteration early ends the workers that are busy.
         """
         results: queue.Queue[Any] = queue.Queue(maxsize=max(1, in_flight or 2 * self.workers))
         pump = _Pump(self, function, iter(items), time_limit_s, results)
@@ -132,6 +139,7 @@ class WorkerPool:
                 if isinstance(entry, BaseException):
                     raise entry
                 yield entry
+                del entry
         finally:
             pump.stopped.set()
             while pump.is_alive():  # it may be waiting for room
@@ -162,7 +170,7 @@ class _Pump(threading.Thread):
         super().__init__(name="media-workers", daemon=True)
         self._pool, self._function, self._items = pool, function, items
         self._limit_s, self._results = time_limit_s, results
-        self._busy: dict[Connection, _Worker] = {}
+        self._busy: dict[Any, _Worker] = {}  # by channel
         self.stopped = threading.Event()
 
     def run(self) -> None:
@@ -172,12 +180,15 @@ class _Pump(threading.Thread):
             while self._busy and not self.stopped.is_set():
                 nearest = min(worker.deadline for worker in self._busy.values())
                 for ready in wait(list(self._busy), timeout=min(max(0.0, nearest - time.monotonic()), 1.0)):
-                    self._read(self._busy[ready])  # type: ignore[index]
+                    self._read(self._busy[ready])
                 now = time.monotonic()
                 for worker in [w for w in self._busy.values() if w.deadline < now]:
                     self._retire(worker)
-                    wrong = f"it took longer than {self._limit_s:g} s in a worker"
-                    self._put(worker.item, TimeLimitError(str(worker.item)[:200], wrong, "raise the time limit"))
+                    wrong = f"a worker that had it gave no answer for {self._limit_s:g} s"
+                    self._put(
+                        worker.item,
+                        TimeLimitError(str(worker.item)[:200], wrong, "raise max_decode_seconds"),
+                    )
                 self._feed()
         except BaseException as error:  # of the caller's items; it belongs to the consumer
             last = error
@@ -199,11 +210,11 @@ class _Pump(threading.Thread):
                 worker.kill()
                 worker = self._pool._take()
                 worker.give(self._function, item, self._limit_s)
-            self._busy[worker.connection] = worker
+            self._busy[worker.channel] = worker
 
     def _read(self, worker: _Worker) -> None:
         try:
-            kind, value = transport.receive(worker.connection)
+            kind, value = worker.channel.receive()
         except (EOFError, OSError):
             self._retire(worker)
             self._put(worker.item, _death(worker))
@@ -213,14 +224,16 @@ class _Pump(threading.Thread):
             return
         if kind == "result":
             self._put(worker.item, value)
+            worker.deadline = time.monotonic() + self._limit_s
+            worker.go_on()
             return
         if kind == "error":
             self._put(worker.item, value)
-        del self._busy[worker.connection]
+        del self._busy[worker.channel]
         self._pool._put_back(worker)
 
     def _retire(self, worker: _Worker) -> None:
-        del self._busy[worker.connection]
+        del self._busy[worker.channel]
         worker.kill()
 
     def _put(self, item: Any, value: Any) -> None:

@@ -12,7 +12,7 @@ from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 
 CUTS = 20
-LIMITS = DecodeLimits(max_pixels=1 << 22, max_duration_s=86_400, max_frames=100_000, max_seconds=20)
+LIMITS = DecodeLimits(max_frame_pixels=1 << 22, max_clip_seconds=86_400, max_clip_frames=100_000, max_decode_seconds=20)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,16 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from caption_assets.errors import ClipError
+from caption_assets.media.decode import probe, read_windows
+from caption_assets.media.sampling import sample_window
+from caption_assets.media.windows import compute_windows
+from caption_assets.settings import DecodeLimits
 
 
 def double(item: int) -> int:
@@ -18,6 +24,24 @@ def double(item: int) -> int:
 def frames(item: int) -> Iterator[np.ndarray]:
     for k in range(3):
         yield np.full((4, 200, 300, 3), item + k, np.uint8)
+
+
+def count_into(path: str) -> Iterator[np.ndarray]:
+    """A hundred results; the file's length says how many have been begun."""
+    for _ in range(100):
+        with open(path, "ab") as file:
+            file.write(b".")
+        yield np.zeros((4, 200, 300, 3), np.uint8)
+
+
+def windows_and_memory(path: str) -> Iterator[tuple[np.ndarray, int]]:
+    """A clip's windows of 20 frames, and the bytes of memory that are this process's own when each is made."""
+    info = probe(path)
+    picks = [sample_window(w, info.pts_s, info.frame_rate, 10.0) for w in compute_windows(info.num_frames, 20, 10)]
+    for sampled in read_windows(path, info, picks, threads=1):
+        rollup = Path("/proc/self/smaps_rollup").read_text()
+        yield sampled.frames, 1024 * int(rollup.split("Pss_Anon:")[1].split()[0])
+        del sampled
 
 
 def misbehave(item: str) -> Iterator[str]:
@@ -39,5 +63,25 @@ def misbehave(item: str) -> Iterator[str]:
     yield "second"
 
 
+@dataclass(frozen=True)
+class Clip:
+    """A job of a step."""
+
+    source: str
+    limits: DecodeLimits
+    work: int = 0
+
+
+def hang(_: Clip) -> Iterator[str]:
+    time.sleep(3600)
+    yield "never"
+
+
 def pid(_: int) -> int:
     return os.getpid()
+
+
+def shared_memories(_: object) -> int:
+    """How many pieces of shared memory this worker holds."""
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return sum("memfd:" in os.readlink(link) for link in links if os.path.lexists(link))

@@ -152,10 +152,10 @@ def test_previews_before_the_break_are_kept_and_the_others_say_why(torn: Path) -
 @pytest.mark.parametrize(
     ("limits", "kind", "says"),
     [
-        (DecodeLimits(max_pixels=1000), "limit", "max_pixels"),
-        (DecodeLimits(max_duration_s=1.0), "limit", "max_duration_s"),
-        (DecodeLimits(max_frames=10), "limit", "max_frames"),
-        (DecodeLimits(max_seconds=0.0), "timeout", "max_seconds"),
+        (DecodeLimits(max_frame_pixels=1000), "limit", "max_frame_pixels"),
+        (DecodeLimits(max_clip_seconds=1.0), "limit", "max_clip_seconds"),
+        (DecodeLimits(max_clip_frames=10), "limit", "max_clip_frames"),
+        (DecodeLimits(max_decode_seconds=1e-9), "timeout", "max_decode_seconds"),
     ],
 )
 def test_limits_say_which_one_to_raise(sound: Path, limits: DecodeLimits, kind: str, says: str) -> None:
@@ -166,14 +166,14 @@ def test_limits_say_which_one_to_raise(sound: Path, limits: DecodeLimits, kind: 
 
 def test_reading_has_a_time_limit_too(sound: Path) -> None:
     with pytest.raises(ClipError) as caught:
-        list(decode_frames(str(sound), probe(str(sound)), range(60), limits=DecodeLimits(max_seconds=0.0)))
+        list(decode_frames(str(sound), probe(str(sound)), range(60), limits=DecodeLimits(max_decode_seconds=1e-9)))
     assert caught.value.kind == "timeout"
 
 
 def test_time_that_the_consumer_takes_does_not_count(sound: Path) -> None:
     ids = []
     for frame_id, _ in decode_frames(
-        str(sound), probe(str(sound)), range(0, 60, 6), limits=DecodeLimits(max_seconds=0.5)
+        str(sound), probe(str(sound)), range(0, 60, 6), limits=DecodeLimits(max_decode_seconds=0.5)
     ):
         ids.append(frame_id)
         time.sleep(0.1)

@@ -11,8 +11,8 @@ import pytest
 from caption_assets.errors import ClipError
 from caption_assets.media import mp4
 from caption_assets.media.decode import probe, read_windows
-from caption_assets.media.mp4 import cut_window_mp4, write_mp4
-from caption_assets.records import FramePicks, Window
+from caption_assets.media.mp4 import cut_window_mp4, sampled_mp4, write_mp4
+from caption_assets.records import FramePicks, SampledFrames, Window
 from caption_assets_tests.media.coded import CLIPS, read
 
 BY_NAME = {clip.name: clip for clip in CLIPS}
@@ -40,6 +40,9 @@ def plays_in_browsers(data: bytes) -> None:
         ("h264_open.mp4", Window(20, 39), False),
         ("h264_open.mkv", Window(7, 31), False),
         ("uneven_h264.mp4", Window(10, 50), False),
+        ("uneven_h264.mp4", Window(0, 19), False),
+        ("uneven_h264.mp4", Window(20, 39), False),
+        ("dropped.mp4", Window(5, 19), False),
         ("h264.avi", Window(10, 50), False),
         ("hevc.mp4", Window(0, 59), False),
         ("h264_10bit.mp4", Window(0, 59), False),
@@ -74,6 +77,10 @@ def test_the_frames_of_the_window_and_no_others(
     )
     times = info.pts_s[window.start_frame : window.end_frame + 1] - info.pts_s[window.start_frame]
     assert made.pts_s == pytest.approx(times, abs=1e-3)
+    end_s = np.append(info.pts_s, info.pts_s[0] + info.duration_s)[window.end_frame + 1]
+    with av.open(str(cut)) as container:
+        seconds = [container.duration / 1e6, float(container.streams[0].duration * container.streams[0].time_base)]
+    assert seconds == pytest.approx([end_s - info.pts_s[window.start_frame]] * 2, abs=2e-3)
 
 
 def test_a_closed_group_in_the_middle_is_copied(tmp_path: Path) -> None:
@@ -115,3 +122,13 @@ def test_rendered_clips_of_any_size(shape: tuple[int, int], tmp_path: Path) -> N
     (sampled,) = read_windows(str(path), info, [FramePicks((2,), (0.0,))])
     assert np.abs(sampled.frames[0].astype(int) - colour).max() <= 3
     plays_in_browsers(path.read_bytes())
+
+
+def test_sampled_frames_become_a_file_with_their_times() -> None:
+    times = (0.0, 0.467, 0.967, 1.4, 2.033, 2.5)
+    frames = np.stack([np.full((56, 84, 3), (40 * k, 90, 200 - 30 * k), np.uint8) for k in range(6)])
+    data = sampled_mp4(SampledFrames(frames, FramePicks((3, 17, 32, 45, 64, 78), times)))
+    with av.open(io.BytesIO(data)) as container:
+        shown = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert [time for time, _ in shown] == pytest.approx(times, abs=1e-4)
+    assert np.abs(np.stack([image for _, image in shown]).astype(int) - frames).max() <= 4

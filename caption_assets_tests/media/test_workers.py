@@ -1,14 +1,18 @@
 """The pool: results stream, memory is bounded, and a worker takes nothing but its own item with it."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.media import workers
+from caption_assets.media.mp4 import write_mp4
 from caption_assets.media.workers import WorkerPool, run
 from caption_assets_tests.media import jobs
 
@@ -32,12 +36,32 @@ def test_results_of_a_generator_stream_in_order_and_are_writable(pool: WorkerPoo
     assert by_item == {k: [k + 1, k + 2, k + 3] for k in (10, 20, 30)}
 
 
+def test_what_the_consumer_holds_stays_as_it_was(pool: WorkerPool) -> None:
+    held = []
+    for item, frames in pool.run(jobs.frames, range(0, 200, 10)):
+        first, value = frames[0, :10], int(frames[0, 0, 0, 0])  # a small view holds on to all of it
+        assert value - item in (0, 1, 2)
+        if item % 20:
+            held.append((value, first))
+    assert len(held) == 30
+    assert all((first == value).all() for value, first in held)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux only")
+def test_memory_is_used_again_when_the_consumer_is_done() -> None:
+    with WorkerPool(1) as pool:
+        for _ in pool.run(jobs.frames, range(20), in_flight=2):
+            pass
+        ((_, memories),) = pool.run(jobs.shared_memories, [0])
+    assert 1 <= memories <= 7  # of 60 results: two wait, and one each is here, with the pump, ready and in the making
+
+
 @pytest.mark.parametrize(
     ("item", "kind", "says"),
     [
         ("kill", "worker_died", "SIGKILL"),
         ("crash", "worker_died", "SIGSEGV"),
-        ("hang", "timeout", "longer than 1 s"),
+        ("hang", "timeout", "no answer for 1 s"),
         ("clip", "decode", "it is broken"),
         ("bug", "unexpected", "KeyError"),
         ("memory", "limit", "memory"),
@@ -82,6 +106,28 @@ def test_items_are_read_as_they_are_needed_and_results_are_bounded(pool: WorkerP
     time.sleep(1.0)
     assert taken <= 4  # three results an item: two wait in the queue, one with the pump, one in each worker
     results.close()
+
+
+def test_a_worker_runs_no_more_than_two_results_ahead(pool: WorkerPool, tmp_path: Path) -> None:
+    progress = tmp_path / "begun"
+    results = pool.run(jobs.count_into, [str(progress)], in_flight=1)
+    for taken in range(1, 4):
+        next(results)
+        time.sleep(0.3)
+        # One is in the queue, one with the pump, and in the worker one is ready and one in the making.
+        assert progress.stat().st_size <= taken + 4
+    results.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is told by Linux")
+def test_memory_does_not_grow_with_the_length_of_a_clip(pool: WorkerPool, tmp_path: Path) -> None:
+    path = tmp_path / "long.mp4"
+    picture = np.random.default_rng(0).integers(0, 255, (360, 640, 3), np.uint8)
+    write_mp4(str(path), (np.roll(picture, k, 1) for k in range(800)), Fraction(25), crf=40, preset="ultrafast")
+    used = [memory for _, (_, memory) in pool.run(jobs.windows_and_memory, [str(path)])]
+    assert len(used) == 40
+    window = 8 * 360 * 640 * 3
+    assert max(used[20:]) - max(used[:5]) < 2 * window
 
 
 def test_a_slow_consumer_does_not_use_up_the_time_limit(pool: WorkerPool) -> None:
