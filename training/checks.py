@@ -39,7 +39,7 @@ def scores(model, tokenizer, clips: list[tuple[dict, np.ndarray]], device: str) 
         inputs = sequence(tokenizer, prompts[number % len(prompts)], clip["caption"], len(frames) // 2, grid, interval)
         inputs = [torch.from_numpy(a).to(device) for a in inputs]
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            _, logits = demo.forward(model, patches(pixels), grid, *inputs)
+            *_, logits = demo.forward(model, patches(pixels), grid, *inputs)
         text = tokenizer.decode(logits.argmax(-1).tolist(), skip_special_tokens=True)
         for attribute, good in compare(read(text), read(clip["caption"])).items():
             right[clip["source"]][attribute].append(good)

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from caption_assets.models.demo import world
-from caption_assets.models.demo.facts import BACKGROUNDS, COLOURS, SHAPES, write
+from caption_assets.models.demo.facts import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, write
 from training.texts import caption_prompt, noise_text
 
 PATCH, MERGE = 14, 2
@@ -23,8 +23,13 @@ SMALLEST, LARGEST = 48 * CELL * CELL, 72 * CELL * CELL
 TOKENS_PER_SECOND = 2
 
 # Frames a clip, and how often a batch has that many. A batch always has about the same number of frames in all.
-FRAME_COUNTS = dict(zip((4, 6, 8, 10, 12, 14, 16), (17, 14, 18, 12, 9, 6, 8), strict=True))
-FRAME_COUNTS |= dict(zip((18, 20, 22, 26, 32, 44, 64, 90), (3, 2, 2, 2, 2, 2, 2, 1), strict=True))
+FRAME_COUNTS = dict(zip((4, 6, 8, 10, 12, 14, 16), (15, 13, 15, 12, 9, 6, 8), strict=True))
+FRAME_COUNTS |= dict(zip((18, 20, 22, 26, 32, 44, 64, 90), (4, 3, 3, 4, 4, 3, 3, 1), strict=True))
+
+# How often a scene of a kind is drawn (where it lasts for two events or not), and how often one is asked to have an
+# orbit. Circling beside or before something else is the hardest to tell, and the world itself draws it seldom.
+KIND_SHARES = {True: (0.22, 0.34, 0.22, 0.22), False: (0.5, 0.5)}
+ORBIT_SHARES = {"one": 0.25, "two": 0.5, "one_sequence": 0.5, "two_sequence": 0.5}
 
 MORE_SHADES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "red": ((220, 20, 60), (178, 34, 34), (255, 50, 50)),
@@ -47,7 +52,8 @@ class Batch:
     """One batch; B clips of T frames of `grid` = (rows, columns) cells of 28 pixels. NumPy arrays, or tensors later.
 
     states (B, T, 2, 3): x, y, size in units of the shorter side, size 0 for no object; extent (2,): width and height
-    in that unit. form (B, 2, 4): tilt in radians, its change over the clip, proportion or inner radius, star tips.
+    in that unit. motion (B, T/2, 2): what each object does at each frame pair, or last did, as an index of MOTIONS;
+    -1 for no object. form (B, 2, 4): tilt in radians, its change over the clip, proportion or inner radius, star tips.
     look (B, 4): edge softness in pixels, noise, gain, gamma. ids (B, S), positions (3, B, S), answer (B, S) True on
     the tokens to be predicted (captions and their end), video (B, S) True on video tokens.
     """
@@ -55,6 +61,7 @@ class Batch:
     grid: tuple[int, int]
     extent: np.ndarray
     states: np.ndarray
+    motion: np.ndarray
     shape: np.ndarray
     colour: np.ndarray
     background: np.ndarray
@@ -96,11 +103,11 @@ def make_batch(seed: int, index: int, frames: int, tokenizer) -> Batch:
     rows, columns = (side // CELL for side in smart_resize(height, width))
     extent = np.array([width, height], np.float32) / min(width, height)
     arrays: dict[str, list] = {name: [] for name in (
-        "states", "shape", "colour", "background", "rgb", "background_rgb", "form", "look")}  # fmt: skip
+        "states", "motion", "shape", "colour", "background", "rgb", "background_rgb", "form", "look")}  # fmt: skip
     texts = []
     for _ in range(size):
         scene, times, seconds = _scene(rng, width, height, n)
-        act = scene.acts[0]
+        act = _act(rng, scene)
         _add_looks(arrays, rng, act, times, extent)
         texts.append((write(act.facts()), 2 * seconds / n))
     tokens = _tokens(words, texts, tokenizer, n // 2, rows, columns)
@@ -122,23 +129,38 @@ def _scene(rng: np.random.Generator, width: int, height: int, n: int) -> tuple[w
     """A scene that the pipeline samples with `n` frames, the times of those frames, and its length in seconds."""
     seconds = rng.uniform(1.2, 2.4) if n == 4 else rng.uniform(n / 2 - 0.45, n / 2 + 0.45)
     rate = min(float(rng.choice([8, 10, 12, 15, 20, 24, 25, 30, 50, 60])), 383 / seconds)
-    kinds = world.KINDS if seconds > 3.4 else world.KINDS[:2]
-    kind = kinds[rng.choice(len(kinds), p=(0.35, 0.31, 0.17, 0.17) if len(kinds) == 4 else (0.6, 0.4))]
+    shares = KIND_SHARES[seconds > 3.4]
+    kind = world.KINDS[rng.choice(len(shares), p=shares)]
+    circling = rng.random() < ORBIT_SHARES[kind]
     size = {"width": width, "height": height, "frame_rate": Fraction(rate).limit_denominator(100)}
-    scene = world.sample_scene(rng, **size, duration_s=seconds, windows=1, kind=kind)
+    for _ in range(50):
+        scene = world.sample_scene(rng, **size, duration_s=seconds, windows=1, kind=kind)
+        if not circling or any(event.turns for thing in scene.acts[0].objects for event in thing.events):
+            break
     picks = np.linspace(0, scene.num_frames - 1, n).round()
     return scene, picks / float(scene.frame_rate), scene.duration_s
+
+
+def _act(rng: np.random.Generator, scene: world.Scene) -> world.Act:
+    """What happens in a scene; now and then with two objects that look alike, which the world does not have."""
+    act = scene.acts[0]
+    if len(act.objects) == 2 and rng.random() < 0.04:
+        first, second = act.objects
+        return replace(act, objects=(first, replace(second, shape=first.shape, colour=first.colour)))
+    return act
 
 
 def _paths(rng: np.random.Generator, act: world.Act, times: np.ndarray, extent: np.ndarray) -> list[np.ndarray]:
     """Each object's (x, y, size) at the times, (T, 3), told by the same words but freer than in the world itself."""
     paths = []
     for thing in act.objects:
-        events = tuple(_turned(rng, event, times) for event in thing.events)
+        last = thing.events[-1]
+        events = tuple(_varied(rng, event, times, hold_end=event is not last) for event in thing.events)
         path = np.array([replace(thing, events=events).state(float(t)) for t in times], np.float32)
         middle, dice = path.mean(0), rng.random()
         if dice < 0.3:  # a shorter way, a narrower orbit, more or less growth
-            path[:, :2] = middle[:2] + (path[:, :2] - middle[:2]) * rng.uniform(0.5, 1.1)
+            narrowest = 0.8 if any(event.turns for event in events) else 0.5
+            path[:, :2] = middle[:2] + (path[:, :2] - middle[:2]) * rng.uniform(narrowest, 1.1)
             path[:, 2] = middle[2] * (path[:, 2] / middle[2]) ** rng.uniform(0.75, 1.6)
         elif dice < 0.42 and thing.events[0].turns:  # an oval orbit
             axis = rng.integers(2)
@@ -164,13 +186,39 @@ def _paths(rng: np.random.Generator, act: world.Act, times: np.ndarray, extent: 
     return paths
 
 
-def _turned(rng: np.random.Generator, event: world.Event, times: np.ndarray) -> world.Event:
-    """The event, or where it circles perhaps one with more or fewer revolutions (0.45 to 0.4 a step)."""
-    if not event.turns or rng.random() > 0.4:
+def _varied(rng: np.random.Generator, event: world.Event, times: np.ndarray, hold_end: bool) -> world.Event:
+    """The event, or where it circles perhaps one with more or fewer revolutions, or on a smaller orbit.
+
+    The smaller orbit lies within the larger and shares its start with it, or its end where another event follows.
+    Revolutions stay between 0.6 and what is clear: 0.38 from frame to frame where the orbit is fastest.
+    """
+    if not event.turns:
         return event
-    steps = (len(times) - 1) * (event.end_s - event.start_s) / (times[-1] - times[0])
-    turns = min(max(0.45, abs(event.turns) * rng.uniform(0.5, 1.3)), 0.4 * steps)
-    return replace(event, turns=math.copysign(turns, event.turns))
+    turns, radius = abs(event.turns), event.radius
+    if rng.random() < 0.4:
+        steps = (event.end_s - event.start_s) / np.diff(times).max()
+        turns = min(max(0.6, turns * rng.uniform(0.6, 1.3)), 0.38 * steps / (1 + event.ease / 2))
+    if rng.random() < 0.4:
+        radius *= rng.uniform(0.45, 1)
+    turns = math.copysign(turns, event.turns)
+    held = event.angle + 2 * math.pi * event.turns * hold_end
+    return replace(
+        event,
+        x1=event.x1 + (event.radius - radius) * math.cos(held),
+        y1=event.y1 + (event.radius - radius) * math.sin(held),
+        radius=radius,
+        angle=held - 2 * math.pi * turns * hold_end,
+        turns=turns,
+    )
+
+
+def _motions(thing: world.Object, times: np.ndarray) -> list[int]:
+    """What an object does at each frame pair: the last event begun, still before the first."""
+    words = []
+    for time_s in times[::2]:
+        begun = [event.motion for event in thing.events if event.start_s <= time_s]
+        words.append(begun[-1] if begun else "standing still")
+    return [MOTIONS.index(word) for word in words]
 
 
 def _add_looks(
@@ -178,11 +226,11 @@ def _add_looks(
 ) -> None:
     n = len(times)
     states, form = np.zeros((n, 2, 3), np.float32), np.zeros((2, 4), np.float32)
-    shape, colour = np.full(2, -1), np.full(2, -1)
+    motion, shape, colour = np.full((n // 2, 2), -1), np.full(2, -1), np.full(2, -1)
     rgb = np.zeros((2, 3), np.float32)
     paths = _paths(rng, act, times, extent)
     for j, thing in enumerate(act.objects):
-        states[:, j] = paths[j]
+        states[:, j], motion[:, j] = paths[j], _motions(thing, times)
         dice = rng.random()
         tilt = thing.tilt if dice < 0.75 else rng.uniform(-25, 25) if dice < 0.93 else rng.uniform(-180, 180)
         spin = rng.uniform(-60, 60) if rng.random() < 0.06 else 0.0
@@ -197,6 +245,7 @@ def _add_looks(
         shape[j], colour[j] = SHAPES.index(thing.shape), COLOURS.index(thing.colour)
         rgb[j] = _shade(rng, thing.colour)
     arrays["states"].append(states)
+    arrays["motion"].append(motion)
     arrays["shape"].append(shape)
     arrays["colour"].append(colour)
     arrays["background"].append(BACKGROUNDS.index(act.background))
@@ -222,12 +271,14 @@ def _tokens(
     vision, cells = tokenizer.convert_tokens_to_ids("<|video_pad|>"), pairs * rows * columns
     head, tail = encode("<|im_start|>user\n<|vision_start|>"), encode("<|im_end|>\n<|im_start|>assistant\n")
     t, y, x = (a.ravel() for a in np.meshgrid(np.arange(pairs), np.arange(rows), np.arange(columns), indexing="ij"))
+    # A batch is as long as its longest text, so that long prompts go together.
+    long = words.random() < 0.2
     sequences = []
     for caption, interval in texts:
         start = list(head)
-        if words.random() < 0.05:
+        if long and words.random() < 0.25:
             start = encode(f"<|im_start|>system\n{noise_text(words, 10)}<|im_end|>\n") + start
-        middle = encode("<|vision_end|>" + caption_prompt(words, caption)) + tail
+        middle = encode("<|vision_end|>" + caption_prompt(words, caption, 50 if long else 20)) + tail
         answer = encode(caption + "<|im_end|>")
         spacing = 0.083 if words.random() < 0.4 else interval * math.exp(words.uniform(-0.4, 0.4))
         times = np.floor(t * (TOKENS_PER_SECOND * spacing)).astype(np.int64)
@@ -240,7 +291,7 @@ def _tokens(
         text = [np.tile(np.arange(base), (3, 1)), video, np.tile(prompt, (3, 1))]
         text.append(np.tile(np.arange(len(answer)) + begin, (3, 1)))
         sequences.append((start + [vision] * cells + middle + answer, np.concatenate(text, 1), len(answer)))
-    longest = -(-max(len(ids) for ids, _, _ in sequences) // 32) * 32
+    longest = -(-max(len(ids) for ids, _, _ in sequences) // 16) * 16
     shape = (len(sequences), longest)
     out = {
         "ids": np.zeros(shape, np.int64),

@@ -1,6 +1,6 @@
-"""Put trained weights into Hugging Face folders: `python -m training.export runs/demo runs/demo_lm checkpoints/`."""
+"""Put trained weights into Hugging Face folders: `python -m training.export checkpoints/ --demo runs/demo`."""
 
-import sys
+import argparse
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -29,7 +29,17 @@ def export_enhancer(run: Path, folder: Path) -> None:
     demo.save_text_model(model, tokenizer, folder)
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoints", type=Path, help="folder of the checkpoints' folders")
+    parser.add_argument("--demo", type=Path, help="run of the caption model")
+    parser.add_argument("--demo-lm", type=Path, help="run of the rewriting model")
+    args = parser.parse_args()
+    if args.demo:
+        export_captions(args.demo, args.checkpoints / "demo")
+    if args.demo_lm:
+        export_enhancer(args.demo_lm, args.checkpoints / "demo_lm")
+
+
 if __name__ == "__main__":
-    captions, enhancer, target = (Path(argument) for argument in sys.argv[1:])
-    export_captions(captions, target / "demo")
-    export_enhancer(enhancer, target / "demo_lm")
+    main()

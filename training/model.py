@@ -138,8 +138,13 @@ def _text_layer(layer: nn.Module, x: torch.Tensor, cos: torch.Tensor, sin: torch
     return x + _gated(layer.mlp, _norm(layer.post_attention_layernorm, x))
 
 
-def text_forward(model: nn.Module, embeddings: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Last hidden states of the language model (B, S, hidden), causal, for 3-D positions (3, B, S)."""
+def text_forward(
+    model: nn.Module, embeddings: torch.Tensor, positions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states of the language model (B, S, hidden), causal, for 3-D positions (3, B, S): last, and before.
+
+    Before: those that go into the last layer, normalised; all that it can read from other tokens is in them.
+    """
     text = model.model.language_model
     freq = positions[..., None].float() * text.rotary_emb.inv_freq.to(embeddings.device).float()
     freq = torch.cat([part[i] for i, part in enumerate(freq.split(SECTIONS, -1))], -1)
@@ -147,17 +152,22 @@ def text_forward(model: nn.Module, embeddings: torch.Tensor, positions: torch.Te
     cos, sin = freq.cos(), freq.sin()
     x, run = embeddings, _chosen(_text_layer)
     for layer in text.layers:
-        x = run(layer, x, cos, sin)
-    return _norm(text.norm, x)
+        before, x = x, run(layer, x, cos, sin)
+    return _norm(text.norm, x), F.rms_norm(before, before.shape[-1:])
 
 
 def forward(model: nn.Module, patches: torch.Tensor, grid: tuple[int, int], ids, positions, answer, video):
-    """Vision tokens, and logits (N, vocabulary) that predict the answers' tokens, row by row of the batch."""
+    """Vision tokens, what the text model makes of them, and logits (N, vocabulary) that predict the answers' tokens.
+
+    The first two are (pairs of the batch, cells, hidden), the second as it goes into the last layer; the logits go
+    row by row of the batch.
+    """
     vision = vision_forward(model.model.visual, patches, grid)
     embeddings = model.model.language_model.embed_tokens(ids)
     embeddings = embeddings.to(vision.dtype).masked_scatter(video[..., None], vision)
-    hidden = text_forward(model, embeddings, positions)
-    return vision, model.lm_head(hidden[:, :-1][answer[:, 1:]])
+    hidden, before = text_forward(model, embeddings, positions)
+    understood = before.flatten(0, 1).index_select(0, video.flatten().nonzero()[:, 0]).reshape(vision.shape)
+    return vision, understood, model.lm_head(hidden[:, :-1][answer[:, 1:]])
 
 
 _compiled: dict[object, object] = {}

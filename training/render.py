@@ -154,9 +154,9 @@ def patches(frames: torch.Tensor) -> torch.Tensor:
 def token_targets(batch: Batch, covers: torch.Tensor) -> dict[str, torch.Tensor]:
     """What each merged token of a frame pair can know (B * T/2, cells): the dense targets of the vision tower.
 
-    `seen` (…, 2) is how much of the cell objects cover in each of the two frames; `which` the object that covers
-    most of it; `here` whether one does at all; `place` (…, 2) the cell's own column and row; `path` (…, 6) that
-    object's column, row and log size in both frames. Columns and rows are in eighths of the grid's longest side.
+    `seen` (…, 2) is how much of the cell objects cover in each of the two frames; `here` whether one does at all;
+    `shape`, `colour`, `motion` are of the object that covers most of it, and `path` (…, 6) is its column, row and log
+    size in both frames; `place` (…, 2) the cell's own column and row. Columns and rows count eight cells.
     """
     clips, count = batch.states.shape[:2]
     rows, columns = batch.grid
@@ -168,6 +168,7 @@ def token_targets(batch: Batch, covers: torch.Tensor) -> dict[str, torch.Tensor]
     state = torch.cat([batch.states[..., :2] * scale, batch.states[..., 2:].clamp(min=0.05).log()], -1)
     state = state.reshape(clips, count // 2, 2, 2, 3).transpose(2, 3).reshape(clips, count // 2, 2, 6)
     path = state.gather(2, which[..., None].expand(*which.shape, 6))
+    motion = batch.motion.gather(2, which)
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     place = torch.stack([x, y], -1).reshape(1, -1, 2).to(covers) / 8
     flat = lambda v: v.reshape(clips * (count // 2), rows * columns, *v.shape[3:])  # noqa: E731
@@ -178,6 +179,7 @@ def token_targets(batch: Batch, covers: torch.Tensor) -> dict[str, torch.Tensor]
         "colour": flat(pick(batch.colour)),
         "background": batch.background.repeat_interleave(count // 2)[:, None].expand(-1, rows * columns),
         "path": flat(path),
+        "motion": flat(motion),
         "place": place.expand(clips * (count // 2), -1, -1),
     }
 

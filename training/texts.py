@@ -133,17 +133,20 @@ def noise_text(rng: random.Random, longest: int = 50) -> str:
     return " ".join(words)
 
 
-def caption_prompt(rng: random.Random, true_caption: str) -> str:
-    """Any instruction that may come with a video: the captions' own, a second pass, short ones, and sheer noise."""
+def caption_prompt(rng: random.Random, true_caption: str, longest: int = 50) -> str:
+    """Any instruction that may come with a video: the captions' own, a second pass, short ones, and sheer noise.
+
+    The noise has up to `longest` words.
+    """
     dice = rng.random()
     if dice < 0.4:
         return rng.choice(list(CAPTION_PROMPTS.values()))
     if dice < 0.55:
         first = true_caption if rng.random() < 0.5 else write(random_facts(rng))
-        return f"{STAGE2_PROMPT}\n{first}"
+        return f"{STAGE2_PROMPT}\n\n{first}"
     if dice < 0.7:
         return rng.choice(SHORT_PROMPTS)
-    return noise_text(rng)
+    return noise_text(rng, longest)
 
 
 def enhance_prompt(rng: random.Random) -> str:

@@ -1,12 +1,16 @@
 """Train the caption model from scratch: `python -m training.train_demo --out runs/demo` (one GPU; see README.md).
 
-Two losses at once, on scenes that are never seen twice. The caption's tokens train all of the model; beside that a
+Three losses at once, on scenes that are never seen twice. The caption's tokens train all of the model. Beside that a
 throw-away linear layer on the vision tower's tokens must tell what each token sees (shape, colour, background, where
-the object is in both frames, how large), which teaches shapes in minutes where captions alone take hours.
+the object is in both frames, how large), which teaches shapes in minutes where captions alone take hours; and another
+on what the text model has made of these tokens must tell what the object does, up to there.
+
+The same command goes on where it was stopped: `--out` holds the state of the last save.
 """
 
 import argparse
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -18,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from caption_assets.models.demo.facts import MOTIONS
 from training import checks, render
 from training import model as demo
 from training.clips import Batch, make_batch
@@ -39,9 +44,11 @@ class Batches(Dataset):
         return make_batch(self.seed, self.first + index, self.frames, self.tokenizer)
 
 
-def dense_loss(heads: torch.nn.Linear, tokens: torch.Tensor, true: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Losses of what the vision tower's tokens know, one a head."""
-    said = dict(zip(HEADS, heads(tokens).float().split(list(HEADS.values()), -1), strict=True))
+def dense_loss(
+    heads: torch.nn.ModuleDict, tokens: torch.Tensor, understood: torch.Tensor, true: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Losses of what the vision tower's tokens know, and of what the text model makes of them, one a head."""
+    said = dict(zip(HEADS, heads["vision"](tokens).float().split(list(HEADS.values()), -1), strict=True))
     here = true["here"]
     return {
         "seen": F.binary_cross_entropy_with_logits(said["seen"], true["seen"].float().clamp(0, 1)),
@@ -51,6 +58,7 @@ def dense_loss(heads: torch.nn.Linear, tokens: torch.Tensor, true: dict[str, tor
         "background": F.cross_entropy(said["background"].transpose(1, 2), true["background"]),
         "path": 4 * F.smooth_l1_loss(said["path"][here], true["path"][here].float(), beta=0.1),
         "place": F.smooth_l1_loss(said["place"], true["place"].float(), beta=0.1),
+        "motion": F.cross_entropy(heads["text"](understood).float()[here], true["motion"][here]),
     }
 
 
@@ -65,21 +73,95 @@ def pixels_of(batch: Batch, seed: int, step: int, half: bool) -> tuple[torch.Ten
         return render.patches(image), targets
 
 
-def save(folder: Path, averages: dict[str, torch.Tensor], info: dict) -> None:
-    """Write the averaged weights as bf16 in two files, each complete or not there, and what is known about them."""
-    from safetensors.torch import save_file
+class Learner:
+    """The model, what it learns with, and how far it has come. `seconds` is the time spent, over all calls."""
 
-    for part, test in (("vision", lambda k: "visual" in k), ("text", lambda k: "visual" not in k)):
-        tensors = {k: v.to(torch.bfloat16).contiguous() for k, v in averages.items() if test(k)}
-        save_file(tensors, folder / f".{part}")
-        (folder / f".{part}").rename(folder / f"{part}.safetensors")
-    (folder / "info.json").write_text(json.dumps(info, indent=1))
+    def __init__(self, tokenizer, device: str, lr: float) -> None:
+        from transformers import Qwen2_5_VLForConditionalGeneration
+
+        self.tokenizer, self.device, self.lr = tokenizer, device, lr
+        self.model = Qwen2_5_VLForConditionalGeneration(demo.caption_config(tokenizer)).to(device)
+        widths = {"vision": sum(HEADS.values()), "text": len(MOTIONS)}
+        self.heads = torch.nn.ModuleDict({k: torch.nn.Linear(256, width) for k, width in widths.items()}).to(device)
+        self.parameters = [*self.model.parameters(), *self.heads.parameters()]
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": 0.05},
+            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=device == "cuda")
+        self.averages = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.weights = [self.model.state_dict()[k] for k in self.averages]
+        self.step, self.seconds = 0, 0.0
+
+    def learn(self, batch: Batch, seed: int, steps: int) -> dict[str, torch.Tensor]:
+        """One step of `steps`; its losses, and the share of wrong tokens ("wrong")."""
+        cuda = self.device == "cuda"
+        batch = batch.map(lambda a: torch.from_numpy(np.asarray(a)).to(self.device))
+        pixels, targets = pixels_of(batch, seed, self.step, cuda)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * min(1, (self.step + 1) / 300) * max(0.0, 1 - self.step / steps)
+        with torch.autocast(self.device, torch.bfloat16, enabled=cuda):
+            tokens, understood, logits = demo.forward(
+                self.model, pixels, batch.grid, batch.ids, batch.positions, batch.answer, batch.video
+            )
+            losses = dense_loss(self.heads, tokens, understood, targets)
+        truth = batch.ids[:, 1:][batch.answer[:, 1:]]
+        losses["caption"] = F.cross_entropy(logits.float(), truth)
+        loss = losses["caption"] + 0.5 * sum(v for k, v in losses.items() if k != "caption")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.step += 1
+        with torch.no_grad():
+            newest = 1 - min(0.998, self.step / (self.step + 9))
+            torch._foreach_lerp_(list(self.averages.values()), self.weights, newest)
+            losses["wrong"] = (logits.argmax(-1) != truth).float().mean()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def check(self, file: Path) -> dict[str, dict[str, float]]:
+        """Scores of the averaged weights on a check file."""
+        own = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.averages)
+        scores = checks.scores(self.model, self.tokenizer, checks.load(file), self.device)
+        self.model.load_state_dict(own)
+        return scores
+
+    def save(self, folder: Path) -> None:
+        """Write the averaged weights as bf16 in two files, and all that is needed to go on; each complete or not."""
+        from safetensors.torch import save_file
+
+        for part, test in (("vision", lambda k: "visual" in k), ("text", lambda k: "visual" not in k)):
+            tensors = {k: v.to(torch.bfloat16).contiguous() for k, v in self.averages.items() if test(k)}
+            save_file(tensors, folder / f".{part}")
+            (folder / f".{part}").rename(folder / f"{part}.safetensors")
+        state = {
+            "model": self.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averages": self.averages,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        torch.save(state, folder / "state.part")
+        (folder / "state.part").rename(folder / "state.pt")
+
+    def load(self, folder: Path) -> None:
+        """Go on from what `save` wrote, where it did."""
+        if not (folder / "state.pt").exists():
+            return
+        state = torch.load(folder / "state.pt", map_location=self.device, weights_only=True)
+        for name in ("model", "heads", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        for name, value in state["averages"].items():
+            self.averages[name].copy_(value)
+        self.step, self.seconds = state["step"], state["seconds"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=8500)
     parser.add_argument("--frames", type=int, default=2048, help="frames a batch")
     parser.add_argument("--lr", type=float, default=1.2e-3)
     parser.add_argument("--seed", type=int, default=1)
@@ -88,36 +170,22 @@ def main() -> None:
     parser.add_argument("--checks", type=Path, help="check file, see checks.py")
     parser.add_argument("--check-every", type=int, default=1000)
     parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--stop-after", type=float, default=math.inf, help="seconds; save, and let the next call go on")
     parser.add_argument("--eager", action="store_true", help="do not compile")
-    parser.add_argument("--first", type=int, default=0, help="go on from this step with the weights in --out")
     args = parser.parse_args()
-    from transformers import Qwen2_5_VLForConditionalGeneration
 
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
-    model = Qwen2_5_VLForConditionalGeneration(demo.caption_config(tokenizer)).to(args.device)
-    heads = torch.nn.Linear(256, sum(HEADS.values())).to(args.device)
-    if args.first:
-        from safetensors.torch import load_file
-
-        weights = load_file(args.out / "vision.safetensors") | load_file(args.out / "text.safetensors")
-        model.load_state_dict(weights, strict=True)
+    learner = Learner(tokenizer, args.device, args.lr)
+    learner.load(args.out)
     if args.device == "cuda" and not args.eager:
         demo.compile_blocks()
         render.compile_parts()
-    parameters = [*model.parameters(), *heads.parameters()]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=args.device == "cuda")
-    averages = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    weights = [model.state_dict()[k] for k in averages]
     loader = iter(
         DataLoader(
-            Batches(args.seed, args.first, args.steps, args.frames, tokenizer),
+            Batches(args.seed, learner.step, args.steps, args.frames, tokenizer),
             batch_size=None,
             collate_fn=lambda batch: batch,
             num_workers=args.workers,
@@ -126,55 +194,32 @@ def main() -> None:
     )
     log = (args.out / "log.jsonl").open("a")
     began = mark = time.time()
+    before, stopped = learner.seconds, False
     sums: dict[str, torch.Tensor] = {}
-    frames_seen = waited = 0.0
-    for step in range(args.first, args.steps):
-        before = time.time()
+    count = frames = 0
+
+    def report(line: dict) -> None:
+        print(json.dumps(line), file=log, flush=True)
+        print(json.dumps(line), flush=True)
+
+    while learner.step < args.steps and not stopped:
         batch = next(loader)
-        waited += time.time() - before
-        batch = batch.map(lambda a: torch.from_numpy(np.asarray(a)).to(args.device))
-        pixels, targets = pixels_of(batch, args.seed, step, args.device == "cuda")
-        rate = args.lr * min(1, (step + 1) / 300) * max(0.0, 1 - step / args.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(args.device, torch.bfloat16, enabled=args.device == "cuda"):
-            tokens, logits = demo.forward(
-                model, pixels, batch.grid, batch.ids, batch.positions, batch.answer, batch.video
-            )
-            losses = dense_loss(heads, tokens, targets)
-        truth = batch.ids[:, 1:][batch.answer[:, 1:]]
-        losses["caption"] = F.cross_entropy(logits.float(), truth)
-        loss = losses["caption"] + 0.5 * sum(v for k, v in losses.items() if k != "caption")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(list(averages.values()), weights, 1 - min(0.998, (step + 1) / (step + 10)))
-            losses["wrong"] = (logits.argmax(-1) != truth).float().mean()
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0) + value.detach()
-        frames_seen += batch.states.shape[0] * batch.states.shape[1]
-        if (step + 1) % 50 == 0 or step + 1 == args.steps or step < 3:
-            count = 50 if (step + 1) % 50 == 0 else 1
-            line = {"step": step + 1, "seconds": round(time.time() - began, 1)}
-            line |= {k: round(v.item() / count, 5) for k, v in sums.items()}
-            line |= {"frames_per_s": round(frames_seen / (time.time() - mark)), "waited": round(waited, 2)}
-            print(json.dumps(line), file=log, flush=True)
-            sums, frames_seen, waited, mark = {}, 0.0, 0.0, time.time()
-        last = step + 1 == args.steps
-        if (step + 1) % args.save_every == 0 or last:
-            info = {"step": step + 1, "steps": args.steps, "seed": args.seed, "seconds": round(time.time() - began, 1)}
-            save(args.out, averages, info | {"loss": round(loss.item(), 5), "caption": losses["caption"].item()})
-        if args.checks and args.checks.exists() and ((step + 1) % args.check_every == 0 or last):
-            held_out = checks.load(args.checks)
-            own = {k: v.clone() for k, v in model.state_dict().items()}
-            model.load_state_dict(averages)
-            line = {"step": step + 1, "checks": checks.scores(model, tokenizer, held_out, args.device)}
-            print(json.dumps(line), file=log, flush=True)
-            model.load_state_dict(own)
+        losses = learner.learn(batch, args.seed, args.steps)
+        sums = {name: sums.get(name, 0) + value for name, value in losses.items()}
+        count, frames = count + 1, frames + batch.states.shape[0] * batch.states.shape[1]
+        learner.seconds = before + time.time() - began
+        stopped = time.time() - began > args.stop_after
+        last = learner.step == args.steps or stopped
+        if learner.step % 50 == 0 or learner.step == 1 or last:
+            means = {name: round(value.item() / count, 5) for name, value in sums.items()}
+            rate = round(frames / (time.time() - mark))
+            report({"step": learner.step, "seconds": round(learner.seconds, 1), **means, "frames_per_s": rate})
+            sums, count, frames, mark = {}, 0, 0, time.time()
+        if learner.step % args.save_every == 0 or last:
+            learner.save(args.out)
+        if args.checks and (learner.step % args.check_every == 0 or last):
+            report({"step": learner.step, "checks": learner.check(args.checks)})
             mark = time.time()
-    (args.out / "done").touch()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from caption_assets.media.sampling import count_picks
 from caption_assets.models.demo import checkpoint, draw, world
 from caption_assets.models.demo.facts import Facts, Subject, compare, elaborate, read, write
 
@@ -80,6 +81,27 @@ def test_scenes_stay_within_the_world() -> None:
                 assert 1 / 6 - 1e-9 <= size <= 2 / 5 + 1e-9
                 assert -0.2 < x < scene.width / unit + 0.2
                 assert -0.2 < y < scene.height / unit + 0.2
+
+
+def test_the_sampled_frames_tell_which_way_an_object_circles() -> None:
+    """From half a revolution a frame on nobody can tell, and an arc of less than a third is no circle."""
+    orbits = 0
+    for scene in scenes(600, seed=2):
+        count = count_picks(scene.duration_s, scene.num_frames, sampling_fps=2.0)
+        times = np.linspace(0, scene.num_frames - 1, count).round() / float(scene.frame_rate)
+        for thing in scene.acts[0].objects:
+            for event, after in zip(thing.events, (*thing.events[1:], None), strict=True):
+                if not event.turns:
+                    continue
+                shown = times[(times >= event.start_s) & (times < (after.start_s if after else np.inf))]
+                places = np.array([event.state(float(t))[:2] for t in shown]) - (event.x1, event.y1)
+                angles = np.unwrap(np.arctan2(places[:, 1], places[:, 0])) / (2 * np.pi)
+                steps = np.diff(angles) * (1 if event.motion == "circling clockwise" else -1)
+                assert steps.min() > -1e-9, "the short way round is the true one"
+                assert steps.max() < 0.34
+                assert steps.sum() > 0.5
+                orbits += 1
+    assert orbits > 100
 
 
 def test_equal_seeds_give_equal_scenes_and_frames() -> None:

@@ -6,6 +6,7 @@ Equal seeds give equal scenes on every machine. This module is the room's front 
 
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,9 @@ FRAME_RATES = tuple(
               (60000, 1001), (60, 1))
 )  # fmt: skip
 WINDOW_FRAMES = 256
+# At its fastest an orbit turns by so many revolutions from one sampled frame to the next (from a half on, nobody can
+# tell which way), and an orbit has at least so many in all: less is an arc.
+MOST_TURNS_A_STEP, FEWEST_TURNS = 1 / 3, 0.8
 
 # Shades (RGB) of each colour word. A scene mixes two of them.
 SHADES: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -37,6 +41,14 @@ SHADES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "brown": ((139, 69, 19), (120, 75, 40), (101, 67, 33), (150, 85, 35)),
     "pink": ((255, 192, 203), (255, 105, 180), (255, 170, 190), (240, 150, 180)),
 }
+
+
+class _Stage(NamedTuple):
+    """Where and when an act plays: the frame's width and height, and the most seconds between two sampled frames."""
+
+    right: float
+    bottom: float
+    step_s: float
 
 
 def sample_scene(
@@ -89,14 +101,17 @@ def _act(
     kind = kind or kinds[rng.choice(len(kinds), p=weights)]
     background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     backdrop = _shade(rng, background)
+    samples = max(4, 2 * round(float((last + 1 - first) / rate)))  # two a second, an even number: as captioning does
+    unit = min(width, height)
+    stage = _Stage(width / unit, height / unit, float(math.ceil((last - first) / (samples - 1)) / rate))
     objects = None
     while objects is None:
-        objects = _cast(rng, kind, width / min(width, height), height / min(width, height), start_s, end_s)
+        objects = _cast(rng, kind, stage, start_s, end_s)
     return Act(first, last, kind, background, backdrop, objects)
 
 
 def _cast(
-    rng: np.random.Generator, kind: str, right: float, bottom: float, start_s: float, end_s: float
+    rng: np.random.Generator, kind: str, stage: _Stage, start_s: float, end_s: float
 ) -> tuple[Object, ...] | None:
     """Objects whose paths stay in the frame and apart from each other; None where the dice did not allow it."""
     cut_s = start_s + (end_s - start_s) * rng.uniform(0.42, 0.58)
@@ -116,7 +131,7 @@ def _cast(
     for plan in plans:
         events: list[Event] = []
         for motion, span in plan:
-            event = _event(rng, motion, right, bottom, *span, after=events[-1] if events else None)
+            event = _event(rng, motion, stage, *span, after=events[-1] if events else None)
             if event is None:
                 return None
             events.append(event)
@@ -137,8 +152,7 @@ def _cast(
 def _event(
     rng: np.random.Generator,
     motion: str,
-    right: float,
-    bottom: float,
+    stage: _Stage,
     start_s: float,
     end_s: float,
     after: Event | None,
@@ -157,7 +171,8 @@ def _event(
                 return None
     ease = float(rng.uniform(0, 1)) if rng.random() < 0.4 else 0.0
     if motion.startswith("circling"):
-        return _orbit(rng, motion, right, bottom, start_s, end_s, size, ease, (x, y) if after else None)
+        return _orbit(rng, motion, stage, start_s, end_s, size, 0.3 * ease, (x, y) if after else None)
+    right, bottom, _ = stage
     edge = 0.52 * max(size, size1)
     if after is None:
         x, y = rng.uniform(edge, right - edge), rng.uniform(edge, bottom - edge)
@@ -187,14 +202,17 @@ def _event(
 def _orbit(
     rng: np.random.Generator,
     motion: str,
-    right: float,
-    bottom: float,
+    stage: _Stage,
     start_s: float,
     end_s: float,
     size: float,
     ease: float,
     start: tuple[float, float] | None,
 ) -> Event | None:
+    right, bottom, step_s = stage
+    most = MOST_TURNS_A_STEP * (end_s - start_s) / step_s / (1 + ease / 2)
+    if most < FEWEST_TURNS:
+        return None
     edge = 0.42 * size
     radius = rng.uniform(0.13, 0.5 - edge)
     angle = rng.uniform(0, 2 * math.pi)
@@ -204,13 +222,10 @@ def _orbit(
         cx, cy = start[0] - radius * math.cos(angle), start[1] - radius * math.sin(angle)
         if not (edge + radius <= cx <= right - edge - radius and edge + radius <= cy <= bottom - edge - radius):
             return None
-    # Sampled twice a second (four frames at least), a turn must stay below half a revolution from frame to frame.
-    seconds = end_s - start_s
-    steps = max(3.0, 2 * seconds - 1)
-    turns = rng.uniform(0.8, max(0.9, min(2.5, 0.33 * steps)))
+    turns = rng.uniform(FEWEST_TURNS, min(2.5, most))
     signed = turns if motion.endswith(" clockwise") else -turns
     x0, y0 = cx + radius * math.cos(angle), cy + radius * math.sin(angle)
-    return Event(motion, start_s, end_s, x0, y0, cx, cy, size, size, radius, angle, signed, ease * 0.3)
+    return Event(motion, start_s, end_s, x0, y0, cx, cy, size, size, radius, angle, signed, ease)
 
 
 def _pick(rng: np.random.Generator, words: tuple[str, ...] | list[str]) -> str:
