@@ -1,5 +1,6 @@
 """Tiny checkpoints with random weights, of the real architectures, saved as users would have them on disk."""
 
+import json
 from pathlib import Path
 
 SPECIALS = [
@@ -17,21 +18,52 @@ CHAT_TEMPLATE = (
     "{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
     "{% if c.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}"
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    # As Qwen3's: without this, the model thinks aloud.
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
+NEMOTRON_SPECIALS = ["<unk>", "</s>", "<image>", "<img>", "</img>", "<SPECIAL_10>", "<SPECIAL_11>", "<SPECIAL_12>"]
+# Thinking is on unless some message says /no_think, which the model does not see.
+NEMOTRON_TEMPLATE = """
+{%- set ns = namespace(thinking=true) -%}
+{%- for m in messages -%}
+{%- set text = m.content if m.content is string else m.content | map(attribute='text', default='<video>\n') | join -%}
+{%- if '/no_think' in text %}{% set ns.thinking = false %}{% endif -%}
+{{- '<SPECIAL_10>System' if m.role == 'system' else '<SPECIAL_11>User' -}}
+{{- '\n' + (text | replace('/no_think', '') | trim) + '\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<SPECIAL_11>Assistant\n' + ('<think>\n' if ns.thinking else '<think></think>') -}}
+{%- endif -%}"""
+# Its thinking is a switch of the template.
+OMNI_TEMPLATE = """
+{%- for m in messages -%}
+{{- '<|im_start|>' + m.role + '\n' -}}
+{{- m.content if m.content is string else m.content | map(attribute='text', default='<video>\n') | join -}}
+{{- '<|im_end|>\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|im_start|>assistant\n' + ('<think>\n' if enable_thinking | default(true) else '<think></think>') -}}
+{%- endif -%}"""
+NEMOTRON_CONFIG = """
+from transformers import NemotronHConfig, PreTrainedConfig
+
+
+class TinyNemotronConfig(PreTrainedConfig):
+    model_type = "{model_type}"
+
+    def __init__(self, vision_config=None, llm_config=None, **kwargs):
+        self.vision_config = PreTrainedConfig(**(vision_config or {{}}))
+        self.text_config = NemotronHConfig(**(llm_config or {{}}))
+        super().__init__(**kwargs)
+"""
 
 
 def tokenizer():
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bpe = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    bpe.add_special_tokens(SPECIALS)
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
+        tokenizer_object=_bytes_and(SPECIALS),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         chat_template=CHAT_TEMPLATE,
@@ -43,6 +75,17 @@ def tokenizer():
             "vision_eos_token": "<|vision_end|>",
         },
     )
+
+
+def _bytes_and(specials: list[str]):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bpe = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.add_special_tokens(specials)
+    return bpe
 
 
 def save_text(folder: Path) -> Path:
@@ -162,6 +205,70 @@ def save_qwen3(folder: Path) -> Path:
         chat_template=CHAT_TEMPLATE,
     )
     return _save(Qwen3VLForConditionalGeneration(config), tok, processor, folder)
+
+
+def save_nemotron(folder: Path) -> Path:
+    """What there is of a Nemotron Nano v2 VL checkpoint besides its weights: config, its class, and tokenizer."""
+    return _save_nemotron(folder, "NemotronH_Nano_VL_V2", NEMOTRON_SPECIALS, NEMOTRON_TEMPLATE, {})
+
+
+def save_omni(folder: Path) -> Path:
+    """The same of a Nemotron 3 Nano Omni checkpoint, which sees frames in pairs and keeps their aspect ratio."""
+    vision = {
+        "video_target_num_patches": 1024,
+        "video_temporal_patch_size": 2,
+        "video_maintain_aspect_ratio": True,
+        "args": {"min_num_patches": 1024, "max_num_patches": 13312},
+    }
+    specials = [*NEMOTRON_SPECIALS, "<|im_start|>", "<|im_end|>"]
+    return _save_nemotron(folder, "NemotronH_Nano_Omni_Reasoning_V3", specials, OMNI_TEMPLATE, vision)
+
+
+def _save_nemotron(folder: Path, name: str, specials: list[str], template: str, vision: dict) -> Path:
+    from transformers import PreTrainedTokenizerFast
+
+    tok = PreTrainedTokenizerFast(
+        tokenizer_object=_bytes_and(specials), eos_token="</s>", pad_token="<unk>", chat_template=template
+    )
+    tok.save_pretrained(folder)
+    args = {"model": "vit_huge_patch16_224", "register_multiple": 8, "cpe_max_size": 2048, "teachers": []}
+    config = {
+        "architectures": [name],
+        "model_type": name,
+        "auto_map": {"AutoConfig": "configuration_tiny.TinyNemotronConfig"},
+        "dtype": "bfloat16",
+        "force_image_size": 512,
+        "patch_size": 16,
+        "downsample_ratio": 0.5,
+        "ps_version": "v2",
+        "template": "tiny",
+        "image_tag_type": "internvl",
+        "projector_hidden_size": 128,
+        "vit_hidden_size": 1280,
+        "use_thumbnail": True,
+        "norm_mean": [0.48145466, 0.4578275, 0.40821073],
+        "norm_std": [0.26862954, 0.26130258, 0.27577711],
+        "vision_config": {"patch_size": 16, **vision, "args": args | vision.get("args", {})},
+        "llm_config": {
+            "vocab_size": 320,
+            "hidden_size": 64,
+            "num_hidden_layers": 3,
+            "hybrid_override_pattern": "M-*",
+            "intermediate_size": 128,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "mamba_num_heads": 4,
+            "mamba_head_dim": 16,
+            "ssm_state_size": 16,
+            "n_groups": 1,
+            "max_position_embeddings": 16384,
+            "dtype": "bfloat16",
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    (folder / "configuration_tiny.py").write_text(NEMOTRON_CONFIG.format(model_type=name))
+    return folder
 
 
 def _token_ids(tok) -> dict[str, int]:

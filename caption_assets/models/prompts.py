@@ -1,5 +1,6 @@
 """Every prompt text, once. Our own words; the variants' names are those of NeMo Curator's stages."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -40,6 +41,9 @@ ENHANCE_PROMPTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# Special tokens and switches of the models' chat templates; a template would act on them.
+_MARKUP = re.compile(r"<\|[^|<>]*\|>|</?(?:image|video|think)>|(?<!\S)/(?:no_)?think(?!\S)")
+
 STAGE2_PROMPT = (
     "Here is a first caption of this video. Look again: correct what is wrong, add what is missing, "
     "and answer with the better caption only."
@@ -54,6 +58,16 @@ def caption_prompt(variant: str, text: str | None = None) -> str:
 def enhance_prompt(variant: str, text: str | None = None) -> str:
     """The instruction that goes with a caption to be enhanced: `text` where given, else the variant's."""
     return _prompt(ENHANCE_PROMPTS, "enhanced captions", variant, text)
+
+
+def stage2_prompt(text: str | None = None) -> str:
+    """The instruction of a second pass over a window: `text` where given, else our own."""
+    return _prompt({"default": STAGE2_PROMPT}, "a second pass", "default", text)
+
+
+def with_caption(instruction: str, caption: str) -> str:
+    """An instruction followed by the caption that it is about, without what a model could take for its own markup."""
+    return f"{instruction}\n\n{_MARKUP.sub('', caption).strip()}"
 
 
 def _prompt(prompts: Mapping[str, str], what: str, variant: str, text: str | None) -> str:

@@ -1,11 +1,15 @@
 """Which engine runs a variant here. The only place that knows all engines."""
 
+from importlib.util import find_spec
 from typing import Literal
 
 from caption_assets.errors import ModelError
 from caption_assets.models.engine import CaptionEngine, EngineOptions, ModelSource
+from caption_assets.models.gpus import check, visible_gpus
+from caption_assets.models.openai_engine import OpenAIEngine
 from caption_assets.models.transformers_engine import TransformersEngine
-from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS, TRANSFORMERS_FAMILIES, Variant
+from caption_assets.models.variants import TRANSFORMERS_FAMILIES, Variant, require_consent
+from caption_assets.models.vllm_engine import VllmEngine
 
 EngineName = Literal["auto", "transformers", "vllm", "openai"]
 
@@ -18,25 +22,33 @@ def create_engine(
     engine: EngineName = "auto",
     model_dir: str | None = None,
 ) -> CaptionEngine:
-    """An engine for `variant`, not started yet. Raises ModelError where none here can run it."""
-    if engine == "auto":
-        engine = "transformers"
+    """An engine for `variant`, not started yet. Raises ModelError where none here can run it.
+
+    "auto" is vLLM where it is installed and there is an NVIDIA GPU that may be used, else transformers.
+    """
     asked = f"variant {variant.name!r} with engine {engine!r}"
-    if engine != "transformers":
-        raise ModelError(asked, "this version has the transformers engine only", "choose engine auto or transformers")
+    if engine == "openai":
+        return OpenAIEngine(variant, source, options, model_dir)
+    has_vllm = find_spec("vllm") is not None
+    if engine == "auto":
+        engine = "vllm" if has_vllm and options.device != "cpu" and visible_gpus() else "transformers"
+    if engine == "vllm":
+        if not has_vllm:
+            fix = "pip install 'caption_assets[vllm]', or choose another engine"
+            raise ModelError(asked, "vLLM is not installed", fix)
+        require_consent(variant, options.trust_remote_code)
+        check(variant, options.precision, device=options.device, tensor_parallel=options.tensor_parallel)
+        return VllmEngine(variant, source, options, model_dir)
     if variant.family not in TRANSFORMERS_FAMILIES:
-        runs = [
-            v.name
-            for v in (*CAPTION_VARIANTS.values(), *ENHANCE_VARIANTS.values())
-            if v.family in TRANSFORMERS_FAMILIES
-        ]
-        fix = f"choose one of {', '.join(dict.fromkeys(runs))}"
-        raise ModelError(asked, f"models of family {variant.family} need vLLM, which this version cannot use", fix)
+        fix = "run it where there is an NVIDIA GPU and vLLM, or choose engine openai and a server that has it"
+        raise ModelError(asked, f"models of family {variant.family} run with vLLM only", fix)
+    if options.precision == "fp8":
+        raise ModelError(f"{asked} in precision 'fp8'", "transformers does not quantize here", "choose engine vllm")
+    if options.tensor_parallel > 1:
+        raise ModelError(f"{asked} on {options.tensor_parallel} GPUs", "transformers uses one", "choose engine vllm")
     return TransformersEngine(variant, source, options, model_dir)
 
 
 def default_variant() -> str:
     """The caption variant where none is named: `qwen` with an NVIDIA GPU, else the embedded `demo`."""
-    import torch
-
-    return "qwen" if torch.cuda.is_available() else "demo"
+    return "qwen" if visible_gpus() else "demo"

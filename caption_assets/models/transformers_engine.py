@@ -4,14 +4,18 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from caption_assets.errors import ModelError
 from caption_assets.models.engine import EngineInfo, EngineOptions, ModelSource, Request, Result
-from caption_assets.models.requests import video_metadata
+from caption_assets.models.gpus import GpuLease, lease, visible_gpus
+from caption_assets.models.requests import chat_text, video_metadata, video_options
 from caption_assets.models.variants import TRANSFORMERS_FAMILIES, Variant
-from caption_assets.models.weights import checkpoint_family, checkpoint_frame_limits, locate
+from caption_assets.models.weights import checkpoint_family, checkpoint_frame_limits, locate, weights_gib
 from caption_assets.records import Outcome
+
+_SPARE_GIB = 2.0
 
 
 class TransformersEngine:
@@ -21,14 +25,16 @@ class TransformersEngine:
         self, variant: Variant, source: ModelSource, options: EngineOptions, model_dir: str | None = None
     ) -> None:
         self._variant, self._source, self._options, self._model_dir = variant, source, options, model_dir
+        self._lease: GpuLease | None = None
         self._model: Any = None
         self._processor: Any = None
+        self._seconds = 0.0
 
     def start(self) -> EngineInfo:
         """Loads the model. Raises ModelError where there are no weights, no such device or no such family."""
         started = time.perf_counter()
         folder = locate(self._source, self._model_dir)
-        family = checkpoint_family(folder)
+        family = checkpoint_family(folder, self._variant.family)
         if (family == "text") != self._variant.is_text or family not in TRANSFORMERS_FAMILIES:
             need = "a text model" if self._variant.is_text else "a vision-language model"
             raise ModelError(f"model in {folder}", f"it is of family {family}", f"give {self._variant.name} {need}")
@@ -36,7 +42,7 @@ class TransformersEngine:
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
-        device = self._device(torch)
+        device = self._device(torch, folder)
         if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
             # One core stays with the decoders: threads that share a core wait for each other at every operation, and
             # a batch then takes several times as long.
@@ -54,14 +60,18 @@ class TransformersEngine:
             raise ModelError(f"model in {folder}", f"it cannot be loaded ({first})", "check the folder") from error
         tokenizer = self._processor if family == "text" else self._processor.tokenizer
         tokenizer.padding_side = "left"  # generation continues at the right end of every row
+        self._seconds = time.perf_counter() - started
         return EngineInfo(
             engine="transformers",
             engine_version=transformers.__version__,
             device=str(device),
             precision=str(dtype).removeprefix("torch."),
-            start_seconds=time.perf_counter() - started,
             frame_limits=None if family == "text" else self._variant.frames or checkpoint_frame_limits(folder, family),
+            notes=() if self._lease is None else self._lease.notes,
         )
+
+    def ready(self) -> float:
+        return self._seconds
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yields one result for every request, batch by batch, in their order."""
@@ -91,6 +101,9 @@ class TransformersEngine:
 
                 gc.collect()
                 torch.cuda.empty_cache()
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
 
     def _batch(self, batch: list[Request]) -> list[Result]:
         import torch
@@ -120,14 +133,7 @@ class TransformersEngine:
         ]
 
     def _inputs(self, batch: list[Request]) -> Any:
-        # Text models may think aloud before they answer; processors of vision-language models know no such switch.
-        switches = {"enable_thinking": False} if self._variant.is_text else {}
-        texts = [
-            self._processor.apply_chat_template(
-                list(request.messages), tokenize=False, add_generation_prompt=True, **switches
-            )
-            for request in batch
-        ]
+        texts = [chat_text(self._processor, self._variant.family, request.messages) for request in batch]
         if self._variant.is_text:
             return self._processor(text=texts, padding=True, return_tensors="pt")
         metadata, frames = [], []
@@ -137,18 +143,13 @@ class TransformersEngine:
             frames.append(request.frames.frames)
             height, width = request.frames.frames.shape[1:3]
             metadata.append(video_metadata(request.frames.picks) | {"height": height, "width": width})
-        # Newer processors ask whether they may shrink frames; these have been shrunk.
-        video_options = getattr(self._processor.video_processor, "valid_kwargs", None)
-        settled = "cap_pixels_per_frame" in getattr(video_options, "__annotations__", {})
         inputs = self._processor(
-            **({"cap_pixels_per_frame": False} if settled else {}),
             text=texts,
             videos=frames,
             video_metadata=metadata,
-            do_sample_frames=False,  # the frames are the sample
-            do_resize=False,  # and have the model's size
             padding=True,
             return_tensors="pt",
+            **video_options(self._processor),
         )
         inputs.pop("video_metadata", None)
         return inputs
@@ -173,8 +174,12 @@ class TransformersEngine:
     def _tokenizer(self) -> Any:
         return getattr(self._processor, "tokenizer", self._processor)
 
-    def _device(self, torch: Any) -> Any:
+    def _device(self, torch: Any, folder: Path) -> Any:
         name = self._options.device
+        if name != "cpu" and visible_gpus():
+            need_gib = None if self._variant.min_gpu_gib else weights_gib(folder) + _SPARE_GIB
+            self._lease = lease(self._variant, self._options.precision, device=name, min_gib=need_gib)
+            name = f"cuda:{self._lease.gpus[0].ordinal}"
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         if name.startswith("cuda") and not torch.cuda.is_available():

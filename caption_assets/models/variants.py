@@ -6,13 +6,14 @@ Ids and revisions are those that NeMo Curator and Cosmos Curate pin. A new model
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
-from caption_assets.errors import ConfigError
+from caption_assets.errors import ConfigError, ModelError
 
 Family = Literal["qwen2.5-vl", "qwen3-vl", "nemotron-v2-vl", "nemotron-3-omni", "text"]
-Precision = Literal["auto", "bf16", "fp8", "nvfp4"]
+Precision = Literal["auto", "bf16", "fp8", "nvfp4", "fp32"]
 
+FAMILIES: tuple[Family, ...] = get_args(Family)
 TRANSFORMERS_FAMILIES: frozenset[Family] = frozenset({"qwen2.5-vl", "qwen3-vl", "text"})
 
 
@@ -30,22 +31,43 @@ class FrameLimits:
     """Pixels of the frames that a model is given.
 
     `factor` divides both sides (patch size times merge size). `min_pixels` and `max_pixels` bound width times
-    height of one frame, or with `per_video` their product with the number of frames.
+    height of one frame, or with `per_video` their product with the number of frames. `shape` says what becomes of the
+    aspect ratio: "bounded" keeps it within the bounds, "filled" keeps it and uses up `max_pixels`, "square" does not
+    keep it.
     """
 
     factor: int
     min_pixels: int
     max_pixels: int
     per_video: bool = False
+    shape: Literal["bounded", "filled", "square"] = "bounded"
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """vLLM's engine arguments of the same names, for a GPU with room; `gpus.fit` adapts them to a given one.
+
+    `max_model_len` bounds the prompt and answer of a window, in tokens; the checkpoint's own limit holds where it is
+    lower. `max_num_batched_tokens` is never less, since vLLM refuses a video that no batch can hold.
+    """
+
+    max_model_len: int = 32768
+    max_num_batched_tokens: int = 32768
+    max_num_seqs: int = 256
+    gpu_memory_utilization: float = 0.85
+    dtype: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One row of the table.
 
-    `model_id` is a Hugging Face id, a folder, or `embedded:<name>` for a checkpoint of this package;
-    `min_gpu_gib` is the least GPU memory that it runs with. `frames` is None for text models and for
-    families that resize by themselves.
+    `model_id` is a Hugging Face id, or `embedded:<name>` for a checkpoint of this package. `precision` is that of
+    the weights as published. `min_gpu_gib` is the least free GPU memory to run with, 0 where it is unknown (a card
+    sold with 24 GB has 22 to 24 GiB); `fp8_min_gpu_gib` the same with weights that are quantized to FP8 as they are
+    loaded, None where they cannot be. `min_capability` is the least CUDA compute capability. `remote_code` says that
+    the checkpoint's config is a class in its repository. `frames` is None for text models, for families that
+    resize by themselves, and where the checkpoint's own limits hold. An answer ends before any of the texts in `stop`.
     """
 
     name: str
@@ -54,8 +76,13 @@ class Variant:
     family: Family
     precision: Precision = "bf16"
     min_gpu_gib: int = 0
+    fp8_min_gpu_gib: int | None = None
+    min_capability: tuple[int, int] = (8, 0)
+    remote_code: bool = False
     frames: FrameLimits | None = None
     sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    vllm: VllmOptions = VllmOptions()
 
     @property
     def is_text(self) -> bool:
@@ -65,46 +92,87 @@ class Variant:
     def is_embedded(self) -> bool:
         return self.model_id.startswith("embedded:")
 
+    def in_precision(self, asked: str) -> "Variant":
+        """This row as it runs in the precision `asked` for: auto is the row's own, fp8 may quantize on load.
 
+        Raises ConfigError where the weights cannot be had so. fp32 is for CPUs, and changes nothing in the row.
+        """
+        if asked in ("auto", "fp32", self.precision):
+            return self
+        if asked == "fp8" and self.fp8_min_gpu_gib is not None:
+            capability = max(self.min_capability, _FP8_CAPABILITY)
+            return replace(self, precision="fp8", min_gpu_gib=self.fp8_min_gpu_gib, min_capability=capability)
+        others = [row.name for row in _TABLE if row.family == self.family and row.precision == asked]
+        raise ConfigError(
+            f"variant {self.name!r} in precision {asked!r}",
+            f"its weights are {self.precision}",
+            "leave the precision at auto" + (f", or choose {' or '.join(others)}" if others else ""),
+        )
+
+    def weights_precision(self, asked: str) -> Precision:
+        """The precision of the weights on a GPU when `asked` is asked for. Raises ConfigError as `in_precision`."""
+        return self.in_precision(asked).precision
+
+    def quantization(self, asked: str) -> str | None:
+        """vLLM's `quantization`: how to quantize on load. Published quantized weights say so in their own config."""
+        return "fp8" if asked == "fp8" and self.fp8_min_gpu_gib is not None else None
+
+
+_FP8_CAPABILITY = (8, 9)  # FP8 arithmetic came with Ada and Hopper
 _QWEN25_FRAMES = FrameLimits(factor=28, min_pixels=128 * 28 * 28, max_pixels=768 * 28 * 28)
 _QWEN3_FRAMES = FrameLimits(factor=32, min_pixels=4096, max_pixels=24 * 1024 * 1024, per_video=True)
 _QWEN_SAMPLING = Sampling(repetition_penalty=1.05)
 
+# Memory: the weights, the encoder, and about 4 GiB of key-value cache.
 _QWEN25 = Variant(
     name="qwen2.5",
     model_id="Qwen/Qwen2.5-VL-7B-Instruct",
     revision="cc594898137f460bfe9f0759e9844b3ce807cfb5",
     family="qwen2.5-vl",
-    min_gpu_gib=24,
+    min_gpu_gib=21,
+    fp8_min_gpu_gib=14,
     frames=_QWEN25_FRAMES,
     sampling=_QWEN_SAMPLING,
+)
+_QWEN3 = Variant(
+    name="qwen3",
+    model_id="Qwen/Qwen3-VL-8B-Instruct",
+    revision="0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
+    family="qwen3-vl",
+    min_gpu_gib=21,
+    fp8_min_gpu_gib=15,
+    frames=_QWEN3_FRAMES,
+    # Its frames are limited for the video as a whole: at most 12288 tokens and the times between them.
+    vllm=VllmOptions(max_model_len=16384),
 )
 _NEMOTRON = Variant(
     name="nemotron-bf16",
     model_id="nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-BF16",
     revision="5d250e2e111dc5e1434131bdf3d590c27a878ade",
     family="nemotron-v2-vl",
-    min_gpu_gib=40,
+    min_gpu_gib=36,
+    remote_code=True,
+    # Not </think>: an answer would end with the reasoning.
+    stop=("</s>", "<|endoftext|>", "<SPECIAL_12>"),
+    # vLLM tries the start with a video that fills the model's length; each running sequence keeps 142 MiB of state.
+    vllm=VllmOptions(max_model_len=16384, max_num_seqs=32, gpu_memory_utilization=0.9, dtype="bfloat16"),
 )
+_OMNI = Variant(
+    name="nemotron-3-nano-omni",
+    model_id="nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning",
+    revision="23d21acd455d9836d50c48570a329bde77e08ba4",
+    family="nemotron-3-omni",
+    min_gpu_gib=72,
+    remote_code=True,
+    stop=("<|im_end|>",),
+    vllm=_NEMOTRON.vllm,
+)
+_DEMO = Variant(name="demo", model_id="embedded:demo", revision="", family="qwen2.5-vl", min_gpu_gib=1)
 _CAPTION_VARIANTS = (
-    Variant(
-        name="demo",
-        model_id="embedded:demo",
-        revision="",
-        family="qwen2.5-vl",
-        frames=None,  # the checkpoint's own
-    ),
+    _DEMO,
     replace(_QWEN25, name="qwen"),
     _QWEN25,
-    Variant(
-        name="qwen3",
-        model_id="Qwen/Qwen3-VL-8B-Instruct",
-        revision="0c351dd",
-        family="qwen3-vl",
-        min_gpu_gib=24,
-        frames=_QWEN3_FRAMES,
-        sampling=Sampling(),
-    ),
+    _QWEN3,
     replace(_NEMOTRON, name="nemotron"),
     _NEMOTRON,
     replace(
@@ -113,7 +181,8 @@ _CAPTION_VARIANTS = (
         model_id="nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-FP8",
         revision="7394488badb786e1decc0e00e308de1cab9560e6",
         precision="fp8",
-        min_gpu_gib=24,
+        min_gpu_gib=20,
+        min_capability=_FP8_CAPABILITY,
     ),
     replace(
         _NEMOTRON,
@@ -121,26 +190,23 @@ _CAPTION_VARIANTS = (
         model_id="nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-NVFP4-QAD",
         revision="b8d3c170d9ee3a078917ef9bfd508eff988d6de7",
         precision="nvfp4",
-        min_gpu_gib=24,
+        min_gpu_gib=20,
     ),
-    Variant(
-        name="nemotron-3-nano-omni",
-        model_id="nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning",
-        revision="23d21acd455d9836d50c48570a329bde77e08ba4",
-        family="nemotron-3-omni",
-        min_gpu_gib=80,
-    ),
+    _OMNI,
 )
 _QWEN_LM = Variant(
     name="qwen_lm",
     model_id="Qwen/Qwen2.5-14B-Instruct",
     revision="cf98f3b3bbb457ad9e2bb7baf9a0125b6b88caa8",
     family="text",
-    min_gpu_gib=40,
+    min_gpu_gib=36,
+    fp8_min_gpu_gib=20,
     sampling=_QWEN_SAMPLING,
+    vllm=VllmOptions(max_model_len=16384, max_num_batched_tokens=16384),
 )
+# Its full hash is not known here; Hugging Face takes the start of one.
 _QWEN3_LM = replace(_QWEN_LM, model_id="Qwen/Qwen3-14B", revision="f8c293d", sampling=Sampling())
-_DEMO_LM = Variant(name="demo_lm", model_id="embedded:demo_lm", revision="", family="text")
+_DEMO_LM = Variant(name="demo_lm", model_id="embedded:demo_lm", revision="", family="text", min_gpu_gib=1)
 
 CAPTION_VARIANTS: Mapping[str, Variant] = MappingProxyType({v.name: v for v in _CAPTION_VARIANTS})
 """Caption variants by name. The name is the caption key: `<name>_caption` in the output."""
@@ -151,6 +217,11 @@ ENHANCE_VARIANTS: Mapping[str, Variant] = MappingProxyType(
 )
 """Enhancement algorithms by name. The row's `name` is the key: `<name>_enhanced_caption` in the output."""
 
+_TABLE = (*CAPTION_VARIANTS.values(), *ENHANCE_VARIANTS.values())
+_FAMILY_ROWS: Mapping[Family, Variant] = MappingProxyType(
+    {row.family: row for row in (_QWEN25, _QWEN3, _NEMOTRON, _OMNI, _QWEN_LM)}
+)
+
 
 def caption_variant(name: str) -> Variant:
     return _lookup(CAPTION_VARIANTS, "model variant", name)
@@ -158,6 +229,34 @@ def caption_variant(name: str) -> Variant:
 
 def enhance_variant(name: str) -> Variant:
     return _lookup(ENHANCE_VARIANTS, "enhancement algorithm", name)
+
+
+def own_variant(chosen: Variant, family: Family, model_id: str, revision: str) -> Variant:
+    """A row for a user's own model of a known family, under the name of the `chosen` row.
+
+    It has what the family needs: from the chosen row where that is of the family, else from the family's first row.
+    Its frame limits are the checkpoint's own, and how much memory it needs is for the engine to find out.
+    """
+    row = chosen if chosen.family == family else _FAMILY_ROWS[family]
+    return replace(
+        row,
+        name=chosen.name,
+        model_id=model_id,
+        revision=revision,
+        frames=None,
+        min_gpu_gib=0,
+        fp8_min_gpu_gib=None if row.fp8_min_gpu_gib is None else 0,
+    )
+
+
+def require_consent(variant: Variant, trust_remote_code: bool) -> None:
+    """Raises ModelError where the variant needs code from its repository and the user has not allowed it."""
+    if variant.remote_code and not trust_remote_code:
+        raise ModelError(
+            f"variant {variant.name!r}",
+            f"its configuration is Python code in {variant.model_id}, which would run on this machine",
+            "set trust_remote_code (--trust-remote-code) if you trust it, or choose a variant of another family",
+        )
 
 
 def _lookup(table: Mapping[str, Variant], what: str, name: str) -> Variant:

@@ -28,6 +28,9 @@ QWEN3_CHECKPOINT = FrameLimits(32, 4096, 25165824, per_video=True)
         (320, 240, 8, QWEN3_CHECKPOINT, (320, 256)),
         (1280, 720, 16, FrameLimits(32, 4096, 16 * 768 * 1024, per_video=True), (1152, 640)),
         (10, 8, 4, FrameLimits(28, 784, 12845056), (28, 28)),
+        (1280, 720, 16, FrameLimits(32, 512 * 512, 512 * 512, shape="square"), (512, 512)),
+        (1280, 720, 16, FrameLimits(32, 512 * 512, 512 * 512, shape="filled"), (672, 384)),
+        (320, 240, 8, FrameLimits(32, 512 * 512, 512 * 512, shape="filled"), (576, 448)),
     ],
 )
 def test_frames_get_the_size_that_the_models_own_resize_would_give(width, height, frames, limits, expected):
@@ -42,6 +45,26 @@ def test_frame_sizes_agree_with_transformers(limits):
         for height in range(60, 2000, 89):
             theirs = smart_resize(height, width, limits.factor, limits.min_pixels, limits.max_pixels)
             assert frame_size(width, height, 8, limits) == theirs[::-1]
+
+
+@pytest.mark.parametrize("frames", [4, 16])
+def test_frame_sizes_of_limited_videos_agree_with_transformers(frames):
+    from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
+
+    for limits in (QWEN3_CHECKPOINT, FrameLimits(32, 16 * 256 * 256, 16 * 512 * 512, per_video=True)):
+        for width in range(60, 2000, 97):
+            for height in range(60, 2000, 89):
+                bounds = {"factor": 32, "min_pixels": limits.min_pixels, "max_pixels": limits.max_pixels}
+                theirs = smart_resize(frames, height, width, **bounds)
+                assert frame_size(width, height, frames, limits) == theirs[::-1]
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5, 15])
+def test_an_odd_number_of_frames_stays_within_the_videos_limits_when_it_is_made_even(frames):
+    limits = FrameLimits(32, 4096, 16 * 256 * 256, per_video=True)
+    for width, height in ((1280, 720), (640, 480), (300, 900)):
+        w, h = frame_size(width, height, frames, limits)
+        assert (frames + 1) * w * h <= limits.max_pixels
 
 
 def test_a_frame_that_no_model_takes_is_refused():

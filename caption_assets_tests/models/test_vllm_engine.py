@@ -1,0 +1,200 @@
+"""What the vLLM engine does around vLLM: everything but the GPU and the model, whose part a stand-in plays here."""
+
+import asyncio
+import importlib.util
+import threading
+import time
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from caption_assets.dataset import Dataset
+from caption_assets.demo import render_dataset
+from caption_assets.layout.store import Store
+from caption_assets.media.decode import probe, read_windows
+from caption_assets.media.workers import WorkerPool
+from caption_assets.models import vllm_engine
+from caption_assets.models.demo.world import sample_scene
+from caption_assets.models.engine import EngineDeathError, EngineOptions, EngineSession
+from caption_assets.models.prompts import caption_prompt
+from caption_assets.models.requests import caption_request, frame_size
+from caption_assets.models.variants import caption_variant, enhance_variant
+from caption_assets.models.vllm_engine import VllmEngine
+from caption_assets.models.vllm_inputs import engine_input
+from caption_assets.models.weights import model_source
+from caption_assets.records import FramePicks, SampledFrames
+from caption_assets.settings import CaptionSettings, WindowSettings
+from caption_assets.steps import caption_shards, window_shard
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vllm is not installed; make test installs it"
+)
+
+
+class Llm:
+    """Answers like AsyncLLM; counts what is in flight, refuses, or dies."""
+
+    def __init__(self, refuse=(), die_at=None, hold=()):
+        self.refuse, self.die_at, self.hold = refuse, die_at, hold
+        self.asked, self.open, self.most, self.cancelled = [], 0, 0, 0
+        self.ended = False
+
+    async def generate(self, inputs, sampling, request_id):
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        self.asked.append((request_id, inputs, sampling))
+        self.open += 1
+        self.most = max(self.most, self.open)
+        try:
+            await asyncio.sleep(3600 if request_id in self.hold else 0.01)
+            if self.ended or request_id == self.die_at:
+                self.ended = True
+                raise EngineDeadError
+            if request_id in self.refuse:
+                raise ValueError("the prompt is too long\nby far")
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.open -= 1
+        text = SimpleNamespace(text=f" answer to {request_id}", finish_reason="stop", token_ids=[1, 2, 3])
+        times = SimpleNamespace(scheduled_ts=10.0, first_token_ts=10.5, last_token_ts=12.5)
+        yield SimpleNamespace(outputs=[text], metrics=times, prompt_token_ids=inputs["prompt_token_ids"])
+
+    def shutdown(self):
+        self.ended = True
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Starts an engine whose vLLM is a stand-in, on a machine that is taken to have a GPU."""
+    gpu = SimpleNamespace(name="a GPU", uuid="GPU-0")
+    lease = SimpleNamespace(gpus=(gpu,), visible_devices="GPU-0", notes=("a note",), close=lambda: None)
+    monkeypatch.setattr(vllm_engine, "check", lambda *_, **__: None)
+    monkeypatch.setattr(vllm_engine, "lease", lambda *_, **__: lease)
+    monkeypatch.setattr(vllm_engine, "fit", lambda variant, *_: variant.vllm)
+    engines = []
+
+    def launch(engine, arguments, gpus):
+        engine._loop = asyncio.new_event_loop()
+        threading.Thread(target=engine._loop.run_forever, daemon=True).start()
+        engine._llm = engine.stand_in
+        engine._launched = asyncio.run_coroutine_threadsafe(asyncio.sleep(0, 1.5), engine._loop)
+
+    monkeypatch.setattr(VllmEngine, "_launch", launch)
+
+    def make(llm, variant="demo", **options):
+        row = enhance_variant(variant) if variant.endswith("_lm") else caption_variant(variant)
+        engine = VllmEngine(row, model_source(row), EngineOptions(**options))
+        engine.stand_in = llm
+        engines.append(engine)
+        return engine, engine.start()
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def window(name):
+    frames = np.random.default_rng(0).integers(0, 255, (8, 196, 196, 3), dtype=np.uint8)
+    return caption_request(name, "Describe.", SampledFrames(frames, FramePicks(tuple(range(8)), tuple(range(8)))), 16)
+
+
+def test_prepared_windows_reach_vllm_whole_and_their_times_come_back(start):
+    llm = Llm()
+    engine, info = start(llm)
+    requests = [info.prepare(window(str(k))) for k in range(3)]
+    results = {result.request_id: result for result in engine.generate(iter(requests))}
+    assert sorted(results) == ["0", "1", "2"]
+    assert engine.ready() == 1.5
+    assert results["0"].text == " answer to 0"
+    assert (results["0"].prefill_s, results["0"].generate_s) == (0.5, 2.0)
+    assert (info.device, info.precision, info.notes) == ("a GPU GPU-0", "bf16", ("a note",))
+    _, inputs, sampling = llm.asked[0]
+    assert inputs["type"] == "multimodal"
+    assert "pixel_values_videos" in inputs["mm_kwargs"]["video"][0]
+    assert results["0"].prompt_tokens == len(inputs["prompt_token_ids"])
+    assert (sampling.max_tokens, sampling.temperature) == (16, 0.0)
+
+
+def test_requests_in_flight_stay_within_their_bytes(start):
+    llm = Llm()
+    engine, info = start(llm, in_flight_bytes=1)
+    request = info.prepare(window("0"))
+    assert request.num_bytes > 100_000
+    many = [info.prepare(window(str(k))) for k in range(5)]
+    assert len(list(engine.generate(many))) == 5
+    assert llm.most == 1
+
+    wide = Llm()
+    engine, _ = start(wide, in_flight_bytes=3 * request.num_bytes)
+    assert len(list(engine.generate(many))) == 5
+    assert wide.most == 3
+
+
+def test_a_request_that_vllm_refuses_fails_alone(start):
+    engine, info = start(Llm(refuse={"1"}))
+    results = {r.request_id: r for r in engine.generate([info.prepare(window(str(k))) for k in range(3)])}
+    assert results["1"].text is None
+    assert results["1"].outcome.message == "ValueError: the prompt is too long"
+    assert results["0"].outcome.ok
+    assert results["2"].outcome.ok
+
+
+def test_a_dead_process_is_told_with_all_that_was_in_flight(start):
+    engine, info = start(Llm(die_at="1"))
+    with pytest.raises(EngineDeathError, match="engine process ended") as caught:
+        list(engine.generate([info.prepare(window(str(k))) for k in range(3)]))
+    assert caught.value.in_flight >= {"1"}
+
+
+def test_what_nobody_waits_for_any_more_is_taken_back(start):
+    llm = Llm(hold={"1", "2"})
+    engine, info = start(llm)
+    answers = engine.generate([info.prepare(window(str(k))) for k in range(3)])
+    assert next(answers).request_id == "0"
+    answers.close()
+    deadline = time.monotonic() + 10
+    while llm.open and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (llm.open, llm.cancelled) == (0, 2)
+
+
+def test_an_error_of_the_callers_requests_reaches_the_caller(start):
+    engine, info = start(Llm())
+
+    def requests():
+        yield info.prepare(window("0"))
+        raise LookupError("no more clips")
+
+    with pytest.raises(LookupError, match="no more clips"):
+        list(engine.generate(requests()))
+
+
+def test_windows_that_worker_processes_render_reach_vllm_as_if_rendered_here(start, tmp_path):
+    rng = np.random.default_rng(5)
+    scenes = [sample_scene(rng, width=192, height=160, frame_rate=Fraction(24)) for _ in range(3)]
+    render_dataset(tmp_path / "clips", {"s": scenes})
+    store, dataset = Store(str(tmp_path / "out")), Dataset(str(tmp_path / "clips"))
+    llm = Llm()
+    engine, _ = start(llm)
+    session = EngineSession(engine._variant, engine._source, engine)
+    with WorkerPool(2) as pool:
+        window_shard(store, dataset, "s", WindowSettings(), pool)
+        ((_, report),) = caption_shards(store, ["s"], session, CaptionSettings(), pool)
+    assert (report.ok, report.failed) == (3, 0)
+    assert report.figures["engine"].startswith("vllm ")
+    assert report.figures["mean_render_s"] > 0
+    assert report.figures["mean_generate_s"] == 2.0
+    row = store.read_rows("clip_windows", "s")[0]
+    size = frame_size(row.display_width, row.display_height, len(row.frame_ids), session.info.frame_limits)
+    (frames,) = read_windows(row.source, probe(row.source), [FramePicks(row.frame_ids, row.times_s)], size=size)
+    here = session.info.prepare(caption_request("here", caption_prompt("default"), frames, 512))
+    there = next(inputs for name, inputs, _ in llm.asked if row.clip_id in name)
+    expected = engine_input(here.prepared)
+    assert there["prompt_token_ids"] == expected["prompt_token_ids"]
+    assert there["mm_hashes"] != expected["mm_hashes"]
+    for name, item in expected["mm_kwargs"]["video"][0].items():
+        assert there["mm_kwargs"]["video"][0][name].data.equal(item.data), name

@@ -1,0 +1,425 @@
+"""A real OpenAI-compatible server in a process of its own, which runs a checkpoint through transformers on the CPU.
+
+It reads frames as `vllm serve` does, with the same defaults, and refuses what that refuses. On demand it is another
+server (`OpenAIServer.be`) or misbehaves: `fail` plants faults, and `stop` and `start` let it go away and come back.
+
+    python -m caption_assets_tests.openai_server --port 8000 --variant demo
+"""
+
+import argparse
+import base64
+import io
+import json
+import queue
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+from caption_assets.models.engine import EngineOptions, Request, Result
+from caption_assets.models.requests import CLOCK_HZ
+from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
+from caption_assets.models.weights import model_source
+from caption_assets.records import FramePicks, SampledFrames
+
+BEHAVIOUR = {
+    "served_model_name": "",  # the checkpoint's folder, as vLLM has it
+    "owned_by": "vllm",
+    "version": "0.32.0",
+    "api_key": "",
+    "trust_request_mm_kwargs": True,
+}
+_MOST_TOGETHER = 8
+
+
+class OpenAIServer:
+    """The server as tests hold it: a context manager."""
+
+    def __init__(self, variant: str = "demo") -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self._command = [sys.executable, "-m", __name__, "--port", str(self.port), "--variant", variant]
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> "OpenAIServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the process and waits until it answers."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n", "the server did not start"
+
+    def stop(self) -> None:
+        """Kills the process, with whatever it is at."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.communicate()
+            self._process = None
+
+    def be(self, **behaviour: Any) -> None:
+        """Changes the server's `BEHAVIOUR` where given, and goes back to it elsewhere."""
+        self._call("/behaviour", BEHAVIOUR | behaviour)
+
+    def fail(self, *faults: dict[str, Any]) -> None:
+        """Plants faults in place of those that are left, and forgets what was seen.
+
+        Each is `{"match": text in the prompt, "times": how often}` and one of `"status"` (with `"headers"` and
+        `"body"`), `"body"` alone, `"drop"`, `"truncate"`, or `"hang"`: seconds before the answer.
+        """
+        self._call("/faults", list(faults))
+
+    def seen(self) -> dict[str, Any]:
+        """Since `fail` was last called: the `bodies` of all requests without their media, the time of each in `at`,
+        how many were open at once at most (`peak`) and are now (`open`), and from how many the client went (`left`).
+        """
+        return self._call("/seen")
+
+    def _call(self, path: str, data: Any = None) -> Any:
+        body = None if data is None else json.dumps(data).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", body, timeout=30) as response:
+            return json.load(response)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldPicks(FramePicks):
+    """Picks with the rate that the client told, as vLLM gives it to the processor."""
+
+    told_fps: float = 0.0
+
+    @property
+    def fps(self) -> float:
+        return self.told_fps
+
+
+class Model:
+    """A checkpoint that answers in batches of whatever waits."""
+
+    def __init__(self, variant: str, model_path: str | None) -> None:
+        import torch
+
+        from caption_assets.models.transformers_engine import TransformersEngine
+
+        torch.set_num_threads(1)
+        self.variant = {**ENHANCE_VARIANTS, **CAPTION_VARIANTS}[variant]
+        self.source = model_source(self.variant, model_path)
+        options = EngineOptions("cpu", batch_size=_MOST_TOGETHER, sampling=self.variant.sampling)
+        self._engine = TransformersEngine(self.variant, self.source, options)
+        self.info = self._engine.start()
+        self._waiting: queue.SimpleQueue[tuple[Request, Future[Result]]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def ask(self, request: Request) -> "Future[Result]":
+        future: Future[Result] = Future()
+        self._waiting.put((request, future))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            with suppress(queue.Empty):
+                while len(batch) < _MOST_TOGETHER:
+                    batch.append(self._waiting.get_nowait())
+            for (_, future), result in zip(batch, self._engine.generate(r for r, _ in batch), strict=True):
+                future.set_result(result)
+
+
+@dataclass
+class State:
+    """What the handlers share."""
+
+    model: Model
+    be: dict[str, Any] = field(default_factory=lambda: dict(BEHAVIOUR))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    bodies: deque[dict[str, Any]] = field(default_factory=deque)
+    at: list[float] = field(default_factory=list)
+    open: int = 0
+    peak: int = 0
+    left: int = 0
+    count: int = 0
+
+    def fault(self, prompt: str) -> dict[str, Any]:
+        with self.lock:
+            for fault in self.faults:
+                if fault.get("match", "") in prompt and fault.get("times", 1) > 0:
+                    fault["times"] = fault.get("times", 1) - 1
+                    return fault
+        return {}
+
+
+class BadRequestError(Exception):
+    """What vLLM answers with status 400."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    state: State
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+    def do_GET(self) -> None:
+        state = self.state
+        if self.path == "/seen":
+            with state.lock:
+                seen = {"bodies": list(state.bodies), "at": state.at, "peak": state.peak}
+                self._json(200, seen | {"open": state.open, "left": state.left})
+        elif self.path == "/version":
+            version = state.be["version"]
+            self._json(200, {"version": version}) if version else self._json(404, {})
+        elif self.path != "/v1/models":
+            self._json(404, {"detail": "Not Found"})
+        elif self._allowed():
+            root = str(state.model.source.folder)
+            name = state.be["served_model_name"] or root
+            card = {"id": name, "object": "model", "owned_by": state.be["owned_by"]}
+            self._json(200, {"object": "list", "data": [card | {"root": root}]})
+
+    def do_POST(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/faults":
+            with self.state.lock:
+                self.state.faults = json.loads(data)
+                self.state.bodies.clear()
+                self.state.at.clear()
+                self.state.peak = self.state.left = 0
+            self._json(200, {})
+        elif self.path == "/behaviour":
+            self.state.be = json.loads(data)
+            self._json(200, {})
+        elif self.path != "/v1/chat/completions":
+            self._json(404, {"detail": "Not Found"})
+        elif self._allowed():
+            with self.state.lock:
+                self.state.open += 1
+                self.state.peak = max(self.state.peak, self.state.open)
+                self.state.at.append(time.monotonic())
+            try:
+                self._complete(json.loads(data))
+            finally:
+                with self.state.lock:
+                    self.state.open -= 1
+
+    def _complete(self, body: dict[str, Any]) -> None:
+        state = self.state
+        prompt = " ".join(_texts(body))
+        with state.lock:
+            state.bodies.append(_without_media(body))
+            state.count += 1
+            number = state.count
+        fault = state.fault(prompt)
+        if "hang" in fault and not self._sleep(fault["hang"]):
+            return
+        if fault.get("drop"):
+            self._hang_up()
+        elif "status" in fault or "body" in fault:
+            self._send(fault.get("status", 200), fault.get("body", "").encode(), fault.get("headers", {}))
+        else:
+            try:
+                future = state.model.ask(_request(body, state, str(number)))
+            except BadRequestError as error:
+                self._json(400, {"error": {"message": str(error), "type": "BadRequestError", "code": 400}})
+                return
+            while not future.done():
+                if self._client_left(0.01):
+                    return
+            self._answer(body, future.result(), truncate=bool(fault.get("truncate")))
+
+    def _answer(self, body: dict[str, Any], result: Result, *, truncate: bool) -> None:
+        if not result.outcome.ok:
+            self._json(500, {"error": {"message": result.outcome.message, "type": "InternalServerError"}})
+            return
+        message = {"role": "assistant", "content": result.text}
+        usage = {"prompt_tokens": result.prompt_tokens, "completion_tokens": result.output_tokens}
+        choice = {"index": 0, "message": message, "finish_reason": result.finish_reason}
+        answer = {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
+        if not truncate:
+            self._json(200, answer)
+            return
+        data = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
+        self._hang_up()
+
+    def _allowed(self) -> bool:
+        key = self.state.be["api_key"]
+        if not key or self.headers.get("Authorization") == f"Bearer {key}":
+            return True
+        # Some servers quote the key that they were given.
+        self._json(401, {"error": {"message": f"Unauthorized: {self.headers.get('Authorization')}"}})
+        return False
+
+    def _sleep(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self._client_left(0.01):
+                return False
+        return True
+
+    def _client_left(self, wait_s: float) -> bool:
+        """Whether the client has closed the connection, which is how it gives up a request."""
+        readable, _, _ = select.select([self.connection], [], [], wait_s)
+        try:
+            left = bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+        except ConnectionError:
+            left = True
+        if left:
+            with self.state.lock:
+                self.state.left += 1
+            self.close_connection = True
+        return left
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _json(self, status: int, content: Any) -> None:
+        self._send(status, json.dumps(content).encode(), {})
+
+    def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _texts(body: dict[str, Any]) -> list[str]:
+    contents = [message["content"] for message in body["messages"]]
+    return [
+        text
+        for content in contents
+        for text in ([content] if isinstance(content, str) else [p["text"] for p in content if p["type"] == "text"])
+    ]
+
+
+def _without_media(body: dict[str, Any]) -> dict[str, Any]:
+    """The body with the head of each data URL only."""
+    return json.loads(re.sub(r'(;base64,)[^"]*', r"\1", json.dumps(body)))
+
+
+def _request(body: dict[str, Any], state: State, request_id: str) -> Request:
+    """The request as an engine takes it. Raises BadRequestError where vLLM would refuse it."""
+    be, model = state.be, state.model
+    if be["owned_by"] == "vllm" and not be["trust_request_mm_kwargs"]:
+        for name in ("mm_processor_kwargs", "media_io_kwargs"):
+            if body.get(name):
+                raise BadRequestError(
+                    f"Per-request {name} are disabled by default because they can change multimodal resource usage. "
+                    "Start the server with --trust-request-mm-kwargs only when clients are trusted."
+                )
+    if be["owned_by"] == "openai" and (
+        unknown := {"top_k", "repetition_penalty", "chat_template_kwargs"} & body.keys()
+    ):
+        raise BadRequestError(f"Unrecognized request argument supplied: {sorted(unknown)[0]}")
+    sampling = model.variant.sampling
+    if (body["temperature"], body.get("repetition_penalty", 1.0)) != (
+        sampling.temperature,
+        sampling.repetition_penalty,
+    ):
+        raise BadRequestError(f"this server samples as {sampling} and not otherwise")
+    if body["model"] not in (be["served_model_name"], str(model.source.folder)):
+        raise BadRequestError(f"The model `{body['model']}` does not exist.")
+    video: SampledFrames | None = None
+    messages = []
+    for message in body["messages"]:
+        content = message["content"]
+        if not isinstance(content, str):
+            found = _video(content, body)
+            video = found or video
+            texts = [part for part in content if part["type"] == "text"]
+            content = ([{"type": "video"}] if found else []) + texts
+        messages.append({"role": message["role"], "content": content})
+    return Request(request_id, tuple(messages), video, body["max_tokens"])
+
+
+def _video(content: list[dict[str, Any]], body: dict[str, Any]) -> SampledFrames | None:
+    urls = [part["video_url"]["url"] for part in content if part["type"] == "video_url"]
+    images = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    if images:  # half a second each, for want of anything better
+        return _sampled([_image(url.partition(";base64,")[2]) for url in images], [500 * k for k in range(len(images))])
+    if not urls:
+        return None
+    media_type, _, data = urls[0].removeprefix("data:").partition(";base64,")
+    if media_type == "video/jpeg":
+        return _jpeg_sequence(data, **(body.get("media_io_kwargs") or {}).get("video", {}))
+    import av
+
+    with av.open(io.BytesIO(base64.b64decode(data))) as container:
+        frames = [(f.to_ndarray(format="rgb24"), round(f.time * CLOCK_HZ)) for f in container.decode(video=0)]
+    return _sampled([frame for frame, _ in frames], [time for _, time in frames])
+
+
+def _jpeg_sequence(
+    data: str,
+    num_frames: int = 32,
+    fps: float = 1,
+    frames_indices: list[int] | None = None,
+    total_num_frames: int | None = None,
+    **_: Any,
+) -> SampledFrames:
+    """As vLLM's `VideoMediaIO.load_base64`: without these options, 32 frames at most, one a second."""
+    parts = data.split(",") if num_frames < 0 else data.split(",", num_frames)[:num_frames]
+    indices = frames_indices or list(range(len(parts)))
+    if len(indices) != len(parts):
+        raise BadRequestError(f"frames_indices length ({len(indices)}) must match number of frames ({len(parts)})")
+    times = [round(index / fps * CLOCK_HZ) for index in indices]
+    total = total_num_frames or len(parts)
+    return _sampled([_image(part) for part in parts], times, told_fps=len(parts) * fps / total)
+
+
+def _image(data: str) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _sampled(frames: list[np.ndarray], times_ms: list[int], told_fps: float | None = None) -> SampledFrames:
+    times = tuple(time / CLOCK_HZ for time in times_ms)
+    picks = FramePicks(tuple(range(len(frames))), times)
+    told = ToldPicks(picks.frame_ids, times, picks.fps if told_fps is None else told_fps)
+    return SampledFrames(np.stack(frames), told)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--variant", default="demo")
+    parser.add_argument("--model-path")
+    args = parser.parse_args()
+    Handler.state = State(Model(args.variant, args.model_path))
+    ThreadingHTTPServer.request_queue_size = 128
+    ThreadingHTTPServer.daemon_threads = True
+    server = ThreadingHTTPServer(("127.0.0.1", args.port), Handler)
+    print("ready", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

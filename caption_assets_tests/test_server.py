@@ -1,0 +1,95 @@
+"""The assets with both models behind servers: the same captions as with models in this process, and no secrets told."""
+
+import dagster as dg
+import pytest
+
+from caption_assets.defs.assets import ASSETS
+from caption_assets.defs.io_manager import SaveExportIOManager
+from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
+from caption_assets.demo import demo_scenes, render_dataset
+from caption_assets.layout.store import Store
+from caption_assets.models.demo.world import score
+from caption_assets.steps import Progress
+from caption_assets_tests.openai_server import OpenAIServer
+
+SHARD = "shard-000"
+MADE = [asset for asset in ASSETS if asset.key.path[-1] != "window_previews"]
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """The twelve clips of `make demo`, as one shard."""
+    return [scene for of_shard in demo_scenes().values() for scene in of_shard]
+
+
+@pytest.fixture(scope="module")
+def clips(scenes, tmp_path_factory):
+    root = tmp_path_factory.mktemp("clips")
+    render_dataset(root, {SHARD: scenes})
+    return str(root)
+
+
+@pytest.fixture(scope="module")
+def servers():
+    with OpenAIServer() as captions, OpenAIServer("demo_lm") as texts:
+        captions.be(api_key="s3cret-key")
+        yield captions, texts
+
+
+@pytest.fixture(autouse=True)
+def _addresses(servers, monkeypatch):
+    captions, texts = servers
+    monkeypatch.setenv("OPENAI_BASE_URL", captions.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "s3cret-key")
+    monkeypatch.setenv("OPENAI_TEXT_BASE_URL", texts.url)
+
+
+@pytest.fixture(scope="module")
+def in_process(clips, tmp_path_factory):
+    """Where the same captions stand that models in this process have made."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        return materialize(instance, clips, tmp_path_factory.mktemp("out"), engine="transformers", device="cpu")
+
+
+def materialize(instance, clips, out, **model):
+    instance.add_dynamic_partitions("shards", [SHARD])
+    resources = {
+        "clips": ClipDataset(root=clips),
+        "save_export": SaveExportIOManager(output_path=str(out)),
+        "caption_model": CaptionModel(**model),
+        "text_model": TextModel(**{name: value for name, value in model.items() if name != "server_video"}),
+        "progress": Progress(),
+    }
+    assert dg.materialize(MADE, instance=instance, resources=resources, partition_key=SHARD).success
+    return Store(str(out))
+
+
+def told(store, asset, key):
+    return {(row.clip_id, row.start_frame): row for row in store.read_rows(asset, SHARD, key)}
+
+
+@pytest.mark.parametrize(("video", "same"), [("png", 1.0), ("auto", 0.9)])
+def test_captions_by_way_of_a_server_are_those_of_the_model_itself(
+    instance, clips, scenes, tmp_path, in_process, servers, video, same
+):
+    store = materialize(instance, clips, tmp_path / "out", engine="openai", server_video=video)
+    windows = told(store, "clip_windows", None)
+    for asset, key in (("window_captions", "demo"), ("enhanced_captions", "demo_lm")):
+        found, expected = told(store, asset, key), told(in_process, asset, key)
+        assert found.keys() == expected.keys() == windows.keys()
+        assert sum(found[k].text == expected[k].text for k in found) >= same * len(found)
+        assert {(row.status, row.engine, row.engine_version) for row in found.values()} == {
+            ("ok", "openai", "vllm 0.32.0")
+        }
+    captions = told(store, "window_captions", "demo")
+    right = [
+        score(captions[k].text, scenes[int(row.relative_path[-6:-4])], row.start_s, row.end_s)["all"]
+        for k, row in windows.items()
+    ]
+    assert sum(right) >= 0.85 * len(right)
+    assert all(row.decode_s > 0 and row.render_s > 0 and row.prompt_tokens > 50 for row in captions.values())
+    (run,) = instance.get_runs()
+    log = "\n".join(map(str, [run, *instance.all_logs(run.run_id), *captions.values()]))
+    for secret in ("s3cret-key", *(f":{server.port}" for server in servers)):
+        assert secret not in log
+        assert not [path for path in (tmp_path / "out").rglob("*.*") if secret.encode() in path.read_bytes()]
