@@ -13,12 +13,11 @@ from caption_assets.console import RunConsole
 from caption_assets.dataset import Dataset, shard_key, shard_name
 from caption_assets.demo import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError
-from caption_assets.flags import settings_flags, settings_from
+from caption_assets.flags import model_flags, models_from, settings_flags, settings_from
 from caption_assets.layout.store import Store
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.models.select import default_variant
-from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
 from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
 
 OK, SHARD_FAILED, WRONG_USAGE = 0, 1, 2
@@ -30,34 +29,6 @@ def cli() -> None:
     """Captions and previews for shards of video clips, as Dagster assets."""
 
 
-def _model_flags(command: Any) -> Any:
-    for option in (
-        click.option("--model-dir", help="Folder for downloaded weights; Hugging Face's cache by default."),
-        click.option("--enhance-model-path", help="Folder or Hugging Face id to load as the text model instead."),
-        click.option("--model-path", help="Folder or Hugging Face id (owner/name@revision) to load instead."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>."),
-        click.option(
-            "--engine",
-            type=click.Choice(["auto", "transformers", "vllm", "openai"]),
-            default="auto",
-            show_default=True,
-            help="What runs the models.",
-        ),
-        click.option(
-            "--enhance-captions-algorithm",
-            type=click.Choice(list(ENHANCE_VARIANTS)),
-            help="Text model for enhanced captions; by default demo_lm with the demo model, else qwen_lm.",
-        ),
-        click.option(
-            "--captioning-algorithm",
-            type=click.Choice(list(CAPTION_VARIANTS)),
-            help="Model variant for captions; by default qwen where there is a GPU, else demo.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 @cli.command()
 @click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
 @click.option("--output-path", required=True, help="Folder or fsspec URL for tables, documents and previews.")
@@ -66,7 +37,7 @@ def _model_flags(command: Any) -> Any:
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
 @click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
-@_model_flags
+@model_flags
 @settings_flags
 def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any) -> None:
     """Materialize the assets of a dataset's shards in this process, through Dagster.
@@ -148,11 +119,11 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     from caption_assets.defs.resources import CaptionModel, TextModel
     from caption_assets.defs.run import local_instance, materialize_shards, run_resources
 
-    variant = options["captioning_algorithm"] or default_variant()
-    algorithm = options["enhance_captions_algorithm"] or ("demo_lm" if variant == "demo" else "qwen_lm")
-    runs = {name: options[name] for name in ("engine", "device", "model_dir")}
-    caption_model = CaptionModel(model_variant=variant, model_path=options["model_path"], **runs)
-    text_model = TextModel(algorithm=algorithm, model_path=options["enhance_model_path"], **runs)
+    caption_fields, text_fields = models_from(options)
+    variant = caption_fields["model_variant"] or default_variant()
+    algorithm = text_fields["algorithm"] or ("demo_lm" if variant == "demo" else "qwen_lm")
+    caption_model = CaptionModel(**(caption_fields | {"model_variant": variant}))
+    text_model = TextModel(**(text_fields | {"algorithm": algorithm}))
     configs: dict[str, Any] = {"clip_windows": settings[WindowSettings].model_dump()}
     if previews:
         configs["window_previews"] = settings[PreviewSettings].model_dump()

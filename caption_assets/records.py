@@ -157,6 +157,11 @@ class WindowRow:
     window_size: int
     remainder_threshold: int
     sampling_fps: float
+    max_frame_pixels: int | None = None
+    max_clip_seconds: float | None = None
+    max_clip_frames: int | None = None
+    max_decode_seconds: float | None = None
+    max_window_bytes: int | None = None
     start_frame: int | None = None
     end_frame: int | None = None
     start_s: float | None = None
@@ -200,7 +205,9 @@ class CaptionRow:
 
     `key` is the variant's name in the output. `content_hash` and `window_hash` are those of the window that was
     captioned. `fingerprint` covers everything the text depends on; equal fingerprints need no new caption.
-    `first_text` is the text before a second pass, None where there was none.
+    `first_text` is the text before a second pass, None where there was none. The window's time line, in seconds:
+    `decode_s` (with resizing), `render_s` (into the engine's input), `wait_s` (until the model began), `prefill_s`
+    (to the first token) and `generate_s` (to the last one); None where that is not known.
     """
 
     key: str
@@ -222,6 +229,11 @@ class CaptionRow:
     prompt_hash: str = ""
     fingerprint: str = ""
     seconds: float = 0.0
+    decode_s: float | None = None
+    render_s: float | None = None
+    wait_s: float | None = None
+    prefill_s: float | None = None
+    generate_s: float | None = None
     status: Status = "ok"
     error_kind: str = ""
     error: str = ""

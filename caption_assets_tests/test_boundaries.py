@@ -72,6 +72,7 @@ def test_a_module_imports_only_the_rooms_it_may(path):
         ("torch", {"models"}),
         ("transformers", {"models"}),
         ("vllm", {"models"}),
+        ("httpx2", {"models"}),
     ],
 )
 def test_a_package_is_imported_by_its_own_room_only(package, owners):

@@ -13,9 +13,11 @@ from caption_assets.demo import render_dataset
 from caption_assets.layout.store import Store
 from caption_assets.media.workers import WorkerPool
 from caption_assets.models.demo.world import ATTRIBUTES, sample_scene, score
+from caption_assets.models.engine import EngineSession
 from caption_assets.records import SampledFrames
 from caption_assets.settings import CaptionSettings, EnhanceSettings, WindowSettings
-from caption_assets.steps import caption_shard, captions, enhance_shard, window_shard
+from caption_assets.steps import ShardReport, caption_shards, enhance_shards, window_shard
+from caption_assets_tests.truth import shares, told
 
 SHARD = "s"
 
@@ -54,22 +56,18 @@ def planned(dataset, tmp_path, pool):
 
 def caption(store, pool):
     with CaptionModel(device="cpu").session(8) as session:
-        caption_shard(store, SHARD, session, CaptionSettings(), pool)
+        ((_, report),) = caption_shards(store, [SHARD], session, CaptionSettings(), pool)
+    assert isinstance(report, ShardReport), report
 
 
 def windows_of(store, scenes):
     """Every window of the documents with its scene."""
-    for row in store.read_rows("clip_windows", SHARD):
-        scene = scenes[int(row.relative_path[-6:-4])]
-        document = store.read_json(f"metas/v0/{row.clip_id}.json")
-        (window,) = (w for w in document["windows"] if w["start_frame"] == row.start_frame)
-        yield scene, window
+    for path, window in told(store, SHARD):
+        yield scenes[int(path[-6:-4])], window
 
 
 def rates(store, scenes, key="demo_caption"):
-    """Share of windows that are right, by attribute and in all ("all")."""
-    found = [score(w[key], scene, w["start_s"], w["end_s"]) for scene, w in windows_of(store, scenes)]
-    return {name: sum(s[name] for s in found) / len(found) for name in (*ATTRIBUTES, "all")}
+    return shares(score(w[key], scene, w["start_s"], w["end_s"]) for scene, w in windows_of(store, scenes))
 
 
 def test_captions_and_enhanced_captions_tell_the_truth(planned, scenes, pool, tmp_path):
@@ -79,7 +77,7 @@ def test_captions_and_enhanced_captions_tell_the_truth(planned, scenes, pool, tm
     assert min(found[name] for name in ATTRIBUTES) >= 0.95, found
 
     with TextModel(device="cpu").session(16) as session:
-        enhance_shard(planned, SHARD, "demo", session, EnhanceSettings())
+        list(enhance_shards(planned, [SHARD], "demo", session, EnhanceSettings()))
     for _, window in windows_of(planned, scenes):
         assert len(window["demo_lm_enhanced_caption"]) > len(window["demo_caption"])
     enhanced = rates(planned, scenes, "demo_lm_enhanced_caption")
@@ -98,30 +96,41 @@ def reverse_time(frames):
     return SampledFrames(np.ascontiguousarray(frames.frames[::-1]), frames.picks)
 
 
+@pytest.fixture
+def inject(monkeypatch):
+    """Lets a function change the frames of every request on its way to the engine."""
+
+    def change(defect):
+        generate = EngineSession.generate
+
+        def generate_with_defect(session, requests):
+            return generate(session, (replace(request, frames=defect(request.frames)) for request in requests))
+
+        monkeypatch.setattr(EngineSession, "generate", generate_with_defect)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("defect", "attribute", "most"), [(swap_red_and_blue, "colour", 0.6), (reverse_time, "motion", 0.5)]
 )
-def test_a_defect_in_the_frames_shows(planned, scenes, pool, monkeypatch, defect, attribute, most):
-    request = captions.caption_request
-    monkeypatch.setattr(
-        captions, "caption_request", lambda key, prompt, frames, n: request(key, prompt, defect(frames), n)
-    )
+def test_a_defect_in_the_frames_shows(planned, scenes, pool, inject, defect, attribute, most):
+    inject(defect)
     caption(planned, pool)
     found = rates(planned, scenes)
     assert found[attribute] <= most, found
     assert found["all"] <= most, found
 
 
-def test_captions_of_the_wrong_windows_show(planned, scenes, pool, monkeypatch):
-    request = captions.caption_request
+def test_captions_of_the_wrong_windows_show(planned, scenes, pool, inject):
     held = []
 
-    def late(key, prompt, frames, n):
+    def late(frames):
         """Gives each window the frames of the one before it; the first keeps its own."""
         held.append(frames)
-        return request(key, prompt, held[-2] if len(held) > 1 else frames, n)
+        return held[-2] if len(held) > 1 else frames
 
-    monkeypatch.setattr(captions, "caption_request", late)
+    inject(late)
     caption(planned, pool)
     assert rates(planned, scenes)["all"] <= 0.3
 

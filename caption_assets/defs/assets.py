@@ -12,7 +12,16 @@ from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.media.jobs import preview_workers
 from caption_assets.media.workers import WorkerPool
 from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
-from caption_assets.steps import Progress, ShardReport, caption_shard, enhance_shard, preview_shard, window_shard
+from caption_assets.steps import (
+    Outcomes,
+    Progress,
+    ShardReport,
+    caption_shards,
+    enhance_shards,
+    prepare_workers,
+    preview_shard,
+    window_shard,
+)
 
 GROUP = "captions_and_previews"
 GPU_POOL = "gpu"
@@ -69,9 +78,8 @@ def clip_windows(
     """
     store, dataset = save_export.store(), clips.dataset()
     with WorkerPool() as pool:
-        yield from _each_shard(
-            context, progress, lambda shard: window_shard(store, dataset, shard, config, pool, progress)
-        )
+        shards = _each_shard(context, lambda shard: window_shard(store, dataset, shard, config, pool, progress))
+        yield from _report(context, progress, shards)
 
 
 @dg.asset(deps=[clip_windows], **_options("window_previews", 16, {"python", "ffmpeg", "webp"}))
@@ -88,9 +96,10 @@ def window_previews(
     """
     store, root = save_export.store(), save_export.source_root
     with WorkerPool(preview_workers(config)) as pool:
-        yield from _each_shard(
-            context, progress, lambda shard: preview_shard(store, shard, config, pool, progress, source_root=root)
+        shards = _each_shard(
+            context, lambda shard: preview_shard(store, shard, config, pool, progress, source_root=root)
         )
+        yield from _report(context, progress, shards)
 
 
 @dg.asset(deps=[clip_windows], pool=GPU_POOL, **_options("window_captions", 32, {"python", "pytorch", "huggingface"}))
@@ -108,12 +117,9 @@ def window_captions(
     only what is missing or has changed. One engine start serves all shards of a run.
     """
     store, root = save_export.store(), save_export.source_root
-    with WorkerPool() as pool, caption_model.session(config.batch_size) as session:
-        yield from _each_shard(
-            context,
-            progress,
-            lambda shard: caption_shard(store, shard, session, config, pool, progress, source_root=root),
-        )
+    with WorkerPool(prepare_workers()) as pool, caption_model.session(config.batch_size) as session:
+        shards = caption_shards(store, context.partition_keys, session, config, pool, progress, source_root=root)
+        yield from _report(context, progress, shards)
 
 
 @dg.asset(
@@ -133,49 +139,58 @@ def enhanced_captions(
     under `<key>_enhanced_caption`, and left out there once the caption has changed.
     """
     store, root = save_export.store(), save_export.source_root
-    variant = caption_model.variant().name
+    key = caption_model.key
     with text_model.session(config.batch_size) as session:
-        yield from _each_shard(
-            context,
-            progress,
-            lambda shard: enhance_shard(store, shard, variant, session, config, progress, source_root=root),
-        )
+        shards = enhance_shards(store, context.partition_keys, key, session, config, progress, source_root=root)
+        yield from _report(context, progress, shards)
 
 
 ASSETS = [clip_windows, window_previews, window_captions, enhanced_captions]
 
 
-def _each_shard(context: dg.AssetExecutionContext, progress: Progress, step: Callable[[str], ShardReport]) -> Reports:
-    """Runs `step` for every shard of the run and reports each one as soon as it is done.
+def _each_shard(context: dg.AssetExecutionContext, step: Callable[[str], ShardReport]) -> Outcomes:
+    """The outcome of `step` for each shard of the run, one after the other."""
+    for shard in context.partition_keys:
+        try:
+            yield shard, step(shard)
+        except (ConfigError, ModelError):
+            raise
+        except CaptionAssetsError as error:
+            yield shard, error
+
+
+def _report(context: dg.AssetExecutionContext, progress: Progress, outcomes: Outcomes) -> Reports:
+    """Reports every shard of the run as soon as it is done.
 
     A shard that fails does not stop the others; the run then fails at the end, and the good shards stay materialized.
     """
     asset = context.asset_key.to_user_string()
     code_version = context.assets_def.code_versions_by_key.get(context.asset_key)
     shards, failed = context.partition_keys, {}
-    for shard in shards:
-        try:
-            report = step(shard)
-        except (ConfigError, ModelError) as error:
-            # Nothing that another shard could do better.
-            for unfinished in shards[shards.index(shard) :]:
-                progress.failed(asset, unfinished, error)
-            raise dg.Failure(str(error), allow_retries=False) from error
-        except CaptionAssetsError as error:
-            context.log.error(str(error))
-            progress.failed(asset, shard, error)
-            failed[shard] = str(error)
-            continue
-        progress.done(report)
-        metadata = report_metadata(report)
-        context.add_asset_metadata(metadata, partition_key=shard)
-        if len(shards) > 1:
-            # What is yielded counts only at the end of the step; this event survives a later shard's failure.
-            context.log_event(
-                dg.AssetMaterialization(
-                    context.asset_key, partition=shard, metadata=metadata, tags=versions(code_version)
+    unfinished = list(shards)
+    try:
+        for shard, outcome in outcomes:
+            unfinished.remove(shard)
+            if isinstance(outcome, CaptionAssetsError):
+                context.log.error(str(outcome))
+                progress.failed(asset, shard, outcome)
+                failed[shard] = str(outcome)
+                continue
+            progress.done(outcome)
+            metadata = report_metadata(outcome)
+            context.add_asset_metadata(metadata, partition_key=shard)
+            if len(shards) > 1:
+                # What is yielded counts only at the end of the step; this event survives a later shard's failure.
+                context.log_event(
+                    dg.AssetMaterialization(
+                        context.asset_key, partition=shard, metadata=metadata, tags=versions(code_version)
+                    )
                 )
-            )
+    except (ConfigError, ModelError) as error:
+        # Nothing that another shard could do better.
+        for shard in unfinished:
+            progress.failed(asset, shard, error)
+        raise dg.Failure(str(error), allow_retries=False) from error
     if failed:
         names = ", ".join(failed)
         raise dg.Failure(

@@ -113,10 +113,15 @@ def _materialize(
     if result.success:
         return
     errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
-    text = next((error.message.strip() for error in errors if error), "the run failed; see its events")
+    text = next((_root(error).message.strip() for error in errors if error), "the run failed; see its events")
     for shard in keys:
         if shard not in heard.finished and shard not in heard.told:
             heard.failed(name, shard, RuntimeError(text))
+
+
+def _root(error: Any) -> Any:
+    """What was raised first; Dagster wraps it in errors of its own."""
+    return _root(error.cause) if error.cause else error
 
 
 class _Listener(Progress):

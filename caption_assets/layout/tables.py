@@ -61,6 +61,13 @@ _BOOKKEEPING = (
     Column("fingerprint", _STR, "Covers everything that the text depends on; equal means no new text is needed."),
     Column("seconds", _FLOAT, "Time spent, in seconds."),
 )
+_TIME_LINE = (
+    Column("decode_s", _FLOAT, "Seconds to decode and resize the window's frames."),
+    Column("render_s", _FLOAT, "Seconds to make the engine's input of them."),
+    Column("wait_s", _FLOAT, "Seconds from then until the model began with it."),
+    Column("prefill_s", _FLOAT, "Seconds from then to the first token."),
+    Column("generate_s", _FLOAT, "Seconds from the first to the last token."),
+)
 _CLIP_ID = Column("clip_id", _STR, "The clip.")
 _START = Column("start_frame", _INT, "First frame of the window, counted from 0 in the clip.")
 _END = Column("end_frame", _INT, "Last frame of the window, inclusive.")
@@ -87,6 +94,11 @@ COLUMNS: dict[type[Any], tuple[Column, ...]] = {
         Column("window_size", _INT, "Setting: frames in a full window."),
         Column("remainder_threshold", _INT, "Setting: a remainder of at least this many frames is its own window."),
         Column("sampling_fps", _FLOAT, "Setting: frames a second that the caption model is to see."),
+        Column("max_frame_pixels", _INT, "Setting: pixels of a stored frame, at most."),
+        Column("max_clip_seconds", _FLOAT, "Setting: length of the clip in seconds, at most."),
+        Column("max_clip_frames", _INT, "Setting: frames of the clip, at most."),
+        Column("max_decode_seconds", _FLOAT, "Setting: seconds that reading the clip may take."),
+        Column("max_window_bytes", _INT, "Setting: bytes of the window's frames, at most."),
         Column("start_frame", _INT, "First frame of the window, counted from 0; null for a clip without windows."),
         Column("end_frame", _INT, "Last frame of the window, inclusive; null for a clip without windows."),
         Column("start_s", _FLOAT, "Start of the window in seconds of the clip."),
@@ -122,6 +134,7 @@ COLUMNS: dict[type[Any], tuple[Column, ...]] = {
         Column("text", _STR, "The caption; null where there is none."),
         Column("first_text", _STR, "The caption before a second pass; null without one."),
         *_BOOKKEEPING,
+        *_TIME_LINE,
         *_OUTCOME,
     ),
     EnhancedRow: (

@@ -1,167 +1,248 @@
-"""Caption a shard's windows: decode ahead, ask the engine, keep what it answers."""
+"""Caption windows: decode ahead, ask the engine, keep what it answers."""
 
 import json
 import logging
-import time
-from collections.abc import Iterator
-from itertools import groupby
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from statistics import fmean
 from typing import Final
 
-from caption_assets.errors import CaptionAssetsError, ShardError
+from caption_assets.errors import CaptionAssetsError, ClipError, ShardError
 from caption_assets.layout.store import Store
-from caption_assets.media.jobs import DecodeJob, WantedFrames, decode_clip
+from caption_assets.media.jobs import DecodeJob, WantedFrames
 from caption_assets.media.workers import WorkerPool
 from caption_assets.models.engine import EngineSession, Request, Result
-from caption_assets.models.prompts import caption_prompt
-from caption_assets.models.requests import caption_request, frame_size
+from caption_assets.models.prompts import caption_prompt, stage2_prompt, with_caption
+from caption_assets.models.requests import frame_size
 from caption_assets.models.variants import FrameLimits
-from caption_assets.records import CaptionRow, FramePicks, WindowRow, text_hash
+from caption_assets.records import CaptionRow, FramePicks, Window, WindowRow, text_hash
 from caption_assets.settings import CaptionSettings
 from caption_assets.steps.answers import answer_fields, model_fields
 from caption_assets.steps.pool import run_jobs
-from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report, windows_per_second
-from caption_assets.steps.rows import RowBuffer, render_documents, window_key, window_of
+from caption_assets.steps.prepare import PrepareJob, prepare_clip
+from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report
+from caption_assets.steps.rows import RowBuffer, limits_of, render_documents, window_key, window_of
+from caption_assets.steps.stream import Outcomes, ShardStream, stream_shards
 
 log = logging.getLogger(__name__)
 ASSET: Final = "window_captions"
 _VERSION = 1  # goes up when equal settings give other texts
 _SAMPLES = 8
+_TIME_LINE = ("decode_s", "render_s", "wait_s", "prefill_s", "generate_s")
 
 
-def caption_shard(
+def caption_shards(
     store: Store,
-    shard: str,
+    shards: Sequence[str],
     session: EngineSession,
     settings: CaptionSettings,
     pool: WorkerPool,
     progress: Progress | None = None,
     *,
     source_root: str | None = None,
-) -> ShardReport:
-    """Captions the windows that have no caption of this model, prompt and sampling yet.
+) -> Outcomes:
+    """Captions the windows that have no caption of this model, prompt and sampling yet; yields each shard's outcome.
 
-    Reads the shard's `clip_windows`; writes the table of the variant's key and the layout's documents. Captions of
-    other variants stay. A window that cannot be decoded or captioned is a row with its reason. Raises ConfigError for
-    an unknown prompt variant, ModelError where the engine does not start, ShardError where no window has a caption,
-    StoreError.
+    Reads the shards' `clip_windows`; writes the tables of the variant's key and the layout's documents. Captions of
+    other variants stay. A window that cannot be decoded or captioned is a row with its reason. A shard's error is a
+    ShardError where no window has a caption, or a StoreError. Raises ConfigError for an unknown prompt variant,
+    ModelError where the engine does not start.
     """
-    started = time.perf_counter()
-    progress = progress or Progress()
-    key = session.variant.name
     prompt = caption_prompt(settings.prompt_variant, settings.prompt_text)
-    windows = [row for row in store.read_rows("clip_windows", shard) if row.status == "ok"]
-    if not windows:
-        raise ShardError(f"{ASSET} of shard {shard!r}", "it has no windows", "materialize clip_windows for it first")
-    progress.start(ASSET, shard, len(windows))
-    previous = {window_key(row): row for row in store.read_rows(ASSET, shard, key)}
+    refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
+    listener = progress or Progress()
 
-    buffer: RowBuffer[CaptionRow] = RowBuffer(store, ASSET, shard, key)
-    pending: dict[str, WindowRow] = {}
-    for row in windows:
-        old = previous.get(window_key(row))
-        if old and old.status == "ok" and old.fingerprint == _fingerprint(row, session, prompt, settings):
-            buffer.keep(old)
-        else:
-            pending[_request_id(row)] = row
-    reused = len(buffer.rows)
-    progress.advance(ASSET, shard, reused)
+    def open_shard(shard: str) -> ShardStream[CaptionRow]:
+        windows = [row for row in store.read_rows("clip_windows", shard) if row.status == "ok"]
+        if not windows:
+            fix = "materialize clip_windows for it first"
+            raise ShardError(f"{ASSET} of shard {shard!r}", "it has no windows", fix)
+        return _Captions(store, shard, windows, session, settings, (prompt, refine), pool, listener, source_root)
 
-    with buffer:
-        for caption in _captioned(pending, session, prompt, settings, pool):
-            buffer.add(caption)
-            progress.advance(ASSET, shard)
-            if caption.status != "ok":
-                where = f"{caption.clip_id} {caption.start_frame}_{caption.end_frame}"
-                log.warning("no caption of %s: %s", where, caption.error)
-
-    table = buffer.commit()
-    render_documents(store, shard, source_root)
-    names = {row.clip_id: row.relative_path for row in windows}
-    good = [row for row in buffer.rows if row.status == "ok"]
-    seconds = time.perf_counter() - started
-    return shard_report(
-        ASSET,
-        shard,
-        buffer.rows,
-        seconds=seconds,
-        table=store.url(table),
-        reused=reused,
-        figures={
-            "variant": key,
-            **windows_per_second(len(pending), seconds),
-            "engine_seconds": round(sum(row.seconds for row in good), 3),
-            "prompt_tokens": sum(row.prompt_tokens or 0 for row in good),
-            "output_tokens": sum(row.output_tokens or 0 for row in good),
-            "cut_off_texts": sum(row.finish_reason == "length" for row in good),
-        },
-        samples=[
-            Sample(names[row.clip_id], f"{row.start_frame}_{row.end_frame}", row.text or "") for row in good[:_SAMPLES]
-        ],
-    )
+    yield from stream_shards(shards, open_shard, session)
 
 
-def _captioned(
-    pending: dict[str, WindowRow],
-    session: EngineSession,
-    prompt: str,
-    settings: CaptionSettings,
-    pool: WorkerPool,
-) -> Iterator[CaptionRow]:
-    """One row for every pending window, in the order in which they end."""
-    if not pending:
-        return
-    limits = session.info.frame_limits
-    assert limits is not None, "a vision-language engine states its frame limits"
-    jobs = [
-        _decode_job(source, list(group), limits) for source, group in groupby(pending.values(), lambda row: row.source)
-    ]
-    undecoded: list[tuple[WindowRow, CaptionAssetsError]] = []
+class _Captions(ShardStream[CaptionRow]):
+    """One shard's windows. With a second pass, a window's first answer leads to its second question."""
 
-    def requests() -> Iterator[Request]:
-        """Decodes ahead of the engine: a batch can form while another runs. Frames are large, so no further."""
-        by_source = groupby(pending.values(), lambda row: row.source)
-        left = {source: {window_of(row): row for row in rows} for source, rows in by_source}
-        for job, decoded in run_jobs(pool, decode_clip, jobs, in_flight=2 * settings.batch_size):
-            if isinstance(decoded, CaptionAssetsError):
-                undecoded.extend((window, decoded) for window in left[job.source].values())
+    def __init__(
+        self,
+        store: Store,
+        shard: str,
+        windows: list[WindowRow],
+        session: EngineSession,
+        settings: CaptionSettings,
+        prompts: tuple[str, str | None],
+        pool: WorkerPool,
+        progress: Progress,
+        source_root: str | None,
+    ) -> None:
+        self._key = session.variant.name
+        super().__init__(shard, session, RowBuffer(store, ASSET, shard, self._key), progress)
+        self._store, self._settings, self._pool = store, settings, pool
+        self._source_root = source_root
+        self._prompt, self._refine = prompts
+        self._clips = {row.clip_id: row.relative_path for row in windows}
+        self._pending: dict[str, WindowRow] = {}
+        self._first: dict[str, CaptionRow] = {}
+        self._second: deque[tuple[WindowRow, str]] = deque()
+        self._decoding: dict[str, tuple[float, float]] = {}
+
+        progress.start(ASSET, shard, len(windows))
+        previous = {window_key(row): row for row in store.read_rows(ASSET, shard, self._key)}
+        for row in windows:
+            old = previous.get(window_key(row))
+            if old and old.status == "ok" and old.fingerprint == self._fingerprint(row):
+                self.buffer.keep(old)
+            else:
+                self._pending[self._request_id(row)] = row
+        self.waiting = set(self._pending)
+        self._reused = len(self.buffer.rows)
+        progress.advance(ASSET, shard, self._reused)
+
+    def requests(self) -> Iterator[Request]:
+        yield from self._ask((row, self._prompt) for row in self._pending.values())
+
+    def more_requests(self) -> Iterator[Request]:
+        while self._second:
+            ready = [self._second.popleft() for _ in range(len(self._second))]
+            yield from self._ask(ready)
+
+    def _ask(self, questions: Iterable[tuple[WindowRow, str]]) -> Iterator[Request]:
+        """A request for each window and its prompt, decoded and prepared in the workers, ahead of the engine."""
+        by_source: dict[str, list[tuple[WindowRow, str]]] = {}
+        for row, prompt in questions:
+            by_source.setdefault(row.source, []).append((row, prompt))
+        if not by_source:
+            return
+        info = self.engine()
+        assert info.frame_limits is not None, "a vision-language engine states its frame limits"
+        limits, jobs, left = info.frame_limits, [], {}
+        threads = max(1, self._pool.workers // len(by_source))
+        for source, asked in by_source.items():
+            wanted = self._wanted(asked, limits)
+            left[source] = {self._request_id(row) for row, _ in asked if window_of(row) in wanted}
+            if wanted:
+                row = asked[0][0]
+                decode = DecodeJob(
+                    source, row.content_hash or "", tuple(wanted.values()), limits_of(row), threads=threads
+                )
+                prompts = {window_of(row): (self._request_id(row), prompt) for row, prompt in asked}
+                jobs.append(PrepareJob(decode, prompts, self._settings.max_output_tokens, info.prepare))
+        # Prepared windows are large: a batch can form while another runs, and no further.
+        for job, made in run_jobs(self._pool, prepare_clip, jobs, in_flight=2 * self._settings.batch_size):
+            if isinstance(made, CaptionAssetsError):
+                for request_id in left[job.source]:
+                    self.unasked.put((request_id, made))
                 continue
-            window, frames = decoded
-            request_id = _request_id(left[job.source].pop(window))
-            yield caption_request(request_id, prompt, frames, settings.max_output_tokens)
+            left[job.source].discard(made.request_id)
+            if isinstance(made.request, CaptionAssetsError):
+                self.unasked.put((made.request_id, made.request))
+                continue
+            self._decoding[made.request_id] = made.decode_s, made.render_s
+            yield made.request
 
-    def row(window: WindowRow, result: Result | CaptionAssetsError) -> CaptionRow:
-        return CaptionRow(
-            key=session.variant.name,
+    def _wanted(self, asked: list[tuple[WindowRow, str]], limits: FrameLimits) -> dict[Window, WantedFrames]:
+        """What to decode, by window; a window whose frames no model takes is left out and told."""
+        wanted = {}
+        for row, _ in asked:
+            try:
+                size = frame_size(row.display_width or 0, row.display_height or 0, len(row.frame_ids), limits)
+            except ClipError as error:
+                self.unasked.put((self._request_id(row), error))
+                continue
+            wanted[window_of(row)] = WantedFrames(window_of(row), FramePicks(row.frame_ids, row.times_s), size)
+        return wanted
+
+    def answer(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow | None:
+        window = self._pending[request_id]
+        decode_s, render_s = self._decoding.pop(request_id, (None, None))
+        known = result if isinstance(result, Result) else Result(request_id)
+        row = CaptionRow(
+            key=self._key,
             clip_id=window.clip_id,
             start_frame=window.start_frame or 0,
             end_frame=window.end_frame or 0,
             content_hash=window.content_hash,
             window_hash=window.window_hash,
-            prompt_hash=text_hash(prompt),
-            fingerprint=_fingerprint(window, session, prompt, settings),
-            **model_fields(session),
+            prompt_hash=text_hash(self._prompt),
+            fingerprint=self._fingerprint(window),
+            decode_s=decode_s,
+            render_s=render_s,
+            wait_s=known.wait_s,
+            prefill_s=known.prefill_s,
+            generate_s=known.generate_s,
+            **model_fields(self.session),
             **answer_fields(result),
         )
+        first = self._first.pop(request_id, None)
+        if first is not None:
+            row = _second_pass(first, row)
+        elif self._refine is not None and row.text:
+            self._first[request_id] = row
+            self._second.append((window, with_caption(self._refine, row.text)))
+            return None
+        if row.status != "ok":
+            log.warning("no caption of %s %s: %s", window.relative_path, window_of(window), row.error)
+        return row
 
-    for result in session.generate(requests()):
-        yield row(pending[result.request_id], result)
-    for window, error in undecoded:
-        yield row(window, error)
+    def finish(self) -> ShardReport:
+        table = self.buffer.commit()
+        seconds = self.seconds
+        render_documents(self._store, self.shard, self._source_root)
+        good = [row for row in self.buffer.rows if row.status == "ok"]
+        asked = {window_key(row) for row in self._pending.values()}
+        fresh = [row for row in good if window_key(row) in asked]
+        return shard_report(
+            ASSET,
+            self.shard,
+            self.buffer.rows,
+            seconds=seconds,
+            table=self._store.url(table),
+            reused=self._reused,
+            figures={
+                "variant": self._key,
+                **self.engine_figures(len(self._pending)),
+                "engine_seconds": round(sum(row.seconds for row in good), 3),
+                **time_line(fresh),
+                "prompt_tokens": sum(row.prompt_tokens or 0 for row in good),
+                "output_tokens": sum(row.output_tokens or 0 for row in good),
+                "cut_off_texts": sum(row.finish_reason == "length" for row in good),
+            },
+            samples=[
+                Sample(self._clips[row.clip_id], f"{row.start_frame}_{row.end_frame}", row.text or "")
+                for row in good[:_SAMPLES]
+            ],
+        )
+
+    def _request_id(self, row: WindowRow) -> str:
+        return f"{self.shard}/{row.clip_id}/{window_of(row)}"
+
+    def _fingerprint(self, row: WindowRow) -> str:
+        variant, source = self.session.variant, self.session.source
+        model = [variant.name, source.model_id, source.revision, variant.precision, repr(variant.sampling)]
+        asked = [self._prompt, self._settings.max_output_tokens, *([self._refine] if self._refine else [])]
+        return text_hash(json.dumps([_VERSION, row.window_hash, model, *asked]))
 
 
-def _decode_job(source: str, rows: list[WindowRow], limits: FrameLimits) -> DecodeJob:
-    wanted = []
-    for row in rows:
-        size = frame_size(row.display_width or 0, row.display_height or 0, len(row.frame_ids), limits)
-        wanted.append(WantedFrames(window_of(row), FramePicks(row.frame_ids, row.times_s), size))
-    return DecodeJob(source, rows[0].content_hash or "", tuple(wanted))
+def time_line(rows: Iterable[CaptionRow]) -> dict[str, float]:
+    """Where the time of a window goes, on average, in seconds; what is not known is left out."""
+    figures = {}
+    rows = list(rows)
+    for name in _TIME_LINE:
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        if known:
+            figures[f"mean_{name}"] = round(fmean(known), 4)
+    return figures
 
 
-def _request_id(row: WindowRow) -> str:
-    return f"{row.clip_id}/{window_of(row)}"
+def _second_pass(first: CaptionRow, second: CaptionRow) -> CaptionRow:
+    """The row after both passes: tokens and times of both. Where the second gave nothing, the window failed."""
 
+    def total(name: str) -> float | None:
+        values = [getattr(row, name) for row in (first, second)]
+        return None if None in values else sum(values)
 
-def _fingerprint(row: WindowRow, session: EngineSession, prompt: str, settings: CaptionSettings) -> str:
-    variant, source = session.variant, session.source
-    model = [variant.name, source.model_id, source.revision, variant.precision, repr(variant.sampling)]
-    return text_hash(json.dumps([_VERSION, row.window_hash, model, prompt, settings.max_output_tokens]))
+    both = ("prompt_tokens", "output_tokens", "seconds", *_TIME_LINE)
+    return replace(second, first_text=first.text, **{name: total(name) for name in both})  # type: ignore[arg-type]

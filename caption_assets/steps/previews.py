@@ -18,7 +18,7 @@ from caption_assets.records import Preview, PreviewRow, WindowRow, text_hash
 from caption_assets.settings import PreviewSettings
 from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
-from caption_assets.steps.rows import RowBuffer, render_documents, window_key, window_of
+from caption_assets.steps.rows import RowBuffer, limits_of, render_documents, window_key, window_of
 
 log = logging.getLogger(__name__)
 ASSET: Final = "window_previews"
@@ -106,7 +106,9 @@ def _previewed(
     """One row for every pending window, its file written first."""
     by_source = groupby(pending, lambda row: row.source)
     left = {source: {window_of(row): row for row in rows} for source, rows in by_source}
-    jobs = [PreviewJob(source, tuple(rows), settings) for source, rows in left.items()]
+    jobs = [
+        PreviewJob(source, tuple(rows), settings, limits_of(next(iter(rows.values())))) for source, rows in left.items()
+    ]
     clock = time.perf_counter()
     for job, made in run_jobs(pool, preview_clip, jobs):
         rows = left[job.source]

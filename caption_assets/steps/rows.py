@@ -7,6 +7,7 @@ from caption_assets.layout.render import render_shard
 from caption_assets.layout.store import Store
 from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
 from caption_assets.records import CaptionRow, EnhancedRow, PreviewRow, Window, WindowRow
+from caption_assets.settings import DecodeLimits
 
 R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
 
@@ -23,7 +24,8 @@ class RowBuffer(Generic[R]):
 
     def __init__(self, store: Store, asset: Any, shard: str, key: str | None = None) -> None:
         self.rows: list[R] = []
-        self._store, self._asset, self._shard, self._key = store, asset, shard, key
+        self.asset = asset
+        self._store, self._shard, self._key = store, shard, key
         self._unsaved: list[R] = []
         self._saved_at = time.monotonic()
 
@@ -46,13 +48,13 @@ class RowBuffer(Generic[R]):
             self.flush()
 
     def flush(self) -> None:
-        self._store.append_rows(self._asset, self._shard, self._unsaved, self._key)
+        self._store.append_rows(self.asset, self._shard, self._unsaved, self._key)
         self._unsaved, self._saved_at = [], time.monotonic()
 
     def commit(self) -> str:
         """Replaces the table, in the order of clips and windows; returns its path below the output root."""
         self.rows.sort(key=window_key)
-        return self._store.commit_rows(self._asset, self._shard, self.rows, self._key)
+        return self._store.commit_rows(self.asset, self._shard, self.rows, self._key)
 
 
 def window_key(row: WindowRow | PreviewRow | CaptionRow | EnhancedRow) -> tuple[str, int, int]:
@@ -63,6 +65,12 @@ def window_key(row: WindowRow | PreviewRow | CaptionRow | EnhancedRow) -> tuple[
 def window_of(row: WindowRow) -> Window:
     """The window of a row that has one."""
     return Window(row.start_frame or 0, row.end_frame or 0)
+
+
+def limits_of(row: WindowRow) -> DecodeLimits:
+    """The limits under which the row's clip was planned, which hold whenever it is read again."""
+    told = {name: getattr(row, name) for name in DecodeLimits.model_fields}
+    return DecodeLimits(**{name: value for name, value in told.items() if value is not None})
 
 
 def render_documents(store: Store, shard: str, source_root: str | None) -> None:

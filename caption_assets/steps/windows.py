@@ -15,7 +15,7 @@ from caption_assets.media.jobs import PlanJob, PlannedWindow, plan_clip
 from caption_assets.media.windows import MIN_WINDOW_FRAMES
 from caption_assets.media.workers import WorkerPool
 from caption_assets.records import Clip, VideoInfo, WindowRow
-from caption_assets.settings import WindowSettings
+from caption_assets.settings import DecodeLimits, WindowSettings
 from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
 
@@ -133,6 +133,7 @@ def _common(clip: Clip, settings: WindowSettings) -> dict[str, Any]:
         "window_size": settings.window_size,
         "remainder_threshold": settings.remainder_threshold,
         "sampling_fps": settings.sampling_fps,
+        **settings.model_dump(include=set(DecodeLimits.model_fields)),
     }
 
 

@@ -1,0 +1,131 @@
+"""Captions of several shards in one stream: second pass, bad windows, a dying engine, what a rerun does."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from caption_assets.dataset import Dataset
+from caption_assets.defs.resources import CaptionModel
+from caption_assets.demo import render_dataset
+from caption_assets.layout.store import Store
+from caption_assets.media.workers import WorkerPool
+from caption_assets.models.demo.world import sample_scene
+from caption_assets.models.engine import EngineDeathError
+from caption_assets.models.transformers_engine import TransformersEngine
+from caption_assets.settings import CaptionSettings, WindowSettings
+from caption_assets.steps import ShardReport, caption_shards, window_shard
+
+SHARDS = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with WorkerPool(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    rng = np.random.default_rng(31)
+    root = tmp_path_factory.mktemp("clips")
+    scenes = {
+        shard: [sample_scene(rng, width=192, height=160, frame_rate=Fraction(24)) for _ in range(2)] for shard in SHARDS
+    }
+    render_dataset(root, scenes)
+    return Dataset(str(root))
+
+
+@pytest.fixture
+def store(dataset, tmp_path, pool):
+    store = Store(str(tmp_path / "out"))
+    for shard in SHARDS:
+        window_shard(store, dataset, shard, WindowSettings(), pool)
+    return store
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Every batch that the engine gets, as requests."""
+    batches = []
+    batch = TransformersEngine._batch
+    monkeypatch.setattr(
+        TransformersEngine, "_batch", lambda self, requests: batches.append(requests) or batch(self, requests)
+    )
+    return batches
+
+
+def caption(store, pool, shards=SHARDS, **settings):
+    with CaptionModel(device="cpu").session(settings.get("batch_size", 8)) as session:
+        outcomes = list(caption_shards(store, shards, session, CaptionSettings(**settings), pool))
+    return dict(outcomes)
+
+
+def rows(store):
+    return [row for shard in SHARDS for row in store.read_rows("window_captions", shard, "demo")]
+
+
+def test_shards_share_batches_and_each_ends_with_its_own_report(store, pool, asked):
+    outcomes = caption(store, pool)
+    assert list(outcomes) == list(SHARDS)
+    assert all(isinstance(o, ShardReport) and o.ok == 2 and o.failed == 0 for o in outcomes.values())
+    assert [len(batch) for batch in asked] == [6]
+    assert all(row.text and row.decode_s > 0 and row.render_s is not None for row in rows(store))
+    assert outcomes["a"].figures["mean_decode_s"] > 0
+    asked.clear()
+    again = caption(store, pool)
+    assert [o.reused for o in again.values()] == [2, 2, 2]
+    assert asked == []
+
+
+def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, pool, asked):
+    caption(store, pool)
+    first = {row.clip_id: row for row in rows(store)}
+    asked.clear()
+    caption(store, pool, generate_stage2_caption=True, stage2_prompt_text="Look again.")
+    requests = [request for batch in asked for request in batch]
+    assert len(requests) == 12
+    assert all(request.frames is not None for request in requests)
+    texts = {}
+    for request in requests:
+        texts.setdefault(request.request_id.split("/")[1], []).append(request.messages[0]["content"][1]["text"])
+    for row in rows(store):
+        assert row.first_text == first[row.clip_id].text
+        assert texts[row.clip_id][1] == f"Look again.\n\n{row.first_text}"
+        assert row.output_tokens > first[row.clip_id].output_tokens
+        assert row.fingerprint != first[row.clip_id].fingerprint
+
+
+def test_a_shard_without_windows_fails_alone(store, pool):
+    outcomes = caption(store, pool, shards=("a", "nothing", "c"))
+    assert "has no windows" in str(outcomes["nothing"])
+    assert outcomes["a"].ok == outcomes["c"].ok == 2
+
+
+def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, pool):
+    planned = store.read_rows("clip_windows", "a")
+    store.commit_rows("clip_windows", "a", [replace(planned[0], display_width=64_000), *planned[1:]])
+    outcomes = caption(store, pool)
+    assert (outcomes["a"].ok, outcomes["a"].failed) == (1, 1)
+    assert "200 times" in outcomes["a"].failed_items[0]
+    assert outcomes["b"].ok == outcomes["c"].ok == 2
+
+
+def test_an_engine_that_dies_of_one_window_loses_that_window_only(store, pool, monkeypatch):
+    generate, deadly = TransformersEngine.generate, []
+
+    def mortal(self, requests):
+        requests = list(requests)
+        ids = frozenset(request.request_id for request in requests)
+        deadly[:] = deadly or [sorted(ids)[3]]
+        if deadly[0] in ids:
+            raise EngineDeathError("engine 'transformers'", "it crashed", in_flight=ids)
+        yield from generate(self, requests)
+
+    monkeypatch.setattr(TransformersEngine, "generate", mortal)
+    outcomes = caption(store, pool)
+    assert sum(o.ok for o in outcomes.values()) == 5
+    (bad,) = (row for row in rows(store) if row.status != "ok")
+    assert f"{bad.clip_id}/{bad.start_frame}_{bad.end_frame}" in deadly[0]
+    assert bad.error_kind == "engine_died"
