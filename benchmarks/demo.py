@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -122,17 +123,19 @@ def run(args: argparse.Namespace) -> dict:
     shares = {s: {k: round(float(np.mean(v)), 4) for k, v in table.items()} for s, table in right.items()}
     speed = {"captions_per_s": len(clips) / (middle - began), "enhanced_per_s": len(clips) / (ended - middle)}
     rows = [
-        {"name": c["name"], "source": c["source"], "true": c["caption"], "caption": t, "enhanced": e}
-        for c, t, e in zip(clips, texts, longer, strict=True)
-    ]
+        {"name": c["name"], "source": c["source"], "frames": zlib.crc32(np.ascontiguousarray(v)),
+         "true": c["caption"], "caption": t, "enhanced": e}
+        for c, v, t, e in zip(clips, videos, texts, longer, strict=True)
+    ]  # fmt: skip
     return {"device": args.device, "dtype": args.dtype, "shares": shares, "speed": speed, "clips": rows}
 
 
 def agreement(first: Path, second: Path) -> dict:
-    """Share of equal captions and enhanced captions of two results, and the captions that differ."""
+    """Share of equal captions and enhanced captions of two results, the captions that differ, and equal inputs."""
     a, b = (json.loads(path.read_text())["clips"] for path in (first, second))
     pairs = list(zip(a, b, strict=True))
     return {
+        "equal frames": float(np.mean([x["frames"] == y["frames"] for x, y in pairs])),
         "captions": float(np.mean([x["caption"] == y["caption"] for x, y in pairs])),
         "enhanced": float(np.mean([x["enhanced"] == y["enhanced"] for x, y in pairs if x["caption"] == y["caption"]])),
         "different": [(x["true"], x["caption"], y["caption"]) for x, y in pairs if x["caption"] != y["caption"]],
@@ -164,7 +167,7 @@ def main() -> None:
 
         with tempfile.TemporaryDirectory() as folder:
             args.checks = Path(folder) / "checks.npz"
-            write_checks(args.checks, args.clips, 800_000)
+            write_checks(args.checks, args.clips, args.clips, first_seed=800_000)
             result = run(args)
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))

@@ -1,0 +1,282 @@
+"""How fast windows are captioned on a GPU: through the assets, against the bare engine and NeMo Curator's feeding.
+
+    python -m benchmarks.captions [--shape qwen2.5-vl-7b] [--windows 256] [--rows curator bare assets assets-fp8]
+
+Workload: clips of 1280x720 (H.264, 240 frames, one window each, every one different), 16 frames a window in the
+model's size (about 6,000 prompt tokens), 200 output tokens, a model in its real shape with dummy weights, prefix and
+multimodal caches off. The rows, each in a process of its own:
+
+- curator: raw frames of 1280x720, decoded beforehand, `LLM.generate` on chunks of 8, as NeMo Curator feeds vLLM;
+- bare: requests rendered beforehand, all of them handed to vLLM's own `LLM` at once: what the engine can do at best;
+- assets: from mp4 files to `metas/v0` through `clip_windows` and `window_captions`, engine start not counted;
+- assets-fp8: the same with weights quantized to FP8 on load.
+
+`gpu busy` is NVML's utilization between the first and the last moment that the GPU works on windows.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from benchmarks.shapes import SHAPES, save_shape
+from caption_assets.dataset import Dataset
+from caption_assets.media.decode import probe, read_windows
+from caption_assets.media.mp4 import write_mp4
+from caption_assets.media.sampling import sample_window
+from caption_assets.media.windows import compute_windows
+from caption_assets.models.engine import EngineOptions, Request
+from caption_assets.models.prompts import caption_prompt
+from caption_assets.models.requests import caption_request, frame_size
+from caption_assets.models.variants import CAPTION_VARIANTS, FrameLimits, Variant
+from caption_assets.models.vllm_engine import launch_args
+from caption_assets.models.vllm_inputs import VllmPrepare, engine_input
+from caption_assets.models.weights import checkpoint_frame_limits
+from caption_assets.records import SampledFrames
+
+WIDTH, HEIGHT, FRAMES, RATE = 1280, 720, 240, Fraction(30)
+OUTPUT_TOKENS = 200
+CHUNK = 8
+PIXELS = 1036 * 588
+VARIANTS = {"qwen2.5-vl-7b": "qwen2.5", "qwen3-vl-8b": "qwen3", "nemotron-12b-v2-vl": "nemotron"}
+DUMMY = {"load_format": "dummy"}
+ROWS = ("curator", "bare", "assets", "assets-fp8")
+
+
+def make_clip(path: Path, seed: int) -> None:
+    """A textured picture that moves, with a brightness of its own: an ordinary load for a decoder."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (HEIGHT // 8, (WIDTH + FRAMES * 2) // 8, 3), dtype=np.uint8)
+    picture = np.kron(small, np.ones((8, 8, 1), np.uint8))
+    picture += rng.integers(0, 16, picture.shape, dtype=np.uint8)
+    frames = (np.ascontiguousarray(picture[:, 2 * k : 2 * k + WIDTH]) for k in range(FRAMES))
+    write_mp4(str(path), frames, RATE, preset="ultrafast")
+
+
+def make_clips(root: Path, windows: int) -> None:
+    folder = root / "clips" / "shard"
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [(path, seed) for seed in range(windows) if not (path := folder / f"{seed:05d}.mp4").exists()]
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(make_clip, *zip(*missing, strict=True)) if missing else ())
+
+
+def read_clip(path: Path, limits: FrameLimits | None) -> SampledFrames:
+    """A clip's only window, in the model's size, or as it is where there are no limits."""
+    info = probe(str(path))
+    (window,) = compute_windows(info.num_frames, 256, 128)
+    picks = sample_window(window, info.pts_s, info.frame_rate, 2.0)
+    size = frame_size(WIDTH, HEIGHT, len(picks.frame_ids), limits) if limits else (WIDTH, HEIGHT)
+    (sampled,) = read_windows(str(path), info, [picks], size=size)
+    return sampled
+
+
+def prepared_request(path: Path, prepare: VllmPrepare, limits: FrameLimits) -> Request:
+    return prepare(caption_request(path.stem, caption_prompt("default"), read_clip(path, limits), OUTPUT_TOKENS))
+
+
+class GpuWatch:
+    """Utilization of the GPU, in percent, read ten times a second."""
+
+    def __enter__(self) -> "GpuWatch":
+        import pynvml
+
+        pynvml.nvmlInit()
+        device = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self.samples: list[tuple[float, int]] = []
+        self._stopped = threading.Event()
+
+        def watch() -> None:
+            while not self._stopped.wait(0.1):
+                self.samples.append((time.perf_counter(), pynvml.nvmlDeviceGetUtilizationRates(device).gpu))
+
+        self._thread = threading.Thread(target=watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def busy(self, since: float, until: float) -> float:
+        """Mean utilization between the first and the last sample with work, within the time given."""
+        inside = [percent for at, percent in self.samples if since <= at <= until]
+        working = [i for i, percent in enumerate(inside) if percent > 0]
+        return fmean(inside[working[0] : working[-1] + 1]) if working else 0.0
+
+
+def feed(
+    row: str, root: Path, folder: Path, variant: Variant, windows: int, vllm_args: dict[str, Any]
+) -> dict[str, Any]:
+    """Windows a second of vLLM's own `LLM`, fed as NeMo Curator does or with ready-made requests."""
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+    from vllm import LLM, SamplingParams
+
+    limits = checkpoint_frame_limits(folder, variant.family)
+    arguments = launch_args(
+        variant, EngineOptions(vllm_args=vllm_args, trust_remote_code=True), folder, variant.family, limits
+    )
+    prepare = VllmPrepare(arguments, variant.family)
+    paths = sorted((root / "clips" / "shard").glob("*.mp4"))[:windows]
+    with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("spawn")) as pool:
+        if row == "curator":
+            ready: list[Any] = list(pool.map(partial(read_clip, limits=None), paths))
+        else:
+            ready = list(pool.map(partial(prepared_request, prepare=prepare, limits=limits), paths))
+    llm = LLM(**{**arguments, "disable_log_stats": True, "gpu_memory_utilization": 0.85})
+    sampling = SamplingParams(temperature=0.0, max_tokens=OUTPUT_TOKENS, ignore_eos=True, repetition_penalty=1.05)
+    tokens: list[int] = []
+    run = partial(_curator, llm, sampling) if row == "curator" else partial(_bare, llm, sampling)
+    list(run(ready[:CHUNK]))  # what compiles at the first request is no part of the rate
+    with GpuWatch() as watch:
+        started = time.perf_counter()
+        outputs = list(run(ready))
+        ended = time.perf_counter()
+    tokens = [len(output.outputs[0].token_ids) for output in outputs]
+    assert set(tokens) == {OUTPUT_TOKENS}, set(tokens)
+    return {
+        "windows": len(ready),
+        "windows_per_second": len(ready) / (ended - started),
+        "gpu_busy": watch.busy(started, ended),
+        "prompt_tokens": fmean(len(output.prompt_token_ids) for output in outputs),
+    }
+
+
+def _curator(llm: Any, sampling: Any, windows: list[SampledFrames]) -> Iterator[Any]:
+    prompt = llm.get_tokenizer().apply_chat_template(
+        [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": caption_prompt("default")}]}],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    for start in range(0, len(windows), CHUNK):
+        inputs = []
+        for window in windows[start : start + CHUNK]:
+            count = len(window.frames)
+            metadata = {
+                "fps": 2.0,
+                "frames_indices": list(range(count)),
+                "total_num_frames": count,
+                "duration": count / 2,
+            }
+            video = (window.frames, metadata | {"do_sample_frames": False})
+            inputs.append({"prompt": prompt, "multi_modal_data": {"video": [video]}})
+        yield from llm.generate(inputs, sampling, use_tqdm=False)
+
+
+def _bare(llm: Any, sampling: Any, requests: list[Request]) -> Iterator[Any]:
+    engine = llm.llm_engine
+    for request in requests:
+        engine.add_request(request.request_id, engine_input(request.prepared), sampling)
+    while engine.has_unfinished_requests():
+        yield from (output for output in engine.step() if output.finished)
+
+
+def assets(root: Path, folder: Path, variant: Variant, precision: str, vllm_args: dict[str, Any]) -> dict[str, Any]:
+    """Windows a second from mp4 files to documents, through Dagster."""
+    import dagster as dg
+
+    from caption_assets.defs.resources import CaptionModel, TextModel
+    from caption_assets.defs.run import materialize_shards, run_resources
+    from caption_assets.steps import Progress, ShardReport
+
+    reports: dict[str, ShardReport] = {}
+
+    class Reports(Progress):
+        def done(self, report: ShardReport) -> None:
+            reports[report.asset] = report
+
+        def failed(self, asset: str, shard: str, error: Exception) -> None:
+            print(f"{asset}: {error}", file=sys.stderr)
+
+    model = CaptionModel(
+        model_variant=variant.name,
+        model_path=str(folder),
+        engine="vllm",
+        precision=precision,
+        trust_remote_code=True,
+        vllm_args=vllm_args,
+    )
+    dataset = Dataset(str(root / "clips"))
+    with tempfile.TemporaryDirectory() as work, dg.instance_for_test(temp_dir=work) as instance:
+        resources = run_resources(dataset.root, str(Path(work) / "out"), None, model, TextModel(algorithm="demo_lm"))
+        captions = {"max_output_tokens": OUTPUT_TOKENS}
+        with GpuWatch() as watch:
+            for asset, config in (("clip_windows", {}), ("window_captions", captions)):
+                materialize_shards(instance, dataset, dataset.shards(), {asset: config}, resources, Reports())
+            ended = time.perf_counter()
+    report = reports["window_captions"]
+    figures = dict(report.figures)
+    assert figures["output_tokens"] == OUTPUT_TOKENS * report.ok, figures
+    working = report.ok / float(figures["windows_per_second"])
+    return {
+        "windows": report.ok,
+        "failed": report.failed,
+        "windows_per_second": figures["windows_per_second"],
+        "gpu_busy": watch.busy(ended - working, ended),
+        "prompt_tokens": float(figures["prompt_tokens"]) / report.ok,
+        "engine_start_seconds": figures.get("engine_start_seconds"),
+        "planning_windows_per_second": reports["clip_windows"].figures["windows_per_second"],
+        **{name: value for name, value in figures.items() if name.startswith("mean_")},
+        "engine": figures["engine"],
+        "device": figures["device"],
+    }
+
+
+def run_row(row: str, shape: str, root: Path, windows: int, more: dict[str, Any]) -> dict[str, Any]:
+    per_video = 16 if shape.startswith("qwen3") else 1
+    folder = save_shape(shape, root / shape, PIXELS * per_video)
+    variant = CAPTION_VARIANTS[VARIANTS[shape]]
+    if row.startswith("assets"):
+        return assets(root, folder, variant, "fp8" if row.endswith("fp8") else "auto", DUMMY | more)
+    return feed(row, root, folder, variant, windows, DUMMY | more)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-vl-7b")
+    parser.add_argument("--windows", type=int, default=256)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--work", type=Path, help="where clips and checkpoints are kept between runs")
+    parser.add_argument("--out", type=Path, help="append each row's figures to this file, as JSON lines")
+    parser.add_argument("--vllm-args", type=json.loads, default={}, help="further EngineArgs, as JSON, for every row")
+    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    root = options.work or Path(tempfile.gettempdir()) / "caption_assets_benchmark"
+    if options.row:
+        print("\n" + json.dumps(run_row(options.row, options.shape, root, options.windows, options.vllm_args)))
+        return
+    make_clips(root, options.windows)
+    print(f"{'row':12s} {'windows':>7s} {'windows/s':>9s} {'gpu busy':>8s} {'prompt tokens':>13s}  more", flush=True)
+    for row in options.rows:
+        command = [sys.executable, "-m", "benchmarks.captions", "--shape", options.shape, "--work", str(root)]
+        command += ["--windows", str(options.windows), "--row", row, "--vllm-args", json.dumps(options.vllm_args)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            print(f"{row:12s} failed with status {done.returncode}: {done.stdout[-500:]}", flush=True)
+            continue
+        figures = json.loads(done.stdout.strip().splitlines()[-1])
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(json.dumps({"shape": options.shape, "row": row, **options.vllm_args, **figures}) + "\n")
+        main_figures = [figures.pop(name) for name in ("windows", "windows_per_second", "gpu_busy", "prompt_tokens")]
+        more = ", ".join(f"{name} {value}" for name, value in figures.items())
+        count, rate, busy, tokens = main_figures
+        print(f"{row:12s} {count:7d} {rate:9.2f} {busy:7.0f}% {tokens:13.0f}  {more}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
