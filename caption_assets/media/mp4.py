@@ -43,10 +43,10 @@ class _Encoder:
         self._container, self._rate, self._time_base = container, rate, time_base
         self._options = {"crf": str(crf), "preset": preset}
         self._stream: VideoStream | None = None
-        self._first_dts: int | None = None
+        self._packets: list[av.Packet] = []
 
     def add(self, image: np.ndarray, pts: int) -> None:
-        """Encode an (H, W, 3) uint8 RGB image that is shown at `pts` ticks of the time base."""
+        """Encode an (H, W, 3) uint8 RGB image that is shown at `pts` ticks of the time base; the first one at 0."""
         image = np.ascontiguousarray(_even(image))
         height, width, _ = image.shape
         hd = width >= 1280 or height > 576
@@ -66,30 +66,35 @@ class _Encoder:
             dst_color_range=ColorRange.MPEG,
         )
         frame.pts, frame.time_base = pts, self._time_base
-        self._mux(self._stream.encode(frame))
+        self._packets += self._stream.encode(frame)
 
     def close(self, end: int | None = None) -> None:
-        """Write what is left. The last frame is shown until `end`, in ticks; without it, as long as the rate tells."""
+        """Write the file. The last frame is shown until `end`, in ticks; without it, as long as the rate tells."""
         if self._stream is None:
             return
-        self._mux(self._stream.encode(None), end)
-
-    def _mux(self, packets: Sequence[av.Packet], end: int | None = None) -> None:
-        if packets and self._first_dts is None:
-            self._first_dts = packets[0].dts
-        if packets and end is not None:
-            _end_at(packets, self._first_dts or 0, end)
-        self._container.mux(packets)
+        self._packets += self._stream.encode(None)
+        if end is None:
+            end = max(_shown(self._packets)) + round(1 / (self._rate * self._time_base))
+        _set_times(self._packets, 0, end)
+        self._container.mux(self._packets)
 
 
-def _end_at(packets: Sequence[av.Packet], first_dts: int, end: int) -> None:
-    """Have a stream, shown from 0 on and beginning at `first_dts`, end at `end` ticks; `packets` are its last ones.
+def _shown(packets: Sequence[av.Packet]) -> list[int]:
+    return [packet.pts or 0 for packet in packets]
 
-    An mp4 lasts as long as the times between its packets in decode order, and the last one's duration.
+
+def _set_times(packets: Sequence[av.Packet], start: int, end: int) -> None:
+    """Move a whole stream, `packets` in decode order, so that what was shown from `start` to `end` begins at 0.
+
+    An mp4 keeps times between packets in decode order, and how long the last one takes: with decode times that are the
+    sorted times of showing, as much earlier as the order of the packets needs, frames and file last as long as they
+    should, also where the rate varies. (x264 makes them less regular, and Matroska has none.)
     """
-    last_shown = max(packets, key=lambda packet: packet.pts or 0)
-    last_shown.duration = end - (last_shown.pts or 0)
-    packets[-1].duration = end + first_dts - (packets[-1].dts or 0)
+    times = _shown(packets)
+    early = max(shown - pts for shown, pts in zip(sorted(times), times, strict=True))
+    for packet, pts, shown in zip(packets, times, sorted(times), strict=True):
+        packet.pts, packet.dts = pts - start, shown - early - start
+    packets[-1].duration = packets[times.index(max(times))].duration = end - max(times)
 
 
 def write_mp4(
@@ -175,12 +180,9 @@ def _copy(path: str, local: str, info: VideoInfo, window: Window, target: str, l
             return False
         with av.open(target, "w", format="mp4", container_options=_FASTSTART) as sink:
             copied = sink.add_stream_from_template(stream)
-            # Matroska has no decode times: these ascend and are as late as the order of the packets allows.
-            early = max(shown - pts for shown, pts in zip(sorted(times), times, strict=True))
-            for packet, pts, shown in zip(packets, times, sorted(times), strict=True):
-                packet.pts, packet.dts = pts - first, shown - early - first
+            for packet in packets:
                 packet.stream = copied
-            _end_at(packets, -early, end - first)
+            _set_times(packets, first, end)
             sink.mux(packets)
     return True
 

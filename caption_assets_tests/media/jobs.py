@@ -84,4 +84,5 @@ def pid(_: int) -> int:
 def shared_memories(_: object) -> int:
     """How many pieces of shared memory this worker holds."""
     links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
-    return sum("memfd:" in os.readlink(link) for link in links if os.path.lexists(link))
+    ours = [link for link in links if os.path.lexists(link) and "memfd:" in os.readlink(link)]
+    return len({os.stat(link).st_ino for link in ours})  # a mapping holds a descriptor of its own

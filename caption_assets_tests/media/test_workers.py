@@ -53,7 +53,8 @@ def test_memory_is_used_again_when_the_consumer_is_done() -> None:
         for _ in pool.run(jobs.frames, range(20), in_flight=2):
             pass
         ((_, memories),) = pool.run(jobs.shared_memories, [0])
-    assert 1 <= memories <= 7  # of 60 results: two wait, and one each is here, with the pump, ready and in the making
+    # Of 60 results: two wait, one is with the pump, one on its way to it, and two are here while one follows the other.
+    assert 1 <= memories <= 6
 
 
 @pytest.mark.parametrize(
