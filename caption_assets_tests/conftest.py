@@ -17,6 +17,14 @@ from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
 MakeClip = Callable[..., Path]
 
 
+# From the longest on: started last, one of them would keep one of two processes busy alone.
+_LONGEST = ("test_vllm_cpu.py", "test_truth.py", "test_cli.py", "test_server.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
+
+
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may ask for weights, nor write into somebody's instance."""

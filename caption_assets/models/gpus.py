@@ -103,10 +103,12 @@ def check(
 ) -> None:
     """Raises ModelError where no GPU of `device` can ever run `variant`: none there, too old, or too small.
 
-    `device` is "auto" or "cuda" for any, "cuda:<n>" for one. `tensor_parallel` GPUs share the memory need, which is
-    `min_gib` where given, else the variant's. What other programs use at the moment does not count here.
+    `device` is "auto" or "cuda" for any, "cuda:<n>" for one, "cpu" for none. `tensor_parallel` GPUs share the memory
+    need, which is `min_gib` where given, else the variant's. What other programs use at the moment does not count here.
     """
-    _Need(variant, precision, device, tensor_parallel, min_gib).fitting(visible_gpus())
+    need = _Need(variant, precision, device, tensor_parallel, min_gib)
+    if device != "cpu":
+        need.fitting(visible_gpus())
 
 
 def lease(
@@ -124,9 +126,11 @@ def lease(
     one decides: it is shared with others that name it, and kept from those that do not. Raises ModelError as
     `check`, and where other programs leave too little memory.
     """
+    need = _Need(variant, precision, device, tensor_parallel, min_gib)
+    if device == "cpu":
+        return GpuLease(())
     # Torch and CUDA are to count GPUs as NVML does, on machines with different ones too.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    need = _Need(variant, precision, device, tensor_parallel, min_gib)
     waiting, deadline = False, None
     while True:
         gpus = visible_gpus()
@@ -156,6 +160,8 @@ def fit(variant: Variant, gpus: Sequence[Gpu], min_gib: float | None = None) -> 
     vLLM does not start where less is free than `gpu_memory_utilization` says, so that is lowered to what is free. On
     a GPU with little more memory than the variant needs, shorter batches leave room for the key-value cache.
     """
+    if not gpus:
+        return variant.vllm
     free = min((gpu.free_bytes - _MARGIN_GIB * _GIB) / gpu.total_bytes for gpu in gpus)
     share = min(variant.vllm.gpu_memory_utilization, math.floor(free * 100) / 100)
     options = replace(variant.vllm, gpu_memory_utilization=share)
@@ -221,10 +227,10 @@ class _Need:
 
     def _ordinal(self) -> int | None:
         kind, _, number = self.device.partition(":")
-        if self.device in ("auto", "cuda"):
+        if self.device == "cpu" and self.count > 1:
+            raise ModelError(self._asked, f"tensor_parallel asks for {self.count} GPUs", "leave it at 1 on a CPU")
+        if self.device in ("auto", "cuda", "cpu"):
             return None
-        if self.device == "cpu":
-            raise ModelError(self._asked, "that is no GPU", "choose device auto or cuda, or engine transformers")
         if kind != "cuda" or not number.isdecimal():
             raise ModelError(self._asked, "there is no such device", "choose auto, cpu, cuda or cuda:<n>")
         if self.count > 1:

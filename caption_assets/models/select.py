@@ -9,7 +9,7 @@ from caption_assets.models.gpus import check, visible_gpus
 from caption_assets.models.openai_engine import OpenAIEngine
 from caption_assets.models.transformers_engine import TransformersEngine
 from caption_assets.models.variants import TRANSFORMERS_FAMILIES, Variant, require_consent
-from caption_assets.models.vllm_engine import VllmEngine
+from caption_assets.models.vllm_engine import VllmEngine, built_for_cpus, check_build
 
 EngineName = Literal["auto", "transformers", "vllm", "openai"]
 
@@ -31,12 +31,14 @@ def create_engine(
         return OpenAIEngine(variant, source, options, model_dir)
     has_vllm = find_spec("vllm") is not None
     if engine == "auto":
-        engine = "vllm" if has_vllm and options.device != "cpu" and visible_gpus() else "transformers"
+        fits = has_vllm and not built_for_cpus() and options.device != "cpu" and visible_gpus()
+        engine = "vllm" if fits else "transformers"
     if engine == "vllm":
         if not has_vllm:
             fix = "pip install 'caption_assets[vllm]', or choose another engine"
             raise ModelError(asked, "vLLM is not installed", fix)
         require_consent(variant, options.trust_remote_code)
+        check_build(variant, options.device)
         check(variant, options.precision, device=options.device, tensor_parallel=options.tensor_parallel)
         return VllmEngine(variant, source, options, model_dir)
     if variant.family not in TRANSFORMERS_FAMILIES:

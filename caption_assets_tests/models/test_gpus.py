@@ -217,12 +217,22 @@ def test_several_gpus_share_the_need(machine):
         ("cuda:x", 1, "no such device"),
         ("tpu", 1, "no such device"),
         ("cuda:0", 2, "tensor_parallel asks for 2 GPUs"),
+        ("cpu", 2, "tensor_parallel asks for 2 GPUs"),
     ],
 )
 def test_devices_that_are_not_there_are_refused(machine, device, count, wrong):
     machine(gpu(0), gpu(1))
     with pytest.raises(ModelError, match=f"(?i){wrong}"):
         check(QWEN, device=device, tensor_parallel=count)
+
+
+def test_a_cpu_needs_no_gpu_and_takes_none(machine):
+    machine(gpu(0))
+    check(QWEN, device="cpu")
+    with lease(QWEN, device="cpu") as none, lease(QWEN) as other:
+        assert (none.gpus, none.visible_devices) == ((), "")
+        assert other.visible_devices == "GPU-0"
+    assert fit(QWEN, ()) == QWEN.vllm
 
 
 def test_a_precision_that_the_weights_do_not_have_is_refused():

@@ -2,31 +2,23 @@
 
 import asyncio
 import importlib.util
+import re
 import threading
 import time
-from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from caption_assets.dataset import Dataset
-from caption_assets.demo import render_dataset
-from caption_assets.layout.store import Store
-from caption_assets.media.decode import probe, read_windows
-from caption_assets.media.workers import WorkerPool
+from caption_assets.errors import ModelError
 from caption_assets.models import vllm_engine
-from caption_assets.models.demo.world import sample_scene
-from caption_assets.models.engine import EngineDeathError, EngineOptions, EngineSession
-from caption_assets.models.prompts import caption_prompt
-from caption_assets.models.requests import caption_request, frame_size
+from caption_assets.models.engine import EngineDeathError, EngineOptions
+from caption_assets.models.requests import caption_request
+from caption_assets.models.select import create_engine
 from caption_assets.models.variants import caption_variant, enhance_variant
 from caption_assets.models.vllm_engine import VllmEngine
-from caption_assets.models.vllm_inputs import engine_input
 from caption_assets.models.weights import model_source
 from caption_assets.records import FramePicks, SampledFrames
-from caption_assets.settings import CaptionSettings, WindowSettings
-from caption_assets.steps import caption_shards, window_shard
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed; make test installs it"
@@ -72,6 +64,7 @@ def start(monkeypatch):
     """Starts an engine whose vLLM is a stand-in, on a machine that is taken to have a GPU."""
     gpu = SimpleNamespace(name="a GPU", uuid="GPU-0")
     lease = SimpleNamespace(gpus=(gpu,), visible_devices="GPU-0", notes=("a note",), close=lambda: None)
+    monkeypatch.setattr(vllm_engine, "check_build", lambda *_: None)
     monkeypatch.setattr(vllm_engine, "check", lambda *_, **__: None)
     monkeypatch.setattr(vllm_engine, "lease", lambda *_, **__: lease)
     monkeypatch.setattr(vllm_engine, "fit", lambda variant, *_: variant.vllm)
@@ -173,28 +166,15 @@ def test_an_error_of_the_callers_requests_reaches_the_caller(start):
         list(engine.generate(requests()))
 
 
-def test_windows_that_worker_processes_render_reach_vllm_as_if_rendered_here(start, tmp_path):
-    rng = np.random.default_rng(5)
-    scenes = [sample_scene(rng, width=192, height=160, frame_rate=Fraction(24)) for _ in range(3)]
-    render_dataset(tmp_path / "clips", {"s": scenes})
-    store, dataset = Store(str(tmp_path / "out")), Dataset(str(tmp_path / "clips"))
-    llm = Llm()
-    engine, _ = start(llm)
-    session = EngineSession(engine._variant, engine._source, engine)
-    with WorkerPool(2) as pool:
-        window_shard(store, dataset, "s", WindowSettings(), pool)
-        ((_, report),) = caption_shards(store, ["s"], session, CaptionSettings(), pool)
-    assert (report.ok, report.failed) == (3, 0)
-    assert report.figures["engine"].startswith("vllm ")
-    assert report.figures["mean_render_s"] > 0
-    assert report.figures["mean_generate_s"] == 2.0
-    row = store.read_rows("clip_windows", "s")[0]
-    size = frame_size(row.display_width, row.display_height, len(row.frame_ids), session.info.frame_limits)
-    (frames,) = read_windows(row.source, probe(row.source), [FramePicks(row.frame_ids, row.times_s)], size=size)
-    here = session.info.prepare(caption_request("here", caption_prompt("default"), frames, 512))
-    there = next(inputs for name, inputs, _ in llm.asked if row.clip_id in name)
-    expected = engine_input(here.prepared)
-    assert there["prompt_token_ids"] == expected["prompt_token_ids"]
-    assert there["mm_hashes"] != expected["mm_hashes"]
-    for name, item in expected["mm_kwargs"]["video"][0].items():
-        assert there["mm_kwargs"]["video"][0][name].data.equal(item.data), name
+@pytest.mark.parametrize(
+    ("installed", "device", "says"),
+    [
+        ("0.32.0", "cpu", "transformers or device auto"),
+        ("0.32.0+cpu", "auto", "device cpu"),
+    ],
+)
+def test_vllm_does_not_run_on_what_it_was_not_built_for(monkeypatch, installed, device, says):
+    monkeypatch.setattr(vllm_engine, "vllm_version", lambda: installed)
+    row = caption_variant("demo")
+    with pytest.raises(ModelError, match=f"vLLM {re.escape(installed)} was built for .*{says}"):
+        create_engine(row, model_source(row), EngineOptions(device=device), engine="vllm")
