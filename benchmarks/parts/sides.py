@@ -178,3 +178,10 @@ def generated(folder: Path, count: int, seconds: int) -> list[str]:
             ffmpeg("-f", "lavfi", "-i", source, "-c:v", "libx264", "-preset", "fast", "-pix_fmt", "yuv420p", str(path))
         paths.append(str(path))
     return paths
+
+
+def looped(path: str, times: int) -> str:
+    """A clip that shows `path` so many times over, without encoding it again."""
+    target = f"{path.removesuffix('.mp4')}_x{times}.mp4"
+    ffmpeg("-stream_loop", str(times - 1), "-i", path, "-c", "copy", target)
+    return target

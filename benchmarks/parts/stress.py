@@ -6,19 +6,20 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.parts.measure import CORES, PeakMemory
-from benchmarks.parts.sides import drain, generated, ours_both, ours_captions
+from benchmarks.parts.sides import drain, generated, looped, ours_both, ours_captions
 from caption_assets.media.workers import WorkerPool
 
 
 def memory(folder: Path) -> None:
     """Peak memory by number of clips and by length of a clip, all processes together; needs Linux."""
-    clips = {seconds: generated(folder, 1, seconds)[0] for seconds in (12, 60, 120, 240)}
-    sets = [(4, 12), (16, 12), (64, 12), (2, 12), (2, 60), (2, 120), (2, 240)]
+    clip, minute = generated(folder, 1, 12)[0], generated(folder, 1, 60)[0]
+    sets = [(count, 12, clip) for count in (16, 64, 256)]
+    sets += [(2, 60 * minutes, looped(minute, minutes)) for minutes in (1, 4, 16)]
     print(f"\nmemory, 1280x720 clips on {CORES} cores: peak of all processes")
-    for count, seconds in sets:
+    for count, seconds, path in sets:
         for name, function in (("caption inputs", ours_captions), ("and previews", ours_both)):
             with PeakMemory() as peak, WorkerPool(CORES) as pool:
-                windows = drain(pool, function, [clips[seconds]] * count)["windows"]
+                windows = drain(pool, function, [path] * count)["windows"]
             print(f"  {count:3d} clips of {seconds:3d} s {windows:4d} windows   {name:14s} {peak.peak_mib:6.0f} MiB")
 
 
