@@ -18,6 +18,11 @@ class CaptionAssetsError(Exception):
         return type(self), (self.asked, self.wrong, self.fix)
 
 
+def first_line(error: Exception) -> str:
+    """Of what another library's error says, or its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class ConfigError(CaptionAssetsError):
     """A setting that cannot be used: an unknown variant, a value out of range, a missing tool."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from caption_assets.errors import ModelError
+from caption_assets.errors import ModelError, first_line
 from caption_assets.models.engine import ModelSource
 from caption_assets.models.locks import holder, try_lock, wait_lock
 
@@ -169,11 +169,11 @@ def _one_clear_error(asked: str, source: ModelSource, model_dir: str | None) -> 
         raise ModelError(asked, "there is no such model, or it is private", "check the id, or set HF_TOKEN") from error
     except Exception as error:  # the errors of three HTTP and storage libraries have nothing in common
         if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-            raise ModelError(asked, f"access is refused ({_first_line(error)})", "check HF_TOKEN") from error
+            raise ModelError(asked, f"access is refused ({first_line(error)})", "check HF_TOKEN") from error
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             fix = "make room there, or give another model_dir (--model-dir); what is finished is kept"
             raise ModelError(asked, f"{_cache(model_dir)} cannot be written ({error.strerror})", fix) from error
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _first_line(error)
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else first_line(error)
         fix = "connect to the internet and run again (what is finished is kept), or put the files into a folder and "
         fix += "give it as model_path (--model-path)"
         raise ModelError(asked, f"they are not all here and cannot be downloaded ({why})", fix) from error
@@ -218,7 +218,3 @@ def _cache(model_dir: str | None) -> Path:
     from huggingface_hub import constants
 
     return Path(model_dir or constants.HF_HUB_CACHE).expanduser().absolute()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

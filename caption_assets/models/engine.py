@@ -193,8 +193,8 @@ class EngineSession:
 
         An engine that dies is started again, and what is unfinished is sent again: first the requests that it had
         when it died, one at a time, then the others. A request that it dies on twice is set aside with a failed
-        result. Raises ModelError where the engine does not start again, dies
-        at once again with no request to blame, or dies of more than a few.
+        result. Raises ModelError where the engine does not start again, dies at once again with no request to blame,
+        or dies of more than a few.
         """
         self._await_engine()
         unfinished: dict[str, Request] = {}

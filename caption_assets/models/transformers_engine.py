@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from caption_assets.errors import ModelError
+from caption_assets.errors import ModelError, first_line
 from caption_assets.models.engine import EngineInfo, EngineOptions, ModelSource, Request, Result
 from caption_assets.models.gpus import GpuLease, lease, visible_gpus
 from caption_assets.models.requests import chat_text, video_metadata, video_options
@@ -56,7 +56,7 @@ class TransformersEngine:
             self._model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device).eval()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             self.close()
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            first = first_line(error)
             raise ModelError(f"model in {folder}", f"it cannot be loaded ({first})", "check the folder") from error
         tokenizer = self._processor if family == "text" else self._processor.tokenizer
         tokenizer.padding_side = "left"  # generation continues at the right end of every row

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from caption_assets.errors import ModelError
+from caption_assets.errors import ModelError, first_line
 from caption_assets.models.engine import EngineDeathError, EngineInfo, EngineOptions, ModelSource, Request, Result
 from caption_assets.models.gpus import GpuLease, check, fit, lease
 from caption_assets.models.variants import Family, FrameLimits, Variant
@@ -142,7 +142,7 @@ class VllmEngine:
             self.close()
             asked = f"variant {self._variant.name!r} with engine 'vllm'"
             fix = "the engine's own messages are in the log above"
-            raise ModelError(asked, f"vLLM does not start ({_first_line(error)})", fix) from error
+            raise ModelError(asked, f"vLLM does not start ({first_line(error)})", fix) from error
 
     def _launch(self, arguments: dict[str, Any], gpus: GpuLease) -> None:
         """Begins to start vLLM's processes, from an event loop in a thread, which then talks to them."""
@@ -220,7 +220,7 @@ class VllmEngine:
             death.__cause__ = error
             flight.answers.put(death)
         except Exception as error:
-            message = f"{type(error).__name__}: {_first_line(error)}"
+            message = f"{type(error).__name__}: {first_line(error)}"
             flight.answers.put(Result(request.request_id, outcome=Outcome("failed", "engine", message)))
 
     async def _answer(self, request: Request, started: float) -> Result:
@@ -334,7 +334,3 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

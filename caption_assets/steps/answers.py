@@ -18,6 +18,12 @@ def model_fields(session: EngineSession) -> dict[str, Any]:
     }
 
 
+def model_identity(session: EngineSession) -> list[str]:
+    """What, with the same request, gives the same text; part of every fingerprint."""
+    variant, source = session.variant, session.source
+    return [variant.name, source.model_id, source.revision, variant.precision, repr(variant.sampling)]
+
+
 def answer_fields(result: Result | CaptionAssetsError) -> dict[str, Any]:
     """What became of it: an engine's result, or the error that kept the request from it. A blank text is a failure."""
     if isinstance(result, CaptionAssetsError):

@@ -18,7 +18,7 @@ from caption_assets.models.requests import frame_size
 from caption_assets.models.variants import FrameLimits
 from caption_assets.records import CaptionRow, FramePicks, Window, WindowRow, text_hash
 from caption_assets.settings import CaptionSettings
-from caption_assets.steps.answers import answer_fields, model_fields
+from caption_assets.steps.answers import answer_fields, model_fields, model_identity
 from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.prepare import PrepareJob, prepare_clip
 from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report
@@ -220,10 +220,8 @@ class _Captions(ShardStream[CaptionRow]):
         return f"{self.shard}/{row.clip_id}/{window_of(row)}"
 
     def _fingerprint(self, row: WindowRow) -> str:
-        variant, source = self.session.variant, self.session.source
-        model = [variant.name, source.model_id, source.revision, variant.precision, repr(variant.sampling)]
         asked = [self._prompt, self._settings.max_output_tokens, *([self._refine] if self._refine else [])]
-        return text_hash(json.dumps([_VERSION, row.window_hash, model, *asked]))
+        return text_hash(json.dumps([_VERSION, row.window_hash, model_identity(self.session), *asked]))
 
 
 def time_line(rows: Iterable[CaptionRow]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from caption_assets.models.prompts import enhance_prompt
 from caption_assets.models.requests import enhance_request
 from caption_assets.records import CaptionRow, EnhancedRow, text_hash
 from caption_assets.settings import EnhanceSettings
-from caption_assets.steps.answers import answer_fields, model_fields
+from caption_assets.steps.answers import answer_fields, model_fields, model_identity
 from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report
 from caption_assets.steps.rows import RowBuffer, render_documents, window_key
 from caption_assets.steps.stream import Outcomes, ShardStream, stream_shards
@@ -148,7 +148,6 @@ class _Enhanced(ShardStream[EnhancedRow]):
         }
 
     def _fingerprint(self, row: CaptionRow) -> str:
-        variant, source = self.session.variant, self.session.source
-        model = [variant.name, source.model_id, source.revision, variant.precision, repr(variant.sampling)]
         caption = [row.key, row.clip_id, row.start_frame, row.end_frame, text_hash(row.text or "")]
-        return text_hash(json.dumps([_VERSION, caption, model, self._prompt, self._settings.max_output_tokens]))
+        asked = [self._prompt, self._settings.max_output_tokens]
+        return text_hash(json.dumps([_VERSION, caption, model_identity(self.session), *asked]))
