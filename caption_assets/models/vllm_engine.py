@@ -18,6 +18,7 @@ from caption_assets.models.engine import EngineDeathError, EngineInfo, EngineOpt
 from caption_assets.models.gpus import GpuLease, check, fit, lease
 from caption_assets.models.variants import Family, FrameLimits, Variant
 from caption_assets.models.vllm_inputs import VllmPrepare, engine_args, engine_input, render
+from caption_assets.models.vllm_loader import padding_args
 from caption_assets.models.weights import (
     checkpoint_family,
     checkpoint_frame_limits,
@@ -60,9 +61,13 @@ def launch_args(
         "max_num_batched_tokens": chosen.max_num_batched_tokens,
         "disable_log_stats": False,  # the times of each request come with the statistics
     }
+    if options.device == "cpu":
+        return shared | own | _CPU_ARGS | dict(options.vllm_args)
     graphs = {"cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]}
-    place = _CPU_ARGS if options.device == "cpu" else {"compilation_config": graphs}
-    return shared | own | place | dict(options.vllm_args)
+    own["compilation_config"] = graphs
+    if family == "qwen2.5-vl" and options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
+        own |= padding_args(folder)
+    return shared | own | dict(options.vllm_args)
 
 
 def vllm_version() -> str:

@@ -30,6 +30,7 @@ from caption_assets.models.requests import enhance_request
 from caption_assets.models.select import create_engine
 from caption_assets.models.variants import enhance_variant
 from caption_assets.models.vllm_engine import built_for_cpus, vllm_version
+from caption_assets.models.vllm_loader import LOAD_FORMAT
 from caption_assets.models.weights import model_source
 from caption_assets.settings import CaptionSettings, WindowSettings
 from caption_assets.steps import caption_shards, window_shard
@@ -107,7 +108,7 @@ def engine_process() -> int:
 def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_death(
     planned, scenes, pool, expected, monkeypatch
 ):
-    """The engine's process is killed while it works on the first windows."""
+    """The engine's process is killed while it works on the first windows. Its vision weights are padded, as on GPUs."""
     killed = threading.Event()
     generate = EngineSession.generate
 
@@ -119,7 +120,8 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
             yield result
 
     monkeypatch.setattr(EngineSession, "generate", kill_after_the_first)
-    vllm_args = {"kv_cache_memory_bytes": CACHE_BYTES}
+    wider = {"vision_config": {"intermediate_size": 640}}
+    vllm_args = {"kv_cache_memory_bytes": CACHE_BYTES, "load_format": LOAD_FORMAT, "hf_overrides": wider}
     reports, rows = caption(planned, pool, engine="vllm", device="cpu", vllm_args=vllm_args)
     assert killed.is_set()
     assert {clip: row.text for clip, row in rows.items()} == expected
