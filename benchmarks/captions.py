@@ -9,7 +9,8 @@ multimodal caches off. The rows, each in a process of its own:
 - curator: raw frames of 1280x720, decoded beforehand, `LLM.generate` on chunks of 8, as NeMo Curator feeds vLLM;
 - bare: requests rendered beforehand, all of them handed to vLLM's own `LLM` at once: what the engine can do at best;
 - assets: from mp4 files to `metas/v0` through `clip_windows` and `window_captions`, engine start not counted;
-- assets-fp8: the same with weights quantized to FP8 on load.
+- assets-fp8: the same with weights quantized to FP8 on load;
+- assets-two: two such runs at once, each with a shard of as many windows and a GPU of its own, into one output.
 
 `gpu busy` is NVML's utilization between the first and the last moment that the GPU works on windows.
 """
@@ -18,6 +19,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,6 +42,7 @@ from caption_assets.media.mp4 import write_mp4
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.models.engine import EngineOptions, Request
+from caption_assets.models.gpus import visible_gpus
 from caption_assets.models.prompts import caption_prompt
 from caption_assets.models.requests import caption_request, frame_size
 from caption_assets.models.variants import CAPTION_VARIANTS, FrameLimits, Variant
@@ -54,7 +57,8 @@ CHUNK = 8
 PIXELS = 1036 * 588
 VARIANTS = {"qwen2.5-vl-7b": "qwen2.5", "qwen3-vl-8b": "qwen3", "nemotron-12b-v2-vl": "nemotron"}
 DUMMY = {"load_format": "dummy"}
-ROWS = ("curator", "bare", "assets", "assets-fp8")
+SHARDS = ("shard-0", "shard-1")
+ROWS = ("curator", "bare", "assets", "assets-fp8", "assets-two")
 
 
 def make_clip(path: Path, seed: int) -> None:
@@ -67,12 +71,20 @@ def make_clip(path: Path, seed: int) -> None:
     write_mp4(str(path), frames, RATE, preset="ultrafast")
 
 
-def make_clips(root: Path, windows: int) -> None:
-    folder = root / "clips" / "shard"
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [(path, seed) for seed in range(windows) if not (path := folder / f"{seed:05d}.mp4").exists()]
+def make_clips(root: Path, windows: int) -> Path:
+    """A dataset of two shards of so many clips; within a shard, all are different."""
+    rendered, dataset = root / "rendered", root / f"clips-{windows}"
+    rendered.mkdir(parents=True, exist_ok=True)
+    paths = [rendered / f"{seed:05d}.mp4" for seed in range(windows)]
+    missing = [(path, seed) for seed, path in enumerate(paths) if not path.exists()]
     with ProcessPoolExecutor() as pool:
         list(pool.map(make_clip, *zip(*missing, strict=True)) if missing else ())
+    for shard in SHARDS:
+        (dataset / shard).mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            if not (dataset / shard / path.name).exists():
+                os.link(path, dataset / shard / path.name)
+    return dataset
 
 
 def read_clip(path: Path, limits: FrameLimits | None) -> SampledFrames:
@@ -90,19 +102,21 @@ def prepared_request(path: Path, prepare: VllmPrepare, limits: FrameLimits) -> R
 
 
 class GpuWatch:
-    """Utilization of the GPU, in percent, read ten times a second."""
+    """Utilization of every GPU, in percent, read ten times a second."""
 
     def __enter__(self) -> "GpuWatch":
         import pynvml
 
         pynvml.nvmlInit()
-        device = pynvml.nvmlDeviceGetHandleByIndex(0)
-        self.samples: list[tuple[float, int]] = []
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(k) for k in range(pynvml.nvmlDeviceGetCount())]
+        devices = {pynvml.nvmlDeviceGetUUID(handle): handle for handle in handles}
+        self.samples: list[tuple[float, dict[str, int]]] = []
         self._stopped = threading.Event()
 
         def watch() -> None:
             while not self._stopped.wait(0.1):
-                self.samples.append((time.perf_counter(), pynvml.nvmlDeviceGetUtilizationRates(device).gpu))
+                percents = {uuid: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu for uuid, handle in devices.items()}
+                self.samples.append((time.perf_counter(), percents))
 
         self._thread = threading.Thread(target=watch, daemon=True)
         self._thread.start()
@@ -112,16 +126,14 @@ class GpuWatch:
         self._stopped.set()
         self._thread.join()
 
-    def busy(self, since: float, until: float) -> float:
-        """Mean utilization between the first and the last sample with work, within the time given."""
-        inside = [percent for at, percent in self.samples if since <= at <= until]
+    def busy(self, uuid: str, since: float, until: float) -> float:
+        """Mean utilization of a GPU between the first and the last sample with work, within the time given."""
+        inside = [percents[uuid] for at, percents in self.samples if since <= at <= until]
         working = [i for i, percent in enumerate(inside) if percent > 0]
         return fmean(inside[working[0] : working[-1] + 1]) if working else 0.0
 
 
-def feed(
-    row: str, root: Path, folder: Path, variant: Variant, windows: int, vllm_args: dict[str, Any]
-) -> dict[str, Any]:
+def feed(row: str, clips: Path, folder: Path, variant: Variant, vllm_args: dict[str, Any]) -> dict[str, Any]:
     """Windows a second of vLLM's own `LLM`, fed as NeMo Curator does or with ready-made requests."""
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     from vllm import LLM, SamplingParams
@@ -130,8 +142,10 @@ def feed(
     arguments = launch_args(
         variant, EngineOptions(vllm_args=vllm_args, trust_remote_code=True), folder, variant.family, limits
     )
+    if row == "curator":
+        arguments.pop("hf_overrides", None)  # the model as it is published
     prepare = VllmPrepare(arguments, variant.family)
-    paths = sorted((root / "clips" / "shard").glob("*.mp4"))[:windows]
+    paths = sorted((clips / SHARDS[0]).glob("*.mp4"))
     with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("spawn")) as pool:
         if row == "curator":
             ready: list[Any] = list(pool.map(partial(read_clip, limits=None), paths))
@@ -151,7 +165,7 @@ def feed(
     return {
         "windows": len(ready),
         "windows_per_second": len(ready) / (ended - started),
-        "gpu_busy": watch.busy(started, ended),
+        "gpu_busy": watch.busy(visible_gpus()[0].uuid, started, ended),
         "prompt_tokens": fmean(len(output.prompt_token_ids) for output in outputs),
     }
 
@@ -185,8 +199,10 @@ def _bare(llm: Any, sampling: Any, requests: list[Request]) -> Iterator[Any]:
         yield from (output for output in engine.step() if output.finished)
 
 
-def assets(root: Path, folder: Path, variant: Variant, precision: str, vllm_args: dict[str, Any]) -> dict[str, Any]:
-    """Windows a second from mp4 files to documents, through Dagster."""
+def assets(
+    clips: Path, folder: Path, variant: Variant, shard: str, precision: str, vllm_args: dict[str, Any]
+) -> dict[str, Any]:
+    """Windows a second from a shard's mp4 files to documents, through Dagster."""
     import dagster as dg
 
     from caption_assets.defs.resources import CaptionModel, TextModel
@@ -210,14 +226,14 @@ def assets(root: Path, folder: Path, variant: Variant, precision: str, vllm_args
         trust_remote_code=True,
         vllm_args=vllm_args,
     )
-    dataset = Dataset(str(root / "clips"))
+    dataset = Dataset(str(clips))
     with tempfile.TemporaryDirectory() as work, dg.instance_for_test(temp_dir=work) as instance:
-        resources = run_resources(dataset.root, str(Path(work) / "out"), None, model, TextModel(algorithm="demo_lm"))
+        resources = run_resources(dataset.root, str(folder.parent / "out"), None, model, TextModel(algorithm="demo_lm"))
         captions = {"max_output_tokens": OUTPUT_TOKENS}
         with GpuWatch() as watch:
             for asset, config in (("clip_windows", {}), ("window_captions", captions)):
-                materialize_shards(instance, dataset, dataset.shards(), {asset: config}, resources, Reports())
-            ended = time.perf_counter()
+                materialize_shards(instance, dataset, [shard], {asset: config}, resources, Reports())
+            ended, ended_at = time.perf_counter(), time.time()
     report = reports["window_captions"]
     figures = dict(report.figures)
     assert figures["output_tokens"] == OUTPUT_TOKENS * report.ok, figures
@@ -226,23 +242,35 @@ def assets(root: Path, folder: Path, variant: Variant, precision: str, vllm_args
         "windows": report.ok,
         "failed": report.failed,
         "windows_per_second": figures["windows_per_second"],
-        "gpu_busy": watch.busy(ended - working, ended),
+        "gpu_busy": watch.busy(str(figures["device"]).split()[-1], ended - working, ended),
         "prompt_tokens": float(figures["prompt_tokens"]) / report.ok,
         "engine_start_seconds": figures.get("engine_start_seconds"),
         "planning_windows_per_second": reports["clip_windows"].figures["windows_per_second"],
         **{name: value for name, value in figures.items() if name.startswith("mean_")},
         "engine": figures["engine"],
         "device": figures["device"],
+        "span": [ended_at - working, ended_at],
     }
 
 
-def run_row(row: str, shape: str, root: Path, windows: int, more: dict[str, Any]) -> dict[str, Any]:
-    per_video = 16 if shape.startswith("qwen3") else 1
-    folder = save_shape(shape, root / shape, PIXELS * per_video)
-    variant = CAPTION_VARIANTS[VARIANTS[shape]]
+def run_row(row: str, shape: str, clips: Path, shard: str, more: dict[str, Any]) -> dict[str, Any]:
+    folder, variant = clips.parent / shape, CAPTION_VARIANTS[VARIANTS[shape]]
     if row.startswith("assets"):
-        return assets(root, folder, variant, "fp8" if row.endswith("fp8") else "auto", DUMMY | more)
-    return feed(row, root, folder, variant, windows, DUMMY | more)
+        return assets(clips, folder, variant, shard, "fp8" if row.endswith("fp8") else "auto", DUMMY | more)
+    return feed(row, clips, folder, variant, DUMMY | more)
+
+
+def together(figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of runs at the same time: from when the first one's engine was ready to when the last one ended."""
+    windows = sum(run["windows"] for run in figures)
+    spans = [run["span"] for run in figures]
+    return {
+        "windows": windows,
+        "windows_per_second": windows / (max(end for _, end in spans) - min(start for start, _ in spans)),
+        "gpu_busy": fmean(run["gpu_busy"] for run in figures),
+        "prompt_tokens": fmean(run["prompt_tokens"] for run in figures),
+        "runs": figures,
+    }
 
 
 def main() -> None:
@@ -254,21 +282,31 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="append each row's figures to this file, as JSON lines")
     parser.add_argument("--vllm-args", type=json.loads, default={}, help="further EngineArgs, as JSON, for every row")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    parser.add_argument("--clips", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--shard", choices=SHARDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    root = options.work or Path(tempfile.gettempdir()) / "caption_assets_benchmark"
     if options.row:
-        print("\n" + json.dumps(run_row(options.row, options.shape, root, options.windows, options.vllm_args)))
+        print("\n" + json.dumps(run_row(options.row, options.shape, options.clips, options.shard, options.vllm_args)))
         return
-    make_clips(root, options.windows)
+    root = options.work or Path(tempfile.gettempdir()) / "caption_assets_benchmark"
+    clips = make_clips(root, options.windows)
+    save_shape(options.shape, root / options.shape, PIXELS * (16 if options.shape.startswith("qwen3") else 1))
     print(f"{'row':12s} {'windows':>7s} {'windows/s':>9s} {'gpu busy':>8s} {'prompt tokens':>13s}  more", flush=True)
     for row in options.rows:
-        command = [sys.executable, "-m", "benchmarks.captions", "--shape", options.shape, "--work", str(root)]
-        command += ["--windows", str(options.windows), "--row", row, "--vllm-args", json.dumps(options.vllm_args)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            print(f"{row:12s} failed with status {done.returncode}: {done.stdout[-500:]}", flush=True)
+        shutil.rmtree(root / "out", ignore_errors=True)
+        two = row == "assets-two"
+        command = [sys.executable, "-m", "benchmarks.captions", "--shape", options.shape, "--clips", str(clips)]
+        command += ["--row", "assets" if two else row, "--vllm-args", json.dumps(options.vllm_args)]
+        runs = [
+            subprocess.Popen([*command, "--shard", shard], stdout=subprocess.PIPE, text=True)
+            for shard in (SHARDS if two else SHARDS[:1])
+        ]
+        outputs = [run.communicate()[0] for run in runs]
+        if any(run.returncode for run in runs):
+            print(f"{row:12s} failed: {' / '.join(output[-500:] for output in outputs)}", flush=True)
             continue
-        figures = json.loads(done.stdout.strip().splitlines()[-1])
+        made = [json.loads(output.strip().splitlines()[-1]) for output in outputs]
+        figures = together(made) if two else made[0]
         if options.out:
             with options.out.open("a") as file:
                 file.write(json.dumps({"shape": options.shape, "row": row, **options.vllm_args, **figures}) + "\n")
