@@ -1,7 +1,6 @@
 """Caption windows: decode ahead, ask the engine, keep what it answers."""
 
 import json
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -21,14 +20,12 @@ from caption_assets.settings import CaptionSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity
 from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.prepare import PrepareJob, prepare_clip
-from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report
-from caption_assets.steps.rows import RowBuffer, limits_of, render_documents, window_key, window_of
+from caption_assets.steps.report import Progress
+from caption_assets.steps.rows import limits_of, window_key, window_of
 from caption_assets.steps.stream import Outcomes, ShardStream, stream_shards
 
-log = logging.getLogger(__name__)
 ASSET: Final = "window_captions"
 _VERSION = 1  # goes up when equal settings give other texts
-_SAMPLES = 8
 _TIME_LINE = ("decode_s", "render_s", "wait_s", "prefill_s", "generate_s")
 
 
@@ -66,6 +63,8 @@ def caption_shards(
 class _Captions(ShardStream[CaptionRow]):
     """One shard's windows. With a second pass, a window's first answer leads to its second question."""
 
+    asset = ASSET
+
     def __init__(
         self,
         store: Store,
@@ -78,28 +77,19 @@ class _Captions(ShardStream[CaptionRow]):
         progress: Progress,
         source_root: str | None,
     ) -> None:
-        self._key = session.variant.name
-        super().__init__(shard, session, RowBuffer(store, ASSET, shard, self._key), progress)
-        self._store, self._settings, self._pool = store, settings, pool
-        self._source_root = source_root
+        super().__init__(store, shard, session, progress, source_root)
+        self._settings, self._pool = settings, pool
         self._prompt, self._refine = prompts
         self._clips = {row.clip_id: row.relative_path for row in windows}
-        self._pending: dict[str, WindowRow] = {}
+        self._pending = {
+            self._request_id(row): row
+            for row in windows
+            if not self.buffer.reuse(window_key(row), self._fingerprint(row))
+        }
         self._first: dict[str, CaptionRow] = {}
         self._second: deque[tuple[WindowRow, str]] = deque()
         self._decoding: dict[str, tuple[float, float]] = {}
-
-        progress.start(ASSET, shard, len(windows))
-        previous = {window_key(row): row for row in store.read_rows(ASSET, shard, self._key)}
-        for row in windows:
-            old = previous.get(window_key(row))
-            if old and old.status == "ok" and old.fingerprint == self._fingerprint(row):
-                self.buffer.keep(old)
-            else:
-                self._pending[self._request_id(row)] = row
-        self.waiting = set(self._pending)
-        self._reused = len(self.buffer.rows)
-        progress.advance(ASSET, shard, self._reused)
+        self.wait_for(self._pending, of=len(windows))
 
     def requests(self) -> Iterator[Request]:
         yield from self._ask((row, self._prompt) for row in self._pending.values())
@@ -160,7 +150,7 @@ class _Captions(ShardStream[CaptionRow]):
         decode_s, render_s = self._decoding.pop(request_id, (None, None))
         known = result if isinstance(result, Result) else Result(request_id)
         row = CaptionRow(
-            key=self._key,
+            key=self.key,
             clip_id=window.clip_id,
             start_frame=window.start_frame or 0,
             end_frame=window.end_frame or 0,
@@ -183,38 +173,18 @@ class _Captions(ShardStream[CaptionRow]):
             self._first[request_id] = row
             self._second.append((window, with_caption(self._refine, row.text)))
             return None
-        if row.status != "ok":
-            log.warning("no caption of %s %s: %s", window.relative_path, window_of(window), row.error)
         return row
 
-    def finish(self) -> ShardReport:
-        table = self.buffer.commit()
-        seconds = self.seconds
-        render_documents(self._store, self.shard, self._source_root)
-        good = [row for row in self.buffer.rows if row.status == "ok"]
+    def figures(self, good: Sequence[CaptionRow]) -> dict[str, float]:
         asked = {window_key(row) for row in self._pending.values()}
-        fresh = [row for row in good if window_key(row) in asked]
-        return shard_report(
-            ASSET,
-            self.shard,
-            self.buffer.rows,
-            seconds=seconds,
-            table=self._store.url(table),
-            reused=self._reused,
-            figures={
-                "variant": self._key,
-                **self.engine_figures(len(self._pending)),
-                "engine_seconds": round(sum(row.seconds for row in good), 3),
-                **time_line(fresh),
-                "prompt_tokens": sum(row.prompt_tokens or 0 for row in good),
-                "output_tokens": sum(row.output_tokens or 0 for row in good),
-                "cut_off_texts": sum(row.finish_reason == "length" for row in good),
-            },
-            samples=[
-                Sample(self._clips[row.clip_id], f"{row.start_frame}_{row.end_frame}", row.text or "")
-                for row in good[:_SAMPLES]
-            ],
-        )
+        return {
+            **time_line(row for row in good if window_key(row) in asked),
+            "prompt_tokens": sum(row.prompt_tokens or 0 for row in good),
+            "output_tokens": sum(row.output_tokens or 0 for row in good),
+        }
+
+    def clip_name(self, row: CaptionRow) -> str:
+        return self._clips[row.clip_id]
 
     def _request_id(self, row: WindowRow) -> str:
         return f"{self.shard}/{row.clip_id}/{window_of(row)}"

@@ -1,7 +1,6 @@
 """Rewrite captions with a text model."""
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -13,14 +12,12 @@ from caption_assets.models.requests import enhance_request
 from caption_assets.records import CaptionRow, EnhancedRow, text_hash
 from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity
-from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report
-from caption_assets.steps.rows import RowBuffer, render_documents, window_key
+from caption_assets.steps.report import Progress
+from caption_assets.steps.rows import window_key
 from caption_assets.steps.stream import Outcomes, ShardStream, stream_shards
 
-log = logging.getLogger(__name__)
 ASSET: Final = "enhanced_captions"
 _VERSION = 1  # goes up when equal settings give other texts
-_SAMPLES = 8
 
 
 def enhance_shards(
@@ -54,6 +51,8 @@ def enhance_shards(
 class _Enhanced(ShardStream[EnhancedRow]):
     """One shard's captions of one variant."""
 
+    asset = ASSET
+
     def __init__(
         self,
         store: Store,
@@ -65,17 +64,10 @@ class _Enhanced(ShardStream[EnhancedRow]):
         progress: Progress,
         source_root: str | None,
     ) -> None:
-        self._key = session.variant.name
-        super().__init__(shard, session, RowBuffer(store, ASSET, shard, self._key), progress)
-        self._store, self._settings, self._prompt = store, settings, prompt
-        self._captions, self._source_root = captions, source_root
+        super().__init__(store, shard, session, progress, source_root)
+        self._settings, self._prompt, self._captions = settings, prompt, captions
         self._pending: dict[str, CaptionRow] = {}
-        self._reused = 0
-
-        progress.start(ASSET, shard, len(captions))
-        previous = {window_key(row): row for row in store.read_rows(ASSET, shard, self._key)}
         for row in captions:
-            old = previous.get(window_key(row))
             if row.status != "ok" or not row.text:
                 missing: dict[str, Any] = {
                     "status": "skipped",
@@ -83,13 +75,9 @@ class _Enhanced(ShardStream[EnhancedRow]):
                     "error": f"no caption: {row.error}",
                 }
                 self.buffer.add(EnhancedRow(**self._of(row), **missing))
-            elif old and old.status == "ok" and old.fingerprint == self._fingerprint(row):
-                self.buffer.keep(old)
-                self._reused += 1
-            else:
+            elif not self.buffer.reuse(window_key(row), self._fingerprint(row)):
                 self._pending[f"{shard}/{row.clip_id}/{row.start_frame}_{row.end_frame}"] = row
-        self.waiting = set(self._pending)
-        progress.advance(ASSET, shard, len(self.buffer.rows))
+        self.wait_for(self._pending, of=len(captions))
 
     def requests(self) -> Iterator[Request]:
         if self._pending:
@@ -99,47 +87,23 @@ class _Enhanced(ShardStream[EnhancedRow]):
 
     def answer(self, request_id: str, result: Result | CaptionAssetsError) -> EnhancedRow:
         caption = self._pending[request_id]
-        row = EnhancedRow(
+        return EnhancedRow(
             **self._of(caption),
             prompt_hash=text_hash(self._prompt),
             fingerprint=self._fingerprint(caption),
             **model_fields(self.session),
             **answer_fields(result),
         )
-        if row.status != "ok":
-            log.warning("no enhanced caption of %s %s_%s: %s", row.clip_id, row.start_frame, row.end_frame, row.error)
-        return row
 
-    def finish(self) -> ShardReport:
-        table = self.buffer.commit()
-        seconds = self.seconds
-        render_documents(self._store, self.shard, self._source_root)
-        good = [row for row in self.buffer.rows if row.status == "ok"]
+    def figures(self, good: Sequence[EnhancedRow]) -> dict[str, float | str]:
         texts = {window_key(row): row.text or "" for row in self._captions}
         before = sum(len(texts[window_key(row)]) for row in good)
-        return shard_report(
-            ASSET,
-            self.shard,
-            self.buffer.rows,
-            seconds=seconds,
-            table=self._store.url(table),
-            reused=self._reused,
-            figures={
-                "variant": self._key,
-                "captions_of": self._captions[0].key,
-                **self.engine_figures(len(self._pending)),
-                "engine_seconds": round(sum(row.seconds for row in good), 3),
-                "times_longer": round(sum(len(row.text or "") for row in good) / max(1, before), 2),
-                "cut_off_texts": sum(row.finish_reason == "length" for row in good),
-            },
-            samples=[
-                Sample(row.clip_id, f"{row.start_frame}_{row.end_frame}", row.text or "") for row in good[:_SAMPLES]
-            ],
-        )
+        after = sum(len(row.text or "") for row in good)
+        return {"captions_of": self._captions[0].key, "times_longer": round(after / max(1, before), 2)}
 
     def _of(self, row: CaptionRow) -> dict[str, Any]:
         return {
-            "key": self._key,
+            "key": self.key,
             "caption_key": row.key,
             "caption_hash": text_hash(row.text or ""),
             "clip_id": row.clip_id,

@@ -47,11 +47,9 @@ def preview_shard(
     if not windows:
         raise ShardError(f"{ASSET} of shard {shard!r}", "it has no windows", "materialize clip_windows for it first")
     progress.start(ASSET, shard, len(windows))
-    before = store.read_rows(ASSET, shard)
     buffer: RowBuffer[PreviewRow] = RowBuffer(store, ASSET, shard)
-    pending = _keep_finished(store, windows, before, settings, buffer)
-    reused = len(buffer.rows)
-    progress.advance(ASSET, shard, reused)
+    pending = _pending(store, windows, settings, buffer)
+    progress.advance(ASSET, shard, buffer.reused)
 
     with buffer:
         for row in _previewed(store, pending, settings, pool):
@@ -59,7 +57,7 @@ def preview_shard(
             progress.advance(ASSET, shard)
 
     table = buffer.commit()
-    remove_stale_previews(store, before, buffer.rows)
+    remove_stale_previews(store, buffer.before, buffer.rows)
     render_documents(store, shard, source_root)
     good = [row for row in buffer.rows if row.status == "ok"]
     seconds = time.perf_counter() - started
@@ -69,33 +67,25 @@ def preview_shard(
         buffer.rows,
         seconds=seconds,
         table=store.url(table),
-        reused=reused,
+        reused=buffer.reused,
         figures={
             "preview_frames": sum(row.num_frames or 0 for row in good),
             "preview_bytes": sum(row.num_bytes or 0 for row in good),
-            **windows_per_second(len(windows) - reused, seconds),
+            **windows_per_second(len(windows) - buffer.reused, seconds),
         },
         thumbnails=_thumbnails(store, good),
     )
 
 
-def _keep_finished(
-    store: Store,
-    windows: list[WindowRow],
-    before: list[PreviewRow],
-    settings: PreviewSettings,
-    buffer: RowBuffer[PreviewRow],
+def _pending(
+    store: Store, windows: list[WindowRow], settings: PreviewSettings, buffer: RowBuffer[PreviewRow]
 ) -> list[WindowRow]:
-    """Keeps the rows whose file is there and would be made again just so; returns the windows that are left."""
-    previous = {window_key(row): row for row in before}
+    """The windows without a file that would be made again just so; the rows of the others are reused."""
     pending = []
     for clip_id, group in groupby(windows, key=lambda row: row.clip_id):
         files = set(store.names(paths.preview_folder(clip_id)))
         for row in group:
-            old = previous.get(window_key(row))
-            if old and old.status == "ok" and old.fingerprint == _fingerprint(row, settings) and _file(row) in files:
-                buffer.keep(old)
-            else:
+            if _file(row) not in files or not buffer.reuse(window_key(row), _fingerprint(row, settings)):
                 pending.append(row)
     return pending
 

@@ -16,16 +16,19 @@ _FLUSH_SECONDS = 10.0
 
 
 class RowBuffer(Generic[R]):
-    """Collects one shard's rows of one table.
+    """Collects one shard's rows of one table, from those of `before`, which it has, and from new ones.
 
     New rows reach the disk after at most 64 of them or 10 seconds, so that a crash loses little, and at once where
-    the `with` block is left by an exception; `commit` replaces the table by exactly the rows that were kept or added.
+    the `with` block is left by an exception; `commit` replaces the table by exactly the rows that were reused or
+    added. `reused` counts the former.
     """
 
     def __init__(self, store: Store, asset: Any, shard: str, key: str | None = None) -> None:
         self.rows: list[R] = []
-        self.asset = asset
-        self._store, self._shard, self._key = store, shard, key
+        self.reused = 0
+        self._store, self._asset, self._shard, self._key = store, asset, shard, key
+        self.before: list[R] = store.read_rows(asset, shard, key)
+        self._before: dict[tuple[str, int, int], R] = {window_key(row): row for row in self.before}
         self._unsaved: list[R] = []
         self._saved_at = time.monotonic()
 
@@ -36,9 +39,14 @@ class RowBuffer(Generic[R]):
         if kind is not None:
             self.flush()
 
-    def keep(self, row: R) -> None:
-        """A row that the table has already."""
+    def reuse(self, window: tuple[str, int, int], fingerprint: str) -> bool:
+        """Takes over the good row of a window (its `window_key`) that was made just so; False where there is none."""
+        row = self._before.get(window)
+        if row is None or row.status != "ok" or row.fingerprint != fingerprint:
+            return False
         self.rows.append(row)
+        self.reused += 1
+        return True
 
     def add(self, row: R) -> None:
         """A new row."""
@@ -48,13 +56,13 @@ class RowBuffer(Generic[R]):
             self.flush()
 
     def flush(self) -> None:
-        self._store.append_rows(self.asset, self._shard, self._unsaved, self._key)
+        self._store.append_rows(self._asset, self._shard, self._unsaved, self._key)
         self._unsaved, self._saved_at = [], time.monotonic()
 
     def commit(self) -> str:
         """Replaces the table, in the order of clips and windows; returns its path below the output root."""
         self.rows.sort(key=window_key)
-        return self._store.commit_rows(self.asset, self._shard, self.rows, self._key)
+        return self._store.commit_rows(self._asset, self._shard, self.rows, self._key)
 
 
 def window_key(row: WindowRow | PreviewRow | CaptionRow | EnhancedRow) -> tuple[str, int, int]:

@@ -1,19 +1,23 @@
 """Many shards through one engine, in one stream: it does not run empty between two shards, and each ends on its own."""
 
+import logging
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
+from caption_assets.layout.store import Store
 from caption_assets.models.engine import EngineInfo, EngineSession, Request, Result
 from caption_assets.records import CaptionRow, EnhancedRow
-from caption_assets.steps.report import Progress, ShardReport, windows_per_second
-from caption_assets.steps.rows import RowBuffer
+from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report, windows_per_second
+from caption_assets.steps.rows import RowBuffer, render_documents, window_key
 
+log = logging.getLogger(__name__)
+_SAMPLES = 8
 R = TypeVar("R", CaptionRow, EnhancedRow)
 Outcomes = Iterator[tuple[str, ShardReport | CaptionAssetsError]]
 
@@ -25,13 +29,20 @@ class ShardStream(ABC, Generic[R]):
     before it reaches the engine is put into `unasked`.
     """
 
-    def __init__(self, shard: str, session: EngineSession, buffer: RowBuffer[R], progress: Progress) -> None:
-        self.shard, self.session, self.progress = shard, session, progress
-        self.buffer: RowBuffer[R] = buffer
+    asset: ClassVar[Literal["window_captions", "enhanced_captions"]]
+
+    def __init__(
+        self, store: Store, shard: str, session: EngineSession, progress: Progress, source_root: str | None
+    ) -> None:
+        self.key = session.variant.name
+        self.store, self.shard, self.session, self.progress = store, shard, session, progress
+        self.buffer: RowBuffer[R] = RowBuffer(store, self.asset, shard, self.key)
         self.started = time.perf_counter()
-        self._starts_it = False
         self.waiting: set[str] = set()
         self.unasked: queue.SimpleQueue[tuple[str, CaptionAssetsError]] = queue.SimpleQueue()
+        self._source_root = source_root
+        self._starts_it = False
+        self._asked = 0
 
     @abstractmethod
     def requests(self) -> Iterator[Request]:
@@ -46,20 +57,68 @@ class ShardStream(ABC, Generic[R]):
         """The row of a request, or None where another request is to follow under the same id."""
 
     @abstractmethod
-    def finish(self) -> ShardReport:
-        """Commits the rows and writes the documents. Raises ShardError, StoreError."""
+    def figures(self, good: Sequence[R]) -> Mapping[str, float | int | str]:
+        """Figures of the shard's good rows, besides those that every stream has."""
+
+    def clip_name(self, row: R) -> str:
+        """A row's clip, as people know it."""
+        return row.clip_id
 
     @property
     def seconds(self) -> float:
         """Seconds that this shard took, beyond what the shards before it took."""
         return time.perf_counter() - self.started
 
+    def wait_for(self, request_ids: Iterable[str], of: int) -> None:
+        """What is to be asked, of so many windows; the rows of the others are in the buffer."""
+        self.waiting = set(request_ids)
+        self._asked = len(self.waiting)
+        self.progress.start(self.asset, self.shard, of)
+        self.progress.advance(self.asset, self.shard, of - self._asked)
+
     def engine(self) -> EngineInfo:
         """What runs; begins to start it where that has not been done. Raises ModelError."""
         self._starts_it = self._starts_it or not self.session.started
         return self.session.info
 
-    def engine_figures(self, asked: int) -> dict[str, float | str]:
+    def settle(self, request_id: str, result: Result | CaptionAssetsError) -> None:
+        """Makes an answer the row that is stored."""
+        row = self.answer(request_id, result)
+        if row is None:
+            return
+        self.waiting.discard(request_id)
+        self.buffer.add(row)
+        self.progress.advance(self.asset, self.shard)
+        if row.status != "ok":
+            log.warning("%s: none of %s %s_%s: %s", self.asset, self.clip_name(row), *window_key(row)[1:], row.error)
+
+    def finish(self) -> ShardReport:
+        """Commits the rows and writes the documents. Raises ShardError, StoreError."""
+        table = self.buffer.commit()
+        seconds = self.seconds
+        render_documents(self.store, self.shard, self._source_root)
+        good = [row for row in self.buffer.rows if row.status == "ok"]
+        return shard_report(
+            self.asset,
+            self.shard,
+            self.buffer.rows,
+            seconds=seconds,
+            table=self.store.url(table),
+            reused=self.buffer.reused,
+            figures={
+                "variant": self.key,
+                **self._engine_figures(seconds),
+                "engine_seconds": round(sum(row.seconds for row in good), 3),
+                **self.figures(good),
+                "cut_off_texts": sum(row.finish_reason == "length" for row in good),
+            },
+            samples=[
+                Sample(self.clip_name(row), f"{row.start_frame}_{row.end_frame}", row.text or "")
+                for row in good[:_SAMPLES]
+            ],
+        )
+
+    def _engine_figures(self, seconds: float) -> dict[str, float | str]:
         """What ran, what it took to start where this shard did that, and windows a second from when it was ready."""
         source = self.session.source
         figures: dict[str, float | str] = {"model": f"{source.model_id}@{source.revision}"}
@@ -72,15 +131,7 @@ class ShardStream(ABC, Generic[R]):
         if info.notes:
             figures["engine_notes"] = " ".join(info.notes)
         waited = max(0.0, (self.session.ready_at or 0.0) - self.started)
-        return figures | windows_per_second(asked, self.seconds - waited)
-
-    def settle(self, request_id: str, result: Result | CaptionAssetsError) -> None:
-        """Makes an answer the row that is stored."""
-        row = self.answer(request_id, result)
-        if row is not None:
-            self.waiting.discard(request_id)
-            self.buffer.add(row)
-            self.progress.advance(self.buffer.asset, self.shard)
+        return figures | windows_per_second(self._asked, seconds - waited)
 
 
 def stream_shards(
