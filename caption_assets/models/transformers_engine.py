@@ -1,6 +1,7 @@
 """The transformers engine: batches on CPU or one GPU, for Qwen2.5-VL, Qwen3-VL and Qwen text checkpoints."""
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -16,6 +17,7 @@ from caption_assets.models.weights import checkpoint_family, checkpoint_frame_li
 from caption_assets.records import Outcome
 
 _SPARE_GIB = 2.0
+_BATCHES_AHEAD = 4
 
 
 class TransformersEngine:
@@ -38,15 +40,15 @@ class TransformersEngine:
         if (family == "text") != self._variant.is_text or family not in TRANSFORMERS_FAMILIES:
             need = "a text model" if self._variant.is_text else "a vision-language model"
             raise ModelError(f"model in {folder}", f"it is of family {family}", f"give {self._variant.name} {need}")
+        if "torch" not in sys.modules:
+            # Threads wait for each other after every operation. Beside busy decoders they must not spin for long, or
+            # a batch takes twice the time.
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         import torch
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
         device = self._device(torch, folder)
-        if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-            # One core stays with the decoders: threads that share a core wait for each other at every operation, and
-            # a batch then takes several times as long.
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
         # bfloat16 on a CPU is emulated on most machines: slower, and no closer to what a GPU computes.
         dtype = torch.bfloat16 if device.type == "cuda" and self._options.precision != "fp32" else torch.float32
         auto = transformers.AutoModelForCausalLM if family == "text" else transformers.AutoModelForImageTextToText
@@ -74,21 +76,13 @@ class TransformersEngine:
         return self._seconds
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """Yields one result for every request, batch by batch, in their order."""
-        pending = iter(requests)
-        while batch := list(islice(pending, self._options.batch_size)):
-            try:
-                yield from self._batch(batch)
-            except Exception as error:
-                if len(batch) == 1:
-                    yield _failed(batch[0], error)
-                    continue
-                # One bad request, or too little memory for all: alone, each gets its own result.
-                for request in batch:
-                    try:
-                        yield from self._batch([request])
-                    except Exception as alone:
-                        yield _failed(request, alone)
+        """Yields one result for every request, batch by batch."""
+        pending, size = iter(requests), self._options.batch_size
+        while ahead := list(islice(pending, _BATCHES_AHEAD * size)):
+            # A batch is padded to its longest request: like goes with like.
+            ahead.sort(key=_length, reverse=True)
+            for start in range(0, len(ahead), size):
+                yield from self._safely(ahead[start : start + size])
 
     def close(self) -> None:
         """Drops the model and gives its GPU memory back."""
@@ -104,6 +98,17 @@ class TransformersEngine:
         if self._lease is not None:
             self._lease.close()
             self._lease = None
+
+    def _safely(self, batch: list[Request]) -> Iterator[Result]:
+        try:
+            yield from self._batch(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                yield _failed(batch[0], error)
+                return
+            # One bad request, or too little memory for all: alone, each gets its own result.
+            for request in batch:
+                yield from self._safely([request])
 
     def _batch(self, batch: list[Request]) -> list[Result]:
         import torch
@@ -194,6 +199,13 @@ class TransformersEngine:
             count = torch.cuda.device_count()
             raise ModelError(f"device {name!r}", f"there are {count} GPUs", f"choose cuda:0 to cuda:{count - 1}")
         return device
+
+
+def _length(request: Request) -> int:
+    """What a request's number of tokens grows with."""
+    if request.frames is not None:
+        return int(request.frames.frames.size)
+    return sum(len(str(message["content"])) for message in request.messages)
 
 
 def _failed(request: Request, error: Exception) -> Result:
