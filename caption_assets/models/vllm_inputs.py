@@ -22,10 +22,13 @@ from caption_assets.errors import RequestError
 from caption_assets.models.engine import Request
 from caption_assets.models.requests import chat_text, video_metadata, video_options
 from caption_assets.models.variants import Family, FrameLimits
+from caption_assets.models.vllm_loader import RENDERS_ONLY
 
 _WORKER_SETTINGS = {
     # A worker must neither see nor touch the GPUs.
     "CUDA_VISIBLE_DEVICES": "",
+    # It loads no model, so that it needs no loader.
+    RENDERS_ONLY: "1",
     # Nemotron's resizing is compiled at its first call, which takes a C++ compiler and half a minute in every worker.
     "TORCH_COMPILE_DISABLE": "1",
     # What is worth saying, the engine's own process says.

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 LOAD_FORMAT = "caption_assets_padded"
+RENDERS_ONLY = "CAPTION_ASSETS_RENDERS_ONLY"
+"""Set in the environment of processes that load no model: what loads them takes two seconds to import."""
+
 _PLUGIN = "caption_assets"
 _FAST = 16  # elements: 16 bytes of FP8, and what vLLM's FP8 products ask for
 _WIDTH = 128  # a multiple of this stays fast when the model is spread over up to eight GPUs
@@ -40,6 +43,8 @@ def padding_args(folder: Path) -> dict[str, Any]:
 
 def register() -> None:
     """Makes the load format known to vLLM; it calls this in each of its processes."""
+    if os.environ.get(RENDERS_ONLY):
+        return
     from vllm.model_executor.model_loader import register_model_loader
     from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
