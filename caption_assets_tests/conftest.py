@@ -11,6 +11,7 @@ import pytest
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.media.mp4 import write_mp4
+from caption_assets.media.workers import WorkerPool
 from caption_assets.steps import Progress
 from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
 
@@ -69,6 +70,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("checkpoints")
     savers = {"qwen2.5-vl": save_qwen25, "qwen3-vl": save_qwen3, "text": save_text}
     return {family: save(root / family) for family, save in savers.items()}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[WorkerPool]:
+    """Two worker processes, which live as long as a file of tests."""
+    with WorkerPool(2) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -49,12 +49,6 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def pool():
-    with WorkerPool(2) as pool:
-        yield pool
-
-
-@pytest.fixture(scope="module")
 def scenes():
     rng = np.random.default_rng(77)
     return {

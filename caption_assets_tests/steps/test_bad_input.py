@@ -17,12 +17,6 @@ from caption_assets.steps import preview_shard, window_shard
 UUID = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
 
 
-@pytest.fixture(scope="module")
-def pool():
-    with WorkerPool(2) as pool:
-        yield pool
-
-
 @pytest.fixture
 def store(tmp_path):
     return Store(str(tmp_path / "out"))
