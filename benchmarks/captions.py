@@ -126,11 +126,18 @@ class GpuWatch:
         self._stopped.set()
         self._thread.join()
 
-    def busy(self, uuid: str, since: float, until: float) -> float:
-        """Mean utilization of a GPU between the first and the last sample with work, within the time given."""
-        inside = [percents[uuid] for at, percents in self.samples if since <= at <= until]
-        working = [i for i, percent in enumerate(inside) if percent > 0]
-        return fmean(inside[working[0] : working[-1] + 1]) if working else 0.0
+    def busy(self, uuid: str, since: float, until: float) -> dict[str, Any]:
+        """Mean utilization of a GPU between the first and the last sample with work, and that of each second."""
+        inside = [(at, percents[uuid]) for at, percents in self.samples if since <= at <= until]
+        working = [i for i, (_, percent) in enumerate(inside) if percent > 0]
+        inside = inside[working[0] : working[-1] + 1] if working else [(since, 0)]
+        seconds: dict[int, list[int]] = {}
+        for at, percent in inside:
+            seconds.setdefault(int(at - inside[0][0]), []).append(percent)
+        return {
+            "gpu_busy": fmean(percent for _, percent in inside),
+            "gpu_busy_by_second": [round(fmean(percents)) for percents in seconds.values()],
+        }
 
 
 def feed(row: str, clips: Path, folder: Path, variant: Variant, vllm_args: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +172,7 @@ def feed(row: str, clips: Path, folder: Path, variant: Variant, vllm_args: dict[
     return {
         "windows": len(ready),
         "windows_per_second": len(ready) / (ended - started),
-        "gpu_busy": watch.busy(visible_gpus()[0].uuid, started, ended),
+        **watch.busy(visible_gpus()[0].uuid, started, ended),
         "prompt_tokens": fmean(len(output.prompt_token_ids) for output in outputs),
     }
 
@@ -242,7 +249,7 @@ def assets(
         "windows": report.ok,
         "failed": report.failed,
         "windows_per_second": figures["windows_per_second"],
-        "gpu_busy": watch.busy(str(figures["device"]).split()[-1], ended - working, ended),
+        **watch.busy(str(figures["device"]).split()[-1], ended - working, ended),
         "prompt_tokens": float(figures["prompt_tokens"]) / report.ok,
         "engine_start_seconds": figures.get("engine_start_seconds"),
         "planning_windows_per_second": reports["clip_windows"].figures["windows_per_second"],
@@ -269,7 +276,7 @@ def together(figures: list[dict[str, Any]]) -> dict[str, Any]:
         "windows_per_second": windows / (max(end for _, end in spans) - min(start for start, _ in spans)),
         "gpu_busy": fmean(run["gpu_busy"] for run in figures),
         "prompt_tokens": fmean(run["prompt_tokens"] for run in figures),
-        "runs": figures,
+        "runs": [{name: value for name, value in run.items() if name != "gpu_busy_by_second"} for run in figures],
     }
 
 
@@ -279,14 +286,16 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=256)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--work", type=Path, help="where clips and checkpoints are kept between runs")
-    parser.add_argument("--out", type=Path, help="append each row's figures to this file, as JSON lines")
+    parser.add_argument("--out", type=Path, help="append all of each row's figures to this file, as JSON lines")
     parser.add_argument("--vllm-args", type=json.loads, default={}, help="further EngineArgs, as JSON, for every row")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     parser.add_argument("--clips", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--shard", choices=SHARDS, help=argparse.SUPPRESS)
+    parser.add_argument("--figures", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
-        print("\n" + json.dumps(run_row(options.row, options.shape, options.clips, options.shard, options.vllm_args)))
+        figures = run_row(options.row, options.shape, options.clips, options.shard, options.vllm_args)
+        options.figures.write_text(json.dumps(figures))
         return
     root = options.work or Path(tempfile.gettempdir()) / "caption_assets_benchmark"
     clips = make_clips(root, options.windows)
@@ -297,19 +306,22 @@ def main() -> None:
         two = row == "assets-two"
         command = [sys.executable, "-m", "benchmarks.captions", "--shape", options.shape, "--clips", str(clips)]
         command += ["--row", "assets" if two else row, "--vllm-args", json.dumps(options.vllm_args)]
+        files = {shard: root / f"{shard}.json" for shard in (SHARDS if two else SHARDS[:1])}
+        # What a run prints besides, such as vLLM's own words with VLLM_LOGGING_LEVEL=INFO, goes to standard error.
         runs = [
-            subprocess.Popen([*command, "--shard", shard], stdout=subprocess.PIPE, text=True)
-            for shard in (SHARDS if two else SHARDS[:1])
+            subprocess.Popen([*command, "--shard", shard, "--figures", str(file)], stdout=sys.stderr)
+            for shard, file in files.items()
         ]
-        outputs = [run.communicate()[0] for run in runs]
-        if any(run.returncode for run in runs):
-            print(f"{row:12s} failed: {' / '.join(output[-500:] for output in outputs)}", flush=True)
+        statuses = [run.wait() for run in runs]
+        if any(statuses):
+            print(f"{row:12s} failed with status {statuses}; see standard error", flush=True)
             continue
-        made = [json.loads(output.strip().splitlines()[-1]) for output in outputs]
+        made = [json.loads(file.read_text()) for file in files.values()]
         figures = together(made) if two else made[0]
         if options.out:
             with options.out.open("a") as file:
                 file.write(json.dumps({"shape": options.shape, "row": row, **options.vllm_args, **figures}) + "\n")
+        figures.pop("gpu_busy_by_second", None)
         main_figures = [figures.pop(name) for name in ("windows", "windows_per_second", "gpu_busy", "prompt_tokens")]
         more = ", ".join(f"{name} {value}" for name, value in figures.items())
         count, rate, busy, tokens = main_figures

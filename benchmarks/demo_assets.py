@@ -11,6 +11,7 @@ against what the clips show. Speeds are the assets' own figures, without the eng
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import zlib
@@ -66,17 +67,19 @@ def render(root: Path, path: str, scene: Scene | OtherClip) -> None:
     part.rename(root / path)
 
 
-def render_missing(root: Path, wanted: dict[str, Scene | OtherClip]) -> int:
-    """Brings the dataset's files up to the wanted clips; returns how many it wrote."""
+def render_dataset(work: Path, wanted: dict[str, Scene | OtherClip]) -> tuple[Path, int]:
+    """A dataset of just the wanted clips, and how many of them had to be rendered. Rendered clips are kept."""
+    rendered, dataset = work / "rendered", work / "dataset"
+    shutil.rmtree(dataset, ignore_errors=True)
     for shard in {Path(path).parent for path in wanted}:
-        (root / shard).mkdir(parents=True, exist_ok=True)
-    for file in root.glob("*/*.mp4"):
-        if file.relative_to(root).as_posix() not in wanted:
-            file.unlink()
-    missing = [path for path in wanted if not (root / path).exists()]
+        (rendered / shard).mkdir(parents=True, exist_ok=True)
+        (dataset / shard).mkdir(parents=True)
+    missing = [path for path in wanted if not (rendered / path).exists()]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        list(pool.map(render, [root] * len(missing), missing, [wanted[path] for path in missing]))
-    return len(missing)
+        list(pool.map(render, [rendered] * len(missing), missing, [wanted[path] for path in missing]))
+    for path in wanted:
+        os.link(rendered / path, dataset / path)
+    return dataset, len(missing)
 
 
 class Reports(Progress):
@@ -153,8 +156,9 @@ def main() -> None:
     parser.add_argument("--render-only", action="store_true", help="stop when the clips are there")
     args = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    root, wanted = args.work / "clips", scenes(args.clips, args.others)
-    print(f"{len(wanted)} clips in {root}, {render_missing(root, wanted)} of them rendered now", flush=True)
+    wanted = scenes(args.clips, args.others)
+    root, count = render_dataset(args.work, wanted)
+    print(f"{len(wanted)} clips in {root}, {count} of them rendered now", flush=True)
     if args.render_only:
         return
     with tempfile.TemporaryDirectory() as output:
