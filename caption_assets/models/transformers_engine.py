@@ -209,5 +209,5 @@ def _length(request: Request) -> int:
 
 
 def _failed(request: Request, error: Exception) -> Result:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return Result(request.request_id, outcome=Outcome("failed", "engine", f"{type(error).__name__}: {first}"))
+    message = f"{type(error).__name__}: {first_line(error)}"
+    return Result(request.request_id, outcome=Outcome("failed", "engine", message))
