@@ -169,7 +169,8 @@ def fit(variant: Variant, gpus: Sequence[Gpu], min_gib: float | None = None) -> 
     if share * min(gpu.total_bytes for gpu in gpus) >= 1.5 * need * _GIB:
         return options
     tokens = min(options.max_model_len, _TIGHT_TOKENS)
-    return replace(options, max_model_len=tokens, max_num_batched_tokens=tokens)
+    batch = min(options.max_num_batched_tokens, tokens)
+    return replace(options, max_model_len=tokens, max_num_batched_tokens=batch)
 
 
 class _Need:

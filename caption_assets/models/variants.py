@@ -48,7 +48,8 @@ class VllmOptions:
     """vLLM's engine arguments of the same names, for a GPU with room; `gpus.fit` adapts them to a given one.
 
     `max_model_len` bounds the prompt and answer of a window, in tokens; the checkpoint's own limit holds where it is
-    lower. `max_num_batched_tokens` is never less, since vLLM refuses a video that no batch can hold.
+    lower. `max_num_batched_tokens` is less only for families whose videos vLLM takes in at any length: it refuses a
+    Qwen video that no batch can hold.
     """
 
     max_model_len: int = 32768
@@ -155,7 +156,10 @@ _NEMOTRON = Variant(
     # Not </think>: an answer would end with the reasoning.
     stop=("</s>", "<|endoftext|>", "<SPECIAL_12>"),
     # vLLM tries the start with a video that fills the model's length; each running sequence keeps 142 MiB of state.
-    vllm=VllmOptions(max_model_len=16384, max_num_seqs=32, gpu_memory_utilization=0.9, dtype="bfloat16"),
+    # Its Mamba layers take more memory for a long batch than vLLM sets aside: 32768 tokens are too many for 80 GB.
+    vllm=VllmOptions(
+        max_model_len=16384, max_num_batched_tokens=8192, max_num_seqs=32, gpu_memory_utilization=0.9, dtype="bfloat16"
+    ),
 )
 _OMNI = Variant(
     name="nemotron-3-nano-omni",

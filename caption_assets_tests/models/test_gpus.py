@@ -259,6 +259,7 @@ def test_vllm_is_told_what_the_gpu_has_room_for():
     assert shared.gpu_memory_utilization == 0.49  # of 140 GiB, with half a GiB to spare
     assert shared.max_num_batched_tokens == 32768
     assert fit(QWEN, [gpu(0, free=40)], min_gib=30).max_num_batched_tokens == 16384
+    assert fit(CAPTION_VARIANTS["nemotron"], [gpu(0, free=40)]).max_num_batched_tokens == 8192
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ def test_a_row_is_pinned_and_agrees_with_itself(row):
     else:
         assert re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{7}", row.revision)
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", row.model_id)
-    assert row.vllm.max_num_batched_tokens >= row.vllm.max_model_len
+    if row.family in TRANSFORMERS_FAMILIES:  # vLLM takes a Nemotron video in at any length
+        assert row.vllm.max_num_batched_tokens >= row.vllm.max_model_len
     assert row.min_gpu_gib > 0
     assert row.fp8_min_gpu_gib is None or row.fp8_min_gpu_gib < row.min_gpu_gib
     assert row.remote_code == row.family.startswith("nemotron") == (row.family not in TRANSFORMERS_FAMILIES)
