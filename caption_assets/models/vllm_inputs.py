@@ -29,8 +29,6 @@ _WORKER_SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
     # It loads no model, so that it needs no loader.
     RENDERS_ONLY: "1",
-    # Nemotron's resizing is compiled at its first call, which takes a C++ compiler and half a minute in every worker.
-    "TORCH_COMPILE_DISABLE": "1",
     # What is worth saying, the engine's own process says.
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -119,6 +117,7 @@ class PreparedInput:
 
 def render(renderer: Any, family: Family, request: Request) -> dict[str, Any]:
     """What vLLM's engine is given for the request, by any of vLLM's renderers."""
+    import torch
     from vllm.renderers.hf import resolve_chat_template
     from vllm.renderers.inputs.preprocess import parse_model_prompt
 
@@ -132,7 +131,9 @@ def render(renderer: Any, family: Family, request: Request) -> dict[str, Any]:
         raw["multi_modal_data"] = {"video": [(frames, metadata | {"do_sample_frames": False})]}
         if family.startswith("qwen"):
             raw["mm_processor_kwargs"] = video_options(renderer.get_mm_processor().info.get_hf_processor())
-    (rendered,) = renderer.render_cmpl([parse_model_prompt(config, raw)], renderer.default_chat_tok_params)
+    # Nemotron's resizing would be compiled at its first call, for which every process takes half a minute.
+    with torch.compiler.set_stance("force_eager"):
+        (rendered,) = renderer.render_cmpl([parse_model_prompt(config, raw)], renderer.default_chat_tok_params)
     if request.frames is not None:
         # Renderers of several processes count their items alike, so their names would meet in the engine's caches.
         rendered["mm_hashes"] = {"video": [uuid.uuid4().hex]}
