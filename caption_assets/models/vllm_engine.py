@@ -1,6 +1,7 @@
 """The vLLM engine: continuous batching in a process of its own, on a GPU, spread over several, or on the CPU."""
 
 import asyncio
+import logging
 import os
 import queue
 import threading
@@ -13,9 +14,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from caption_assets.errors import ModelError, first_line
 from caption_assets.models.engine import EngineDeathError, EngineInfo, EngineOptions, ModelSource, Request, Result
 from caption_assets.models.gpus import GpuLease, check, fit, lease
+from caption_assets.models.requests import caption_request, enhance_request, frame_size
 from caption_assets.models.variants import Family, FrameLimits, Variant
 from caption_assets.models.vllm_inputs import VllmPrepare, engine_args, engine_input, render
 from caption_assets.models.vllm_loader import padding_args
@@ -26,11 +30,13 @@ from caption_assets.models.weights import (
     locate,
     weights_gib,
 )
-from caption_assets.records import Outcome
+from caption_assets.records import FramePicks, Outcome, SampledFrames
 
+log = logging.getLogger(__name__)
 # Every CUDA graph costs start-up time; between two of these sizes a batch is padded, which costs next to nothing.
 _GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SPARE_GIB = 4.0
+_WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS = (1280, 720), 8, 4
 # On a CPU, compiling takes longer than it gains in a run, and vLLM would take nearly all memory for its cache.
 _CPU_ARGS = {"enforce_eager": True, "kv_cache_memory_bytes": 4 << 30}
 _SETTINGS = {
@@ -63,8 +69,13 @@ def launch_args(
     }
     if options.device == "cpu":
         return shared | own | _CPU_ARGS | dict(options.vllm_args)
-    graphs = {"cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]}
-    own["compilation_config"] = graphs
+    compiled: dict[str, Any] = {
+        "cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]
+    }
+    if family == "qwen2.5-vl":
+        # Its vision tower is a third of the GPU's work, which compiling makes a third less; vLLM leaves that off.
+        compiled["compile_mm_encoder"] = True
+    own["compilation_config"] = compiled
     if family == "qwen2.5-vl" and options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
         own |= padding_args(folder)
     return shared | own | dict(options.vllm_args)
@@ -128,7 +139,7 @@ class VllmEngine:
         fitted = replace(variant, vllm=fit(variant, self._lease.gpus, need_gib))
         arguments = launch_args(fitted, options, folder, family, limits)
         arguments.setdefault("gpu_memory_utilization", fitted.vllm.gpu_memory_utilization)
-        self._launch(arguments, self._lease)
+        self._launch(arguments, self._lease, limits)
         return EngineInfo(
             engine="vllm",
             engine_version=vllm_version(),
@@ -149,7 +160,7 @@ class VllmEngine:
             fix = "the engine's own messages are in the log above"
             raise ModelError(asked, f"vLLM does not start ({first_line(error)})", fix) from error
 
-    def _launch(self, arguments: dict[str, Any], gpus: GpuLease) -> None:
+    def _launch(self, arguments: dict[str, Any], gpus: GpuLease, limits: FrameLimits | None) -> None:
         """Begins to start vLLM's processes, from an event loop in a thread, which then talks to them."""
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
@@ -163,9 +174,30 @@ class VllmEngine:
                 from vllm.v1.engine.async_llm import AsyncLLM
 
                 self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            await self._warm_up(limits)
             return time.perf_counter() - started
 
         self._launched = asyncio.run_coroutine_threadsafe(make(), self._loop)
+
+    async def _warm_up(self, limits: FrameLimits | None) -> None:
+        """Asks for a few words about black frames: what is compiled at the first request is part of the start.
+
+        The frames are as large as those of real windows, since kernels are chosen by what they are first tried with.
+        """
+        if limits is None:
+            request = enhance_request("warm-up", "Repeat this.", "One, two.", _WARM_UP_TOKENS)
+        else:
+            width, height = frame_size(*_WARM_UP_SIZE, _WARM_UP_FRAMES, limits)
+            picks = FramePicks(tuple(range(_WARM_UP_FRAMES)), tuple(k / 2 for k in range(_WARM_UP_FRAMES)))
+            frames = SampledFrames(np.zeros((_WARM_UP_FRAMES, height, width, 3), np.uint8), picks)
+            request = caption_request("warm-up", "Describe this.", frames, _WARM_UP_TOKENS)
+        alone = _Flight(0)
+        await self._ask(request, alone)
+        answer = alone.answers.get_nowait()
+        if isinstance(answer, BaseException):
+            raise answer
+        if not answer.outcome.ok:
+            log.warning("vLLM is not warmed up, so that the first window takes longer: %s", answer.outcome.message)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yields results as they end. Requests are read ahead as long as those in flight stay within the bytes."""

@@ -3,7 +3,6 @@
 import asyncio
 import importlib.util
 import re
-import threading
 import time
 from types import SimpleNamespace
 
@@ -17,6 +16,7 @@ from caption_assets.models.requests import caption_request
 from caption_assets.models.select import create_engine
 from caption_assets.models.variants import caption_variant, enhance_variant
 from caption_assets.models.vllm_engine import VllmEngine
+from caption_assets.models.vllm_inputs import VllmPrepare
 from caption_assets.models.weights import model_source
 from caption_assets.records import FramePicks, SampledFrames
 
@@ -70,20 +70,26 @@ def start(monkeypatch):
     monkeypatch.setattr(vllm_engine, "fit", lambda variant, *_: variant.vllm)
     engines = []
 
-    def launch(engine, arguments, gpus):
-        engine._loop = asyncio.new_event_loop()
-        threading.Thread(target=engine._loop.run_forever, daemon=True).start()
-        engine._llm = engine.stand_in
-        engine._launched = asyncio.run_coroutine_threadsafe(asyncio.sleep(0, 1.5), engine._loop)
+    really_launch = VllmEngine._launch
+
+    def launch(engine, arguments, *more):
+        import torch  # noqa: F401 - a process that has it is not taken for a worker, which sees no GPUs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        engine.stand_in.renderer = VllmPrepare(arguments, engine._family)._renderer()
+        monkeypatch.setattr(AsyncLLM, "from_engine_args", lambda _: engine.stand_in)
+        really_launch(engine, arguments, *more)
 
     monkeypatch.setattr(VllmEngine, "_launch", launch)
 
-    def make(llm, variant="demo", **options):
+    def make(llm, variant="demo", *, ready=True, **options):
         row = enhance_variant(variant) if variant.endswith("_lm") else caption_variant(variant)
         engine = VllmEngine(row, model_source(row), EngineOptions(**options))
         engine.stand_in = llm
         engines.append(engine)
-        return engine, engine.start()
+        info = engine.start()
+        assert not ready or engine.ready() > 0
+        return engine, info
 
     yield make
     for engine in engines:
@@ -101,15 +107,39 @@ def test_prepared_windows_reach_vllm_whole_and_their_times_come_back(start):
     requests = [info.prepare(window(str(k))) for k in range(3)]
     results = {result.request_id: result for result in engine.generate(iter(requests))}
     assert sorted(results) == ["0", "1", "2"]
-    assert engine.ready() == 1.5
     assert results["0"].text == " answer to 0"
     assert (results["0"].prefill_s, results["0"].generate_s) == (0.5, 2.0)
     assert (info.device, info.precision, info.notes) == ("a GPU GPU-0", "bf16", ("a note",))
-    _, inputs, sampling = llm.asked[0]
+    _, inputs, sampling = llm.asked[1]
     assert inputs["type"] == "multimodal"
     assert "pixel_values_videos" in inputs["mm_kwargs"]["video"][0]
     assert results["0"].prompt_tokens == len(inputs["prompt_token_ids"])
     assert (sampling.max_tokens, sampling.temperature) == (16, 0.0)
+
+
+def test_the_start_ends_with_a_request_like_those_to_come(start):
+    llm = Llm()
+    _, info = start(llm)
+    ((name, inputs, sampling),) = llm.asked
+    assert (name, sampling.max_tokens) == ("warm-up", 4)
+    grid = inputs["mm_kwargs"]["video"][0]["video_grid_thw"].data.tolist()
+    patch = info.frame_limits.factor // 2
+    assert grid[0] == 4
+    assert 0.7 * info.frame_limits.max_pixels < grid[1] * grid[2] * patch**2 <= info.frame_limits.max_pixels
+
+    llm = Llm()
+    _, info = start(llm, "demo_lm")
+    assert info.frame_limits is None
+    assert [(name, inputs["type"]) for name, inputs, _ in llm.asked] == [("warm-up", "token")]
+
+
+def test_a_start_without_its_warm_up_is_a_start_and_a_dead_one_is_none(start, caplog):
+    start(Llm(refuse={"warm-up"}))
+    assert "not warmed up, so that the first window takes longer: ValueError: the prompt is too long" in caplog.text
+    engine, _ = start(Llm(die_at="warm-up"), ready=False)
+    with pytest.raises(ModelError, match="vLLM does not start") as caught:
+        engine.ready()
+    assert isinstance(caught.value.__cause__, EngineDeathError)
 
 
 def test_requests_in_flight_stay_within_their_bytes(start):

@@ -60,6 +60,8 @@ def test_an_engine_on_a_gpu_pads_qwen25_unless_its_weights_are_read_otherwise(fo
     assert ("hf_overrides" in args) == padding
     read_by = options.get("vllm_args", {}).get("load_format", LOAD_FORMAT if padding else None)
     assert args.get("load_format") == read_by
+    compiled = options.get("device") != "cpu" and variant == "qwen"
+    assert args.get("compilation_config", {}).get("compile_mm_encoder", False) == compiled
 
 
 def test_a_padded_mlp_gives_what_it_gave():
