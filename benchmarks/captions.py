@@ -149,8 +149,9 @@ def feed(row: str, clips: Path, folder: Path, variant: Variant, vllm_args: dict[
     arguments = launch_args(
         variant, EngineOptions(vllm_args=vllm_args, trust_remote_code=True), folder, variant.family, limits
     )
-    if row == "curator":
-        arguments.pop("hf_overrides", None)  # the model as it is published
+    if row == "curator":  # the model as it is published, as vLLM runs it by default
+        arguments.pop("hf_overrides", None)
+        arguments["compilation_config"].pop("compile_mm_encoder", None)
     prepare = VllmPrepare(arguments, variant.family)
     paths = sorted((clips / SHARDS[0]).glob("*.mp4"))
     with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -217,10 +218,11 @@ def assets(
     from caption_assets.steps import Progress, ShardReport
 
     reports: dict[str, ShardReport] = {}
+    ended: dict[str, tuple[float, float]] = {}  # when an asset's shard was done, before its engine is closed
 
     class Reports(Progress):
         def done(self, report: ShardReport) -> None:
-            reports[report.asset] = report
+            reports[report.asset], ended[report.asset] = report, (time.perf_counter(), time.time())
 
         def failed(self, asset: str, shard: str, error: Exception) -> None:
             print(f"{asset}: {error}", file=sys.stderr)
@@ -240,8 +242,7 @@ def assets(
         with GpuWatch() as watch:
             for asset, config in (("clip_windows", {}), ("window_captions", captions)):
                 materialize_shards(instance, dataset, [shard], {asset: config}, resources, Reports())
-            ended, ended_at = time.perf_counter(), time.time()
-    report = reports["window_captions"]
+    report, (end, end_time) = reports["window_captions"], ended["window_captions"]
     figures = dict(report.figures)
     assert figures["output_tokens"] == OUTPUT_TOKENS * report.ok, figures
     working = report.ok / float(figures["windows_per_second"])
@@ -249,14 +250,14 @@ def assets(
         "windows": report.ok,
         "failed": report.failed,
         "windows_per_second": figures["windows_per_second"],
-        **watch.busy(str(figures["device"]).split()[-1], ended - working, ended),
+        **watch.busy(str(figures["device"]).split()[-1], end - working, end),
         "prompt_tokens": float(figures["prompt_tokens"]) / report.ok,
         "engine_start_seconds": figures.get("engine_start_seconds"),
         "planning_windows_per_second": reports["clip_windows"].figures["windows_per_second"],
         **{name: value for name, value in figures.items() if name.startswith("mean_")},
         "engine": figures["engine"],
         "device": figures["device"],
-        "span": [ended_at - working, ended_at],
+        "span": [end_time - working, end_time],
     }
 
 
@@ -268,12 +269,16 @@ def run_row(row: str, shape: str, clips: Path, shard: str, more: dict[str, Any])
 
 
 def together(figures: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of runs at the same time: from when the first one's engine was ready to when the last one ended."""
+    """The figures of runs at the same time. Their rates are added: each counts from when its own engine was ready.
+
+    `from_first_to_last` is the rate from when the first one's engine was ready to when the last one ended.
+    """
     windows = sum(run["windows"] for run in figures)
     spans = [run["span"] for run in figures]
     return {
         "windows": windows,
-        "windows_per_second": windows / (max(end for _, end in spans) - min(start for start, _ in spans)),
+        "windows_per_second": sum(run["windows_per_second"] for run in figures),
+        "from_first_to_last": windows / (max(end for _, end in spans) - min(start for start, _ in spans)),
         "gpu_busy": fmean(run["gpu_busy"] for run in figures),
         "prompt_tokens": fmean(run["prompt_tokens"] for run in figures),
         "runs": [{name: value for name, value in run.items() if name != "gpu_busy_by_second"} for run in figures],
