@@ -10,6 +10,8 @@ The check file is written by `training.make_checks`: frames that came out of enc
 import argparse
 import json
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,9 @@ def ask(variant: Variant, requests: list[Request], options: argparse.Namespace) 
     session = EngineSession(variant, source, create_engine(variant, source, engine_options, engine=options.engine))
     try:
         info = session.info
-        if info.prepare is not None:
-            requests = [info.prepare(request) for request in requests]
+        if info.prepare is not None:  # work for processes that see no GPU
+            with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+                requests = list(pool.map(info.prepare, requests))
         results = {result.request_id: result for result in session.generate(requests)}
         seconds = time.perf_counter() - (session.ready_at or 0.0)
     finally:
