@@ -154,26 +154,29 @@ def test_other_windows_replace_the_previews_of_the_old_ones_and_nothing_else(ins
     assert stray.exists()
 
 
-@pytest.mark.parametrize(
-    ("asset", "config"),
-    [
-        ("window_previews", {"compression_level": 7}),
-        ("window_previews", {"quality": 101}),
-        ("window_previews", {"target_fps": 0}),
-        ("clip_windows", {"remainder_threshold": 3}),
-        ("window_captions", {"max_output_tokens": 0}),
-        ("window_captions", {"prompt_variant": "poem"}),
-        ("enhanced_captions", {"prompt_variant": "av"}),
-    ],
-)
-def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources, asset, config, tmp_path):
-    chosen = [a for a in ASSETS if a.key.path[-1] == asset]
+OUT_OF_RANGE = [
+    ("window_previews", {"compression_level": 7}),
+    ("window_previews", {"quality": 101}),
+    ("window_previews", {"target_fps": 0}),
+    ("clip_windows", {"remainder_threshold": 3}),
+    ("window_captions", {"max_output_tokens": 0}),
+    ("window_captions", {"prompt_variant": "poem"}),
+    ("enhanced_captions", {"prompt_variant": "av"}),
+]
+
+
+def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources, tmp_path):
+    def files():
+        return sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*") if p.is_file())
+
     materialize(instance, resources, ["b"])
-    files = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*") if p.is_file())
-    changed = {**SMALL, "ops": {asset: {"config": config}}}
-    result = materialize(instance, resources, ["b"], assets=chosen, config=changed)
-    assert not result.success
-    assert files == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*") if p.is_file())
+    before = files()
+    assert before
+    for asset, config in OUT_OF_RANGE:
+        chosen = [a for a in ASSETS if a.key.path[-1] == asset]
+        changed = {**SMALL, "ops": {asset: {"config": config}}}
+        assert not materialize(instance, resources, ["b"], assets=chosen, config=changed).success, config
+        assert files() == before, config
 
 
 def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(instance, resources):
