@@ -23,7 +23,7 @@ import urllib.request
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -141,9 +141,9 @@ class Model:
             with suppress(queue.Empty):
                 while len(batch) < _MOST_TOGETHER:
                     batch.append(self._waiting.get_nowait())
-            numbered = [replace(request, request_id=str(k)) for k, (request, _) in enumerate(batch)]
-            for result in self._engine.generate(numbered):
-                batch[int(result.request_id)][1].set_result(result)
+            futures = {request.request_id: future for request, future in batch}
+            for result in self._engine.generate(request for request, _ in batch):
+                futures[result.request_id].set_result(result)
 
 
 @dataclass
