@@ -7,11 +7,8 @@ server (`OpenAIServer.be`) or misbehaves: `fail` plants faults, and `stop` and `
 """
 
 import argparse
-import base64
-import io
 import json
 import queue
-import re
 import select
 import signal
 import socket
@@ -27,13 +24,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import numpy as np
-
 from caption_assets.models.engine import EngineOptions, Request, Result
-from caption_assets.models.requests import CLOCK_HZ
 from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
 from caption_assets.models.weights import model_source
-from caption_assets.records import FramePicks, SampledFrames
+from caption_assets_tests.openai_bodies import BadRequestError, read_request, texts, without_media
 
 BEHAVIOUR = {
     "served_model_name": "",  # the checkpoint's folder, as vLLM has it
@@ -102,17 +96,6 @@ class OpenAIServer:
             return json.load(response)
 
 
-@dataclass(frozen=True, slots=True)
-class ToldPicks(FramePicks):
-    """Picks with the rate that the client told, as vLLM gives it to the processor."""
-
-    told_fps: float = 0.0
-
-    @property
-    def fps(self) -> float:
-        return self.told_fps
-
-
 class Model:
     """A checkpoint that answers in batches of whatever waits."""
 
@@ -170,10 +153,6 @@ class State:
         return {}
 
 
-class BadRequestError(Exception):
-    """What vLLM answers with status 400."""
-
-
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     state: State
@@ -225,9 +204,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _complete(self, body: dict[str, Any]) -> None:
         state = self.state
-        prompt = " ".join(_texts(body))
+        prompt = " ".join(texts(body))
         with state.lock:
-            state.bodies.append(_without_media(body))
+            state.bodies.append(without_media(body))
             state.count += 1
             number = state.count
         fault = state.fault(prompt)
@@ -239,7 +218,9 @@ class Handler(BaseHTTPRequestHandler):
             self._send(fault.get("status", 200), fault.get("body", "").encode(), fault.get("headers", {}))
         else:
             try:
-                future = state.model.ask(_request(body, state, str(number)))
+                future = state.model.ask(
+                    read_request(body, str(number), state.model.source, state.model.variant, state.be)
+                )
             except BadRequestError as error:
                 self._json(400, {"error": {"message": str(error), "type": "BadRequestError", "code": 400}})
                 return
@@ -308,104 +289,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
-
-
-def _texts(body: dict[str, Any]) -> list[str]:
-    contents = [message["content"] for message in body["messages"]]
-    return [
-        text
-        for content in contents
-        for text in ([content] if isinstance(content, str) else [p["text"] for p in content if p["type"] == "text"])
-    ]
-
-
-def _without_media(body: dict[str, Any]) -> dict[str, Any]:
-    """The body with the head of each data URL only."""
-    return json.loads(re.sub(r'(;base64,)[^"]*', r"\1", json.dumps(body)))
-
-
-def _request(body: dict[str, Any], state: State, request_id: str) -> Request:
-    """The request as an engine takes it. Raises BadRequestError where vLLM would refuse it."""
-    be, model = state.be, state.model
-    if be["owned_by"] == "vllm" and not be["trust_request_mm_kwargs"]:
-        for name in ("mm_processor_kwargs", "media_io_kwargs"):
-            if body.get(name):
-                raise BadRequestError(
-                    f"Per-request {name} are disabled by default because they can change multimodal resource usage. "
-                    "Start the server with --trust-request-mm-kwargs only when clients are trusted."
-                )
-    if be["owned_by"] == "openai" and (
-        unknown := {"top_k", "repetition_penalty", "chat_template_kwargs"} & body.keys()
-    ):
-        raise BadRequestError(f"Unrecognized request argument supplied: {sorted(unknown)[0]}")
-    sampling = model.variant.sampling
-    if (body["temperature"], body.get("repetition_penalty", 1.0)) != (
-        sampling.temperature,
-        sampling.repetition_penalty,
-    ):
-        raise BadRequestError(f"this server samples as {sampling} and not otherwise")
-    if body["model"] not in (be["served_model_name"], str(model.source.folder)):
-        raise BadRequestError(f"The model `{body['model']}` does not exist.")
-    video: SampledFrames | None = None
-    messages = []
-    for message in body["messages"]:
-        content = message["content"]
-        if not isinstance(content, str):
-            found = _video(content, body)
-            video = found or video
-            texts = [part for part in content if part["type"] == "text"]
-            content = ([{"type": "video"}] if found else []) + texts
-        messages.append({"role": message["role"], "content": content})
-    return Request(request_id, tuple(messages), video, body["max_tokens"])
-
-
-def _video(content: list[dict[str, Any]], body: dict[str, Any]) -> SampledFrames | None:
-    urls = [part["video_url"]["url"] for part in content if part["type"] == "video_url"]
-    images = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
-    if images:  # half a second each, for want of anything better
-        return _sampled([_image(url.partition(";base64,")[2]) for url in images], [500 * k for k in range(len(images))])
-    if not urls:
-        return None
-    media_type, _, data = urls[0].removeprefix("data:").partition(";base64,")
-    if media_type == "video/jpeg":
-        return _jpeg_sequence(data, **(body.get("media_io_kwargs") or {}).get("video", {}))
-    import av
-
-    with av.open(io.BytesIO(base64.b64decode(data))) as container:
-        frames = [(f.to_ndarray(format="rgb24"), round(f.time * CLOCK_HZ)) for f in container.decode(video=0)]
-    return _sampled([frame for frame, _ in frames], [time for _, time in frames])
-
-
-def _jpeg_sequence(
-    data: str,
-    num_frames: int = 32,
-    fps: float = 1,
-    frames_indices: list[int] | None = None,
-    total_num_frames: int | None = None,
-    **_: Any,
-) -> SampledFrames:
-    """As vLLM's `VideoMediaIO.load_base64`: without these options, 32 frames at most, one a second."""
-    parts = data.split(",") if num_frames < 0 else data.split(",", num_frames)[:num_frames]
-    indices = frames_indices or list(range(len(parts)))
-    if len(indices) != len(parts):
-        raise BadRequestError(f"frames_indices length ({len(indices)}) must match number of frames ({len(parts)})")
-    times = [round(index / fps * CLOCK_HZ) for index in indices]
-    total = total_num_frames or len(parts)
-    return _sampled([_image(part) for part in parts], times, told_fps=len(parts) * fps / total)
-
-
-def _image(data: str) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _sampled(frames: list[np.ndarray], times_ms: list[int], told_fps: float | None = None) -> SampledFrames:
-    times = tuple(time / CLOCK_HZ for time in times_ms)
-    picks = FramePicks(tuple(range(len(frames))), times)
-    told = ToldPicks(picks.frame_ids, times, picks.fps if told_fps is None else told_fps)
-    return SampledFrames(np.stack(frames), told)
 
 
 def main() -> None:
