@@ -69,15 +69,14 @@ def launch_args(
     }
     if options.device == "cpu":
         return shared | own | _CPU_ARGS | dict(options.vllm_args)
-    compiled: dict[str, Any] = {
+    own["compilation_config"] = {
         "cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]
     }
     if family == "qwen2.5-vl":
         # Its vision tower is a third of the GPU's work, which compiling makes a third less; vLLM leaves that off.
-        compiled["compile_mm_encoder"] = True
-    own["compilation_config"] = compiled
-    if family == "qwen2.5-vl" and options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
-        own |= padding_args(folder)
+        own["compilation_config"]["compile_mm_encoder"] = True
+        if options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
+            own |= padding_args(folder)
     return shared | own | dict(options.vllm_args)
 
 
