@@ -217,12 +217,11 @@ def assets(
     from caption_assets.defs.run import materialize_shards, run_resources
     from caption_assets.steps import Progress, ShardReport
 
-    reports: dict[str, ShardReport] = {}
-    ended: dict[str, tuple[float, float]] = {}  # when an asset's shard was done, before its engine is closed
+    done: dict[str, tuple[ShardReport, float]] = {}  # and when that was, before the engine is closed
 
     class Reports(Progress):
         def done(self, report: ShardReport) -> None:
-            reports[report.asset], ended[report.asset] = report, (time.perf_counter(), time.time())
+            done[report.asset] = report, time.perf_counter()
 
         def failed(self, asset: str, shard: str, error: Exception) -> None:
             print(f"{asset}: {error}", file=sys.stderr)
@@ -242,7 +241,7 @@ def assets(
         with GpuWatch() as watch:
             for asset, config in (("clip_windows", {}), ("window_captions", captions)):
                 materialize_shards(instance, dataset, [shard], {asset: config}, resources, Reports())
-    report, (end, end_time) = reports["window_captions"], ended["window_captions"]
+    report, end = done["window_captions"]
     figures = dict(report.figures)
     assert figures["output_tokens"] == OUTPUT_TOKENS * report.ok, figures
     working = report.ok / float(figures["windows_per_second"])
@@ -253,11 +252,11 @@ def assets(
         **watch.busy(str(figures["device"]).split()[-1], end - working, end),
         "prompt_tokens": float(figures["prompt_tokens"]) / report.ok,
         "engine_start_seconds": figures.get("engine_start_seconds"),
-        "planning_windows_per_second": reports["clip_windows"].figures["windows_per_second"],
+        "planning_windows_per_second": done["clip_windows"][0].figures["windows_per_second"],
         **{name: value for name, value in figures.items() if name.startswith("mean_")},
         "engine": figures["engine"],
         "device": figures["device"],
-        "span": [end_time - working, end_time],
+        "span": [end - working, end],  # by a clock that all processes of the machine share
     }
 
 
