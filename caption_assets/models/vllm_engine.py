@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 _GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SPARE_GIB = 4.0
 _WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS = (1280, 720), 8, 4
-# On a CPU, compiling takes longer than it gains in a run, and vLLM would take nearly all memory for its cache.
-_CPU_ARGS = {"enforce_eager": True, "kv_cache_memory_bytes": 4 << 30}
+# On a CPU, compiling takes longer than it gains in a run, vLLM would take nearly all memory for its cache, and most
+# machines only emulate bfloat16.
+_CPU_ARGS = {"enforce_eager": True, "kv_cache_memory_bytes": 4 << 30, "dtype": "float32"}
 _SETTINGS = {
     # The core is a process of its own, started afresh: this one has threads, and maybe CUDA.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -143,7 +144,7 @@ class VllmEngine:
             engine="vllm",
             engine_version=vllm_version(),
             device=", ".join(f"{gpu.name} {gpu.uuid}" for gpu in self._lease.gpus) or "cpu",
-            precision=variant.weights_precision(options.precision),
+            precision="fp32" if options.device == "cpu" else variant.weights_precision(options.precision),
             frame_limits=limits,
             prepare=None if variant.is_text else VllmPrepare(arguments, family),
             notes=self._lease.notes,

@@ -122,7 +122,9 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
     for row in planned.read_rows("clip_windows", "a"):
         scene = scenes["a"][int(row.relative_path[-6:-4])]
         assert score(rows[row.clip_id].text, scene, row.start_s, row.end_s)["colour"]
-    assert {(row.status, row.engine, row.finish_reason) for row in rows.values()} == {("ok", "vllm", "stop")}
+    assert {(row.status, row.engine, row.precision, row.finish_reason) for row in rows.values()} == {
+        ("ok", "vllm", "fp32", "stop")
+    }
     assert all(row.prompt_tokens > 50 and row.output_tokens > 5 for row in rows.values())
     assert all(min(row.render_s, row.prefill_s, row.generate_s) > 0 for row in rows.values())
     assert {report.ok for report in reports.values()} == {CLIPS}
