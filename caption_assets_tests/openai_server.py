@@ -3,11 +3,14 @@
 It reads frames as `vllm serve` does, with the same defaults, and refuses what that refuses. On demand it is another
 server (`OpenAIServer.be`) or misbehaves: `fail` plants faults, and `stop` and `start` let it go away and come back.
 
+Loading a model takes long. So one process loads it, and a fork of that one serves: it is killed, and forked again.
+
     python -m caption_assets_tests.openai_server --port 8000 --variant demo
 """
 
 import argparse
 import json
+import os
 import queue
 import select
 import signal
@@ -46,31 +49,35 @@ class OpenAIServer:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self._command = [sys.executable, "-m", __name__, "--port", str(self.port), "--variant", variant]
-        self._process: subprocess.Popen[str] | None = None
+        self.pid = 0  # of the process that serves; 0 while there is none
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> "OpenAIServer":
+        self._loaded = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self._loaded.communicate()
 
     def start(self) -> None:
-        """Starts the process and waits until it answers."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n", "the server did not start"
+        """Starts to serve, and waits until it does."""
+        self.pid = self._order("start")
 
     def stop(self) -> None:
-        """Kills the process, with whatever it is at."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.communicate()
-            self._process = None
+        """Kills the process that serves, with whatever it is at."""
+        self.pid = self._order("stop")
+
+    def _order(self, word: str) -> int:
+        assert self._loaded.stdin is not None
+        assert self._loaded.stdout is not None
+        print(word, file=self._loaded.stdin, flush=True)
+        answer = self._loaded.stdout.readline()
+        assert answer.strip().isdigit(), f"the server did not {word}; its own message is on standard error"
+        return int(answer)
 
     def be(self, **behaviour: Any) -> None:
         """Changes the server's `BEHAVIOUR` where given, and goes back to it elsewhere."""
@@ -109,8 +116,10 @@ class Model:
         self.source = model_source(self.variant, model_path)
         options = EngineOptions("cpu", batch_size=_MOST_TOGETHER, sampling=self.variant.sampling)
         self._engine = TransformersEngine(self.variant, self.source, options)
-        self.info = self._engine.start()
+        self._engine.start()
         self._waiting: queue.SimpleQueue[tuple[Request, Future[Result]]] = queue.SimpleQueue()
+
+    def start(self) -> None:
         threading.Thread(target=self._work, daemon=True).start()
 
     def ask(self, request: Request) -> "Future[Result]":
@@ -291,18 +300,42 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+def serve(model: Model, port: int) -> None:
+    """Serves until the process is killed."""
+    model.start()
+    Handler.state = State(model)
+    ThreadingHTTPServer.request_queue_size = 128
+    ThreadingHTTPServer.daemon_threads = True
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    print(os.getpid(), flush=True)
+    server.serve_forever()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--variant", default="demo")
     parser.add_argument("--model-path")
     args = parser.parse_args()
-    Handler.state = State(Model(args.variant, args.model_path))
-    ThreadingHTTPServer.request_queue_size = 128
-    ThreadingHTTPServer.daemon_threads = True
-    server = ThreadingHTTPServer(("127.0.0.1", args.port), Handler)
-    print("ready", flush=True)
-    server.serve_forever()
+    model = Model(args.variant, args.model_path)
+    serving = 0
+    for order in sys.stdin:
+        if serving:
+            os.kill(serving, signal.SIGKILL)
+            os.waitpid(serving, 0)
+            serving = 0
+        if order == "start\n":
+            serving = os.fork()
+            if not serving:
+                try:
+                    serve(model, args.port)
+                finally:
+                    print("failed", flush=True)
+                    os._exit(1)
+        else:
+            print(0, flush=True)
+    if serving:
+        os.kill(serving, signal.SIGKILL)
 
 
 if __name__ == "__main__":
