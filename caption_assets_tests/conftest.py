@@ -19,7 +19,7 @@ MakeClip = Callable[..., Path]
 
 
 # From the longest on: started last, one of them would keep one of two processes busy alone.
-_LONGEST = ("test_vllm_cpu.py", "test_truth.py", "test_cli.py", "test_server.py")
+_LONGEST = tuple(f"test_{name}.py" for name in ("vllm_cpu", "openai_engine", "assets", "truth", "cli", "server"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,14 +54,22 @@ def make_clip() -> MakeClip:
     return make
 
 
+@pytest.fixture(scope="session")
+def make_shards(make_clip: MakeClip) -> Callable[[Path], Path]:
+    """Makes a dataset of two shards: `a` with a short and a two-window clip, `b` with a short clip in a sub-folder."""
+
+    def make(root: Path) -> Path:
+        make_clip(root / "a" / "short.mp4", 48)
+        make_clip(root / "a" / "long.mp4", 100)
+        make_clip(root / "b" / "deep" / "only.mp4", 40)
+        return root
+
+    return make
+
+
 @pytest.fixture
-def clips_root(tmp_path: Path, make_clip: MakeClip) -> Path:
-    """A dataset of two shards: `a` with a short and a two-window clip, `b` with one short clip in a sub-folder."""
-    root = tmp_path / "clips"
-    make_clip(root / "a" / "short.mp4", 48)
-    make_clip(root / "a" / "long.mp4", 100)
-    make_clip(root / "b" / "deep" / "only.mp4", 40)
-    return root
+def clips_root(tmp_path: Path, make_shards: Callable[[Path], Path]) -> Path:
+    return make_shards(tmp_path / "clips")
 
 
 @pytest.fixture(scope="session")
@@ -79,16 +87,24 @@ def pool() -> Iterator[WorkerPool]:
         yield pool
 
 
-@pytest.fixture
-def resources(clips_root: Path, tmp_path: Path) -> dict[str, object]:
-    """Resources of a run over `clips_root` that writes to `tmp_path / "out"`, with the embedded models."""
-    return {
+@pytest.fixture(scope="session")
+def make_resources() -> Callable[[Path, Path], dict[str, object]]:
+    """Makes the resources of a run over a dataset that writes to a folder, with the embedded models."""
+    return lambda clips_root, out: {
         "clips": ClipDataset(root=str(clips_root)),
-        "save_export": SaveExportIOManager(output_path=str(tmp_path / "out")),
+        "save_export": SaveExportIOManager(output_path=str(out)),
         "caption_model": CaptionModel(device="cpu"),
         "text_model": TextModel(device="cpu"),
         "progress": Progress(),
     }
+
+
+@pytest.fixture
+def resources(
+    clips_root: Path, tmp_path: Path, make_resources: Callable[[Path, Path], dict[str, object]]
+) -> dict[str, object]:
+    """Resources of a run over `clips_root` that writes to `tmp_path / "out"`."""
+    return make_resources(clips_root, tmp_path / "out")
 
 
 @pytest.fixture

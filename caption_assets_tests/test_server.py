@@ -18,8 +18,9 @@ MADE = [asset for asset in ASSETS if asset.key.path[-1] != "window_previews"]
 
 @pytest.fixture(scope="module")
 def scenes():
-    """The twelve clips of `make demo`, as one shard."""
-    return [scene for of_shard in demo_scenes().values() for scene in of_shard]
+    """Eight clips of `make demo`, as one shard."""
+    first, second, _ = demo_scenes().values()
+    return [*first, *second]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """The assets on a real Dagster instance."""
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -50,29 +52,46 @@ def metadata(instance, asset, shard):
     return events[0].asset_materialization.metadata
 
 
-def test_a_run_over_two_shards_materializes_all_four_assets_of_both(instance, resources, tmp_path):
-    assert materialize(instance, resources, ["a", "b"]).success
+@dataclass
+class Made:
+    """One run over both shards, for tests that only look at what it made."""
+
+    instance: dg.DagsterInstance
+    resources: dict[str, object]
+    out: Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, make_shards, make_resources):
+    root = tmp_path_factory.mktemp("made")
+    resources = make_resources(make_shards(root / "clips"), root / "out")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert materialize(instance, resources, ["a", "b"]).success
+        yield Made(instance, resources, root / "out")
+
+
+def test_a_run_over_two_shards_materializes_all_four_assets_of_both(made):
     for asset in ASSETS:
-        assert materialized(instance, asset.key.path[-1]) == {"a", "b"}
-    store = Store(str(tmp_path / "out"))
+        assert materialized(made.instance, asset.key.path[-1]) == {"a", "b"}
+    store = Store(str(made.out))
     windows = store.read_rows("clip_windows", "a")
     assert [(r.relative_path, r.start_frame, r.end_frame) for r in windows if "long" in r.relative_path] == [
         ("a/long.mp4", 0, 63),
         ("a/long.mp4", 64, 99),
     ]
     for row in windows:
-        document = json.loads((tmp_path / "out" / "metas" / "v0" / f"{row.clip_id}.json").read_text())
+        document = json.loads((made.out / "metas" / "v0" / f"{row.clip_id}.json").read_text())
         found = {(w["start_frame"], w["end_frame"]): w for w in document["windows"]}
         window = found[(row.start_frame, row.end_frame)]
         assert window["demo_caption"]
         assert window["demo_lm_enhanced_caption"]
-        assert (tmp_path / "out" / window["preview"]["path"]).is_file()
-    chunk = json.loads((tmp_path / "out" / "processed_clip_chunks" / "a" / "long.mp4_0.json").read_text())
+        assert (made.out / window["preview"]["path"]).is_file()
+    chunk = json.loads((made.out / "processed_clip_chunks" / "a" / "long.mp4_0.json").read_text())
     assert chunk["num_clips_with_caption"] == chunk["num_clips_with_webp"] == 1
 
 
-def test_the_metadata_says_what_happened_and_shows_it(instance, resources):
-    assert materialize(instance, resources, ["a", "b"]).success
+def test_the_metadata_says_what_happened_and_shows_it(made):
+    instance = made.instance
     windows = metadata(instance, "clip_windows", "a")
     assert windows["dagster/partition_row_count"].value == 3
     assert windows["clips"].value == 2
@@ -179,15 +198,20 @@ def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources,
         assert files() == before, config
 
 
-def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(instance, resources):
-    materialize(instance, resources, ["a"])
+def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(made):
     seen = {}
 
     @dg.asset(partitions_def=SHARDS, ins={"window_captions": dg.AssetIn(input_manager_key="save_export")})
     def lengths(window_captions) -> None:
         seen["frame"] = window_captions
 
-    dg.materialize([*ASSETS, lengths], selection=[lengths], instance=instance, resources=resources, partition_key="a")
+    dg.materialize(
+        [*ASSETS, lengths],
+        selection=[lengths],
+        instance=made.instance,
+        resources=made.resources,
+        partition_key="a",
+    )
     assert list(seen["frame"]["key"]) == ["demo"] * 3
     assert list(seen["frame"]["shard"]) == ["a"] * 3
 

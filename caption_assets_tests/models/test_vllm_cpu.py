@@ -58,6 +58,13 @@ def scenes():
 
 
 @pytest.fixture(scope="module")
+def pool():
+    """One process: each takes a core's time to load vLLM."""
+    with WorkerPool(1) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
 def planned(scenes, pool, tmp_path_factory):
     """Two shards whose windows are planned."""
     root = tmp_path_factory.mktemp("clips")
@@ -166,7 +173,7 @@ def server():
     command += ["--limit-mm-per-prompt", '{"image": 0, "video": 1}', "--mm-processor-cache-gb", "0"]
     command += ["--no-enable-prefix-caching", "--max-model-len", "8192", "--max-num-batched-tokens", "8192"]
     command += ["--trust-request-mm-kwargs", "--enable-per-request-metrics"]
-    command += ["--enforce-eager", "--kv-cache-memory-bytes", str(CACHE_BYTES)]
+    command += ["--enforce-eager", "--kv-cache-memory-bytes", str(CACHE_BYTES), "--dtype", "float32"]
     process = subprocess.Popen(command, start_new_session=True)
     try:
         while True:
