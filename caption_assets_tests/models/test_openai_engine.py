@@ -56,7 +56,7 @@ def window(k: int, prompt: str = "Describe.", max_tokens: int = 64, limits: Fram
     return caption_request(f"w{k}", prompt, SampledFrames(frames, picks), max_tokens)
 
 
-WINDOWS = [window(k) for k in range(24)]
+WINDOWS = [window(k) for k in range(12)]
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ def test_png_frames_give_the_texts_and_tokens_of_transformers(server, reference)
         assert (result.finish_reason, result.prompt_tokens) == ("stop", reference[key].prompt_tokens)
         assert 0 < result.output_tokens <= 64
         assert 0 < result.seconds < 30
-    assert len({r.text for r in found.values()}) > 12
+    assert len({r.text for r in found.values()}) > 6
     assert 4 <= server.seen()["peak"] <= 6
     assert no_threads()
 
