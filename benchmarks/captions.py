@@ -55,7 +55,13 @@ WIDTH, HEIGHT, FRAMES, RATE = 1280, 720, 240, Fraction(30)
 OUTPUT_TOKENS = 200
 CHUNK = 8
 PIXELS = 1036 * 588
-VARIANTS = {"qwen2.5-vl-7b": "qwen2.5", "qwen3-vl-8b": "qwen3", "nemotron-12b-v2-vl": "nemotron"}
+VARIANTS = {
+    "qwen2.5-vl-7b": "qwen2.5",
+    "qwen3-vl-8b": "qwen3",
+    "nemotron-12b-v2-vl": "nemotron",
+    "nemotron-12b-v2-vl-fp8": "nemotron-fp8",
+    "nemotron-12b-v2-vl-nvfp4": "nemotron-nvfp4",
+}
 DUMMY = {"load_format": "dummy"}
 SHARDS = ("shard-0", "shard-1")
 ROWS = ("curator", "bare", "assets", "assets-fp8", "assets-two")

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-SHAPES = ("qwen2.5-vl-7b", "qwen3-vl-8b", "nemotron-12b-v2-vl")
+_NEMOTRONS = {
+    "nemotron-12b-v2-vl": None,
+    "nemotron-12b-v2-vl-fp8": "FP8",
+    "nemotron-12b-v2-vl-nvfp4": "NVFP4",
+}
+SHAPES = ("qwen2.5-vl-7b", "qwen3-vl-8b", *_NEMOTRONS)
 _SPECIALS = {
     "<|endoftext|>": 151643,
     "<|im_start|>": 151644,
@@ -54,11 +59,12 @@ class ShapeConfig(PreTrainedConfig):
 def save_shape(name: str, folder: Path, max_pixels: int) -> Path:
     """Writes the checkpoint; `max_pixels` bounds a frame (Qwen2.5-VL) or a whole video (Qwen3-VL).
 
-    Nemotron sees every frame in 512x512; its config is read by a class of ours in place of the published one.
+    Nemotron sees every frame in 512x512; its config is read by a class of ours in place of the published one. Of the
+    quantized ones, the language model's linear layers are so, as NVIDIA's ModelOpt writes it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if name == "nemotron-12b-v2-vl":
-        _nemotron(folder)
+    if name in _NEMOTRONS:
+        _nemotron(folder, _NEMOTRONS[name])
     else:
         tokenizer = _tokenizer(151643, _SPECIALS, _TEMPLATE, eos_token="<|im_end|>", pad_token="<|endoftext|>")
         config, processor = (_qwen25 if name == "qwen2.5-vl-7b" else _qwen3)(tokenizer, max_pixels)
@@ -193,7 +199,7 @@ def _qwen3(tokenizer: Any, max_pixels: int) -> tuple[Any, Any]:
     return config, processor
 
 
-def _nemotron(folder: Path) -> None:
+def _nemotron(folder: Path, quant_algo: str | None) -> None:
     specials = {token: 131072 - len(_NEMOTRON_SPECIALS) + k for k, token in enumerate(_NEMOTRON_SPECIALS)}
     tokenizer = _tokenizer(
         min(specials.values()), specials, _NEMOTRON_TEMPLATE, eos_token="</s>", pad_token="<unk>", unk_token="<unk>"
@@ -238,5 +244,12 @@ def _nemotron(folder: Path) -> None:
             "dtype": "bfloat16",
         },
     }
+    if quant_algo:
+        config["quantization_config"] = {
+            "quant_method": "modelopt",
+            "quant_algo": quant_algo,
+            "group_size": 16,  # of NVFP4's scales
+            "ignore": ["*lm_head*", "vision_model*", "mlp1*"],
+        }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     (folder / "configuration_shape.py").write_text(_NEMOTRON_CLASS)
