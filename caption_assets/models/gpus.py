@@ -288,8 +288,8 @@ def _notes(variant: Variant, gpus: Sequence[Gpu]) -> list[str]:
     if variant.precision != "nvfp4" or all(gpu.capability >= _FP4_CAPABILITY for gpu in gpus):
         return []
     return [
-        f"{gpus[0].name} has no FP4 arithmetic: the NVFP4 weights of {variant.name} save memory here and no time, "
-        "since they are multiplied in 16 bits; nemotron-fp8 is faster."
+        f"{gpus[0].name} has no FP4 arithmetic: the NVFP4 weights of {variant.name} save memory here and cost "
+        "time, since they are unpacked and multiplied in 16 bits; nemotron-fp8 is faster."
     ]
 
 
