@@ -68,6 +68,7 @@ Prepare = Callable[[Request], Request]
 class EngineInfo:
     """What runs, for tables and metadata.
 
+    `precision` is that of the weights as they are computed with, in the words of the setting, or "unknown".
     `frame_limits` bound the frames that requests may carry; None for text models. `prepare`, where the engine has
     one, is to be applied to every request before it is given to `generate`. `notes` are sentences that whoever reads
     the metadata should know, such as a precision that this GPU only emulates.

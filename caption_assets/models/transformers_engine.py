@@ -50,7 +50,8 @@ class TransformersEngine:
         transformers.utils.logging.disable_progress_bar()
         device = self._device(torch, folder)
         # bfloat16 on a CPU is emulated on most machines: slower, and no closer to what a GPU computes.
-        dtype = torch.bfloat16 if device.type == "cuda" and self._options.precision != "fp32" else torch.float32
+        half = device.type == "cuda" and self._options.precision != "fp32"
+        dtype = torch.bfloat16 if half else torch.float32
         auto = transformers.AutoModelForCausalLM if family == "text" else transformers.AutoModelForImageTextToText
         tool = transformers.AutoTokenizer if family == "text" else transformers.AutoProcessor
         try:
@@ -67,7 +68,7 @@ class TransformersEngine:
             engine="transformers",
             engine_version=transformers.__version__,
             device=str(device),
-            precision=str(dtype).removeprefix("torch."),
+            precision="bf16" if half else "fp32",
             frame_limits=None if family == "text" else self._variant.frames or checkpoint_frame_limits(folder, family),
             notes=() if self._lease is None else self._lease.notes,
         )

@@ -81,7 +81,7 @@ def test_an_engine_starts_once_and_only_when_needed(checkpoints):
     list(s.generate([enhance_request("2", "a", "b", 2)]))
     assert s.info is first
     assert first.engine == "transformers"
-    assert first.precision == "float32"
+    assert first.precision == "fp32"
     s.close()
     s.close()
     assert not s.started
