@@ -3,7 +3,8 @@
 It reads frames as `vllm serve` does, with the same defaults, and refuses what that refuses. On demand it is another
 server (`OpenAIServer.be`) or misbehaves: `fail` plants faults, and `stop` and `start` let it go away and come back.
 
-Loading a model takes long. So one process loads it, and a fork of that one serves: it is killed, and forked again.
+Loading a model takes long. So one process loads it, and a fork of that one serves: it is killed, and forked again. By
+hand, give the orders as lines: `start`, `stop`.
 
     python -m caption_assets_tests.openai_server --port 8000 --variant demo
 """
