@@ -1,4 +1,4 @@
-"""Captions of several shards in one stream: second pass, bad windows, a dying engine, what a rerun does."""
+"""Captions of several shards in one stream: second pass, enhancement, bad windows, a dying engine, reruns."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from caption_assets.dataset import Dataset
-from caption_assets.defs.resources import CaptionModel
+from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.demo import render_dataset
 from caption_assets.layout.store import Store
 from caption_assets.models.demo.world import sample_scene
 from caption_assets.models.engine import EngineDeathError
 from caption_assets.models.transformers_engine import TransformersEngine
-from caption_assets.settings import CaptionSettings, WindowSettings
-from caption_assets.steps import ShardReport, caption_shards, window_shard
+from caption_assets.settings import CaptionSettings, EnhanceSettings, WindowSettings
+from caption_assets.steps import ShardReport, caption_shards, enhance_shards, window_shard
 
 SHARDS = ("a", "b", "c")
 
@@ -103,6 +103,27 @@ def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, po
     assert (outcomes["a"].ok, outcomes["a"].failed) == (1, 1)
     assert "200 times" in outcomes["a"].failed_items[0]
     assert outcomes["b"].ok == outcomes["c"].ok == 2
+
+
+def test_what_has_no_caption_is_not_enhanced_and_says_why(store, pool, asked):
+    first, *others = store.read_rows("clip_windows", "a")
+    store.commit_rows("clip_windows", "a", [replace(first, display_width=64_000), *others])
+    caption(store, pool)
+    asked.clear()
+    with TextModel(device="cpu").session(16) as session:
+        outcomes = dict(enhance_shards(store, SHARDS, "demo", session, EnhanceSettings(max_output_tokens=8)))
+    assert [len(batch) for batch in asked] == [5]
+    assert {shard: outcome.ok for shard, outcome in outcomes.items()} == {"a": 1, "b": 2, "c": 2}
+    rewritten = {row.clip_id: row for row in store.read_rows("enhanced_captions", "a", "demo_lm")}
+    left_out = rewritten.pop(first.clip_id)
+    assert (left_out.status, left_out.error_kind, left_out.text) == ("skipped", "no_caption", None)
+    assert "200 times" in left_out.error
+    (good,) = rewritten.values()
+    assert good.status == "ok"
+    assert good.text
+    windows = {c: store.read_json(f"metas/v0/{c}.json")["windows"][0] for c in (first.clip_id, good.clip_id)}
+    assert "demo_lm_enhanced_caption" not in windows[first.clip_id]
+    assert windows[good.clip_id]["demo_lm_enhanced_caption"] == good.text
 
 
 def test_an_engine_that_dies_of_one_window_loses_that_window_only(store, pool, monkeypatch):
