@@ -7,16 +7,12 @@ import pickle
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -32,7 +28,6 @@ from caption_assets.models.openai_server import find_address
 from caption_assets.models.requests import caption_request, enhance_request, frame_size, video_metadata
 from caption_assets.models.transformers_engine import TransformersEngine
 from caption_assets.models.variants import FrameLimits, caption_variant, enhance_variant
-from caption_assets.models.vllm_engine import built_for_cpus, vllm_version
 from caption_assets.models.weights import checkpoint_frame_limits, model_source
 from caption_assets.records import FramePicks, SampledFrames
 from caption_assets_tests.openai_server import OpenAIServer
@@ -584,84 +579,3 @@ def test_address_and_key_are_in_no_log_result_or_record(server, monkeypatch, cap
         assert "wr0ng-key" not in text
         assert "/v1" not in text
         assert str(server.port) not in text or text == str(refused.value)
-
-
-# vLLM's own front end
-
-VLLM = tuple(map(int, vllm_version().split(".")[:2])) if find_spec("vllm") else (0, 0)
-# Where there is a vLLM that runs here, test_vllm_cpu.py asks its whole server about Qwen2.5-VL.
-FAMILIES = ["qwen3-vl"] if VLLM > (0, 0) and built_for_cpus() else ["qwen2.5-vl", "qwen3-vl"]
-# Made for CUDA, it would look for a GPU.
-ON_CPU = """
-import vllm.platforms
-from vllm.platforms.cpu import CpuPlatform
-vllm.platforms._current_platform = CpuPlatform()
-from vllm.entrypoints.cli.main import main
-main()
-"""
-
-
-@contextmanager
-def front_end(folder):
-    """vLLM's server without its GPU part: it reads requests and renders them, as `vllm serve` does."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", ON_CPU, "launch", "render", str(folder), "--port", str(port)]
-    command += ["--mm-processor-cache-gb", "0", "--max-model-len", "8192"]
-    command += ["--trust-request-mm-kwargs"] if VLLM >= (0, 32) else []
-    environment = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-    process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(400):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None, "vLLM's front end did not start"
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-@pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed")
-@pytest.mark.parametrize("family", FAMILIES)
-def test_vllm_reads_the_frames_and_their_times_as_they_are(family, checkpoints, monkeypatch):
-    from transformers import AutoTokenizer
-    from vllm.entrypoints.scale_out.token_in_token_out.mm_serde import decode_mm_kwargs_item
-
-    folder = SOURCE.folder if family == "qwen2.5-vl" else checkpoints[family]
-    variant = DEMO if family == "qwen2.5-vl" else replace(DEMO, family=family)
-    source = model_source(variant, str(folder))
-    limits = checkpoint_frame_limits(folder, family)
-    request = window(1, limits=limits)
-    frames, true = request.frames.frames, video_metadata(request.frames.picks)
-    with front_end(folder) as url:
-        monkeypatch.setenv(URL, url)
-        e = engine(variant, source, video="png")
-        # It cannot answer, but lists its model; what it objects to would be raised.
-        monkeypatch.setattr("caption_assets.models.openai_server.Server.try_out", lambda self, body: None)
-        info = e.start()
-        data = bytes(info.prepare(request).prepared)
-        ask = urllib.request.Request(f"{url}/chat/completions/render", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(ask) as response:
-            rendered = json.load(response)
-    assert info.engine_version.startswith("vllm 0.")
-    item = decode_mm_kwargs_item(rendered["features"]["kwargs_data"]["video"][0])
-    patch = limits.factor // 2
-    grid = [len(frames) // 2, frames.shape[1] // patch, frames.shape[2] // patch]
-    assert item["video_grid_thw"].data.tolist() == grid
-    if family == "qwen2.5-vl" and VLLM < (0, 26):
-        assert "does not tell Qwen2.5-VL the frames' times" in info.notes[-1]
-    elif family == "qwen2.5-vl":
-        seconds = 2 * true["total_num_frames"] / 1000 / len(frames)
-        assert item["second_per_grid_ts"].data.item() == pytest.approx(seconds, rel=2**-8)
-    else:
-        prompt = AutoTokenizer.from_pretrained(folder).decode(rendered["token_ids"])
-        first, second = true["frames_indices"][2:4]
-        assert f"<{(first + second) / 2000:.1f} seconds>" in prompt
-    pixels = item["pixel_values_videos"].data
-    assert pixels.shape[0] == np.prod(grid)
-    if str(pixels.dtype) == "torch.uint8":  # each patch of each frame, unchanged
-        assert pixels.double().mean().item() == pytest.approx(frames.mean(), abs=1e-6)
