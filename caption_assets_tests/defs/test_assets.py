@@ -163,12 +163,11 @@ def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(insta
 
 
 def test_other_windows_replace_the_previews_of_the_old_ones_and_nothing_else(instance, resources, tmp_path):
-    shown = ASSETS[:2]
-    materialize(instance, resources, ["a"], assets=shown)
+    materialize(instance, resources, ["a"])
     stray = tmp_path / "out" / "previews" / "of-somebody-else.txt"
     stray.write_text("stays")
     config = {**SMALL, "ops": {**SMALL["ops"], "clip_windows": {"config": {"window_size": 40}}}}
-    assert materialize(instance, resources, ["a"], assets=shown, config=config).success
+    assert materialize(instance, resources, ["a"], config=config).success
     names = {p.name for p in (tmp_path / "out" / "previews").rglob("*.webp")}
     assert names == {"0_47.webp", "0_39.webp", "40_99.webp"}
     assert stray.exists()
