@@ -8,8 +8,8 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from caption_assets.defs.io_manager import SaveExportIOManager
-from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
+from caption_assets.defs.resources import CaptionModel, TextModel
+from caption_assets.defs.run import run_resources
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.media.workers import WorkerPool
 from caption_assets.steps import Progress
@@ -90,13 +90,12 @@ def pool() -> Iterator[WorkerPool]:
 @pytest.fixture(scope="session")
 def make_resources() -> Callable[[Path, Path], dict[str, object]]:
     """Makes the resources of a run over a dataset that writes to a folder, with the embedded models."""
-    return lambda clips_root, out: {
-        "clips": ClipDataset(root=str(clips_root)),
-        "save_export": SaveExportIOManager(output_path=str(out)),
-        "caption_model": CaptionModel(device="cpu"),
-        "text_model": TextModel(device="cpu"),
-        "progress": Progress(),
-    }
+
+    def make(clips_root: Path, out: Path) -> dict[str, object]:
+        models = CaptionModel(device="cpu"), TextModel(device="cpu")
+        return {**run_resources(str(clips_root), str(out), None, *models), "progress": Progress()}
+
+    return make
 
 
 @pytest.fixture

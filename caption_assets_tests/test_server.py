@@ -4,8 +4,8 @@ import dagster as dg
 import pytest
 
 from caption_assets.defs.assets import ASSETS
-from caption_assets.defs.io_manager import SaveExportIOManager
-from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
+from caption_assets.defs.resources import CaptionModel, TextModel
+from caption_assets.defs.run import run_resources
 from caption_assets.demo import demo_scenes, render_dataset
 from caption_assets.layout.store import Store
 from caption_assets.models.demo.world import score
@@ -54,13 +54,8 @@ def in_process(clips, tmp_path_factory):
 
 def materialize(instance, clips, out, **model):
     instance.add_dynamic_partitions("shards", [SHARD])
-    resources = {
-        "clips": ClipDataset(root=clips),
-        "save_export": SaveExportIOManager(output_path=str(out)),
-        "caption_model": CaptionModel(**model),
-        "text_model": TextModel(**{name: value for name, value in model.items() if name != "server_video"}),
-        "progress": Progress(),
-    }
+    text_model = TextModel(**{name: value for name, value in model.items() if name != "server_video"})
+    resources = {**run_resources(clips, str(out), None, CaptionModel(**model), text_model), "progress": Progress()}
     assert dg.materialize(MADE, instance=instance, resources=resources, partition_key=SHARD).success
     return Store(str(out))
 
