@@ -96,18 +96,23 @@ def test_a_shard_without_windows_fails_alone(store, pool):
     assert outcomes["a"].ok == outcomes["c"].ok == 2
 
 
+@pytest.fixture
+def too_wide(store):
+    """A window of the first shard that no model takes, for its shape."""
+    first, *others = store.read_rows("clip_windows", "a")
+    store.commit_rows("clip_windows", "a", [replace(first, display_width=64_000), *others])
+    return first
+
+
+@pytest.mark.usefixtures("too_wide")
 def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, pool):
-    planned = store.read_rows("clip_windows", "a")
-    store.commit_rows("clip_windows", "a", [replace(planned[0], display_width=64_000), *planned[1:]])
     outcomes = caption(store, pool)
     assert (outcomes["a"].ok, outcomes["a"].failed) == (1, 1)
     assert "200 times" in outcomes["a"].failed_items[0]
     assert outcomes["b"].ok == outcomes["c"].ok == 2
 
 
-def test_what_has_no_caption_is_not_enhanced_and_says_why(store, pool, asked):
-    first, *others = store.read_rows("clip_windows", "a")
-    store.commit_rows("clip_windows", "a", [replace(first, display_width=64_000), *others])
+def test_what_has_no_caption_is_not_enhanced_and_says_why(store, pool, asked, too_wide):
     caption(store, pool)
     asked.clear()
     with TextModel(device="cpu").session(16) as session:
@@ -115,14 +120,14 @@ def test_what_has_no_caption_is_not_enhanced_and_says_why(store, pool, asked):
     assert [len(batch) for batch in asked] == [5]
     assert {shard: outcome.ok for shard, outcome in outcomes.items()} == {"a": 1, "b": 2, "c": 2}
     rewritten = {row.clip_id: row for row in store.read_rows("enhanced_captions", "a", "demo_lm")}
-    left_out = rewritten.pop(first.clip_id)
+    left_out = rewritten.pop(too_wide.clip_id)
     assert (left_out.status, left_out.error_kind, left_out.text) == ("skipped", "no_caption", None)
     assert "200 times" in left_out.error
     (good,) = rewritten.values()
     assert good.status == "ok"
     assert good.text
-    windows = {c: store.read_json(f"metas/v0/{c}.json")["windows"][0] for c in (first.clip_id, good.clip_id)}
-    assert "demo_lm_enhanced_caption" not in windows[first.clip_id]
+    windows = {c: store.read_json(f"metas/v0/{c}.json")["windows"][0] for c in (too_wide.clip_id, good.clip_id)}
+    assert "demo_lm_enhanced_caption" not in windows[too_wide.clip_id]
     assert windows[good.clip_id]["demo_lm_enhanced_caption"] == good.text
 
 
