@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from caption_assets.models.engine import EngineOptions, EngineSession, Request
+from caption_assets.models.engines.base import EngineOptions, EngineSession, Request
+from caption_assets.models.engines.select import create_engine
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.models.requests import caption_request, enhance_request
-from caption_assets.models.select import create_engine
-from caption_assets.models.variants import Variant, caption_variant, enhance_variant
-from caption_assets.models.weights import model_source
+from caption_assets.models.variants import Variant, caption_variant, text_variant
+from caption_assets.models.weights.checkpoints import model_source
 from caption_assets.records import FramePicks, SampledFrames
 
 
@@ -83,7 +83,7 @@ def main() -> None:
     captions = ask(caption_variant("demo"), demo, options)
     # The true captions, so that a difference in one model is not also one of the other.
     demo_lm = [enhance_request(f"{k}", rewrite, true, 160) for k, (true, _) in enumerate(checked)]
-    enhanced = ask(enhance_variant("demo_lm"), demo_lm, options)
+    enhanced = ask(text_variant("demo_lm"), demo_lm, options)
     captions["true"] = [true for true, _ in checked]
     right = sum(text == true for text, true in zip(captions["texts"], captions["true"], strict=True))
     for name, asked in (("captions", captions), ("enhanced", enhanced)):

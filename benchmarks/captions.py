@@ -41,14 +41,14 @@ from caption_assets.media.decode import probe, read_windows
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
-from caption_assets.models.engine import EngineOptions, Request
+from caption_assets.models.engines.base import EngineOptions, Request
+from caption_assets.models.engines.vllm.engine import launch_args
+from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input
 from caption_assets.models.gpus import visible_gpus
 from caption_assets.models.prompts import caption_prompt
 from caption_assets.models.requests import caption_request, frame_size
 from caption_assets.models.variants import CAPTION_VARIANTS, FrameLimits, Variant
-from caption_assets.models.vllm_engine import launch_args
-from caption_assets.models.vllm_inputs import VllmPrepare, engine_input
-from caption_assets.models.weights import checkpoint_frame_limits
+from caption_assets.models.weights.checkpoints import checkpoint_frame_limits
 from caption_assets.records import SampledFrames
 
 WIDTH, HEIGHT, FRAMES, RATE = 1280, 720, 240, Fraction(30)
@@ -242,7 +242,9 @@ def assets(
     )
     dataset = Dataset(str(clips))
     with tempfile.TemporaryDirectory() as work, dg.instance_for_test(temp_dir=work) as instance:
-        resources = run_resources(dataset.root, str(folder.parent / "out"), None, model, TextModel(algorithm="demo_lm"))
+        resources = run_resources(
+            dataset.root, str(folder.parent / "out"), None, model, TextModel(model_variant="demo_lm")
+        )
         captions = {"max_output_tokens": OUTPUT_TOKENS}
         with GpuWatch() as watch:
             for asset, config in (("clip_windows", {}), ("window_captions", captions)):

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from caption_assets.models.demo import checkpoint
-from caption_assets.models.demo.facts import compare, read
+from caption_assets.demo import checkpoint
+from caption_assets.demo.facts import compare, read
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 
 

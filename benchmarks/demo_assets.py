@@ -28,11 +28,11 @@ import numpy as np
 
 from benchmarks.other_renderer import OtherClip, random_clip
 from caption_assets.dataset import Dataset
-from caption_assets.layout.store import Store
-from caption_assets.models.demo.facts import Facts, compare, read, write
-from caption_assets.models.demo.world import ATTRIBUTES, Scene, sample_scene
+from caption_assets.demo.facts import Facts, compare, read, write
+from caption_assets.demo.world import ATTRIBUTES, Scene, sample_scene
 from caption_assets.steps import Progress, ShardReport
-from caption_assets_tests.truth import shares, told
+from caption_assets.store.store import Store
+from caption_assets_tests.demo.truth import shares, told
 from training.make_checks import encode
 
 FIRST_SEED = 600_000
@@ -112,7 +112,7 @@ def materialize(dataset: Dataset, output: Path, device: str, model_path: str | N
             str(output),
             None,
             CaptionModel(model_variant="demo", model_path=model_path, device=device),
-            TextModel(algorithm="demo_lm", device=device),
+            TextModel(model_variant="demo_lm", device=device),
         )
         settings: dict[str, dict[str, Any]] = {"clip_windows": {}, "window_captions": {}, "enhanced_captions": {}}
         failed = materialize_shards(instance, dataset, dataset.shards(), settings, resources, reports)

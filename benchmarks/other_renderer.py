@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
-from caption_assets.models.demo.facts import Facts, Subject, write
+from caption_assets.demo.facts import Facts, Subject, write
 
 NAMED = {
     "red": ("red", "crimson", "#e6194b"),

@@ -91,7 +91,7 @@ def dagster_seconds(root: Path, shards: int, together: bool) -> float:
             shutil.copy(root / "clip.mp4", dataset / f"shard-{number:03d}" / "clip.mp4")
         cpu = {"device": "cpu"}
         resources = run_resources(
-            str(dataset), str(Path(work) / "out"), None, CaptionModel(**cpu), TextModel(algorithm="demo_lm", **cpu)
+            str(dataset), str(Path(work) / "out"), None, CaptionModel(**cpu), TextModel(model_variant="demo_lm", **cpu)
         )
         source, clock = Dataset(str(dataset)), Clock()
         keys = source.shards()

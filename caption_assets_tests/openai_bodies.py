@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from caption_assets.models.engine import ModelSource, Request
+from caption_assets.models.engines.base import ModelSource, Request
 from caption_assets.models.requests import CLOCK_HZ
 from caption_assets.models.variants import Variant
 from caption_assets.records import FramePicks, SampledFrames

@@ -28,9 +28,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from caption_assets.models.engine import EngineOptions, Request, Result
-from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
-from caption_assets.models.weights import model_source
+from caption_assets.models.engines.base import EngineOptions, Request, Result
+from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
+from caption_assets.models.weights.checkpoints import model_source
 from caption_assets_tests.openai_bodies import BadRequestError, read_request, texts, without_media
 
 BEHAVIOUR = {
@@ -110,10 +110,10 @@ class Model:
     def __init__(self, variant: str, model_path: str | None) -> None:
         import torch
 
-        from caption_assets.models.transformers_engine import TransformersEngine
+        from caption_assets.models.engines.transformers import TransformersEngine
 
         torch.set_num_threads(1)
-        self.variant = {**ENHANCE_VARIANTS, **CAPTION_VARIANTS}[variant]
+        self.variant = {**TEXT_VARIANTS, **CAPTION_VARIANTS}[variant]
         self.source = model_source(self.variant, model_path)
         options = EngineOptions("cpu", batch_size=_MOST_TOGETHER, sampling=self.variant.sampling)
         self._engine = TransformersEngine(self.variant, self.source, options)

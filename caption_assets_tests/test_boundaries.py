@@ -11,22 +11,39 @@ import caption_assets
 
 PACKAGE = Path(caption_assets.__file__).parent
 
-# Room -> the rooms that it may import. `records`, `errors` and `settings` are free to all.
-MAY_IMPORT = {
-    "dataset": set(),
-    "media": set(),
-    "models": set(),
-    "layout": set(),
-    "steps": {"dataset", "media", "models", "layout"},
+# Room -> the rooms that it may import. `errors`, `records` and `settings` are free to all; they import each other only.
+GROUND = {"store", "dataset", "media", "models"}
+RENDERINGS = {"save_export", "workers", "demo"}
+MAY_IMPORT: dict[str, set[str]] = {
+    **{room: set() for room in GROUND},
+    "save_export": {"store"},
+    "workers": {"media", "models"},
     "demo": {"media", "models"},
-    "defs": {"dataset", "media", "models", "layout", "steps"},
+    "steps": GROUND | RENDERINGS - {"demo"},
+    "defs": GROUND | RENDERINGS | {"steps"},
     "definitions": {"defs"},
-    "console": {"dataset", "steps"},
-    "flags": {"models"},
+    "cli": GROUND | RENDERINGS | {"steps", "defs"},
     "__main__": {"cli"},
-    "cli": {"dataset", "media", "models", "layout", "steps", "defs", "demo", "console", "flags"},
 }
-FREE = {"records", "errors", "settings", "caption_assets"}
+FREE = {"errors", "records", "settings"}
+# The same within `models`: a file or folder of it -> what else of the room it may import.
+MODELS: dict[str, set[str]] = {
+    "locks": set(),
+    "prompts": set(),
+    "variants": set(),
+    "requests": {"variants", "prompts", "engines"},
+    "weights": {"locks", "variants", "engines"},
+    "gpus": {"locks", "variants"},
+    "engines": {"locks", "prompts", "variants", "requests", "weights", "gpus"},
+}
+# And within `engines`: no engine knows another one.
+ENGINES: dict[str, set[str]] = {
+    "base": set(),
+    "transformers": {"base"},
+    "vllm": {"base"},
+    "openai": {"base"},
+    "select": {"base", "transformers", "vllm", "openai"},
+}
 HEAVY = ("torch", "torchvision", "transformers", "vllm")
 
 
@@ -41,26 +58,36 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def place(path: Path) -> tuple[str, ...]:
+    """Where a file stands: its room, and the parts of its path within it."""
+    return path.relative_to(PACKAGE).with_suffix("").parts
 
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
+NESTED = [((), MAY_IMPORT), (("models",), MODELS), (("models", "engines"), ENGINES)]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_module_imports_only_the_rooms_it_may(path):
-    own = room(path)
-    if own in {"__init__", "records", "errors", "settings"}:
-        allowed = set()
-    else:
-        assert own in MAY_IMPORT, f"give {own} a place in the house"
-        allowed = MAY_IMPORT[own] | {own}
-    for name in imports(path):
-        parts = name.split(".")
-        if parts[0] != "caption_assets" or len(parts) < 2 or parts[1] == "__version__":
+    own = place(path)
+    for prefix, rules in NESTED:
+        if own[: len(prefix)] != prefix or own[len(prefix)] == "__init__":
             continue
-        assert parts[1] in allowed | FREE, f"{path.name} in {own} imports {name}"
+        name = own[len(prefix)]
+        ground = FREE if not prefix else set()
+        assert name in rules or name in ground, f"give {'.'.join(own)} a place in the house"
+        allowed = ground | rules.get(name, set()) | {name}
+        for imported in imports(path):
+            parts = tuple(imported.split(".")[1:]) if imported.startswith("caption_assets.") else ()
+            if len(parts) > len(prefix) and parts[: len(prefix)] == prefix and parts != ("__version__",):
+                assert parts[len(prefix)] in allowed, f"{'/'.join(own)} imports {imported}"
+
+
+@pytest.mark.parametrize("rules", [MAY_IMPORT, MODELS, ENGINES], ids=["rooms", "models", "engines"])
+def test_no_room_is_named_that_is_not_there(rules):
+    prefix = next(prefix for prefix, named in NESTED if named is rules)
+    there = {place(path)[len(prefix)] for path in MODULES if place(path)[: len(prefix)] == prefix}
+    assert set(rules) <= there
 
 
 @pytest.mark.parametrize(
@@ -76,7 +103,7 @@ def test_a_module_imports_only_the_rooms_it_may(path):
     ],
 )
 def test_a_package_is_imported_by_its_own_room_only(package, owners):
-    users = {room(path) for path in MODULES if any(n.split(".")[0] == package for n in imports(path))}
+    users = {place(path)[0] for path in MODULES if any(n.split(".")[0] == package for n in imports(path))}
     assert users <= owners
 
 
@@ -112,11 +139,12 @@ def test_the_work_can_be_done_without_dagster():
         "caption_assets.steps",
         "caption_assets.dataset",
         "caption_assets.demo",
-        "caption_assets.models.select",
+        "caption_assets.models.engines.select",
         "caption_assets.cli",
     ]
     assert run_blocked((*HEAVY, "dagster"), names) == len(names)
 
 
-def test_media_needs_neither_models_nor_layout():
-    assert run_blocked((*HEAVY, "dagster", "pyarrow", "pandas", "upath"), ["caption_assets.media.previews"]) == 1
+def test_media_and_the_workers_need_no_tables():
+    names = ["caption_assets.media.previews", "caption_assets.workers.tasks", "caption_assets.workers.main"]
+    assert run_blocked((*HEAVY, "dagster", "pyarrow", "pandas", "upath"), names) == len(names)

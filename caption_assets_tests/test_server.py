@@ -6,10 +6,10 @@ import pytest
 from caption_assets.defs.assets import ASSETS
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.defs.run import run_resources
-from caption_assets.demo import demo_scenes, render_dataset
-from caption_assets.layout.store import Store
-from caption_assets.models.demo.world import score
+from caption_assets.demo.clips import demo_scenes, render_dataset
+from caption_assets.demo.world import score
 from caption_assets.steps import Progress
+from caption_assets.store.store import Store
 from caption_assets_tests.openai_server import OpenAIServer
 
 SHARD = "shard-000"

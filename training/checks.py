@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from caption_assets.models.demo.facts import compare, read
+from caption_assets.demo.facts import compare, read
 from caption_assets.models.prompts import CAPTION_PROMPTS
 from training import model as demo
 from training.clips import CELL, TOKENS_PER_SECOND

@@ -12,8 +12,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from caption_assets.models.demo import world
-from caption_assets.models.demo.facts import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, write
+from caption_assets.demo import world
+from caption_assets.demo.facts import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, write
 from training.texts import caption_prompt, noise_text
 
 PATCH, MERGE = 14, 2

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from benchmarks.other_renderer import OtherClip, random_clip, write_mp4
+from caption_assets.demo import draw, world
 from caption_assets.media.sampling import count_picks
-from caption_assets.models.demo import draw, world
 from training.clips import smart_resize
 
 FIRST_SEED = 900_000

@@ -1,6 +1,6 @@
 """Frames drawn on the GPU from signed distance fields, at the model's own grid, and worn as a video's frames are.
 
-Nothing is shared with `caption_assets.models.demo.draw`, which makes the clips that the model is then tested on.
+Nothing is shared with `caption_assets.demo.draw`, which makes the clips that the model is then tested on.
 """
 
 import math

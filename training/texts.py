@@ -5,7 +5,7 @@ import string
 from functools import cache
 from pathlib import Path
 
-from caption_assets.models.demo.facts import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Facts, Subject, elaborate, write
+from caption_assets.demo.facts import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Facts, Subject, elaborate, write
 from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT
 
 SPECIALS = (

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from caption_assets.models.demo.facts import MOTIONS
+from caption_assets.demo.facts import MOTIONS
 from training import checks, render
 from training import model as demo
 from training.clips import Batch, make_batch

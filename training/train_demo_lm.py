@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from caption_assets.models.demo.facts import elaborate, write
+from caption_assets.demo.facts import elaborate, write
 from training import model as demo
 from training.texts import enhance_prompt, make_tokenizer, random_facts
 

@@ -21,8 +21,8 @@ from benchmarks.parts.sides import (
 from caption_assets.media.decode import decode_frames
 from caption_assets.media.pixels import RgbConverter
 from caption_assets.media.previews import render_previews
-from caption_assets.media.workers import WorkerPool
 from caption_assets.settings import PreviewSettings
+from caption_assets.workers.pool import WorkerPool
 
 
 def ours_two_passes(path: str) -> Iterator[Any]:

@@ -19,9 +19,9 @@ from caption_assets.media.decode import probe, read_windows
 from caption_assets.media.previews import plan_previews, preview_size, read_windows_and_previews
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
-from caption_assets.media.workers import WorkerPool
 from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings
+from caption_assets.workers.pool import WorkerPool
 
 SETTINGS = PreviewSettings(num_cpus_per_worker=1)
 

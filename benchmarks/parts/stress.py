@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.parts.measure import CORES, PeakMemory
 from benchmarks.parts.sides import drain, generated, looped, ours_both, ours_captions
-from caption_assets.media.workers import WorkerPool
+from caption_assets.workers.pool import WorkerPool
 
 
 def memory(folder: Path) -> None:

@@ -9,8 +9,6 @@ from caption_assets.defs.metadata import column_schema, report_metadata, version
 from caption_assets.defs.partitions import SHARDS
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.media.jobs import preview_workers
-from caption_assets.media.workers import WorkerPool
 from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import (
     Outcomes,
@@ -22,6 +20,8 @@ from caption_assets.steps import (
     preview_shard,
     window_shard,
 )
+from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.tasks import preview_workers
 
 GROUP = "captions_and_previews"
 GPU_POOL = "gpu"

@@ -7,8 +7,8 @@ import pandas as pd
 from pydantic import Field
 
 from caption_assets.errors import StoreError
-from caption_assets.layout.store import Store
-from caption_assets.layout.tables import KEYED_ASSETS, ROW_TYPES, rows_to_table
+from caption_assets.store.store import Store
+from caption_assets.store.tables import TABLES, rows_to_table
 
 
 class SaveExportIOManager(dg.ConfigurableIOManager):
@@ -39,11 +39,11 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The upstream asset's rows for the requested shards, of all caption keys, with a column `shard`."""
-        asset: Any = context.asset_key.path[-1]
+        table = TABLES[context.asset_key.path[-1]]
         store = Store(self.output_path)
         frames = []
         for shard in sorted(context.asset_partition_keys):
-            for key in store.keys(asset, shard) if asset in KEYED_ASSETS else [None]:
-                rows = store.read_rows(asset, shard, key)
-                frames.append(rows_to_table(rows, ROW_TYPES[asset]).to_pandas().assign(shard=shard))
+            for key in store.keys(table, shard) if table.keyed else [None]:
+                rows = store.read_rows(table, shard, key)
+                frames.append(rows_to_table(rows, table.row).to_pandas().assign(shard=shard))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from caption_assets.layout.tables import COLUMNS, ROW_TYPES
 from caption_assets.steps.report import ShardReport
+from caption_assets.store.tables import TABLES, columns
 
 # Inline pictures land in the event log. The UI gives Markdown pictures no width, so they are scaled here.
 _THUMBNAIL_HEIGHT = 96
@@ -18,8 +18,9 @@ _SHOWN_TEXT = 600
 
 def column_schema(asset: Any) -> dg.TableSchema:
     """The columns of an asset's table, with their descriptions."""
-    columns = COLUMNS[ROW_TYPES[asset]]
-    return dg.TableSchema(columns=[dg.TableColumn(c.name, c.type_name, description=c.description) for c in columns])
+    return dg.TableSchema(
+        columns=[dg.TableColumn(c.name, str(c.type), description=c.description) for c in columns(TABLES[asset].row)]
+    )
 
 
 def report_metadata(report: ShardReport) -> dict[str, Any]:

@@ -12,18 +12,17 @@ from pydantic import Field
 from caption_assets.dataset import Dataset
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.media.mp4 import sampled_mp4
-from caption_assets.models.engine import EngineOptions, EngineSession, ModelSource, ServerOptions, VideoForm
-from caption_assets.models.select import EngineName, create_engine
+from caption_assets.models.engines.base import EngineOptions, EngineSession, ModelSource, ServerOptions, VideoForm
+from caption_assets.models.engines.select import EngineName, create_engine
 from caption_assets.models.variants import (
-    FAMILIES,
     Family,
     Precision,
     Variant,
     caption_variant,
-    enhance_variant,
     own_variant,
+    text_variant,
 )
-from caption_assets.models.weights import model_source, source_family
+from caption_assets.models.weights.checkpoints import model_source, source_family
 from caption_assets.settings import CaptionModelSettings, ModelSettings, TextModelSettings
 
 _SAMPLING = ("temperature", "top_p", "repetition_penalty")
@@ -117,8 +116,8 @@ class _Model(dg.ConfigurableResource, ModelSettings):
     def _family(self, row: Variant, source: ModelSource) -> Family:
         """The family of a model that the user gives: what its config says, or else what the user says."""
         told: Family | None = None
-        if self.model_family is not None:
-            told = _one_of("model_family", self.model_family, FAMILIES)  # type: ignore[assignment]
+        if self.model_family != "auto":
+            told = self.model_family
         if source.folder is None and (told or self.engine == "openai"):
             return told or row.family  # the engine looks again, once the model is here; a server's need not be
         family = source_family(source, self.model_dir, told)
@@ -143,7 +142,7 @@ class TextModel(_Model, TextModelSettings):
 
     @property
     def _row(self) -> Variant:
-        return enhance_variant(self.algorithm)
+        return text_variant(self.model_variant)
 
 
 def _one_of(field: str, value: str, choices: Sequence[str]) -> str:

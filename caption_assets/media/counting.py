@@ -8,7 +8,7 @@ import av.error
 from av.packet import Packet
 
 from caption_assets.media.faults import DecodeError, LimitError
-from caption_assets.media.source import Deadline, DecodeLimits, open_container, stream_time_base, video_stream
+from caption_assets.media.files import Deadline, DecodeLimits, open_container, stream_time_base, video_stream
 
 # B-frames between two others, as encoders use them in AVI.
 _MOST_REORDERED = 3

@@ -13,9 +13,7 @@ import numpy as np
 from av.video.frame import PictureType, VideoFrame
 
 from caption_assets.media.faults import DecodeError, LimitError, reason
-from caption_assets.media.pixels import RgbConverter
-from caption_assets.media.probe import probe
-from caption_assets.media.source import (
+from caption_assets.media.files import (
     Deadline,
     DecodeLimits,
     local_file,
@@ -23,6 +21,8 @@ from caption_assets.media.source import (
     stream_time_base,
     video_stream,
 )
+from caption_assets.media.pixels import RgbConverter
+from caption_assets.media.probe import probe
 from caption_assets.records import FramePicks, SampledFrames, VideoInfo
 
 __all__ = ["DecodeLimits", "FrameRequest", "decode_frames", "probe", "read_requests", "read_windows"]

@@ -17,8 +17,8 @@ from av.video.stream import VideoStream
 from caption_assets.errors import ClipError
 from caption_assets.media.decode import DecodeLimits, decode_frames
 from caption_assets.media.faults import DecodeError
+from caption_assets.media.files import local_file, open_container, stream_time_base, video_stream
 from caption_assets.media.pixels import RgbConverter
-from caption_assets.media.source import local_file, open_container, stream_time_base, video_stream
 from caption_assets.records import SampledFrames, VideoInfo, Window
 
 _FASTSTART = {"movflags": "+faststart"}

@@ -15,9 +15,7 @@ from av.video.frame import VideoFrame
 from caption_assets.media.containers import missing_bytes
 from caption_assets.media.counting import times_by_decoding
 from caption_assets.media.faults import DecodeError, LimitError, NoVideoStreamError, TruncatedError, reason
-from caption_assets.media.pixels import Orientation, frame_orientation
-from caption_assets.media.sampling import is_constant_rate
-from caption_assets.media.source import (
+from caption_assets.media.files import (
     Deadline,
     DecodeLimits,
     hash_file,
@@ -26,6 +24,8 @@ from caption_assets.media.source import (
     stream_time_base,
     video_stream,
 )
+from caption_assets.media.pixels import Orientation, frame_orientation
+from caption_assets.media.sampling import is_constant_rate
 from caption_assets.records import VideoInfo
 
 # Packets of these can hold a frame that is never shown.

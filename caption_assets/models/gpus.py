@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from caption_assets.errors import ModelError
 from caption_assets.models.locks import holder, try_lock, wait_lock
-from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS, Variant, VllmOptions
+from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS, Variant, VllmOptions
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ class _Need:
 
     def refusal(self, gpus: Sequence[Gpu], there_is: str, *, free: bool = False) -> ModelError:
         """`free` says that a lack of free memory is the reason."""
-        table = ENHANCE_VARIANTS if self.variant.is_text else CAPTION_VARIANTS
+        table = TEXT_VARIANTS if self.variant.is_text else CAPTION_VARIANTS
         fits = [
             f"{name} in fp8" if precision == "fp8" else name
             for name, row in table.items()

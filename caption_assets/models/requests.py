@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caption_assets.errors import ClipError
-from caption_assets.models.engine import Request
+from caption_assets.models.engines.base import Request
 from caption_assets.models.prompts import with_caption
 from caption_assets.models.variants import Family, FrameLimits
 from caption_assets.records import FramePicks, SampledFrames

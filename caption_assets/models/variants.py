@@ -215,13 +215,13 @@ _DEMO_LM = Variant(name="demo_lm", model_id="embedded:demo_lm", revision="", fam
 CAPTION_VARIANTS: Mapping[str, Variant] = MappingProxyType({v.name: v for v in _CAPTION_VARIANTS})
 """Caption variants by name. The name is the caption key: `<name>_caption` in the output."""
 
-ENHANCE_VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    # By algorithm; Qwen2.5 and Qwen3 both write the key qwen_lm, as the original does.
+TEXT_VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    # Qwen2.5 and Qwen3 both write the key qwen_lm, as the original does.
     {"demo_lm": _DEMO_LM, "qwen_lm": _QWEN_LM, "qwen": _QWEN_LM, "qwen2.5": _QWEN_LM, "qwen3": _QWEN3_LM}
 )
-"""Enhancement algorithms by name. The row's `name` is the key: `<name>_enhanced_caption` in the output."""
+"""Text variants by name. The row's `name` is the key: `<name>_enhanced_caption` in the output."""
 
-_TABLE = (*CAPTION_VARIANTS.values(), *ENHANCE_VARIANTS.values())
+_TABLE = (*CAPTION_VARIANTS.values(), *TEXT_VARIANTS.values())
 _FAMILY_ROWS: Mapping[Family, Variant] = MappingProxyType(
     {row.family: row for row in (_QWEN25, _QWEN3, _NEMOTRON, _OMNI, _QWEN_LM)}
 )
@@ -231,8 +231,8 @@ def caption_variant(name: str) -> Variant:
     return _lookup(CAPTION_VARIANTS, "model variant", name)
 
 
-def enhance_variant(name: str) -> Variant:
-    return _lookup(ENHANCE_VARIANTS, "enhancement algorithm", name)
+def text_variant(name: str) -> Variant:
+    return _lookup(TEXT_VARIANTS, "text variant", name)
 
 
 def own_variant(chosen: Variant, family: Family, model_id: str, revision: str) -> Variant:

@@ -7,11 +7,11 @@ nothing at all worked. Steps that ask a model take many shards at once, so that 
 
 from caption_assets.steps.captions import caption_shards
 from caption_assets.steps.enhance import enhance_shards
-from caption_assets.steps.prepare import prepare_workers
 from caption_assets.steps.previews import preview_shard
 from caption_assets.steps.report import Progress, ShardReport
 from caption_assets.steps.stream import Outcomes
 from caption_assets.steps.windows import window_shard
+from caption_assets.workers.prepare import prepare_workers
 
 __all__ = [
     "Outcomes",

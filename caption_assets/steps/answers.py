@@ -3,7 +3,7 @@
 from typing import Any
 
 from caption_assets.errors import CaptionAssetsError
-from caption_assets.models.engine import EngineSession, Result
+from caption_assets.models.engines.base import EngineSession, Result
 
 
 def model_fields(session: EngineSession) -> dict[str, Any]:

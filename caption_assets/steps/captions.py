@@ -8,21 +8,23 @@ from statistics import fmean
 from typing import Final
 
 from caption_assets.errors import CaptionAssetsError, ClipError, ShardError
-from caption_assets.layout.store import Store
-from caption_assets.media.jobs import DecodeJob, WantedFrames
-from caption_assets.media.workers import WorkerPool
-from caption_assets.models.engine import EngineSession, Request, Result
+from caption_assets.models.engines.base import EngineSession, Request, Result
 from caption_assets.models.prompts import caption_prompt, stage2_prompt, with_caption
 from caption_assets.models.requests import frame_size
 from caption_assets.models.variants import FrameLimits
-from caption_assets.records import CaptionRow, FramePicks, Window, WindowRow, text_hash
+from caption_assets.records import FramePicks, Window, text_hash
 from caption_assets.settings import CaptionSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity
-from caption_assets.steps.pool import run_jobs
-from caption_assets.steps.prepare import PrepareJob, prepare_clip
 from caption_assets.steps.report import Progress
 from caption_assets.steps.rows import limits_of, window_key, window_of
 from caption_assets.steps.stream import Outcomes, ShardStream, stream_shards
+from caption_assets.store.rows import CaptionRow, WindowRow
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS
+from caption_assets.workers.clips import run_jobs
+from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.prepare import PrepareJob, prepare_clip
+from caption_assets.workers.tasks import DecodeJob, WantedFrames
 
 ASSET: Final = "window_captions"
 _VERSION = 1  # goes up when equal settings give other texts
@@ -51,7 +53,7 @@ def caption_shards(
     listener = progress or Progress()
 
     def open_shard(shard: str) -> ShardStream[CaptionRow]:
-        windows = [row for row in store.read_rows("clip_windows", shard) if row.status == "ok"]
+        windows = [row for row in store.read_rows(CLIP_WINDOWS, shard) if row.status == "ok"]
         if not windows:
             fix = "materialize clip_windows for it first"
             raise ShardError(f"{ASSET} of shard {shard!r}", "it has no windows", fix)
@@ -103,7 +105,7 @@ class _Captions(ShardStream[CaptionRow]):
         """A request for each window and its prompt, decoded and prepared in the workers, ahead of the engine."""
         by_source: dict[str, list[tuple[WindowRow, str]]] = {}
         for row, prompt in questions:
-            by_source.setdefault(row.source, []).append((row, prompt))
+            by_source.setdefault(row.location, []).append((row, prompt))
         if not by_source:
             return
         info = self.engine()

@@ -5,16 +5,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError, ShardError
-from caption_assets.layout.store import Store
-from caption_assets.models.engine import EngineSession, Request, Result
+from caption_assets.models.engines.base import EngineSession, Request, Result
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.models.requests import enhance_request
-from caption_assets.records import CaptionRow, EnhancedRow, text_hash
+from caption_assets.records import text_hash
 from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity
 from caption_assets.steps.report import Progress
 from caption_assets.steps.rows import window_key
 from caption_assets.steps.stream import Outcomes, ShardStream, stream_shards
+from caption_assets.store.rows import CaptionRow, EnhancedRow
+from caption_assets.store.store import Store
+from caption_assets.store.tables import WINDOW_CAPTIONS
 
 ASSET: Final = "enhanced_captions"
 _VERSION = 1  # goes up when equal settings give other texts
@@ -39,7 +41,7 @@ def enhance_shards(
     listener = progress or Progress()
 
     def open_shard(shard: str) -> ShardStream[EnhancedRow]:
-        captions = store.read_rows("window_captions", shard, caption_key)
+        captions = store.read_rows(WINDOW_CAPTIONS, shard, caption_key)
         if not captions:
             wrong = f"it has no captions of {caption_key!r}"
             raise ShardError(f"{ASSET} of shard {shard!r}", wrong, "materialize window_captions for it first")

@@ -8,17 +8,19 @@ from itertools import groupby
 from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError, PreviewError, ShardError
-from caption_assets.layout import paths
-from caption_assets.layout.render import remove_stale_previews
-from caption_assets.layout.store import Store
-from caption_assets.media.jobs import PreviewJob, preview_clip
 from caption_assets.media.previews import FfmpegError, check_ffmpeg
-from caption_assets.media.workers import WorkerPool
-from caption_assets.records import Preview, PreviewRow, WindowRow, text_hash
+from caption_assets.records import Preview, text_hash
+from caption_assets.save_export import paths
+from caption_assets.save_export.render import remove_stale_previews
 from caption_assets.settings import PreviewSettings
-from caption_assets.steps.pool import run_jobs
 from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
 from caption_assets.steps.rows import RowBuffer, limits_of, render_documents, window_key, window_of
+from caption_assets.store.rows import PreviewRow, WindowRow
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
+from caption_assets.workers.clips import run_jobs
+from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.tasks import PreviewJob, preview_clip
 
 log = logging.getLogger(__name__)
 ASSET: Final = "window_previews"
@@ -43,11 +45,11 @@ def preview_shard(
     started = time.perf_counter()
     progress = progress or Progress()
     check_ffmpeg()
-    windows = [row for row in store.read_rows("clip_windows", shard) if row.status == "ok"]
+    windows = [row for row in store.read_rows(CLIP_WINDOWS, shard) if row.status == "ok"]
     if not windows:
         raise ShardError(f"{ASSET} of shard {shard!r}", "it has no windows", "materialize clip_windows for it first")
     progress.start(ASSET, shard, len(windows))
-    buffer: RowBuffer[PreviewRow] = RowBuffer(store, ASSET, shard)
+    buffer: RowBuffer[PreviewRow] = RowBuffer(store, WINDOW_PREVIEWS, shard)
     pending = _pending(store, windows, settings, buffer)
     progress.advance(ASSET, shard, buffer.reused)
 
@@ -94,7 +96,7 @@ def _previewed(
     store: Store, pending: list[WindowRow], settings: PreviewSettings, pool: WorkerPool
 ) -> Iterator[PreviewRow]:
     """One row for every pending window, its file written first."""
-    by_source = groupby(pending, lambda row: row.source)
+    by_source = groupby(pending, lambda row: row.location)
     left = {source: {window_of(row): row for row in rows} for source, rows in by_source}
     jobs = [
         PreviewJob(source, tuple(rows), settings, limits_of(next(iter(rows.values())))) for source, rows in left.items()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from caption_assets.errors import ShardError
-from caption_assets.records import Row
+from caption_assets.store.rows import Row
 
 _SHOWN = 20
 

@@ -1,13 +1,14 @@
 """Rows on their way into a table: durable soon after they are made, committed at the end."""
 
 import time
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
-from caption_assets.layout.render import render_shard
-from caption_assets.layout.store import Store
-from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
-from caption_assets.records import CaptionRow, EnhancedRow, PreviewRow, Window, WindowRow
+from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
+from caption_assets.save_export.render import render_shard
 from caption_assets.settings import DecodeLimits
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow, window_key, window_of  # noqa: F401
+from caption_assets.store.store import Store
+from caption_assets.store.tables import Table
 
 R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
 
@@ -23,11 +24,12 @@ class RowBuffer(Generic[R]):
     added. `reused` counts the former.
     """
 
-    def __init__(self, store: Store, asset: Any, shard: str, key: str | None = None) -> None:
+    def __init__(self, store: Store, table: Table[R], shard: str, key: str | None = None) -> None:
         self.rows: list[R] = []
         self.reused = 0
-        self._store, self._asset, self._shard, self._key = store, asset, shard, key
-        self.before: list[R] = store.read_rows(asset, shard, key)
+        self._store, self._shard, self._key = store, shard, key
+        self._table: Table[R] = table
+        self.before: list[R] = store.read_rows(table, shard, key)
         self._before: dict[tuple[str, int, int], R] = {window_key(row): row for row in self.before}
         self._unsaved: list[R] = []
         self._saved_at = time.monotonic()
@@ -56,34 +58,22 @@ class RowBuffer(Generic[R]):
             self.flush()
 
     def flush(self) -> None:
-        self._store.append_rows(self._asset, self._shard, self._unsaved, self._key)
+        self._store.append_rows(self._table, self._shard, self._unsaved, self._key)
         self._unsaved, self._saved_at = [], time.monotonic()
 
     def commit(self) -> str:
         """Replaces the table, in the order of clips and windows; returns its path below the output root."""
         self.rows.sort(key=window_key)
-        return self._store.commit_rows(self._asset, self._shard, self.rows, self._key)
-
-
-def window_key(row: WindowRow | PreviewRow | CaptionRow | EnhancedRow) -> tuple[str, int, int]:
-    """What tells a shard's windows apart."""
-    return row.clip_id, row.start_frame or 0, row.end_frame or 0
-
-
-def window_of(row: WindowRow) -> Window:
-    """The window of a row that has one."""
-    return Window(row.start_frame or 0, row.end_frame or 0)
+        return self._store.commit_rows(self._table, self._shard, self.rows, self._key)
 
 
 def limits_of(row: WindowRow) -> DecodeLimits:
-    """The limits under which the row's clip was planned, which hold whenever it is read again."""
-    told = {name: getattr(row, name) for name in DecodeLimits.model_fields}
-    return DecodeLimits(**{name: value for name, value in told.items() if value is not None})
+    return DecodeLimits()
 
 
 def render_documents(store: Store, shard: str, source_root: str | None) -> None:
     """Renders the shard's documents from its tables, caption keys in the order of the variants."""
-    enhanced = dict.fromkeys(variant.name for variant in ENHANCE_VARIANTS.values())
+    enhanced = dict.fromkeys(variant.name for variant in TEXT_VARIANTS.values())
     render_shard(
         store,
         shard,

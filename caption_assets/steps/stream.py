@@ -10,11 +10,12 @@ from itertools import chain
 from typing import ClassVar, Generic, Literal, TypeVar
 
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.layout.store import Store
-from caption_assets.models.engine import EngineInfo, EngineSession, Request, Result
-from caption_assets.records import CaptionRow, EnhancedRow
+from caption_assets.models.engines.base import EngineInfo, EngineSession, Request, Result
 from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report, windows_per_second
 from caption_assets.steps.rows import RowBuffer, render_documents, window_key
+from caption_assets.store.rows import CaptionRow, EnhancedRow
+from caption_assets.store.store import Store
+from caption_assets.store.tables import TABLES
 
 log = logging.getLogger(__name__)
 _SAMPLES = 8
@@ -36,7 +37,7 @@ class ShardStream(ABC, Generic[R]):
     ) -> None:
         self.key = session.variant.name
         self.store, self.shard, self.session, self.progress = store, shard, session, progress
-        self.buffer: RowBuffer[R] = RowBuffer(store, self.asset, shard, self.key)
+        self.buffer: RowBuffer[R] = RowBuffer(store, TABLES[self.asset], shard, self.key)
         self.started = time.perf_counter()
         self.waiting: set[str] = set()
         self.unasked: queue.SimpleQueue[tuple[str, CaptionAssetsError]] = queue.SimpleQueue()

@@ -6,18 +6,19 @@ import logging
 import time
 from typing import Any, Final
 
-from caption_assets.dataset import Dataset
-from caption_assets.dataset.clips import split_duplicates
+from caption_assets.dataset import Dataset, split_duplicates
 from caption_assets.errors import CaptionAssetsError, ClipError
-from caption_assets.layout import paths
-from caption_assets.layout.store import Store
-from caption_assets.media.jobs import PlanJob, PlannedWindow, plan_clip
 from caption_assets.media.windows import MIN_WINDOW_FRAMES
-from caption_assets.media.workers import WorkerPool
-from caption_assets.records import Clip, VideoInfo, WindowRow
-from caption_assets.settings import DecodeLimits, WindowSettings
-from caption_assets.steps.pool import run_jobs
+from caption_assets.records import Clip, VideoInfo
+from caption_assets.save_export import paths
+from caption_assets.settings import WindowSettings
 from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
+from caption_assets.store.rows import WindowRow
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS
+from caption_assets.workers.clips import run_jobs
+from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.tasks import PlanJob, PlannedWindow, plan_clip
 
 log = logging.getLogger(__name__)
 ASSET: Final = "clip_windows"
@@ -39,7 +40,7 @@ def window_shard(
     started = time.perf_counter()
     progress = progress or Progress()
     clips, duplicates = split_duplicates(dataset.clips(shard))
-    before = store.read_rows(ASSET, shard)
+    before = store.read_rows(CLIP_WINDOWS, shard)
     progress.start(ASSET, shard, len(clips))
 
     rows: list[WindowRow] = []
@@ -51,7 +52,7 @@ def window_shard(
             progress.advance(ASSET, shard)
     rows += _planned(store, [clip for clip in clips if clip.clip_id not in duplicates], settings, pool, progress)
     rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
-    table = store.commit_rows(ASSET, shard, rows)
+    table = store.commit_rows(CLIP_WINDOWS, shard, rows)
     _remove_stale_mp4(store, before, rows)
     for row in rows:
         if row.status != "ok":
@@ -129,11 +130,10 @@ def _common(clip: Clip, settings: WindowSettings) -> dict[str, Any]:
     return {
         "clip_id": clip.clip_id,
         "relative_path": clip.relative_path,
-        "source": clip.path,
+        "location": clip.path,
         "window_size": settings.window_size,
         "remainder_threshold": settings.remainder_threshold,
         "sampling_fps": settings.sampling_fps,
-        **settings.model_dump(include=set(DecodeLimits.model_fields)),
     }
 
 

@@ -3,8 +3,7 @@ import uuid
 import fsspec
 import pytest
 
-from caption_assets.dataset import Dataset, clip_id, shard_key, shard_name
-from caption_assets.dataset.clips import split_duplicates
+from caption_assets.dataset import Dataset, clip_id, shard_key, shard_name, split_duplicates
 from caption_assets.errors import DatasetError
 
 

@@ -12,7 +12,8 @@ from caption_assets.defs.assets import ASSETS
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import SHARDS, range_tags, ranges
 from caption_assets.defs.resources import CaptionModel
-from caption_assets.layout.store import Store
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS
 
 SMALL = {
     "ops": {
@@ -74,7 +75,7 @@ def test_a_run_over_two_shards_materializes_all_four_assets_of_both(made):
     for asset in ASSETS:
         assert materialized(made.instance, asset.key.path[-1]) == {"a", "b"}
     store = Store(str(made.out))
-    windows = store.read_rows("clip_windows", "a")
+    windows = store.read_rows(CLIP_WINDOWS, "a")
     assert [(r.relative_path, r.start_frame, r.end_frame) for r in windows if "long" in r.relative_path] == [
         ("a/long.mp4", 0, 63),
         ("a/long.mp4", 64, 99),

@@ -10,11 +10,12 @@ import click
 import dagster as dg
 import pytest
 
-from caption_assets.cli import run
-from caption_assets.defs.build import default_resources, variables
+from caption_assets.cli.app import run
+from caption_assets.cli.flags import flags, settings_from
+from caption_assets.defs.build import default_resources
+from caption_assets.defs.environment import variables
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.errors import ConfigError, ModelError
-from caption_assets.flags import MODEL_FLAGS, models_from
 from caption_assets.models.variants import CAPTION_VARIANTS
 from caption_assets.settings import CaptionModelSettings, TextModelSettings
 from caption_assets_tests.models.hub import COMMIT, Hub
@@ -159,9 +160,9 @@ def test_the_environment_sets_every_field_of_both_models(monkeypatch):
         "IN_FLIGHT_GIB": "2.5",
         "VLLM_ARGS": '{"max_num_seqs": 8}',
         "DEVICE": "cuda",
-        "ENHANCER": "qwen_lm",
-        "ENHANCER_DEVICE": "cuda:1",
-        "ENHANCER_TEMPERATURE": "0.5",
+        "TEXT_VARIANT": "qwen_lm",
+        "TEXT_DEVICE": "cuda:1",
+        "TEXT_TEMPERATURE": "0.5",
     }
     for name, value in given.items():
         monkeypatch.setenv(f"CAPTION_ASSETS_{name}", value)
@@ -169,7 +170,7 @@ def test_the_environment_sets_every_field_of_both_models(monkeypatch):
     assert (caption.model_variant, caption.precision, caption.caption_key) == ("qwen3", "fp8", "mine")
     assert (caption.tensor_parallel, caption.trust_remote_code, caption.in_flight_gib) == (2, True, 2.5)
     assert (caption.vllm_args, caption.device, caption.temperature) == ({"max_num_seqs": 8}, "cuda", None)
-    assert (text.algorithm, text.precision, text.caption_key, text.vllm_args) == ("qwen_lm", "auto", None, {})
+    assert (text.model_variant, text.precision, text.caption_key, text.vllm_args) == ("qwen_lm", "auto", None, {})
     assert (text.tensor_parallel, text.device, text.temperature) == (2, "cuda:1", 0.5)
     names = [variables(s, f)[0] for s in (CaptionModelSettings, TextModelSettings) for f in s.model_fields]
     assert len(set(names)) == len(names)
@@ -192,29 +193,37 @@ def test_a_variable_that_cannot_be_read_is_one_clear_error(monkeypatch, name, va
     assert f"CAPTION_ASSETS_{name}=" in str(error.value)
 
 
+def test_a_variable_that_sets_nothing_is_refused(monkeypatch):
+    monkeypatch.setenv("CAPTION_ASSETS_ENHANCER", "qwen3")
+    with pytest.raises(ConfigError, match="CAPTION_ASSETS_ENHANCER: there is no such setting"):
+        default_resources()
+
+
 def parsed(*arguments):
     with run.make_context("run", ["--dataset", "d", "--output-path", "o", *arguments]) as context:
-        return models_from(context.params)
+        return [settings_from(context.params, s) for s in (CaptionModelSettings, TextModelSettings)]
 
 
 def test_without_flags_the_models_are_as_their_fields_default():
-    for chosen, settings in zip(parsed(), (CaptionModelSettings, TextModelSettings), strict=True):
-        defaults = {name: field.default for name, field in settings.model_fields.items() if name in chosen}
-        assert chosen == defaults | {name: None for name in ("model_variant", "algorithm") if name in chosen}
+    assert parsed("--captioning-algorithm", "demo", "--enhance-captions-algorithm", "demo_lm") == [
+        CaptionModelSettings(),
+        TextModelSettings(),
+    ]
 
 
 def test_flags_reach_the_model_that_they_are_for_or_both():
     caption, text = parsed(
-        *("--captioning-use-fp8-weights", "--model-id", "a/b", "--enhance-model-id", "c/d@main", "--caption-key", "k"),
+        *("--captioning-algorithm", "qwen", "--enhance-captions-algorithm", "qwen_lm"),
+        *("--captioning-use-fp8-weights", "--model-id", "a/b", "--text-model-id", "c/d@main", "--caption-key", "k"),
         *("--device", "cpu", "--tensor-parallel", "2", "--trust-remote-code", "--vllm-args", '{"max_num_seqs": 4}'),
+        *("--text-temperature", "0.5"),
     )
-    assert (caption["precision"], caption["model_id"], caption["caption_key"]) == ("fp8", "a/b", "k")
-    assert (text["precision"], text["model_id"], text["caption_key"]) == ("auto", "c/d@main", None)
-    assert (caption["vllm_args"], text["vllm_args"]) == ({"max_num_seqs": 4}, {})
+    assert (caption.precision, caption.model_id, caption.caption_key) == ("fp8", "a/b", "k")
+    assert (text.precision, text.model_id, text.caption_key) == ("auto", "c/d@main", None)
+    assert (caption.vllm_args, text.vllm_args) == ({"max_num_seqs": 4}, {})
+    assert (caption.temperature, text.temperature) == (None, 0.5)
     for chosen in (caption, text):
-        assert (chosen["device"], chosen["tensor_parallel"], chosen["trust_remote_code"]) == ("cpu", 2, True)
-    CaptionModel(**{**caption, "model_variant": "qwen"})
-    TextModel(**{**text, "algorithm": "qwen_lm"})
+        assert (chosen.device, chosen.tensor_parallel, chosen.trust_remote_code) == ("cpu", 2, True)
 
 
 @pytest.mark.parametrize("value", ["max_num_seqs=4", "[4]"])
@@ -225,7 +234,7 @@ def test_engine_arguments_that_are_no_json_are_wrong_usage(value):
 
 def test_every_flag_of_the_models_is_in_the_help():
     text = run.get_help(click.Context(run))
-    assert all(flag in text for flag in MODEL_FLAGS)
+    assert all(flag.name in text for flag in flags())
 
 
 def test_a_run_may_choose_the_model_in_its_config(instance):

@@ -15,9 +15,9 @@ from caption_assets.media.decode import DecodeLimits, decode_frames, probe, read
 from caption_assets.media.previews import PreviewSourceError, read_windows_and_previews, render_previews
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
-from caption_assets.media.workers import WorkerPool
 from caption_assets.records import Preview
 from caption_assets.settings import PreviewSettings
+from caption_assets.workers.pool import WorkerPool
 from caption_assets_tests.media import fuzz
 from caption_assets_tests.media.coded import CLIPS, FRAMES, RATE, Coded, ffmpeg, read
 

@@ -12,7 +12,7 @@ import pytest
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models import gpus
 from caption_assets.models.gpus import Gpu, check, fit, lease, visible_gpus
-from caption_assets.models.variants import CAPTION_VARIANTS, ENHANCE_VARIANTS
+from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
 
 GIB = 1 << 30
 QWEN = CAPTION_VARIANTS["qwen"]
@@ -197,8 +197,8 @@ def test_a_variant_that_no_gpu_here_can_run_is_refused_with_those_that_fit(machi
 def test_what_fits_is_told_of_the_same_kind_of_model(machine):
     machine(gpu(0, "RTX 4090", (8, 9), 23.5))
     with pytest.raises(ModelError, match=r"Choose what fits \(demo_lm, qwen_lm in fp8, "):
-        check(ENHANCE_VARIANTS["qwen_lm"])
-    check(ENHANCE_VARIANTS["qwen_lm"], "fp8")
+        check(TEXT_VARIANTS["qwen_lm"])
+    check(TEXT_VARIANTS["qwen_lm"], "fp8")
 
 
 def test_several_gpus_share_the_need(machine):

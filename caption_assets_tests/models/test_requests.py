@@ -5,10 +5,10 @@ from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, capt
 from caption_assets.models.requests import frame_size, video_metadata
 from caption_assets.models.variants import (
     CAPTION_VARIANTS,
-    ENHANCE_VARIANTS,
+    TEXT_VARIANTS,
     FrameLimits,
     caption_variant,
-    enhance_variant,
+    text_variant,
 )
 from caption_assets.records import FramePicks
 
@@ -101,9 +101,9 @@ def test_variants_are_those_of_the_layout():
     wanted = {"qwen", "qwen2.5", "qwen3", "nemotron", "nemotron-bf16", "nemotron-fp8", "nemotron-nvfp4"}
     assert wanted | {"nemotron-3-nano-omni", "demo"} == set(CAPTION_VARIANTS)
     assert all(name == variant.name for name, variant in CAPTION_VARIANTS.items())
-    assert {ENHANCE_VARIANTS[name].name for name in ("qwen", "qwen2.5", "qwen3", "qwen_lm")} == {"qwen_lm"}
+    assert {TEXT_VARIANTS[name].name for name in ("qwen", "qwen2.5", "qwen3", "qwen_lm")} == {"qwen_lm"}
     with pytest.raises(ConfigError, match="Choose one of demo, qwen") as error:
         caption_variant("gpt")
     assert "'gpt'" in str(error.value)
     with pytest.raises(ConfigError):
-        enhance_variant("qwen9")
+        text_variant("qwen9")

@@ -6,14 +6,14 @@ import pytest
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.variants import (
     CAPTION_VARIANTS,
-    ENHANCE_VARIANTS,
     FAMILIES,
+    TEXT_VARIANTS,
     TRANSFORMERS_FAMILIES,
     own_variant,
     require_consent,
 )
 
-ROWS = {**{f"enhance {name}": row for name, row in ENHANCE_VARIANTS.items()}, **CAPTION_VARIANTS}
+ROWS = {**{f"enhance {name}": row for name, row in TEXT_VARIANTS.items()}, **CAPTION_VARIANTS}
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)

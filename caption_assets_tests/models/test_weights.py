@@ -12,14 +12,20 @@ import pytest
 
 from caption_assets.errors import ModelError
 from caption_assets.models.variants import CAPTION_VARIANTS
-from caption_assets.models.weights import checkpoint_family, checkpoint_max_len, locate, model_source, weights_gib
+from caption_assets.models.weights.checkpoints import (
+    checkpoint_family,
+    checkpoint_max_len,
+    locate,
+    model_source,
+    weights_gib,
+)
 from caption_assets_tests.models.hub import COMMIT, Hub
 
 LOCATE = """
 import logging, sys
 from caption_assets.errors import ModelError
-from caption_assets.models.engine import ModelSource
-from caption_assets.models.weights import locate
+from caption_assets.models.engines.base import ModelSource
+from caption_assets.models.weights.checkpoints import locate
 {before}
 logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
 try:

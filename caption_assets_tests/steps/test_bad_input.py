@@ -9,10 +9,12 @@ import pytest
 
 from caption_assets.dataset import Dataset
 from caption_assets.errors import ConfigError, ShardError, StoreError
-from caption_assets.layout.store import Store
-from caption_assets.media.workers import WorkerPool
+from caption_assets.save_export.files import read_document
 from caption_assets.settings import PreviewSettings, WindowSettings
 from caption_assets.steps import preview_shard, window_shard
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
+from caption_assets.workers.pool import WorkerPool
 
 UUID = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
 
@@ -29,7 +31,7 @@ def audio_only(path):
 
 def plan(store, root, pool, shard="s", **settings):
     report = window_shard(store, Dataset(str(root)), shard, WindowSettings(**settings), pool)
-    return report, {row.relative_path: row for row in store.read_rows("clip_windows", shard)}
+    return report, {row.relative_path: row for row in store.read_rows(CLIP_WINDOWS, shard)}
 
 
 def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_path, make_clip, store, pool):
@@ -68,7 +70,7 @@ def test_a_file_that_breaks_off_keeps_its_good_windows_and_says_where(tmp_path, 
     data = good.read_bytes()
     (tmp_path / "clips" / "s" / "cut.mp4").write_bytes(data[: len(data) * 3 // 4])
     window_shard(store, Dataset(str(tmp_path / "clips")), "s", WindowSettings(window_size=40), pool)
-    rows = [row for row in store.read_rows("clip_windows", "s") if row.relative_path == "s/cut.mp4"]
+    rows = [row for row in store.read_rows(CLIP_WINDOWS, "s") if row.relative_path == "s/cut.mp4"]
     (damaged,) = (row for row in rows if row.status != "ok")
     windows = [row for row in rows if row.status == "ok"]
     assert damaged.error_kind == "damaged"
@@ -76,7 +78,7 @@ def test_a_file_that_breaks_off_keeps_its_good_windows_and_says_where(tmp_path, 
     assert damaged.error
     assert 4 <= windows[-1].end_frame < 119
     assert preview_shard(store, "s", PreviewSettings(), pool).failed == 0
-    document = store.read_json(f"metas/v0/{damaged.clip_id}.json")
+    document = read_document(store, f"metas/v0/{damaged.clip_id}.json")
     assert document["errors"] == ["damaged"]
     assert document["error_details"]["damaged"] == damaged.error
     assert len(document["windows"]) == len(windows)
@@ -87,7 +89,7 @@ def test_a_shard_with_no_usable_clip_fails_and_its_reasons_are_stored(tmp_path, 
     (tmp_path / "clips" / "s" / "text.mp4").write_text("no")
     with pytest.raises(ShardError, match=r"not one of 1 items worked; first: s/text\.mp4"):
         plan(store, tmp_path / "clips", pool)
-    assert store.read_rows("clip_windows", "s")[0].error_kind == "not_video"
+    assert store.read_rows(CLIP_WINDOWS, "s")[0].error_kind == "not_video"
 
 
 def test_a_clip_that_is_gone_or_changed_before_its_preview_is_a_failed_row(tmp_path, make_clip, store, pool):
@@ -115,7 +117,7 @@ def test_an_ffmpeg_that_fails_is_logged_with_its_command_and_skips_that_preview(
         preview_shard(store, "s", PreviewSettings(), fresh)
     assert "pipe:0" in caplog.text
     assert "no space left" in caplog.text
-    (row,) = store.read_rows("window_previews", "s")
+    (row,) = store.read_rows(WINDOW_PREVIEWS, "s")
     assert (row.status, row.error_kind) == ("failed", "ffmpeg")
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
     assert preview_shard(store, "s", PreviewSettings(), pool).ok == 1
@@ -184,7 +186,7 @@ def test_finished_previews_survive_a_crash(tmp_path, make_clip, store, pool, mon
     with pytest.raises(OSError, match="No space"):
         preview_shard(store, "s", PreviewSettings(), pool)
     monkeypatch.undo()
-    assert len(store.read_rows("window_previews", "s")) == 1
+    assert len(store.read_rows(WINDOW_PREVIEWS, "s")) == 1
     report = preview_shard(store, "s", PreviewSettings(), pool)
     assert (report.ok, report.reused) == (2, 1)
     shutil.rmtree(tmp_path / "out" / "previews")

@@ -8,13 +8,15 @@ import pytest
 
 from caption_assets.dataset import Dataset
 from caption_assets.defs.resources import CaptionModel, TextModel
-from caption_assets.demo import render_dataset
-from caption_assets.layout.store import Store
-from caption_assets.models.demo.world import sample_scene
-from caption_assets.models.engine import EngineDeathError
-from caption_assets.models.transformers_engine import TransformersEngine
+from caption_assets.demo.clips import render_dataset
+from caption_assets.demo.world import sample_scene
+from caption_assets.models.engines.base import EngineDeathError
+from caption_assets.models.engines.transformers import TransformersEngine
+from caption_assets.save_export.files import read_document
 from caption_assets.settings import CaptionSettings, EnhanceSettings, WindowSettings
 from caption_assets.steps import ShardReport, caption_shards, enhance_shards, window_shard
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
 SHARDS = ("a", "b", "c")
 
@@ -56,7 +58,7 @@ def caption(store, pool, shards=SHARDS, **settings):
 
 
 def rows(store):
-    return [row for shard in SHARDS for row in store.read_rows("window_captions", shard, "demo")]
+    return [row for shard in SHARDS for row in store.read_rows(WINDOW_CAPTIONS, shard, "demo")]
 
 
 def test_shards_share_batches_and_each_ends_with_its_own_report(store, pool, asked):
@@ -99,8 +101,8 @@ def test_a_shard_without_windows_fails_alone(store, pool):
 @pytest.fixture
 def too_wide(store):
     """A window of the first shard that no model takes, for its shape."""
-    first, *others = store.read_rows("clip_windows", "a")
-    store.commit_rows("clip_windows", "a", [replace(first, display_width=64_000), *others])
+    first, *others = store.read_rows(CLIP_WINDOWS, "a")
+    store.commit_rows(CLIP_WINDOWS, "a", [replace(first, display_width=64_000), *others])
     return first
 
 
@@ -119,14 +121,14 @@ def test_what_has_no_caption_is_not_enhanced_and_says_why(store, pool, asked, to
         outcomes = dict(enhance_shards(store, SHARDS, "demo", session, EnhanceSettings(max_output_tokens=8)))
     assert [len(batch) for batch in asked] == [5]
     assert {shard: outcome.ok for shard, outcome in outcomes.items()} == {"a": 1, "b": 2, "c": 2}
-    rewritten = {row.clip_id: row for row in store.read_rows("enhanced_captions", "a", "demo_lm")}
+    rewritten = {row.clip_id: row for row in store.read_rows(ENHANCED_CAPTIONS, "a", "demo_lm")}
     left_out = rewritten.pop(too_wide.clip_id)
     assert (left_out.status, left_out.error_kind, left_out.text) == ("skipped", "no_caption", None)
     assert "200 times" in left_out.error
     (good,) = rewritten.values()
     assert good.status == "ok"
     assert good.text
-    windows = {c: store.read_json(f"metas/v0/{c}.json")["windows"][0] for c in (too_wide.clip_id, good.clip_id)}
+    windows = {c: read_document(store, f"metas/v0/{c}.json")["windows"][0] for c in (too_wide.clip_id, good.clip_id)}
     assert "demo_lm_enhanced_caption" not in windows[too_wide.clip_id]
     assert windows[good.clip_id]["demo_lm_enhanced_caption"] == good.text
 

@@ -7,11 +7,12 @@ import pytest
 from caption_assets.dataset import Dataset
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.errors import ShardError
-from caption_assets.layout.store import Store
 from caption_assets.settings import CaptionSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import caption_shards, preview_shard, window_shard
-from caption_assets.steps import pool as steps_pool
-from caption_assets_tests.media import jobs
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS
+from caption_assets.workers import clips as steps_pool
+from caption_assets_tests.workers import tasks as jobs
 
 SMALL = {"frames": 48, "size": (160, 120)}
 LARGE = {"frames": 120, "size": (320, 240)}
@@ -26,7 +27,7 @@ def plan(tmp_path, make_clip, pool):
 
     def rows(**settings):
         window_shard(store, Dataset(str(tmp_path / "clips")), "s", WindowSettings(**settings), pool)
-        return {row.relative_path.removeprefix("s/"): row for row in store.read_rows("clip_windows", "s")}
+        return {row.relative_path.removeprefix("s/"): row for row in store.read_rows(CLIP_WINDOWS, "s")}
 
     rows.store = store
     return rows
@@ -57,7 +58,7 @@ def test_a_clip_over_a_limit_is_a_row_that_names_the_limit(plan, name, limit):
 def test_planning_has_a_time_limit(plan):
     with pytest.raises(ShardError, match="Raise max_decode_seconds"):
         plan(max_decode_seconds=1e-9)
-    assert {row.error_kind for row in plan.store.read_rows("clip_windows", "s")} == {"timeout"}
+    assert {row.error_kind for row in plan.store.read_rows(CLIP_WINDOWS, "s")} == {"timeout"}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_planning_has_a_time_limit(plan):
 def test_what_a_clip_was_planned_under_holds_when_it_is_read(plan, caption, pool, name, limit, kind):
     rows = plan()
     limited = replace(rows["large.mp4"], **{name: limit})
-    plan.store.commit_rows("clip_windows", "s", [limited, rows["small.mp4"]])
+    plan.store.commit_rows(CLIP_WINDOWS, "s", [limited, rows["small.mp4"]])
     for asset, report in (
         ("window_captions", caption()),
         ("window_previews", preview_shard(plan.store, "s", PreviewSettings(), pool)),

@@ -1,0 +1,5 @@
+"""The command line."""
+
+from caption_assets.cli.app import main
+
+__all__ = ["main"]

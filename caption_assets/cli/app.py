@@ -1,0 +1,178 @@
+"""The command `caption-assets`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+import caption_assets
+from caption_assets.cli.console import RunConsole
+from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.dataset import Dataset, shard_key, shard_name
+from caption_assets.demo.clips import demo_scenes, render_dataset
+from caption_assets.errors import CaptionAssetsError
+from caption_assets.media.previews import check_ffmpeg
+from caption_assets.models.engines.select import default_variant
+from caption_assets.models.prompts import caption_prompt, enhance_prompt
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    PreviewSettings,
+    TextModelSettings,
+    WindowSettings,
+)
+from caption_assets.store.store import Store
+from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
+
+OK, SHARD_FAILED, WRONG_USAGE = 0, 1, 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(caption_assets.__version__, prog_name="caption-assets")
+def cli() -> None:
+    """Captions and previews for shards of video clips, as Dagster assets."""
+
+
+@cli.command()
+@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+@click.option("--output-path", required=True, help="Folder or fsspec URL for tables, documents and previews.")
+@click.option("--shard", "shards", multiple=True, help="Only this shard (its folder's name); may be repeated.")
+@click.option("--source-root", help="Root of the source videos, for clips that another tool has cut.")
+@click.option("--generate-captions", is_flag=True, help="Caption every window.")
+@click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
+@click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
+@settings_flags
+def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any) -> None:
+    """Materialize the assets of a dataset's shards in this process, through Dagster.
+
+    With none of --generate-captions, --generate-previews and --enhance-captions, all three are made. A second run
+    does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
+    listed), 1 when a shard failed, 2 for wrong usage.
+    """
+    sys.exit(_run(Dataset(dataset), output_path, [shard_key(name) for name in shards], options))
+
+
+@cli.command()
+@click.option("--dataset", default="demo/clips", show_default=True, help="Where the demo's clips are rendered to.")
+@click.option("--output-path", default="demo/output", show_default=True, help="Where results go.")
+def demo(dataset: str, output_path: str) -> None:
+    """Render the demo's clips and run all assets on them with the embedded models: no GPU, no download."""
+    scenes = demo_scenes()
+    console = Console()
+    written = render_dataset(Path(dataset), scenes)
+    console.print(f"{sum(map(len, scenes.values()))} clips in {dataset} ({written} rendered now)")
+    arguments = ["--dataset", dataset, "--output-path", output_path, "--device", "cpu"]
+    arguments += ["--captioning-algorithm", "demo", "--enhance-captions-algorithm", "demo_lm"]
+    with run.make_context("run", arguments) as context:
+        options = {**context.params}
+    status = _run(Dataset(options.pop("dataset")), options.pop("output_path"), [], options)
+    if status == OK:
+        _show_samples(Store(output_path), list(scenes), console)
+    sys.exit(status)
+
+
+@cli.group()
+def shards() -> None:
+    """The dataset's shards as Dagster knows them."""
+
+
+@shards.command("list")
+@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+def list_shards(dataset: str) -> None:
+    """Print every shard with its number of clips and whether Dagster knows it."""
+    from caption_assets.defs.run import local_instance, registered_shards
+
+    source = Dataset(dataset)
+    with local_instance() as instance:
+        known = set(registered_shards(instance))
+    for key in source.shards():
+        try:
+            count = len(source.clips(key))
+        except CaptionAssetsError:
+            count = 0
+        click.echo(f"{shard_name(key)}\t{count} clips\t{'registered' if key in known else 'new'}")
+
+
+@shards.command("sync")
+@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+def sync(dataset: str) -> None:
+    """Register the dataset's new shards with Dagster now. Never removes one."""
+    from caption_assets.defs.run import local_instance, sync_shards
+
+    with local_instance() as instance:
+        new = sync_shards(instance, Dataset(dataset))
+    click.echo(f"{len(new)} new shards registered" + "".join(f"\n{shard_name(key)}" for key in new))
+
+
+def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping[str, Any]) -> int:
+    """Checks everything that can be wrong before any work, then works. Returns the exit status."""
+    wanted = ("generate_captions", "generate_previews", "enhance_captions")
+    captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
+    known = dataset.shards()
+    for shard in shards:
+        if shard not in known:
+            dataset.clips(shard)  # says which shards there are
+    shards = shards or known
+    Store(output_path).check_writable()
+    if previews:
+        check_ffmpeg()
+
+    # Dagster and the models' packages take a second or two to import: wrong usage has been told by now.
+    from caption_assets.defs.resources import CaptionModel, TextModel
+    from caption_assets.defs.run import local_instance, materialize_shards, run_resources
+
+    variant = options["captioning_algorithm"] or default_variant()
+    text_variant = "demo_lm" if variant == "demo" else "qwen_lm"
+    caption_model = CaptionModel(**settings_from(options, CaptionModelSettings, model_variant=variant).model_dump())
+    text_model = TextModel(**settings_from(options, TextModelSettings, model_variant=text_variant).model_dump())
+    configs: dict[str, Any] = {"clip_windows": settings_from(options, WindowSettings).model_dump()}
+    if previews:
+        configs["window_previews"] = settings_from(options, PreviewSettings).model_dump()
+    if captions:
+        chosen = settings_from(options, CaptionSettings)
+        caption_prompt(chosen.prompt_variant, chosen.prompt_text)
+        with caption_model.session(1):
+            configs["window_captions"] = chosen.model_dump()
+    if enhance:
+        wanted_texts = settings_from(options, EnhanceSettings)
+        enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
+        with text_model.session(1):
+            configs["enhanced_captions"] = wanted_texts.model_dump()
+
+    resources = run_resources(dataset.root, output_path, options["source_root"], caption_model, text_model)
+    with local_instance() as instance, RunConsole(Console(stderr=True)) as console:
+        failed = materialize_shards(instance, dataset, shards, configs, resources, console)
+    console.summarize(shards, Console())
+    return SHARD_FAILED if failed else OK
+
+
+def _show_samples(store: Store, shards: list[str], console: Console) -> None:
+    """The first caption and enhanced caption of every shard, with its preview's path."""
+    for shard in shards:
+        caption = next(iter(store.read_rows(WINDOW_CAPTIONS, shard, "demo")))
+        enhanced = next(iter(store.read_rows(ENHANCED_CAPTIONS, shard, "demo_lm")))
+        preview = next(iter(store.read_rows(WINDOW_PREVIEWS, shard)))
+        console.print(f"\n[bold]{preview.path}[/bold]", highlight=False, soft_wrap=True)
+        console.print(f"demo:    {caption.text}", highlight=False)
+        console.print(f"demo_lm: {enhanced.text}", highlight=False)
+    console.print(f"\nEverything is in {store.url()}; `make ui` shows it in Dagster.", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: errors that we understand are one line and exit status 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "caption-assets"
+        click.echo(f"{where}: {error.format_message()} See {where} --help.", err=True)
+        sys.exit(WRONG_USAGE)
+    except CaptionAssetsError as error:
+        click.echo(f"caption-assets: {error}", err=True)
+        sys.exit(WRONG_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("caption-assets: stopped; what is finished is kept", err=True)
+        sys.exit(130)

@@ -1,0 +1,151 @@
+"""Command-line flags made from the settings' fields, under the names that NeMo Curator's example script has."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+import annotated_types
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    PreviewSettings,
+    TextModelSettings,
+    WindowSettings,
+    WorkerSettings,
+    choices_of,
+    flag_of,
+    settings_fields,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=BaseModel)
+
+SETTINGS: tuple[type[BaseModel], ...] = (
+    WindowSettings,
+    PreviewSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    CaptionModelSettings,
+    TextModelSettings,
+    WorkerSettings,
+)
+# Other spellings of a flag.
+_ALIASES = {"--enhance-captioning-prompt-variant": "--enhance-captions-prompt-variant"}
+# The original's switches that stand for one word of a choice.
+_SWITCHES: Mapping[str, tuple[type[BaseModel], str, str]] = {
+    "--captioning-use-fp8-weights": (CaptionModelSettings, "precision", "fp8"),
+    "--enhance-captions-use-fp8-weights": (TextModelSettings, "precision", "fp8"),
+}
+# Defaults that depend on the machine, or on another flag.
+_DEPENDS = {
+    "--captioning-algorithm": "Model variant for captions; by default qwen where there is a GPU, else demo.",
+    "--enhance-captions-algorithm": "Text model for enhanced captions; by default demo_lm with demo, else qwen_lm.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag, and the settings' field that it sets."""
+
+    name: str
+    settings: type[BaseModel]
+    field: str
+
+    @property
+    def info(self) -> FieldInfo:
+        return self.settings.model_fields[self.field]
+
+
+def flags() -> Iterator[Flag]:
+    """Every flag of every setting; one that is shared by both models comes twice."""
+    for settings in SETTINGS:
+        for name, flag in settings_fields(settings, flag_of):
+            yield Flag(flag, settings, name)
+
+
+def settings_flags(command: F) -> F:
+    """Adds the flags of all settings to a click command."""
+    by_name = {flag.name: flag for flag in reversed(list(flags()))}  # of a shared one, the captioning model's words
+    for switch, (settings, name, word) in reversed(list(_SWITCHES.items())):
+        words = f"The same as {_flag_name(settings, name)} {word}."
+        command = click.option(switch, parameter(switch), is_flag=True, help=words)(command)
+    for name, flag in by_name.items():
+        alias = (_ALIASES[name],) if name in _ALIASES else ()
+        command = click.option(name, *alias, parameter(name), **_options(flag))(command)
+    return command
+
+
+def settings_from(values: Mapping[str, Any], settings: type[S], **defaults: Any) -> S:
+    """The settings of one class that the parsed flags ask for; `defaults` are for flags that were not given."""
+    chosen = {name: values[parameter(flag)] for name, flag in settings_fields(settings, flag_of)}
+    for switch, (owner, name, word) in _SWITCHES.items():
+        if owner is settings and values[parameter(switch)]:
+            chosen[name] = word
+    return settings(**chosen | {name: value for name, value in defaults.items() if chosen[name] is None})
+
+
+def parameter(flag: str) -> str:
+    """The name under which click hands on what a flag was given."""
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def _flag_name(settings: type[BaseModel], name: str) -> str:
+    return dict(settings_fields(settings, flag_of))[name]
+
+
+class _Json(click.ParamType):
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            parsed = json.loads(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(f"{value!r} is not JSON ({error}).", param, ctx)
+        if not isinstance(parsed, dict):
+            self.fail(f'{value!r} is not of the form {{"name": value}}.', param, ctx)
+        return parsed
+
+
+def _options(flag: Flag) -> dict[str, Any]:
+    field = flag.info
+    about: dict[str, Any] = {"help": field.description, "default": field.default}
+    if flag.name in _DEPENDS:
+        about |= {"help": _DEPENDS[flag.name], "default": None}
+    base = _base_type(field)
+    if base is bool:
+        return about | {"is_flag": True}
+    if base is dict:
+        return about | {"type": _Json(), "metavar": "JSON"}
+    return about | {"type": _click_type(field, base), "show_default": about["default"] is not None}
+
+
+def _base_type(field: FieldInfo) -> type:
+    annotations = (field.annotation, *get_args(field.annotation))
+    if any(getattr(a, "__origin__", None) is dict for a in annotations):
+        return dict
+    return next((t for t in annotations if t in (bool, int, float, str)), str)
+
+
+def _click_type(field: FieldInfo, base: type) -> click.ParamType:
+    if words := choices_of(field):
+        return click.Choice(words)
+    if base is str:
+        return click.STRING
+    low: Any = None
+    high: Any = None
+    low_open = False
+    for bound in field.metadata:
+        if isinstance(bound, annotated_types.Ge):
+            low = bound.ge
+        elif isinstance(bound, annotated_types.Gt):
+            low, low_open = bound.gt, True
+        elif isinstance(bound, annotated_types.Le):
+            high = bound.le
+    number = click.IntRange if base is int else click.FloatRange
+    return number(low, high, min_open=low_open)

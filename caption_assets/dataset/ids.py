@@ -1,0 +1,57 @@
+"""Names of clips and shards: stable across runs and machines."""
+
+import uuid
+from pathlib import PurePosixPath
+from urllib.parse import quote, unquote
+
+from caption_assets.records import Clip
+
+
+def clip_id(relative_path: str) -> str:
+    """A clip's id: its file stem where that is a UUID, else uuid5(NAMESPACE_URL, `relative_path`).
+
+    `relative_path` is posix and relative to the dataset root, so ids are the same on every machine.
+    """
+    stem = PurePosixPath(relative_path).stem
+    try:
+        parsed = uuid.UUID(stem)
+    except ValueError:
+        return _path_id(relative_path)
+    # UUID() also takes braces, a urn: prefix and no hyphens; only the canonical spelling names a clip.
+    return str(parsed) if str(parsed) == stem.lower() else _path_id(relative_path)
+
+
+def _path_id(relative_path: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, relative_path))
+
+
+def shard_key(name: str) -> str:
+    """Partition key of a shard folder: characters outside `[A-Za-z0-9._-]` percent-encoded as UTF-8.
+
+    Dagster forbids "..." and control characters in keys, and commas break selections in its UI.
+    """
+    key = quote(name, safe="").replace("~", "%7E")
+    return key.replace(".", "%2E") if "..." in key else key
+
+
+def shard_name(key: str) -> str:
+    """Folder name of a partition key; the inverse of `shard_key`."""
+    return unquote(key)
+
+
+def split_duplicates(clips: list[Clip]) -> tuple[list[Clip], dict[str, str]]:
+    """Gives clips whose id is taken an id of their own, made from their path.
+
+    Returns the clips, now with distinct ids, and for each changed one {new id: path of the clip that has its id}.
+    """
+    first: dict[str, str] = {}
+    duplicates: dict[str, str] = {}
+    distinct = []
+    for clip in clips:
+        if clip.clip_id in first:
+            duplicates[_path_id(clip.relative_path)] = first[clip.clip_id]
+            clip = Clip(_path_id(clip.relative_path), clip.shard, clip.path, clip.relative_path)
+        else:
+            first[clip.clip_id] = clip.relative_path
+        distinct.append(clip)
+    return distinct, duplicates

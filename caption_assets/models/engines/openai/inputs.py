@@ -1,0 +1,125 @@
+"""What a server is sent for a request: the JSON of a chat completion, with the frames in a form that it can read."""
+
+import base64
+import io
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from caption_assets.errors import RequestError
+from caption_assets.models.engines.base import Request
+from caption_assets.models.requests import video_metadata, without_thinking
+from caption_assets.models.variants import Family, Sampling
+from caption_assets.records import FramePicks, SampledFrames
+
+Form = Literal["jpeg", "png", "images", "mp4"]
+"""How a window's frames travel.
+
+"jpeg" and "png" are vLLM's own: one video part whose data URL holds all frames, with their true times beside it.
+vLLM names both `video/jpeg`, and looks into each image for what it is; PNG keeps every pixel and is about five times
+as large. "images" is one image part a frame, which most servers take. "mp4" is a video file, which the server samples
+by its own rules.
+"""
+_JPEG = {"quality": 95, "subsampling": 0}  # no chroma subsampling: colours of small things survive
+_PNG = {"compress_level": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPrepare:
+    """The `prepare` of the server engine: encodes a request's frames and the JSON around them. It pickles.
+
+    `model` is the name that the server has for the model. `extended` says that the server takes the fields that vLLM
+    has added to the API. `encode_mp4` is needed for the form "mp4" only.
+    """
+
+    model: str
+    family: Family
+    form: Form
+    sampling: Sampling
+    stop: tuple[str, ...] = ()
+    extended: bool = True
+    encode_mp4: Callable[[SampledFrames], bytes] | None = None
+
+    def __call__(self, request: Request) -> Request:
+        """The request with the body that is sent, as bytes, in place of its frames. Raises RequestError."""
+        body = np.frombuffer(json.dumps(self.body(request)).encode(), np.uint8)
+        return replace(request, frames=None, prepared=body, prepared_at=time.monotonic(), num_bytes=body.nbytes)
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The fields of a chat completion. All sampling is told: servers have defaults of their own."""
+        messages, switches = without_thinking(self.family, request.messages)
+        sampling = self.sampling
+        fields: dict[str, Any] = {
+            "model": self.model,
+            "messages": [self._message(request, message) for message in messages],
+            "max_tokens": request.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+        }
+        if sampling.temperature > 0:
+            fields["seed"] = 0
+        if self.stop:
+            fields["stop"] = list(self.stop)
+        if self.extended:
+            fields |= {"top_k": -1, "repetition_penalty": sampling.repetition_penalty}
+            if switches:
+                fields["chat_template_kwargs"] = switches
+        if request.frames is not None and self.form in ("jpeg", "png"):
+            # Without num_frames vLLM keeps the first 32 frames; without the times it takes one a second.
+            times = video_metadata(_at_least_two(request.frames).picks)
+            fields["media_io_kwargs"] = {"video": {"num_frames": -1, **times, "do_sample_frames": False}}
+            if self.family.startswith("qwen"):
+                fields["mm_processor_kwargs"] = {"do_resize": False, "do_sample_frames": False}
+        return fields
+
+    def _message(self, request: Request, message: dict[str, Any]) -> dict[str, Any]:
+        content = message["content"]
+        if isinstance(content, str):
+            return message
+        parts: list[dict[str, Any]] = []
+        for part in content:
+            parts += self._video(request) if part["type"] == "video" else [part]
+        return {**message, "content": parts}
+
+    def _video(self, request: Request) -> list[dict[str, Any]]:
+        if request.frames is None:
+            raise RequestError(f"request {request.request_id}", "it is about a video and has no frames")
+        frames = _at_least_two(request.frames)
+        if self.form == "images":
+            times = ", ".join(f"{time:.2f}" for time in frames.picks.times_s)
+            urls = (_data_url("image/jpeg", [image]) for image in _encoded(frames.frames, "JPEG", _JPEG))
+            return [
+                {"type": "text", "text": f"Frames of a video, in order, shown at {times} seconds:"},
+                *({"type": "image_url", "image_url": {"url": url}} for url in urls),
+            ]
+        if self.form == "mp4":
+            assert self.encode_mp4 is not None, "the form mp4 needs an encoder"
+            url = _data_url("video/mp4", [self.encode_mp4(frames)])
+        else:
+            images = _encoded(frames.frames, *(("PNG", _PNG) if self.form == "png" else ("JPEG", _JPEG)))
+            url = _data_url("video/jpeg", images)
+        return [{"type": "video_url", "video_url": {"url": url}}]
+
+
+def _at_least_two(frames: SampledFrames) -> SampledFrames:
+    """A single frame twice, since Qwen3-VL takes no less; it is what models make of an odd last frame, too."""
+    if len(frames.frames) > 1:
+        return frames
+    picks = frames.picks
+    return SampledFrames(np.repeat(frames.frames, 2, axis=0), FramePicks(picks.frame_ids * 2, picks.times_s * 2))
+
+
+def _encoded(frames: np.ndarray, kind: str, options: dict[str, int]) -> Iterable[bytes]:
+    for frame in frames:
+        file = io.BytesIO()
+        Image.fromarray(frame).save(file, kind, **options)
+        yield file.getvalue()
+
+
+def _data_url(media_type: str, files: Iterable[bytes]) -> str:
+    return f"data:{media_type};base64," + ",".join(base64.b64encode(file).decode() for file in files)

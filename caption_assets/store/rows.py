@@ -1,0 +1,175 @@
+"""The rows of the tables: each field with its type, its default and its description, and nothing of it said again.
+
+One row a window; a clip without a window has one row whose frames are None. The Arrow schema, the columns that
+Dagster's catalog shows, and the documentation are derived from here (`tables.columns`).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from caption_assets.records import Status, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a field holds, with units. `earlier` is the name that the column has in older tables."""
+
+    description: str
+    earlier: str | None = None
+
+
+ClipId = Annotated[str, Column("The clip.")]
+StartFrame = Annotated[int, Column("First frame of the window, counted from 0 in the clip.")]
+EndFrame = Annotated[int, Column("Last frame of the window, inclusive.")]
+ContentHash = Annotated[str | None, Column("Hash of the clip's bytes that this row is about.")]
+Fingerprint = Annotated[str, Column("Covers everything that the row depends on; where it is equal, the row is reused.")]
+Seconds = Annotated[float, Column("Time spent, in seconds.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """How the item of a row ended."""
+
+    status: Annotated[Status, Column("ok, failed or skipped.")] = "ok"
+    error_kind: Annotated[str, Column("Short stable word for the reason; empty where status is ok.")] = ""
+    error: Annotated[str, Column("The reason in words; empty where status is ok.")] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Generated(_Ended):
+    """A text that a model wrote, and how."""
+
+    finish_reason: Annotated[str | None, Column("Why the model stopped: stop, length, …")] = None
+    prompt_tokens: Annotated[int | None, Column("Tokens of the request.")] = None
+    output_tokens: Annotated[int | None, Column("Tokens of the answer.")] = None
+    model_id: Annotated[str, Column("The model.")] = ""
+    model_revision: Annotated[str, Column("The model's revision.")] = ""
+    precision: Annotated[str, Column("Precision of the weights.")] = ""
+    engine: Annotated[str, Column("The engine that ran the model.")] = ""
+    engine_version: Annotated[str, Column("The engine's version.")] = ""
+    prompt_hash: Annotated[str, Column("Hash of the prompt text.")] = ""
+    fingerprint: Fingerprint = ""
+    seconds: Seconds = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowRow(_Ended):
+    """One planned window of a clip, or why there is none. Written by `clip_windows`.
+
+    Video fields are None where the clip could not be probed.
+    """
+
+    clip_id: ClipId
+    relative_path: Annotated[str, Column("The clip's path below the dataset root, posix.")]
+    location: Annotated[str, Column("The clip's path or URL.", earlier="source")]
+    stamp: Annotated[str | None, Column("The clip's size and time, or ETag, when it was planned.")] = None
+    width: Annotated[
+        int | None, Column("Stored pixels; null where the clip could not be probed, like all video columns.")
+    ] = None
+    height: Annotated[int | None, Column("Stored pixels.")] = None
+    display_width: Annotated[int | None, Column("Pixels upright, with square pixels.")] = None
+    display_height: Annotated[int | None, Column("Pixels upright, with square pixels.")] = None
+    rotation: Annotated[
+        int | None, Column("Degrees clockwise that the file asks to be turned by: 0, 90, 180 or 270.")
+    ] = None
+    frame_rate: Annotated[float | None, Column("Average frames a second.")] = None
+    duration_s: Annotated[float | None, Column("Length of the clip in seconds.")] = None
+    clip_frames: Annotated[int | None, Column("Frames of the clip's first video stream, counted.")] = None
+    codec: Annotated[str | None, Column("Video codec.")] = None
+    pixel_format: Annotated[str | None, Column("Pixel format.")] = None
+    audio_codec: Annotated[str | None, Column("Audio codec; null without sound.")] = None
+    num_bytes: Annotated[int | None, Column("Size of the clip file in bytes.")] = None
+    content_hash: Annotated[str | None, Column("Hash of the clip's bytes.")] = None
+    window_size: Annotated[int, Column("Setting: frames in a full window.")]
+    remainder_threshold: Annotated[int, Column("Setting: a remainder of at least this many frames is its own window.")]
+    sampling_fps: Annotated[float, Column("Setting: frames a second that the caption model is to see.")]
+    start_frame: Annotated[
+        int | None, Column("First frame of the window, counted from 0; null for a clip without windows.")
+    ] = None
+    end_frame: Annotated[
+        int | None, Column("Last frame of the window, inclusive; null for a clip without windows.")
+    ] = None
+    start_s: Annotated[float | None, Column("Start of the window in seconds of the clip.")] = None
+    end_s: Annotated[float | None, Column("End of the window in seconds of the clip.")] = None
+    frame_ids: Annotated[
+        tuple[int, ...], Column("Frames that the caption model sees, by their number in the clip.")
+    ] = ()
+    times_s: Annotated[
+        tuple[float, ...], Column("True times of those frames in seconds after the window's first.")
+    ] = ()
+    window_hash: Annotated[
+        str | None,
+        Column(
+            "Covers the clip's bytes, the window and its frames: changes whenever the model would see something else."
+        ),
+    ] = None
+    mp4_path: Annotated[
+        str | None, Column("The window as a video, below the output root; null where it is not kept.")
+    ] = None
+    fingerprint: Fingerprint = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewRow(_Ended):
+    """One window's preview, or why there is none. Written by `window_previews`."""
+
+    clip_id: ClipId
+    start_frame: StartFrame
+    end_frame: EndFrame
+    content_hash: ContentHash = None
+    path: Annotated[str | None, Column("The WebP below the output root.")] = None
+    num_frames: Annotated[int | None, Column("Frames of the preview.")] = None
+    width: Annotated[int | None, Column("Pixels.")] = None
+    height: Annotated[int | None, Column("Pixels.")] = None
+    frame_ms: Annotated[int | None, Column("How long each frame is shown, in milliseconds.")] = None
+    num_bytes: Annotated[int | None, Column("Size in bytes.")] = None
+    fingerprint: Fingerprint = ""
+    seconds: Seconds = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionRow(_Generated):
+    """One window's caption by one variant, or why there is none. Written by `window_captions`."""
+
+    key: Annotated[str, Column("The variant's name in the output.")]
+    clip_id: ClipId
+    start_frame: StartFrame
+    end_frame: EndFrame
+    content_hash: ContentHash = None
+    window_hash: Annotated[str | None, Column("The captioned window's hash.")] = None
+    text: Annotated[str | None, Column("The caption; null where there is none.")] = None
+    first_text: Annotated[str | None, Column("The caption before a second pass; null without one.")] = None
+    decode_s: Annotated[float | None, Column("Seconds to decode and resize the window's frames.")] = None
+    render_s: Annotated[float | None, Column("Seconds to make the engine's input of them.")] = None
+    wait_s: Annotated[float | None, Column("Seconds from then until the model began with it.")] = None
+    prefill_s: Annotated[float | None, Column("Seconds from then to the first token.")] = None
+    generate_s: Annotated[float | None, Column("Seconds from the first to the last token.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnhancedRow(_Generated):
+    """One caption rewritten by a text model, or why there is none. Written by `enhanced_captions`."""
+
+    key: Annotated[str, Column("The text model's name in the output.")]
+    caption_key: Annotated[str, Column("The variant whose caption was rewritten.")]
+    caption_hash: Annotated[
+        str, Column("Hash of that caption's text; the row no longer counts once the caption has changed.")
+    ]
+    clip_id: ClipId
+    start_frame: StartFrame
+    end_frame: EndFrame
+    text: Annotated[str | None, Column("The enhanced caption; null where there is none.")] = None
+
+
+Row = WindowRow | PreviewRow | CaptionRow | EnhancedRow
+WindowKey = tuple[str, int, int]
+
+
+def window_key(row: Row) -> WindowKey:
+    """What tells a shard's windows apart: clip, first and last frame."""
+    return row.clip_id, row.start_frame or 0, row.end_frame or 0
+
+
+def window_of(row: Row) -> Window:
+    """The window of a row that has one."""
+    return Window(row.start_frame or 0, row.end_frame or 0)

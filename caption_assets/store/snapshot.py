@@ -1,0 +1,103 @@
+"""All of a shard's tables in one reading, taken apart by clip: what a rendering needs, and nothing is read twice."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
+from caption_assets.store.store import Store
+from caption_assets.store.tables import (
+    CLIP_WINDOWS,
+    ENHANCED_CAPTIONS,
+    TABLES,
+    WINDOW_CAPTIONS,
+    WINDOW_PREVIEWS,
+    Table,
+)
+
+Frames = tuple[int, int]
+"""First and last frame of a window, both inclusive."""
+Stamps = Mapping[tuple[str, str | None], str | None]
+R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRows:
+    """All that the tables hold about one clip.
+
+    `windows` has at least one row; a single row without frames means a clip without windows. `captions` and
+    `enhanced` have an entry for every key with a table for the clip's shard, in the order that was asked for, also
+    where that table holds nothing about this clip.
+    """
+
+    windows: tuple[WindowRow, ...]
+    previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
+    captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
+    enhanced: Mapping[str, Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
+
+    @property
+    def clip(self) -> WindowRow:
+        """The row that speaks for the clip: one with a window if there is any, which comes after one without."""
+        return self.windows[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A shard's clips, in the order of the windows' table, and the stamps of the tables that they were read from."""
+
+    clips: tuple[ClipRows, ...]
+    stamps: Stamps
+
+
+def read_snapshot(
+    store: Store, shard: str, *, caption_keys: Sequence[str] = (), enhanced_keys: Sequence[str] = ()
+) -> Snapshot:
+    """Every table of a shard, read once.
+
+    `caption_keys` and `enhanced_keys` give the order of keys; others with a table follow in alphabetical order. Tables
+    that are committed while this reads may be older in `clips` than in the store; then `stamps` differ from
+    `read_stamps`.
+    """
+    stamps = read_stamps(store, shard)  # before the tables: what is committed from here on shows
+    windows: dict[str, list[WindowRow]] = defaultdict(list)
+    for row in store.read_rows(CLIP_WINDOWS, shard):
+        windows[row.clip_id].append(row)
+    previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
+    captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, caption_keys)
+    enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, enhanced_keys)
+    clips = (
+        ClipRows(
+            windows=tuple(rows),
+            previews=previews.get(clip_id, {}),
+            captions={key: table.get(clip_id, {}) for key, table in captions.items()},
+            enhanced={key: table.get(clip_id, {}) for key, table in enhanced.items()},
+        )
+        for clip_id, rows in windows.items()
+    )
+    return Snapshot(tuple(clips), stamps)
+
+
+def read_stamps(store: Store, shard: str) -> Stamps:
+    """What tells whether any table of the shard was committed in between, by table and caption key."""
+    stamps: dict[tuple[str, str | None], str | None] = {}
+    for table in TABLES.values():
+        for key in store.keys(table, shard) if table.keyed else (None,):
+            stamps[table.name, key] = store.table_stamp(table, shard, key)
+    return stamps
+
+
+def _by_key(
+    store: Store, table: Table[R], shard: str, stamps: Stamps, wanted: Sequence[str]
+) -> dict[str, dict[str, dict[Frames, R]]]:
+    """A keyed table's rows by key and clip: the keys that are wanted in their order, then the others."""
+    found = [key for name, key in stamps if name == table.name and key is not None]
+    ordered = sorted(found, key=lambda key: (wanted.index(key) if key in wanted else len(wanted), key))
+    return {key: _by_clip(store.read_rows(table, shard, key)) for key in ordered}
+
+
+def _by_clip(rows: Iterable[R]) -> dict[str, dict[Frames, R]]:
+    clips: dict[str, dict[Frames, R]] = defaultdict(dict)
+    for row in rows:
+        clips[row.clip_id][row.start_frame, row.end_frame] = row
+    return clips

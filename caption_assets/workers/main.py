@@ -1,0 +1,92 @@
+"""What a worker process runs: items in, results out, over the one connection that it was started with.
+
+Messages in: (function, item) for each item, and None for each result that has been taken. Messages out: ("ready",
+None), then for each item ("result", value) as often as there are results, and ("done", None) or ("error",
+CaptionAssetsError). A result is sent when the one before it has been taken: a connection has room for the descriptors
+of more memory than the machine has.
+"""
+
+import contextlib
+import gc
+import importlib
+import inspect
+import resource
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cv2
+
+from caption_assets.errors import CaptionAssetsError
+from caption_assets.media.faults import LimitError, UnexpectedError
+from caption_assets.workers.transport import Channel
+
+
+class _Worker:
+    """This process's side of the connection."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._sent = False  # a result that has not been taken yet
+        self._frozen = False
+
+    def serve(self) -> None:
+        """Work until the other side closes the connection."""
+        while True:
+            try:
+                while (message := self._channel.receive()) is None:
+                    self._sent = False
+            except EOFError:
+                return
+            self._work(*message)
+            del message
+            # A container and its streams refer to each other: without this, files and decoders pile up for a while.
+            gc.collect()
+            if not self._frozen:
+                gc.freeze()  # what the first item imported stays, too; with torch, that is most of a collection's time
+                self._frozen = True
+
+    def _work(self, function: Callable[[Any], Any], item: Any) -> None:
+        try:
+            outcome = function(item)
+            if inspect.isgenerator(outcome):
+                with contextlib.closing(outcome):
+                    for result in outcome:
+                        self._give(result)
+                        del result
+            else:
+                self._give(outcome)
+        except CaptionAssetsError as error:
+            self._channel.send(("error", error))
+        except (BrokenPipeError, ConnectionError, EOFError):
+            raise
+        except MemoryError:
+            wrong = "it needs more memory than a worker may take"
+            self._channel.send(("error", LimitError(f"{item!s:.200}", wrong, "raise the memory limit")))
+        except Exception as error:
+            wrong = f"{type(error).__name__} in a worker: {error}"
+            self._channel.send(("error", UnexpectedError(f"{item!s:.200}", wrong, "report this as a bug")))
+        else:
+            self._channel.send(("done", None))
+
+    def _give(self, result: Any) -> None:
+        if self._sent:
+            self._channel.receive()
+        self._channel.send(("result", result))
+        self._sent = True
+
+
+def main(descriptor: int, memory_limit_bytes: int) -> None:
+    # The parent decides when work is broken off; a Ctrl-C in the terminal reaches all processes of the group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if memory_limit_bytes:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
+    channel = Channel(Connection(descriptor))
+    with contextlib.suppress(BrokenPipeError, ConnectionError, EOFError):
+        # What nearly every item needs; importing it now keeps it out of the first item's time.
+        importlib.import_module("caption_assets.media.previews")
+        gc.freeze()  # what is imported stays; collections need not look at it
+        cv2.setNumThreads(1)  # the cores are shared out among the workers already
+        channel.send(("ready", None))
+        _Worker(channel).serve()

@@ -1,0 +1,168 @@
+"""The command line, run as users run it."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from caption_assets.cli import main
+from caption_assets.cli.flags import SETTINGS, flags
+from caption_assets.settings import TextModelSettings
+
+SHORT = ("--captioning-max-output-tokens", "4", "--enhance-captions-max-output-tokens", "4")
+
+
+@dataclass
+class Finished:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def caption_assets(tmp_path, checkpoints, monkeypatch, capsys):
+    """Calls the command's entry point in a folder of its own, with tiny models; returns what it printed."""
+    models = ("--model-path", str(checkpoints["qwen2.5-vl"]), "--text-model-path", str(checkpoints["text"]))
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    (home / "dagster.yaml").touch()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, models=models):
+        if arguments[0] == "run":
+            arguments = (*arguments, *models, *SHORT, "--device", "cpu")
+        monkeypatch.setattr(sys, "argv", ["caption-assets", *map(str, arguments)])
+        capsys.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        return Finished(status, *capsys.readouterr())
+
+    return call
+
+
+def one_line(process, *parts):
+    assert process.returncode == 2, process.stderr
+    assert process.stderr.count("\n") == 1, process.stderr
+    assert process.stdout == ""
+    for part in parts:
+        assert part in process.stderr
+
+
+def test_a_run_captions_previews_and_enhances_every_shard(caption_assets, clips_root, tmp_path):
+    done = caption_assets("run", "--dataset", clips_root, "--output-path", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    total = re.search(r"total\D+(\d+)\D+(\d+)\D+(\d+)\D+(\d+)\D+(\d+)\D+(\d+)\D+([\d.]+)", done.stdout)
+    assert total, done.stdout
+    assert total.groups()[:6] == ("3", "3", "3", "3", "3", "0")
+    assert len(list((tmp_path / "out").rglob("*.webp"))) == 3
+    listed = caption_assets("shards", "list", "--dataset", clips_root)
+    assert listed.stdout == "a\t2 clips\tregistered\nb\t1 clips\tregistered\n"
+
+
+def test_flags_choose_what_is_made_and_for_which_shard(caption_assets, clips_root, tmp_path):
+    out = tmp_path / "out"
+    base = ("run", "--dataset", clips_root, "--output-path", out, "--shard", "a")
+    done = caption_assets(*base, "--generate-previews", "--preview-target-fps", "2", "--captioning-window-size", "64")
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (out / "tables").iterdir()} == {"clip_windows", "window_previews"}
+    assert [p.name for p in (out / "tables" / "window_previews").iterdir()] == ["a.parquet"]
+    assert caption_assets(*base, "--generate-captions").returncode == 0
+    assert (out / "tables" / "window_captions" / "demo" / "a.parquet").is_file()
+    assert not (out / "tables" / "enhanced_captions").exists()
+    done = caption_assets(*base, "--enhance-captions")
+    assert done.returncode == 0, done.stderr
+    documents = [json.loads(p.read_text()) for p in (out / "metas" / "v0").iterdir()]
+    assert all(w["demo_lm_enhanced_caption"] for d in documents for w in d["windows"])
+
+
+def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, tmp_path):
+    (clips_root / "a" / "text.mp4").write_text("not a video")
+    (clips_root / "a" / "zero.mp4").touch()
+    done = caption_assets("run", "--dataset", clips_root, "--output-path", tmp_path / "out", "--generate-captions")
+    assert done.returncode == 0, done.stderr
+    assert "a/text.mp4" in done.stdout
+    assert "a/zero.mp4" in done.stdout
+    assert "failures by reason" in done.stdout
+
+
+def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_assets, clips_root, tmp_path):
+    (clips_root / "bad").mkdir()
+    (clips_root / "bad" / "text.mp4").write_text("not a video")
+    (clips_root / "void").mkdir()
+    done = caption_assets("run", "--dataset", clips_root, "--output-path", tmp_path / "out")
+    assert done.returncode == 1
+    assert "clip_windows failed for shard bad" in done.stdout
+    assert "clip_windows failed for shard void" in done.stdout
+    assert "holds no clip" in done.stdout
+    for shard in ("a", "b"):
+        assert (tmp_path / "out" / "tables" / "enhanced_captions" / "demo_lm" / f"{shard}.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["run"], ["--dataset", "--help"]),
+        (["run", "--dataset", "nowhere", "--output-path", "o"], ["'nowhere'", "does not exist"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--shard", "z"], ["'z'", "no such shard", "a, b"]),
+        (["run", "--dataset", "D", "--output-path", "file/below"], ["file"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--captioning-algorithm", "gpt"], ["'gpt'", "'qwen'"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--captioning-algorithm", "nemotron"], ["nemotron", "vLLM"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--preview-quality", "101"], ["--preview-quality", "100"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--preview-compression-level", "7"], ["0<=x<=6"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--captioning-window-size", "3"], ["window-size", "x>=4"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--captioning-prompt-variant", "poem"], ["'poem'", "'av'"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--enhance-captioning-prompt-variant", "av"], ["'av'"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--captioning-prompt-text", " "], ["blank"]),
+        (["fly"], ["No such command 'fly'"]),
+    ],
+)
+def test_wrong_usage_is_one_clear_line_and_status_2(caption_assets, clips_root, tmp_path, arguments, parts):
+    (tmp_path / "file").touch()
+    arguments = [str(clips_root) if a == "D" else a for a in arguments]
+    done = caption_assets(*arguments, models=())
+    one_line(done, *parts)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_model_directory_without_weights_is_wrong_usage(caption_assets, clips_root, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    arguments = ("run", "--dataset", clips_root, "--output-path", tmp_path / "o", "--model-path", tmp_path / "model")
+    one_line(caption_assets(*arguments, models=()), "holds no weights", "Download the whole model")
+
+
+def test_syncing_registers_new_shards_at_once(caption_assets, clips_root):
+    assert "2 new shards" in caption_assets("shards", "sync", "--dataset", clips_root).stdout
+    (clips_root / "c").mkdir()
+    assert caption_assets("shards", "sync", "--dataset", clips_root).stdout == "1 new shards registered\nc\n"
+    assert "0 new shards" in caption_assets("shards", "sync", "--dataset", clips_root).stdout
+
+
+def test_every_setting_has_a_flag_with_its_words_and_default(caption_assets):
+    text = " ".join(caption_assets("run", "--help").stdout.split())
+    for flag in flags():
+        assert flag.name in text
+        if flag.settings is not TextModelSettings and "algorithm" not in flag.name:
+            assert " ".join(flag.info.description.split()) in text
+    assert {(s, name) for s in SETTINGS for name in s.model_fields} == {(f.settings, f.field) for f in flags()}
+    for flag in ("--generate-captions", "--generate-previews", "--enhance-captions", "--captioning-algorithm"):
+        assert flag in text
+
+
+def test_the_installed_command_answers(tmp_path):
+    command = Path(sys.executable).with_name("caption-assets")
+    done = subprocess.run(
+        [command, "run", "--dataset", "nowhere", "--output-path", "o"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert subprocess.run([command, "--version"], capture_output=True).returncode == 0

@@ -1,0 +1,581 @@
+"""The server engine against a real HTTP server that runs the demo checkpoints, well-behaved and not."""
+
+import json
+import logging
+import os
+import pickle
+import re
+import signal
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import cv2
+import numpy as np
+import pytest
+
+from caption_assets.demo import draw
+from caption_assets.demo.world import sample_scene
+from caption_assets.errors import ConfigError, ModelError
+from caption_assets.media.mp4 import sampled_mp4
+from caption_assets.models.engines.base import EngineDeathError, EngineOptions, EngineSession, ServerOptions
+from caption_assets.models.engines.openai.engine import OpenAIEngine
+from caption_assets.models.engines.openai.server import find_address
+from caption_assets.models.engines.transformers import TransformersEngine
+from caption_assets.models.requests import caption_request, enhance_request, frame_size, video_metadata
+from caption_assets.models.variants import FrameLimits, caption_variant, text_variant
+from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, model_source
+from caption_assets.records import FramePicks, SampledFrames
+from caption_assets_tests.openai_server import OpenAIServer
+
+DEMO = caption_variant("demo")
+SOURCE = model_source(DEMO)
+LIMITS = checkpoint_frame_limits(SOURCE.folder, DEMO.family)
+SIZES = ((320, 240), (200, 320), (240, 240))
+URL, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
+
+
+def window(k: int, prompt: str = "Describe.", max_tokens: int = 64, limits: FrameLimits = LIMITS):
+    """A window of a demo scene, sized for the model; its times are those of a clip of 23.976 frames a second."""
+    rng = np.random.default_rng(41_000 + k)
+    width, height = SIZES[k % len(SIZES)]
+    scene = sample_scene(rng, width=width, height=height, duration_s=2 + k % 3)
+    ids = np.linspace(0, scene.num_frames - 1, (4, 6, 8)[k % 3]).round().astype(int)
+    size = frame_size(width, height, len(ids), limits)
+    frames = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_CUBIC) for f in draw.pick(scene, ids)])
+    picks = FramePicks(tuple(ids.tolist()), tuple(float(i * 1001 / 24000) for i in ids))
+    return caption_request(f"w{k}", prompt, SampledFrames(frames, picks), max_tokens)
+
+
+WINDOWS = [window(k) for k in range(12)]
+
+
+@pytest.fixture(autouse=True)
+def _no_servers(monkeypatch):
+    for name in (URL, KEY, "OPENAI_TEXT_BASE_URL", "OPENAI_TEXT_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def running():
+    with OpenAIServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running, monkeypatch):
+    """The demo model's server, without faults, in the environment."""
+    running.be()
+    running.fail()
+    monkeypatch.setenv(URL, running.url)
+    return running
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """What transformers says of the windows, here."""
+    engine = TransformersEngine(DEMO, SOURCE, EngineOptions("cpu", sampling=DEMO.sampling))
+    engine.start()
+    results = {result.request_id: result for result in engine.generate(WINDOWS)}
+    engine.close()
+    return results
+
+
+def engine(variant=DEMO, source=SOURCE, batch_size=4, **options):
+    server_options = ServerOptions(**{"retry_s": 20.0, "timeout_s": 30.0, "encode_mp4": sampled_mp4} | options)
+    return OpenAIEngine(variant, source, EngineOptions(batch_size=batch_size, server=server_options))
+
+
+@contextmanager
+def started(**options):
+    e = engine(**options)
+    try:
+        e.start()
+        yield e
+    finally:
+        e.close()
+
+
+def answers(windows=WINDOWS[:4], **options):
+    with started(**options) as e:
+        return {result.request_id: result for result in e.generate(windows)}
+
+
+def no_threads():
+    return not [thread for thread in threading.enumerate() if thread.name == "openai-server"]
+
+
+# What is sent, and what comes back
+
+
+def test_png_frames_give_the_texts_and_tokens_of_transformers(server, reference):
+    found = answers(WINDOWS, video="png", batch_size=6)
+    assert {key: r.text for key, r in found.items()} == {key: r.text for key, r in reference.items()}
+    for key, result in found.items():
+        assert result.outcome.ok
+        assert (result.finish_reason, result.prompt_tokens) == ("stop", reference[key].prompt_tokens)
+        assert 0 < result.output_tokens <= 64
+        assert 0 < result.seconds < 30
+    assert len({r.text for r in found.values()}) > 6
+    assert 4 <= server.seen()["peak"] <= 6
+    assert no_threads()
+
+
+@pytest.mark.parametrize(("form", "share"), [("jpeg", 0.9), ("mp4", 0.8)])
+def test_other_forms_say_nearly_the_same(server, reference, form, share):
+    found = answers(WINDOWS, video=form)
+    assert np.mean([found[key].text == reference[key].text for key in reference]) >= share
+
+
+def test_a_list_of_images_is_read_by_servers_that_take_no_video(server):
+    found = answers(video="images")
+    assert all(result.outcome.ok for result in found.values())
+    body = server.seen()["bodies"][-1]
+    text, *images, prompt = body["messages"][0]["content"]
+    assert text["text"].startswith("Frames of a video, in order, shown at 0.00, ")
+    assert {image["image_url"]["url"] for image in images} == {"data:image/jpeg;base64,"}
+    assert prompt["text"] == "Describe."
+    assert not {"media_io_kwargs", "mm_processor_kwargs"} & body.keys()
+
+
+def test_vllm_is_told_the_true_times_and_all_of_the_sampling(server):
+    sampling = replace(DEMO.sampling, top_p=0.9)
+    with started() as e:
+        e._options = replace(e._options, sampling=sampling)
+        e._variant = replace(DEMO, stop=("</s>",))
+        e.start()
+        list(e.generate(WINDOWS[1:2]))
+    body = server.seen()["bodies"][-1]
+    true = video_metadata(WINDOWS[1].frames.picks)
+    assert body.pop("media_io_kwargs") == {"video": {"num_frames": -1, "do_sample_frames": False, **true}}
+    assert true["frames_indices"][1] == round(1000 * WINDOWS[1].frames.picks.times_s[1])
+    assert body.pop("mm_processor_kwargs") == {"do_resize": False, "do_sample_frames": False}
+    assert len(body.pop("messages")) == 1
+    sent = {"temperature": 0.0, "top_p": 0.9, "top_k": -1, "repetition_penalty": 1.0, "max_tokens": 64}
+    assert body == {"model": str(SOURCE.folder), "stop": ["</s>"], **sent}
+
+
+def test_a_drawn_text_has_a_seed_and_a_single_frame_goes_twice(server):
+    with started() as e:
+        sampled = replace(e._prepare, sampling=replace(DEMO.sampling, temperature=0.7))
+        one = SampledFrames(WINDOWS[0].frames.frames[:1], FramePicks((0,), (0.0,)))
+        body = json.loads(bytes(sampled(replace(WINDOWS[0], frames=one)).prepared))
+    assert body["seed"] == 0
+    assert body["media_io_kwargs"]["video"]["frames_indices"] == [0, 0]
+    assert body["messages"][0]["content"][0]["video_url"]["url"].count(",") == 2
+
+
+def test_requests_are_prepared_in_other_processes(server, reference):
+    with started(video="png") as e:
+        info = e.start()
+        prepare = pickle.loads(pickle.dumps(info.prepare))
+        ready = [prepare(request) for request in WINDOWS[:3]]
+        assert all(r.frames is None and r.num_bytes == len(r.prepared) and r.prepared_at for r in ready)
+        ready = pickle.loads(pickle.dumps(ready))
+        assert {r.request_id: r.text for r in e.generate(ready)} == {f"w{k}": reference[f"w{k}"].text for k in range(3)}
+
+
+def test_what_is_known_of_the_server_is_told(server):
+    with started(model=None) as e:
+        info = e.start()
+    assert (info.engine, info.engine_version, info.device) == ("openai", "vllm 0.32.0", "server")
+    assert info.precision == "unknown"
+    assert info.frame_limits == LIMITS
+    assert info.notes == ("Frames go to the server in the form 'jpeg'.",)
+
+
+def test_times_that_the_server_tells_are_passed_on(server):
+    said = {
+        "choices": [{"message": {"content": " A cat. "}, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3},
+        "metrics": {"time_to_first_token_ms": 150.0, "generation_time_ms": 50.0, "queue_time_ms": 1.0},
+    }
+    server.fail({"match": "tell", "hang": 0.4, "body": json.dumps(said)})
+    begun = time.monotonic()
+    (result,) = answers([window(0, "tell")]).values()
+    assert (result.text, result.finish_reason, result.prompt_tokens, result.output_tokens) == ("A cat.", "length", 7, 3)
+    assert (result.prefill_s, result.generate_s) == (0.15, 0.05)
+    assert 0.2 <= result.wait_s <= time.monotonic() - begun - 0.2
+    assert result.seconds >= 0.4
+
+
+def test_the_text_model_may_have_a_server_of_its_own(server, monkeypatch):
+    variant = text_variant("demo_lm")
+    source = model_source(variant)
+    monkeypatch.setenv(KEY, "of-the-captions")
+    caption = "A red circle is standing still on a black background."
+    requests = [enhance_request(str(k), "Rewrite this caption.", caption, 60) for k in range(3)]
+    with OpenAIServer("demo_lm") as texts:
+        texts.be(api_key="of-the-texts", served_model_name="rewriter")
+        monkeypatch.setenv("OPENAI_TEXT_BASE_URL", texts.url)
+        with pytest.raises(ModelError, match=r"HTTP 401.*Set OPENAI_TEXT_API_KEY") as refused:
+            engine(variant, source).start()
+        assert "of-the" not in str(refused.value)
+        monkeypatch.setenv("OPENAI_TEXT_API_KEY", "of-the-texts")
+        with started(variant=variant, source=source) as e:
+            assert e.start().frame_limits is None
+            found = list(e.generate(requests))
+        assert texts.seen()["bodies"][-1]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert len({r.text for r in found}) == 1
+    assert len(found[0].text) > len(caption)
+
+
+# Servers that are not there, serve something else, or take other requests
+
+
+def test_without_an_address_it_says_what_to_set():
+    with pytest.raises(ModelError, match=r"OPENAI_BASE_URL: it is not set\. Set OPENAI_BASE_URL, such as http.*vllm"):
+        engine().start()
+    variant = text_variant("demo_lm")
+    with pytest.raises(ModelError, match="OPENAI_TEXT_BASE_URL and OPENAI_BASE_URL are not set"):
+        engine(variant, model_source(variant)).start()
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:8000", "ftp://host/v1", "http://", "http://host:port/v1", "http://h/?a=b"]
+)
+def test_an_address_that_is_none_is_refused(address, monkeypatch):
+    monkeypatch.setenv(URL, address)
+    with pytest.raises(ModelError, match="it is no address of an API"):
+        engine().start()
+
+
+def test_a_server_that_is_not_there_is_one_clear_error_without_its_credentials(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv(URL, f"http://user:geheim@127.0.0.1:{port}/secret-path/v1")
+    monkeypatch.setattr("caption_assets.models.engines.openai.engine._FIRST_WAIT_S", 0.6)
+    with pytest.raises(ModelError) as error:
+        engine().start()
+    assert f"http://127.0.0.1:{port}, from OPENAI_BASE_URL: it does not answer (ConnectError)" in str(error.value)
+    assert "`vllm serve" in str(error.value)
+    assert not any(secret in str(error.value) for secret in ("user", "geheim", "secret-path"))
+
+
+def test_an_address_is_shown_without_what_is_secret_in_it(monkeypatch):
+    monkeypatch.setenv(URL, "https://user:p%40ss@[::1]:8443/gateway/t0ken/v1/")
+    address = find_address(text_model=False)
+    assert address.url == "https://[::1]:8443/gateway/t0ken/v1/"
+    assert address.shown == "https://[::1]:8443"
+    assert address.headers == {"Authorization": "Basic dXNlcjpwQHNz"}
+    assert not any(secret in repr(address) for secret in ("user", "p%40ss", "p@ss", "t0ken", "dXNlcjp"))
+    assert address.redact("p@ss p%40ss dXNlcjpwQHNz") == "*** *** ***"
+
+
+def test_an_address_beside_the_api_is_told_apart_from_a_server_that_is_not_there(server, monkeypatch):
+    monkeypatch.setenv(URL, server.url.removesuffix("/v1"))
+    with pytest.raises(ModelError, match=r"it lists no models \(HTTP 404, Not Found\).*mostly ends in /v1"):
+        engine().start()
+
+
+def test_another_model_is_refused(server):
+    with pytest.raises(ModelError, match=r"model 'qwen' at the server.*serves no such model, but /.*server_model"):
+        engine(model="qwen").start()
+    with pytest.raises(ModelError, match=r"model 'Qwen/Qwen2.5-VL-7B-Instruct' at the server.*no such model, but /"):
+        engine(caption_variant("qwen"), model_source(caption_variant("qwen"))).start()
+    with pytest.raises(ConfigError, match="Choose auto, jpeg"):
+        engine(video="webm").start()
+
+
+def test_a_vllm_that_trusts_no_request_is_refused_at_the_start(server):
+    server.be(trust_request_mm_kwargs=False)
+    with pytest.raises(ModelError, match=r"form 'jpeg'.*disabled by default.*Start the server with --trust-request"):
+        engine().start()
+    with started(video="mp4") as e:  # the file holds the times
+        assert [r.outcome.ok for r in e.generate(WINDOWS[:1])] == [True]
+
+
+def test_other_servers_are_sent_what_the_api_knows_and_no_more(server):
+    server.be(owned_by="openai", version="", served_model_name="gpt")
+    penalized = replace(DEMO, sampling=replace(DEMO.sampling, repetition_penalty=1.05))
+    e = OpenAIEngine(penalized, SOURCE, EngineOptions(sampling=penalized.sampling))
+    info = e.start()
+    assert [r.outcome.ok for r in e.generate(WINDOWS[:2])] == [True, True]
+    e.close()
+    assert info.engine_version == "openai"
+    assert info.notes[0] == "Frames go to the server in the form 'images'."
+    assert info.notes[1] == "The server is not known to take a repetition penalty; none is used."
+    assert server.seen()["bodies"][-1].keys() == {"model", "messages", "max_tokens", "temperature", "top_p"}
+
+
+def test_an_old_vllm_and_a_model_by_another_name_are_noted(server):
+    server.be(version="0.25.1", served_model_name="m")
+    elsewhere = replace(SOURCE, folder=None)  # as where only the server has the weights
+    with started(variant=replace(DEMO, frames=LIMITS), source=elsewhere) as e:
+        notes = e.start().notes
+    assert notes[0] == "Frames go to the server in the form 'jpeg'."
+    other = replace(DEMO, frames=LIMITS, name="mine")
+    with started(variant=other, source=replace(elsewhere, model_id="me/mine"), model="m") as e:
+        assert [r.outcome.ok for r in e.generate(WINDOWS[:1])] == [True]
+    assert "The server calls its model 'm'." in notes
+    assert any(note.startswith("vLLM 0.25.1 does not tell Qwen2.5-VL the frames' times") for note in notes)
+
+
+# Trouble that passes
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 429},
+        {"status": 429, "times": 3},
+        {"status": 500, "body": '{"error": {"message": "boom"}}'},
+        {"status": 503, "body": "<html>"},
+        {"drop": True},
+        {"drop": True, "times": 3},
+        {"truncate": True},
+    ],
+    ids=str,
+)
+def test_what_passes_is_tried_again(server, reference, fault):
+    with started(video="png") as e:
+        server.fail(fault)
+        found = {r.request_id: r.text for r in e.generate(WINDOWS[:5])}
+    assert found == {f"w{k}": reference[f"w{k}"].text for k in range(5)}
+    assert len(server.seen()["at"]) == 5 + fault.get("times", 1)
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+def test_a_busy_server_is_left_alone_as_long_as_it_asks(server, as_date):
+    after = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True) if as_date else "1.5"
+    with started() as e:
+        server.fail({"status": 429, "headers": {"Retry-After": after}})
+        assert [r.outcome.ok for r in e.generate(WINDOWS[:1])] == [True]
+    first, second = server.seen()["at"]
+    assert second - first >= (0.9 if as_date else 1.5)
+
+
+def test_a_server_that_asks_for_more_time_than_there_is_fails_the_request_at_once(server):
+    with started() as e:
+        server.fail({"status": 429, "headers": {"Retry-After": "3600"}, "body": '{"detail": "quota"}'})
+        begun = time.monotonic()
+        (result,) = e.generate(WINDOWS[:1])
+    assert time.monotonic() - begun < 2
+    assert (result.outcome.kind, result.outcome.message) == ("server", "HTTP 429, quota, after 1 attempts")
+
+
+# Trouble that stays, of one request
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        (
+            {"status": 400, "body": '{"error": {"message": "prompt too\\nlong"}}'},
+            "server",
+            "refuses it: HTTP 400, prompt",
+        ),
+        ({"status": 413, "body": "too large"}, "server", "refuses it: HTTP 413"),
+        ({"status": 500, "body": '{"error": "boom"}'}, "server", r"HTTP 500, boom, after \d attempts"),
+        ({"status": 502}, "server", r"HTTP 502, after \d attempts"),
+        ({"drop": True}, "server", r"the connection breaks \(RemoteProtocolError\), after \d attempts"),
+        ({"truncate": True}, "server", r"its answer breaks off \(RemoteProtocolError\), after \d attempts"),
+        ({"hang": 60}, "timeout", "has not answered within 8 s"),
+        ({"body": '{"choices": [{"mess'}, "reply", r"is no JSON object: .\"choices"),
+        ({"body": "[]"}, "reply", "is no JSON object"),
+        ({"body": '{"choices": []}'}, "reply", "has no choices"),
+        ({"body": '{"choices": ["?"]}'}, "reply", "for the reason 'None'"),
+        ({"body": '{"choices": [{"message": {"content": " "}, "finish_reason": "stop"}]}'}, "reply", "has no text"),
+        ({"body": '{"choices": [{"message": {}, "finish_reason": "length"}], "usage": "?"}'}, "reply", "'length'"),
+        ({"body": '{"choices": [{"message": {"content": "x"}, "finish_reason": "abort"}]}'}, "reply", "'abort'"),
+        ({"body": '{"choices": [{"message": {"content": 7}, "finish_reason": "stop"}]}'}, "reply", "no text"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_bad_answer_fails_its_request_and_no_other(server, reference, fault, kind, message):
+    windows = [WINDOWS[0], window(1, "Describe badly."), *WINDOWS[2:4]]
+    with started(video="png", retry_s=1.2, timeout_s=8.0 if "hang" in fault else 30.0) as e:
+        server.fail({"match": "badly", "times": 99, **fault})
+        found = {r.request_id: r for r in e.generate(windows)}
+    for k in (0, 2, 3):
+        assert found[f"w{k}"].text == reference[f"w{k}"].text
+    assert found["w1"].text is None
+    assert found["w1"].outcome.kind == kind
+    assert re.search(message, found["w1"].outcome.message), found["w1"].outcome.message
+
+
+def test_a_request_that_cannot_be_sent_fails_alone(server):
+    no_frames = replace(WINDOWS[1], frames=None)
+    crooked = replace(WINDOWS[2], frames=SampledFrames(np.zeros((4, 56), np.float32), WINDOWS[2].frames.picks))
+    found = answers([WINDOWS[0], no_frames, crooked, WINDOWS[3]])
+    assert [found[f"w{k}"].outcome.ok for k in range(4)] == [True, False, False, True]
+    assert "has no frames" in found["w1"].outcome.message
+    assert found["w2"].outcome.kind == "engine"
+
+
+# A server that goes away
+
+
+def test_a_server_that_comes_back_soon_loses_nothing(server, reference):
+    with started(video="png", retry_s=60.0) as e:
+        results = e.generate(WINDOWS[:12])
+        found = {(first := next(results)).request_id: first.text}
+        server.stop()
+        threading.Timer(1.0, server.start).start()
+        found |= {r.request_id: r.text for r in results}
+    assert found == {f"w{k}": reference[f"w{k}"].text for k in range(12)}
+
+
+def test_a_server_that_stays_away_longer_is_waited_for(server, reference):
+    e = engine(video="png", retry_s=1.0, return_s=60.0)
+    session = EngineSession(DEMO, SOURCE, e)
+    try:
+        results = session.generate(WINDOWS[:10])
+        found = {(first := next(results)).request_id: first.text}
+        server.stop()
+        threading.Timer(4.0, server.start).start()
+        found |= {r.request_id: r.text for r in results}
+    finally:
+        session.close()
+    assert found == {f"w{k}": reference[f"w{k}"].text for k in range(10)}
+    assert no_threads()
+
+
+def test_a_server_that_does_not_come_back_ends_the_run(server):
+    e = engine(retry_s=1.0, return_s=1.0)
+    session = EngineSession(DEMO, SOURCE, e)
+    try:
+        results = session.generate(WINDOWS[:12])
+        next(results)
+        server.stop()
+        with pytest.raises(ModelError, match=r"it does not answer"):
+            list(results)
+    finally:
+        session.close()
+        server.start()
+    assert no_threads()
+
+
+def test_those_that_the_server_had_when_it_went_are_named(server):
+    with started(retry_s=1.0, batch_size=3) as e:
+        server.fail({"match": "slowly", "hang": 30, "times": 99})
+        slow = [window(k, "Describe slowly.") for k in range(5)]
+        threading.Timer(1.5, server.stop).start()
+        with pytest.raises(EngineDeathError, match="there is no connection") as death:
+            list(e.generate(slow))
+    server.start()
+    assert death.value.in_flight == {"w0", "w1", "w2"}
+
+
+def test_a_server_that_hangs_as_a_whole_has_gone(server, monkeypatch):
+    monkeypatch.setattr("caption_assets.models.engines.openai.server._CONNECT_S", 0.5)
+    with started(timeout_s=1.0) as e:
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(EngineDeathError, match="it has stopped answering") as death:
+                list(e.generate(WINDOWS[:2]))
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+    assert death.value.in_flight
+
+
+# Ends, bounds, secrets
+
+
+def settled(server):
+    """What the server has seen, once it has noticed what is going on."""
+    for _ in range(100):
+        seen = server.seen()
+        if not seen["open"]:
+            break
+        time.sleep(0.05)
+    return seen
+
+
+def test_a_generation_that_is_closed_early_leaves_nothing_running(server):
+    with started(batch_size=3) as e:
+        server.fail({"match": "slowly", "hang": 30, "times": 99})
+        requests = iter([window(0), *(window(k, "Describe slowly.") for k in range(1, 9))])
+        results = e.generate(requests)
+        assert next(results).request_id == "w0"
+        results.close()
+        assert no_threads()
+        seen = settled(server)
+        assert seen["open"] == 0
+        assert 1 <= seen["left"] <= 3
+        assert len(seen["at"]) <= 4
+        assert len(list(requests)) >= 3  # read ahead, and no further
+        server.fail()
+        assert [r.outcome.ok for r in e.generate(WINDOWS[:1])] == [True]
+
+
+def test_an_engine_that_is_closed_meanwhile_tells_who_waits(server):
+    e = engine()
+    e.start()
+    server.fail({"match": "slowly", "hang": 30, "times": 99})
+    threading.Timer(0.7, e.close).start()
+    with pytest.raises(EngineDeathError, match="closed in the middle"):
+        list(e.generate([window(0, "Describe slowly.")]))
+    e.close()
+    assert no_threads()
+    assert settled(server)["open"] == 0
+
+    def requests():
+        yield WINDOWS[0]
+        e.close()
+        yield from WINDOWS[1:3]
+
+    e.start()
+    with pytest.raises(EngineDeathError, match="closed in the middle"):
+        list(e.generate(requests()))
+    assert no_threads()
+
+
+def test_requests_are_read_as_answers_come(server):
+    read = []
+
+    def requests():
+        for k, request in enumerate(WINDOWS):
+            read.append(k)
+            yield request
+
+    with started(batch_size=4) as e:
+        for number, _ in enumerate(e.generate(requests()), 1):
+            assert len(read) <= number + 4 + 4 // 4 + 1
+        assert len(read) == len(WINDOWS)
+        e._options = replace(e._options, in_flight_bytes=1)
+        server.fail()
+        assert len(list(e.generate(WINDOWS[:3]))) == 3
+        assert server.seen()["peak"] == 1
+
+
+def test_an_error_of_the_requests_reaches_the_caller_and_ends_everything(server):
+    def requests():
+        yield WINDOWS[0]
+        raise OSError("the disk is full")
+
+    with started() as e, pytest.raises(OSError, match="disk is full"):
+        list(e.generate(requests()))
+    assert no_threads()
+
+
+def test_address_and_key_are_in_no_log_result_or_record(server, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+    server.be(api_key="s3cret-key")
+    monkeypatch.setenv(KEY, "s3cret-key")
+    e = engine(retry_s=1.0)
+    info = e.start()
+    told = json.dumps({"error": {"message": f"your key s3cret-key at {server.url} is out of funds"}})
+    server.fail(
+        {"match": "a", "status": 402, "body": told},
+        {"match": "b", "status": 500, "body": told, "times": 9},
+        {"match": "c", "body": told},
+        {"match": "d", "drop": True, "times": 9},
+    )
+    results = list(e.generate([window(k, letter) for k, letter in enumerate("abcd")]))
+    monkeypatch.setenv(KEY, "wr0ng-key")
+    with pytest.raises(ModelError, match="Set OPENAI_API_KEY") as refused:
+        e.start()
+    e.close()
+    assert [r.outcome.ok for r in results] == [False] * 4
+    everything = [repr(results), repr(info), str(refused.value), repr(e.__dict__), repr(pickle.dumps(info.prepare))]
+    everything += [record.getMessage() for record in caplog.records if record.name.partition(".")[0] != "httpcore2"]
+    for text in everything:
+        assert "s3cret-key" not in text
+        assert "wr0ng-key" not in text
+        assert "/v1" not in text
+        assert str(server.port) not in text or text == str(refused.value)

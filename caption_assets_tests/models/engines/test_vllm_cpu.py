@@ -1,0 +1,200 @@
+"""vLLM itself, on the CPU, with the embedded checkpoints: the texts of transformers, in process and as a server."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caption_assets.dataset import Dataset
+from caption_assets.defs.resources import CaptionModel
+from caption_assets.demo import checkpoint
+from caption_assets.demo.clips import render_dataset
+from caption_assets.demo.world import sample_scene, score
+from caption_assets.models.engines.base import EngineOptions, EngineSession, Request
+from caption_assets.models.engines.select import create_engine
+from caption_assets.models.engines.vllm.engine import built_for_cpus, vllm_version
+from caption_assets.models.engines.vllm.loader import LOAD_FORMAT
+from caption_assets.models.prompts import enhance_prompt
+from caption_assets.models.requests import enhance_request
+from caption_assets.models.variants import text_variant
+from caption_assets.models.weights.checkpoints import model_source
+from caption_assets.settings import CaptionSettings, WindowSettings
+from caption_assets.steps import caption_shards, window_shard
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
+from caption_assets.workers.pool import WorkerPool
+
+SHARDS = ("a", "b")
+CLIPS = 4
+CACHE_BYTES = 1 << 28
+
+
+pytestmark = [
+    pytest.mark.skipif(
+        not (find_spec("vllm") and built_for_cpus()), reason="no vLLM that was built for CPUs; make test brings one"
+    ),
+    pytest.mark.timeout(420),
+]
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    rng = np.random.default_rng(77)
+    return {
+        shard: [sample_scene(rng, width=224, height=192, frame_rate=Fraction(24)) for _ in range(CLIPS)]
+        for shard in SHARDS
+    }
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """One process: each takes a core's time to load vLLM."""
+    with WorkerPool(1) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def planned(scenes, pool, tmp_path_factory):
+    """Two shards whose windows are planned."""
+    root = tmp_path_factory.mktemp("clips")
+    render_dataset(root, scenes)
+    store = Store(str(tmp_path_factory.mktemp("out")))
+    for shard in SHARDS:
+        window_shard(store, Dataset(str(root)), shard, WindowSettings(), pool)
+    return store
+
+
+def caption(store: Store, pool: WorkerPool, **model):
+    """Captions both shards with one engine: reports by shard, and rows by clip."""
+    with CaptionModel(caption_key=model.get("engine"), **model).session(8) as session:
+        reports = dict(caption_shards(store, SHARDS, session, CaptionSettings(), pool))
+    rows = [row for shard in SHARDS for row in store.read_rows(WINDOW_CAPTIONS, shard, model["engine"])]
+    return reports, {row.clip_id: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def expected(planned, pool):
+    """Captions by transformers, which are true."""
+    _, rows = caption(planned, pool, engine="transformers", device="cpu")
+    assert len(rows) == len(SHARDS) * CLIPS
+    return {clip: row.text for clip, row in rows.items()}
+
+
+def descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def engine_process() -> int:
+    """vLLM's engine, among the processes of this one."""
+    (pid,) = (p for p in descendants(os.getpid()) if b"EngineCore" in Path(f"/proc/{p}/cmdline").read_bytes())
+    return pid
+
+
+def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_death(
+    planned, scenes, pool, expected, monkeypatch
+):
+    """The engine's process is killed while it works on the first windows. Its vision weights are padded, as on GPUs."""
+    killed = threading.Event()
+    generate = EngineSession.generate
+
+    def kill_after_the_first(session, requests):
+        for result in generate(session, requests):
+            if not killed.is_set():
+                killed.set()
+                os.kill(engine_process(), signal.SIGKILL)
+            yield result
+
+    monkeypatch.setattr(EngineSession, "generate", kill_after_the_first)
+    wider = {"vision_config": {"intermediate_size": 640}}
+    vllm_args = {"kv_cache_memory_bytes": CACHE_BYTES, "load_format": LOAD_FORMAT, "hf_overrides": wider}
+    reports, rows = caption(planned, pool, engine="vllm", device="cpu", vllm_args=vllm_args)
+    assert killed.is_set()
+    assert {clip: row.text for clip, row in rows.items()} == expected
+    for row in planned.read_rows(CLIP_WINDOWS, "a"):
+        scene = scenes["a"][int(row.relative_path[-6:-4])]
+        assert score(rows[row.clip_id].text, scene, row.start_s, row.end_s)["colour"]
+    assert {(row.status, row.engine, row.precision, row.finish_reason) for row in rows.values()} == {
+        ("ok", "vllm", "fp32", "stop")
+    }
+    assert all(row.prompt_tokens > 50 and row.output_tokens > 5 for row in rows.values())
+    assert all(min(row.render_s, row.prefill_s, row.generate_s) > 0 for row in rows.values())
+    assert {report.ok for report in reports.values()} == {CLIPS}
+    assert reports["a"].figures["device"] == "cpu"
+    assert reports["a"].figures["engine"] == f"vllm {vllm_version()}"
+    assert not [p for p in descendants(os.getpid()) if b"VLLM" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+def test_texts_are_rewritten_as_by_transformers_and_what_is_too_long_fails_alone(expected):
+    variant = text_variant("demo_lm")
+    source = model_source(variant)
+    prompt = enhance_prompt("default")
+    good = [enhance_request(str(k), prompt, text, 160) for k, text in enumerate(expected.values())]
+    long = Request("long", ({"role": "user", "content": "red " * 20_000},), max_tokens=8)
+
+    def texts(name: str, requests: list[Request]):
+        options = EngineOptions(device="cpu", vllm_args={"kv_cache_memory_bytes": CACHE_BYTES})
+        engine = create_engine(variant, source, options, engine=name)
+        session = EngineSession(variant, source, engine)
+        try:
+            return {result.request_id: result for result in session.generate(requests)}
+        finally:
+            session.close()
+
+    here, there = texts("transformers", good), texts("vllm", [*good[:2], long, *good[2:]])
+    failed = there.pop("long")
+    assert failed.text is None
+    assert "token" in failed.outcome.message
+    assert {k: r.text for k, r in there.items()} == {k: r.text for k, r in here.items()}
+
+
+@pytest.fixture(scope="module")
+def server():
+    """`vllm serve` as docs/engines.md starts it, with the embedded checkpoint."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(checkpoint("demo"))]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--limit-mm-per-prompt", '{"image": 0, "video": 1}', "--mm-processor-cache-gb", "0"]
+    command += ["--no-enable-prefix-caching", "--max-model-len", "8192", "--max-num-batched-tokens", "8192"]
+    command += ["--trust-request-mm-kwargs", "--enable-per-request-metrics"]
+    command += ["--enforce-eager", "--kv-cache-memory-bytes", str(CACHE_BYTES), "--dtype", "float32"]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        while True:
+            assert process.poll() is None, "vllm serve ended while it started"
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_captions_by_a_vllm_server_are_those_of_the_model_in_this_process(planned, pool, expected, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server)
+    reports, rows = caption(planned, pool, engine="openai", server_video="png")
+    assert {clip: row.text for clip, row in rows.items()} == expected
+    assert {report.ok for report in reports.values()} == {CLIPS}
+    assert all(row.prefill_s is not None and row.generate_s is not None for row in rows.values())

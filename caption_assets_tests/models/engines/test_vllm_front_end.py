@@ -1,0 +1,111 @@
+"""vLLM's own front end, without a GPU: it reads the frames and times of the server engine's requests as they are."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from caption_assets.models.engines.base import EngineOptions, ServerOptions
+from caption_assets.models.engines.openai.engine import OpenAIEngine
+from caption_assets.models.engines.vllm.engine import vllm_version
+from caption_assets.models.requests import caption_request, frame_size, video_metadata
+from caption_assets.models.variants import caption_variant
+from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, model_source
+from caption_assets.records import FramePicks, SampledFrames
+
+DEMO = caption_variant("demo")
+SOURCE = model_source(DEMO)
+VLLM = tuple(map(int, vllm_version().split(".")[:2])) if find_spec("vllm") else (0, 0)
+# Made for CUDA, it would look for a GPU.
+ON_CPU = """
+import vllm.platforms
+from vllm.platforms.cpu import CpuPlatform
+vllm.platforms._current_platform = CpuPlatform()
+from vllm.entrypoints.cli.main import main
+main()
+"""
+
+
+@contextmanager
+def front_end(folder):
+    """vLLM's server without its GPU part: it reads requests and renders them, as `vllm serve` does."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", ON_CPU, "launch", "render", str(folder), "--port", str(port)]
+    command += ["--mm-processor-cache-gb", "0", "--max-model-len", "8192"]
+    command += ["--trust-request-mm-kwargs"] if VLLM >= (0, 32) else []
+    environment = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(400):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, "vLLM's front end did not start"
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def window(limits):
+    """A window in the model's size; its times are those of a clip of 23.976 frames a second."""
+    width, height = frame_size(200, 320, 6, limits)
+    frames = np.random.default_rng(1).integers(0, 256, (6, height, width, 3), dtype=np.uint8)
+    ids = (0, 14, 28, 43, 57, 71)
+    picks = FramePicks(ids, tuple(float(i * 1001 / 24000) for i in ids))
+    return caption_request("w", "Describe.", SampledFrames(frames, picks), 64)
+
+
+@pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed")
+@pytest.mark.parametrize("family", ["qwen2.5-vl", "qwen3-vl"])
+def test_vllm_reads_the_frames_and_their_times_as_they_are(family, checkpoints, monkeypatch):
+    from transformers import AutoTokenizer
+    from vllm.entrypoints.scale_out.token_in_token_out.mm_serde import decode_mm_kwargs_item
+
+    folder = SOURCE.folder if family == "qwen2.5-vl" else checkpoints[family]
+    variant = DEMO if family == "qwen2.5-vl" else replace(DEMO, family=family)
+    source = model_source(variant, str(folder))
+    limits = checkpoint_frame_limits(folder, family)
+    request = window(limits)
+    frames, true = request.frames.frames, video_metadata(request.frames.picks)
+    with front_end(folder) as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        e = OpenAIEngine(variant, source, EngineOptions(server=ServerOptions(video="png")))
+        # It cannot answer, but lists its model; what it objects to would be raised.
+        monkeypatch.setattr("caption_assets.models.engines.openai.server.Server.try_out", lambda self, body: None)
+        info = e.start()
+        data = bytes(info.prepare(request).prepared)
+        ask = urllib.request.Request(f"{url}/chat/completions/render", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(ask) as response:
+            rendered = json.load(response)
+    assert info.engine_version.startswith("vllm 0.")
+    item = decode_mm_kwargs_item(rendered["features"]["kwargs_data"]["video"][0])
+    patch = limits.factor // 2
+    grid = [len(frames) // 2, frames.shape[1] // patch, frames.shape[2] // patch]
+    assert item["video_grid_thw"].data.tolist() == grid
+    if family == "qwen2.5-vl" and VLLM < (0, 26):
+        assert "does not tell Qwen2.5-VL the frames' times" in info.notes[-1]
+    elif family == "qwen2.5-vl":
+        seconds = 2 * true["total_num_frames"] / 1000 / len(frames)
+        assert item["second_per_grid_ts"].data.item() == pytest.approx(seconds, rel=2**-8)
+    else:
+        prompt = AutoTokenizer.from_pretrained(folder).decode(rendered["token_ids"])
+        first, second = true["frames_indices"][2:4]
+        assert f"<{(first + second) / 2000:.1f} seconds>" in prompt
+    pixels = item["pixel_values_videos"].data
+    assert pixels.shape[0] == np.prod(grid)
+    if str(pixels.dtype) == "torch.uint8":  # each patch of each frame, unchanged
+        assert pixels.double().mean().item() == pytest.approx(frames.mean(), abs=1e-6)

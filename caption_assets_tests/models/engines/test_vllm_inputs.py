@@ -1,0 +1,277 @@
+"""What models are given through vLLM, made where it is made in a run: in a worker process, from our requests."""
+
+import importlib.util
+import math
+import re
+from dataclasses import replace
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+from packaging.version import Version
+
+from caption_assets.errors import RequestError
+from caption_assets.models.engines.base import EngineOptions
+from caption_assets.models.engines.transformers import TransformersEngine
+from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_args, engine_input
+from caption_assets.models.requests import caption_request, enhance_request, frame_size
+from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
+from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, model_source
+from caption_assets.records import FramePicks, SampledFrames
+from caption_assets.workers.pool import WorkerPool
+from caption_assets_tests.checkpoints import save_nemotron, save_omni
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed; make test installs it"),
+    pytest.mark.timeout(900),  # vLLM looks at every new model class in a process of its own, once a machine
+]
+
+# Pixels of a token's side, frames that share tokens, and the token itself.
+TOKENS = {
+    "qwen2.5-vl": (28, 2, "<|video_pad|>"),
+    "qwen3-vl": (32, 2, "<|video_pad|>"),
+    "nemotron-v2-vl": (32, 1, "<image>"),
+    "nemotron-3-omni": (32, 2, "<image>"),
+}
+FAMILIES = sorted(TOKENS)
+# True times in seconds: 2 frames a second, half of a 29.97 film's rate rounded to its frames, a variable rate, one.
+TIMES = {
+    "steady": tuple(i / 2 for i in range(16)),
+    "film": tuple(round(i * 59.94 / 8) / 29.97 for i in range(7)),
+    "variable": (0.0, 0.04, 0.5, 1.9, 2.0, 6.25),
+    "short": (0.0, 0.7, 1.1, 1.5),
+    "single": (0.0,),
+}
+
+
+def request(request_id, times, size=(320, 240)):
+    width, height = size
+    pixels = np.random.default_rng(len(times)).integers(0, 255, (len(times), height, width, 3), dtype=np.uint8)
+    picks = FramePicks(tuple(range(len(times))), times)
+    return caption_request(request_id, "Describe it.", SampledFrames(pixels, picks), 16)
+
+
+def from_the_worker(pool, prepare, asked):
+    ((_, made),) = pool.run(prepare, [asked])
+    if isinstance(made, Exception):
+        raise made
+    return made
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch, WorkerPool(1) as pool:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))  # of the checkpoints' own code
+        pool.start()
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def folders(checkpoints, tmp_path_factory):
+    root = tmp_path_factory.mktemp("nemotron")
+    return checkpoints | {
+        "nemotron-v2-vl": save_nemotron(root / "v2"),
+        "nemotron-3-omni": save_omni(root / "omni"),
+    }
+
+
+@pytest.fixture(scope="module")
+def prepares(folders):
+    def prepare(family):
+        limits = None if family == "text" else checkpoint_frame_limits(folders[family], family)
+        remote, most = family.startswith("nemotron"), 4096 if family == "text" else 8192
+        args = engine_args(folders[family], family, limits, max_model_len=most, trust_remote_code=remote)
+        return VllmPrepare(args, family)
+
+    return {family: prepare(family) for family in folders}
+
+
+@pytest.fixture(scope="module")
+def rendered(pool, prepares, folders):
+    """The engine input of each family for each row of times, from frames of the size that we would decode."""
+    made = {}
+    for family in FAMILIES:
+        limits = checkpoint_frame_limits(folders[family], family)
+        for name, times in TIMES.items():
+            asked = request(name, times, frame_size(640, 360, len(times), limits))
+            made[family, name] = asked, engine_input(from_the_worker(pool, prepares[family], asked).prepared)
+    return made
+
+
+def tokenizer(folder):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def text_of(folder, inputs):
+    return tokenizer(folder).decode(inputs["prompt_token_ids"])
+
+
+def data(inputs, name):
+    return inputs["mm_kwargs"]["video"][0][name].data
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_video_takes_the_planned_tokens(rendered, folders, family, name):
+    asked, inputs = rendered[family, name]
+    side, together, token = TOKENS[family]
+    n, height, width, _ = asked.frames.frames.shape
+    planned = math.ceil(n / together) * (height // side) * (width // side)
+    ids = inputs["prompt_token_ids"]
+    assert ids.count(tokenizer(folders[family]).convert_tokens_to_ids(token)) == planned
+    (where,) = inputs["mm_placeholders"]["video"]
+    assert where.offset + where.length <= len(ids)
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_times_that_the_model_reads_are_the_true_ones(rendered, folders, family, name):
+    times = TIMES[name]
+    _, inputs = rendered[family, name]
+    if family == "qwen2.5-vl":
+        if len(times) > 1:  # else there is nothing between
+            true = 2 * (times[-1] - times[0]) / (len(times) - 1)
+            assert float(data(inputs, "second_per_grid_ts")) == pytest.approx(true, rel=1e-3)
+        return
+    text = text_of(folders[family], inputs)
+    if family == "qwen3-vl":
+        pairs = [(times[i], times[min(i + 1, len(times) - 1)]) for i in range(0, len(times), 2)]
+        told = [float(t) for t in re.findall(r"<([\d.]+) seconds>", text)]
+        assert told == pytest.approx([sum(pair) / 2 for pair in pairs], abs=0.051)
+    else:
+        told = [(int(k), float(t)) for k, t in re.findall(r"[Ff]rame (\d+) sampled at ([\d.]+) seconds", text)]
+        assert [k for k, _ in told] == list(range(1, len(times) + 1))
+        assert [t for _, t in told] == pytest.approx(times, abs=0.0056)
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize(("family", "variant"), [("qwen2.5-vl", "qwen2.5"), ("qwen3-vl", "qwen3")])
+def test_transformers_and_vllm_make_the_same_of_a_request(
+    rendered, transformers_engines, folders, family, variant, name
+):
+    import torch
+
+    asked, ours = rendered[family, name]
+    engine = transformers_engines(family, variant)
+    theirs = engine._inputs([asked])
+    assert torch.equal(data(ours, "video_grid_thw"), theirs["video_grid_thw"][0])
+    pixels, expected = data(ours, "pixel_values_videos"), theirs["pixel_values_videos"]
+    if pixels.dtype == torch.uint8:  # normalized on the GPU
+        video = engine._processor.video_processor
+        shape = (1, 3, -1)  # a patch's channels come first
+        mean, std = (torch.tensor(values).reshape(3, 1) for values in (video.image_mean, video.image_std))
+        pixels = ((pixels.reshape(len(pixels), *shape[1:]) / 255 - mean) / std).reshape(pixels.shape)
+        torch.testing.assert_close(pixels, expected, rtol=0, atol=1e-5)
+    else:
+        assert torch.equal(pixels, expected.to(pixels.dtype))
+    text, wanted = text_of(folders[family], ours), engine._tokenizer.decode(theirs["input_ids"][0])
+    if family == "qwen3-vl" and Version(version("vllm")) < Version("0.32"):
+        # Older versions put the marked frames in place of the marks around the video, as Qwen's first code did.
+        wanted = wanted.replace("<|vision_start|><0", "<0").replace("<|vision_end|><|vision_end|>", "<|vision_end|>")
+    assert text == wanted
+    if family == "qwen2.5-vl":
+        between = torch.as_tensor(theirs["second_per_grid_ts"]).reshape(-1)[0]
+        assert float(data(ours, "second_per_grid_ts")) == pytest.approx(float(between), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def transformers_engines(folders):
+    started = {}
+
+    def engine(family, name):
+        if family not in started:
+            variant = replace(CAPTION_VARIANTS[name], frames=None)
+            source = model_source(variant, str(folders[family]))
+            started[family] = TransformersEngine(variant, source, EngineOptions(device="cpu"))
+            started[family].start()
+        return started[family]
+
+    yield engine
+    for one in started.values():
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("family", "ending"),
+    [
+        ("text", "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+        ("qwen2.5-vl", "Describe it.<|im_end|>\n<|im_start|>assistant\n"),
+        ("qwen3-vl", "Describe it.<|im_end|>\n<|im_start|>assistant\n"),
+        ("nemotron-v2-vl", "Describe it.\n<SPECIAL_11>Assistant\n<think></think>"),
+        ("nemotron-3-omni", "Describe it.<|im_end|>\n<|im_start|>assistant\n<think></think>"),
+    ],
+)
+def test_no_model_is_asked_to_think_aloud(pool, prepares, folders, rendered, family, ending):
+    if family == "text":
+        made = from_the_worker(pool, prepares["text"], enhance_request("t", "Rewrite.", "A cat.", 16))
+        inputs = engine_input(made.prepared)
+    else:
+        _, inputs = rendered[family, "short"]
+    text = text_of(folders[family], inputs)
+    assert text.endswith(ending)
+    assert "no_think" not in text
+
+
+def test_a_text_request_gets_the_tokens_that_transformers_gives_it(pool, prepares, folders):
+    asked = enhance_request("t", "Rewrite.", "A cat sits.", 16)
+    made = from_the_worker(pool, prepares["text"], asked)
+    variant = TEXT_VARIANTS["qwen_lm"]
+    engine = TransformersEngine(variant, model_source(variant, str(folders["text"])), EngineOptions(device="cpu"))
+    engine.start()
+    assert engine_input(made.prepared)["prompt_token_ids"] == engine._inputs([asked])["input_ids"][0].tolist()
+
+
+def test_a_prepared_request_carries_its_pixels_apart_from_the_message(pool, prepares):
+    asked = request("a", TIMES["steady"], (112, 112))
+    first, second = (from_the_worker(pool, prepares["qwen2.5-vl"], asked) for _ in range(2))
+    assert (first.request_id, first.messages, first.max_tokens) == (asked.request_id, asked.messages, asked.max_tokens)
+    assert first.frames is None
+    assert first.prepared_at < second.prepared_at
+    inputs = engine_input(first.prepared)
+    pixels = data(inputs, "pixel_values_videos")
+    assert len(first.prepared.data) < 40_000 < pixels.nbytes < first.num_bytes
+    # The tensor is the buffer, not a copy of it.
+    (buffer,) = (b for b in first.prepared.buffers if b.nbytes == pixels.nbytes)
+    assert pixels.data_ptr() == buffer.ctypes.data
+    # The same video twice is two videos: names that met would mix up what the engine's processes hold of them.
+    assert inputs["mm_hashes"] != engine_input(second.prepared)["mm_hashes"]
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_says_so(pool, prepares):
+    prepare = prepares["qwen2.5-vl"]
+    short = VllmPrepare(prepare.args | {"max_model_len": 100}, prepare.family)
+    with pytest.raises(RequestError, match=r"prompt has \d+ tokens, and the model takes 100"):
+        from_the_worker(pool, short, request("long", TIMES["steady"], (112, 112)))
+
+
+def test_a_worker_sees_no_gpu_and_compiles_nothing(pool, prepares):
+    ((_, settings),) = pool.run(worker_settings, [prepares["nemotron-v2-vl"]])
+    assert settings == {"cuda": False, "compiles": False}
+
+
+def worker_settings(prepare):
+    prepare(request("a", TIMES["short"], (56, 56)))
+    import torch
+
+    return {"cuda": torch.cuda.is_available(), "compiles": bool(torch._dynamo.utils.counters["frames"])}
+
+
+@pytest.mark.parametrize("family", ["nemotron-v2-vl", "nemotron-3-omni"])
+def test_frames_have_the_size_that_vllm_would_give_them(folders, family):
+    from vllm.transformers_utils.processors.nano_nemotron_vl import get_video_target_size_and_feature_size
+
+    limits = checkpoint_frame_limits(folders[family], family)
+    for width in range(60, 2000, 97):
+        for height in range(60, 2000, 89):
+            *size, _ = get_video_target_size_and_feature_size(
+                orig_w=width,
+                orig_h=height,
+                target_patches=1024,
+                maintain_aspect_ratio=family == "nemotron-3-omni",
+                patch_size=16,
+                downsample_ratio=0.5,
+            )
+            assert frame_size(width, height, 8, limits) == tuple(size)

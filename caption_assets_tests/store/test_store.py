@@ -1,0 +1,342 @@
+"""The store, in every kind of place: durable parts, atomic commits, whole documents, and refusals in plain words."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from caption_assets.errors import StoreError
+from caption_assets.save_export.files import dump_document, parse_document, read_document, write_document
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
+from caption_assets_tests.rows import BIKES, COSMOS, caption, failed_caption, failed_clip, window
+
+WINDOWS = [window(COSMOS, start, start + 255) for start in (0, 256, 512)]
+CAPTIONS = [caption(row, f"Window {number}.") for number, row in enumerate(WINDOWS)]
+
+
+def files_below(store: Store) -> list[str]:
+    return sorted(path.relative_to(store.url()).as_posix() for path in Path(store.url()).rglob("*") if path.is_file())
+
+
+# Tables
+
+
+def test_a_shard_without_a_table_has_no_rows(store: Store) -> None:
+    assert store.read_rows(CLIP_WINDOWS, "shard") == []
+    assert store.keys(WINDOW_CAPTIONS, "shard") == []
+    assert store.table_stamp(CLIP_WINDOWS, "shard") is None
+
+
+def test_committed_rows_are_read_back_in_order(store: Store) -> None:
+    rel = store.commit_rows(CLIP_WINDOWS, "shard", [*reversed(WINDOWS), failed_clip()])
+    assert rel == "tables/clip_windows/shard.parquet"
+    assert store.read_rows(CLIP_WINDOWS, "shard") == [*WINDOWS, failed_clip()]
+    store.commit_rows(CLIP_WINDOWS, "shard", [])
+    assert store.read_rows(CLIP_WINDOWS, "shard") == []
+
+
+def test_every_caption_key_has_its_own_table(store: Store) -> None:
+    other = [caption(row, "Other.", "nemotron-fp8") for row in WINDOWS]
+    store.commit_rows(WINDOW_CAPTIONS, "shard", CAPTIONS, "qwen")
+    store.append_rows(WINDOW_CAPTIONS, "shard", other, "nemotron-fp8")
+    store.commit_rows(WINDOW_CAPTIONS, "other shard", [caption(WINDOWS[0], key="qwen3")], "qwen3")
+    assert store.keys(WINDOW_CAPTIONS, "shard") == ["nemotron-fp8", "qwen"]
+    assert store.read_rows(WINDOW_CAPTIONS, "shard", "qwen") == CAPTIONS
+    assert store.read_rows(WINDOW_CAPTIONS, "shard", "nemotron-fp8") == other
+
+
+def test_appended_rows_are_durable_before_the_commit_and_the_later_ones_win(store: Store, root: UPath) -> None:
+    store.commit_rows(WINDOW_CAPTIONS, "shard", [failed_caption(row) for row in WINDOWS], "qwen")
+    for row in CAPTIONS[:2]:
+        store.append_rows(WINDOW_CAPTIONS, "shard", [row], "qwen")
+    store.append_rows(WINDOW_CAPTIONS, "shard", [], "qwen")
+
+    resumed = Store(root)  # as another process, after a crash of the first
+    assert resumed.read_rows(WINDOW_CAPTIONS, "shard", "qwen") == [*CAPTIONS[:2], failed_caption(WINDOWS[2])]
+    again = caption(WINDOWS[1], "Second thoughts.")
+    resumed.append_rows(WINDOW_CAPTIONS, "shard", [again], "qwen")
+    assert Store(root).read_rows(WINDOW_CAPTIONS, "shard", "qwen")[1] == again
+
+    rows = [CAPTIONS[0], again, CAPTIONS[2]]
+    resumed.commit_rows(WINDOW_CAPTIONS, "shard", rows, "qwen")
+    assert Store(root).read_rows(WINDOW_CAPTIONS, "shard", "qwen") == rows
+    assert store.names("tables/window_captions/qwen") == ["shard.parquet"]
+
+
+def test_a_crash_between_commit_and_clearing_brings_no_old_row_back(local: Store) -> None:
+    local.append_rows(CLIP_WINDOWS, "shard", [window(COSMOS, 0, 95), window(COSMOS, 96, 191)])
+    parts = Path(local.url("tables/clip_windows/shard.parts"))
+    shutil.copytree(parts, parts.with_name("kept"))
+    local.commit_rows(CLIP_WINDOWS, "shard", WINDOWS)
+    parts.with_name("kept").rename(parts)  # as if the parts had never been removed
+
+    assert local.read_rows(CLIP_WINDOWS, "shard") == WINDOWS
+    local.append_rows(CLIP_WINDOWS, "shard", [failed_clip()])
+    assert local.read_rows(CLIP_WINDOWS, "shard") == [*WINDOWS, failed_clip()]
+    local.commit_rows(CLIP_WINDOWS, "shard", WINDOWS)
+    assert files_below(local) == ["tables/clip_windows/shard.parquet"]
+
+
+def test_two_writers_of_a_shard_keep_each_others_parts(store: Store, root: UPath) -> None:
+    one, other = Store(root), Store(root)
+    one.append_rows(WINDOW_CAPTIONS, "shard", CAPTIONS[:1], "qwen")
+    other.append_rows(WINDOW_CAPTIONS, "shard", CAPTIONS[1:2], "qwen")
+    one.append_rows(WINDOW_CAPTIONS, "shard", CAPTIONS[2:], "qwen")
+    assert store.read_rows(WINDOW_CAPTIONS, "shard", "qwen") == CAPTIONS
+
+
+def test_a_shard_can_be_appended_to_while_it_is_committed_and_read(store: Store, root: UPath) -> None:
+    def append() -> None:
+        writer = Store(root)
+        for turn in range(30):
+            writer.append_rows(WINDOW_CAPTIONS, "shard", [caption(WINDOWS[0], str(turn))], "qwen")
+
+    def commit() -> None:
+        writer = Store(root)
+        for _ in range(30):
+            writer.commit_rows(WINDOW_CAPTIONS, "shard", CAPTIONS[1:], "qwen")
+
+    with ThreadPoolExecutor() as threads:
+        work = [threads.submit(append), threads.submit(commit)]
+        while not all(job.done() for job in work):
+            assert set(store.read_rows(WINDOW_CAPTIONS, "shard", "qwen")[-2:]) <= {*CAPTIONS[1:]} | {
+                caption(WINDOWS[0], str(turn)) for turn in range(30)
+            }
+        for job in work:
+            job.result()
+    store.append_rows(WINDOW_CAPTIONS, "shard", CAPTIONS[:1], "qwen")
+    assert store.read_rows(WINDOW_CAPTIONS, "shard", "qwen") == CAPTIONS
+
+
+def test_a_folder_that_goes_while_it_is_being_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit removes the parts' folder when it is empty, which may be between an append's look and its write."""
+    folder = tmp_path / "tables" / "clip_windows" / "shard.parts"
+    folder.mkdir(parents=True)
+    mkdir, removed = os.mkdir, []
+
+    def lose_the_folder(path: str, mode: int = 0o777) -> None:
+        try:
+            mkdir(path, mode)
+        except FileExistsError:
+            if Path(path) == folder and not removed:
+                folder.rmdir()
+                removed.append(path)
+            raise
+
+    monkeypatch.setattr(os, "mkdir", lose_the_folder)
+    store = Store(tmp_path)
+    store.append_rows(CLIP_WINDOWS, "shard", WINDOWS[:1])
+    assert len(removed) == 1
+    assert store.read_rows(CLIP_WINDOWS, "shard") == WINDOWS[:1]
+
+
+def test_files_of_others_among_the_parts_are_ignored(store: Store) -> None:
+    store.write_bytes("tables/clip_windows/shard.parts/notes.parquet", b"not ours")
+    store.append_rows(CLIP_WINDOWS, "shard", WINDOWS)
+    assert store.read_rows(CLIP_WINDOWS, "shard") == WINDOWS
+    store.commit_rows(CLIP_WINDOWS, "shard", WINDOWS)
+    assert store.names("tables/clip_windows/shard.parts") == ["notes.parquet"]
+
+
+def test_the_stamp_changes_with_every_commit_of_other_rows(store: Store) -> None:
+    stamps = []
+    for row in CAPTIONS:
+        store.commit_rows(WINDOW_CAPTIONS, "shard", [row], "qwen")
+        stamps.append(store.table_stamp(WINDOW_CAPTIONS, "shard", "qwen"))
+    assert len(set(stamps)) == len(CAPTIONS)
+    assert stamps[-1] == store.table_stamp(WINDOW_CAPTIONS, "shard", "qwen")
+
+
+@pytest.mark.parametrize("rel", ["tables/clip_windows/s.parquet", "tables/clip_windows/s.parts/00000000-ab.parquet"])
+@pytest.mark.parametrize("damage", [b"", b"PAR1 and then nothing", None])
+def test_a_damaged_table_is_reported_with_its_path_and_the_remedy(store: Store, rel: str, damage: bytes | None) -> None:
+    if damage is None:
+        whole = store.read_bytes(store.commit_rows(CLIP_WINDOWS, "whole", WINDOWS))
+        assert whole
+        damage = whole[: len(whole) // 2]
+    store.write_bytes(rel, damage)
+    with pytest.raises(StoreError, match=r"no readable table of clip_windows.*Delete it and materialize") as caught:
+        store.read_rows(CLIP_WINDOWS, "s")
+    assert store.url(rel) in str(caught.value)
+
+
+def test_rows_of_another_table_are_refused(local: Store) -> None:
+    with pytest.raises(StoreError, match="belongs to another table"):
+        local.commit_rows(CLIP_WINDOWS, "shard", CAPTIONS)
+    with pytest.raises(StoreError, match="'qwen' to window_captions qwen3: it belongs to another table"):
+        local.append_rows(WINDOW_CAPTIONS, "shard", CAPTIONS, "qwen3")
+    with pytest.raises(StoreError, match="a table for each caption key"):
+        local.commit_rows(WINDOW_CAPTIONS, "shard", CAPTIONS)
+    with pytest.raises(StoreError, match="without caption keys"):
+        local.commit_rows(CLIP_WINDOWS, "shard", WINDOWS, "qwen")
+    assert not Path(local.url()).exists()
+
+
+# Bytes and documents
+
+
+def test_bytes_are_written_read_listed_and_deleted(store: Store) -> None:
+    rel = f"previews/{BIKES}/0_249.webp"
+    assert store.read_bytes(rel) is None
+    store.write_bytes(rel, b"first")
+    store.write_bytes(rel, b"second")
+    assert store.read_bytes(rel) == b"second"
+    assert store.names(f"previews/{BIKES}") == ["0_249.webp"]
+    assert store.names("previews") == [BIKES]
+    assert store.delete(rel)
+    assert not store.delete(rel)
+    store.delete_empty_folder(f"previews/{BIKES}")
+    assert store.names("previews") == []
+
+
+def test_names_with_spaces_marks_and_letters_of_all_kinds_work(store: Store) -> None:
+    rel = "processed_videos/sub folder/自転車 #1 50% é?.mp4.json"
+    assert write_document(store, rel, {"video": "x"})
+    assert read_document(store, rel) == {"video": "x"}
+    assert store.names("processed_videos/sub folder") == ["自転車 #1 50% é?.mp4.json"]
+    store.commit_rows(CLIP_WINDOWS, "Ärger & 50%", WINDOWS)
+    assert store.read_rows(CLIP_WINDOWS, "Ärger & 50%") == WINDOWS
+
+
+def test_documents_have_the_layouts_form(store: Store) -> None:
+    write_document(store, "metas/v0/c.json", {"text": 'café "自転車"\n', "numbers": [1, 2.5], "none": None})
+    assert store.read_bytes("metas/v0/c.json") == (
+        b'{\n    "text": "caf\\u00e9 \\"\\u81ea\\u8ee2\\u8eca\\"\\n",\n'
+        b'    "numbers": [\n        1,\n        2.5\n    ],\n    "none": null\n}'
+    )
+
+
+def test_an_identical_document_is_left_alone(local: Store) -> None:
+    assert write_document(local, "metas/v0/c.json", {"a": 1})
+    before = os.stat(local.url("metas/v0/c.json"))
+    assert not write_document(local, "metas/v0/c.json", {"a": 1})
+    after = os.stat(local.url("metas/v0/c.json"))
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+    assert write_document(local, "metas/v0/c.json", {"a": 2})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_nan_is_refused_and_the_older_document_stays(store: Store, number: float) -> None:
+    write_document(store, "metas/v0/c.json", {"score": 1.0})
+    with pytest.raises(StoreError, match="a number that JSON cannot"):
+        write_document(store, "metas/v0/c.json", {"score": number})
+    assert read_document(store, "metas/v0/c.json") == {"score": 1.0}
+
+
+def test_documents_of_other_tools_are_read_leniently() -> None:
+    assert parse_document('\ufeff{"text": "自転車"}'.encode()) == {"text": "自転車"}
+    assert parse_document(b'{"score": NaN, "other": -Infinity}') == {"score": None, "other": None}
+    for torn in (b"", b'{"a": 1', b"[1, 2]", b"\xff\xfe{}", b"[" * 100_000):
+        assert parse_document(torn) is None
+
+
+@pytest.mark.parametrize("rel", ["", "/etc/passwd", "../out2/x", "a/../../b", "a//b", "a/./b", "a\0b"])
+def test_paths_that_lead_out_of_the_root_are_refused(local: Store, rel: str) -> None:
+    for act in (local.read_bytes, local.delete, lambda rel: local.write_bytes(rel, b""), local.names):
+        with pytest.raises(StoreError, match="it leads elsewhere"):
+            act(rel)
+
+
+def test_a_killed_writer_leaves_a_whole_document_and_no_other_json(local: Store) -> None:
+    code = """
+import sys
+from caption_assets.save_export.files import write_document
+from caption_assets.store.store import Store
+store, number = Store(sys.argv[1]), 0
+while True:
+    number += 1
+    write_document(store, "metas/v0/c.json", {"text": str(number % 10) * 2_000_000})
+    print(number, flush=True)
+"""
+    for _ in range(5):
+        writer = subprocess.Popen([sys.executable, "-c", code, local.url()], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(0.05)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        document = read_document(local, "metas/v0/c.json")
+        assert document is not None
+        assert len(document["text"]) == 2_000_000
+    assert list(Path(local.url("metas/v0")).glob("*.json")) == [Path(local.url("metas/v0/c.json"))]
+    assert local.names("metas/v0") == ["c.json"]
+
+
+# Places
+
+
+def test_a_place_that_can_be_written_is_left_as_it_was(store: Store) -> None:
+    store.check_writable()
+    assert store.read_bytes("x") is None
+    assert store.names("x") == []
+
+
+def test_a_local_check_creates_nothing(tmp_path: Path) -> None:
+    Store(tmp_path / "a" / "b").check_writable()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_an_output_path_that_is_or_lies_below_a_file_is_refused(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    store = Store(tmp_path / "file" / below)
+    with pytest.raises(StoreError, match=r"file is not a folder\. Choose an output path that is not a file"):
+        store.check_writable()
+    with pytest.raises(StoreError, match=r"write .*: (Not a directory|File exists)"):
+        store.write_bytes("a/b", b"")
+    assert store.read_bytes("a/b") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a folder that even root cannot write")
+@pytest.mark.parametrize("root", ["/proc/caption_assets", "/sys/kernel/caption_assets/out"])
+def test_a_place_without_permission_is_refused(root: str) -> None:
+    with pytest.raises(StoreError, match=r"cannot be written: .*\. Choose an output path that this process can write"):
+        Store(root).check_writable()
+
+
+def test_a_bucket_that_is_missing_is_refused(s3_options: dict[str, str]) -> None:
+    with pytest.raises(StoreError, match=r"write below s3://nowhere/out: The specified bucket does not exist"):
+        Store(UPath("s3://nowhere/out", **s3_options)).check_writable()
+
+
+def test_a_server_that_is_down_is_a_store_error() -> None:
+    root = UPath(
+        "s3://bucket/out",
+        key="k",
+        secret="s",
+        endpoint_url="http://127.0.0.1:9",
+        config_kwargs={"retries": {"max_attempts": 0}, "connect_timeout": 1},
+    )
+    with pytest.raises(StoreError, match="write below s3://bucket/out"):
+        Store(root).check_writable()
+    with pytest.raises(StoreError, match=r"read s3://bucket/out/a\.json"):
+        read_document(Store(root), "a.json")
+
+
+@pytest.mark.parametrize(("root", "wrong"), [("", "it is empty"), ("nothing://x", "it cannot be opened")])
+def test_a_root_that_is_no_place_is_refused_at_once(root: str, wrong: str) -> None:
+    with pytest.raises(StoreError, match=wrong):
+        Store(root)
+
+
+def test_a_relative_root_stays_where_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store("out")
+    monkeypatch.chdir("/")
+    store.write_bytes("a", b"1")
+    assert (tmp_path / "out" / "a").read_bytes() == b"1"
+    assert Store(f"file://{tmp_path}/out").read_bytes("a") == b"1"
+    assert json.loads(dump_document({"url": store.url("a")})) == {"url": f"{tmp_path}/out/a"}
