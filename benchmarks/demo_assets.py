@@ -26,7 +26,6 @@ if str(Path(__file__).parents[1]) not in sys.path:
 
 import numpy as np
 
-from benchmarks.other_renderer import OtherClip, random_clip
 from caption_assets.dataset import Dataset
 from caption_assets.demo.facts import Facts, compare, read, write
 from caption_assets.demo.world import ATTRIBUTES, Scene, sample_scene
@@ -34,6 +33,7 @@ from caption_assets.steps import Progress, ShardReport
 from caption_assets.store.store import Store
 from caption_assets_tests.demo.truth import shares, told
 from training.make_checks import encode
+from training.other_renderer import OtherClip, random_clip
 
 FIRST_SEED = 600_000
 CLIPS_A_SHARD = 100
