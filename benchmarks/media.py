@@ -1,16 +1,19 @@
 """How fast media code is: against NeMo Curator's own functions, and against what ffmpeg can do at best.
 
-    python benchmarks/media.py [--runs 5] [--only captions] [--explore] [--memory] [--fuzz 3000]
+    python -m benchmarks.media [--runs 5] [--only captions] [--explore] [--memory] [--fuzz 3000]
 
 Clips are bikes, city_10s, bottles, cars and nasa of ../shared/videos, where that folder is, and two generated ones
-of 1280x720. The comparison needs NeMo Curator 1.4.0 in a folder of its own (it is not installed with the project):
+of 1280x720. The comparison needs NeMo Curator 1.4.0 in a folder of its own (it is not installed with the
+project), which --peer names where it is another one:
 
-    pip install --no-deps --target .bench/peer nemo-curator==1.4.0 loguru
+    .venv/bin/python -m pip install --no-deps --target .bench/peer nemo-curator==1.4.0 loguru
 
-and that folder as --peer (default .bench/peer). Its other imports (torch, av, numpy, cv2) are the project's. Both
-sides use imageio-ffmpeg's ffmpeg. Start-up (imports, worker processes) is in no figure. The runs of a row are made in
-turn, so that a machine that gets slower does so for all sides; ratios are medians of the ratios of each turn. All sides
-take the clips from the largest to the smallest, as the steps do, which know their sizes from the plan.
+What else it imports (torch, av, numpy, cv2) is the project's. Both sides use imageio-ffmpeg's ffmpeg. Start-up
+(imports, worker processes) is in no figure. The runs of a row are made in turn, so that a machine that gets slower
+does so for all sides; ratios are medians of the ratios of each turn. All sides take the clips from the largest to the
+smallest, as the steps do, which know their sizes from the plan.
+
+Needs no GPU. --memory needs Linux, and measures all processes together; --fuzz damages the clips of the tests.
 """
 
 import argparse
@@ -21,15 +24,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-if str(REPOSITORY) not in sys.path:
-    sys.path.insert(0, str(REPOSITORY))
-
-from benchmarks.parts.explore import explore  # noqa: E402
-from benchmarks.parts.measure import CORES, compare  # noqa: E402
-from benchmarks.parts.sides import (  # noqa: E402
+from benchmarks.parts.explore import explore
+from benchmarks.parts.measure import CORES, compare
+from benchmarks.parts.sides import (
     drain,
     generated,
+    has_peer,
     in_sequence,
     largest_first,
     limit,
@@ -37,28 +37,30 @@ from benchmarks.parts.sides import (  # noqa: E402
     ours_captions,
     peer_both,
     peer_captions,
+    put_ffmpeg_on_path,
     ready_frames,
+    workers,
 )
-from benchmarks.parts.stress import fuzz, memory  # noqa: E402
-from caption_assets.workers.pool import WorkerPool  # noqa: E402
+from benchmarks.parts.stress import fuzz, memory
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 REAL = ("bikes", "city_10s", "bottles", "cars", "nasa")
 
 
 def speed(paths: Sequence[str], peer: str, runs: int, only: str, peer_in_sequence: bool) -> None:
     """Print the three tables for one set of clips."""
-    with WorkerPool(CORES) as pool, WorkerPool(CORES) as peers:
+    with workers() as pool, workers() as peers:
         pool.start()
         windows = drain(pool, ours_both, paths)["windows"]
         print(f"  {len(paths)} clips, {windows} windows, {CORES} cores")
-        has_peer = (Path(peer) / "nemo_curator").is_dir()
-        if has_peer:
+        compared = has_peer(peer)
+        if compared:
             peers.start()
         else:
             print(f"  NeMo Curator is not in {peer}: it is left out. See the head of this file for how to install it.")
         if only in ("all", "both"):
             sides: dict[str, Callable[[], object]] = {"ours": lambda: drain(pool, ours_both, paths)}
-            if has_peer:
+            if compared:
                 both = partial(peer_both, folder=peer)
                 sides["NeMo Curator"] = lambda: in_sequence(both, paths)
                 if not peer_in_sequence:
@@ -66,7 +68,7 @@ def speed(paths: Sequence[str], peer: str, runs: int, only: str, peer_in_sequenc
             compare("1. caption inputs and previews", sides, runs)
         if only in ("all", "captions"):
             sides = {"ours, resized": lambda: drain(pool, ours_captions, paths)}
-            if has_peer:
+            if compared:
                 captions = partial(peer_captions, folder=peer)
                 sides["NeMo Curator, not resized"] = lambda: in_sequence(captions, paths)
                 if not peer_in_sequence:
@@ -97,6 +99,7 @@ def main() -> None:
     sys.stdout = io.TextIOWrapper(sys.stdout.buffer, line_buffering=True)
     with tempfile.TemporaryDirectory(prefix="bench-media-") as name:
         folder = Path(name)
+        put_ffmpeg_on_path(folder)
         if arguments.fuzz:
             fuzz(arguments.fuzz, folder)
             return

@@ -17,12 +17,12 @@ from benchmarks.parts.sides import (
     ours_both,
     ours_captions,
     planned,
+    workers,
 )
 from caption_assets.media.decode import decode_frames
 from caption_assets.media.pixels import RgbConverter
 from caption_assets.media.previews import render_previews
 from caption_assets.settings import PreviewSettings
-from caption_assets.workers.pool import WorkerPool
 
 
 def ours_two_passes(path: str) -> Iterator[Any]:
@@ -62,7 +62,7 @@ def explore(paths: Sequence[str], runs: int) -> None:
         "threads as decoders like, everything decoded": partial(_decode_only, threads=0, skip=False),
     }
     compare("decoding alone", {n: partial(in_sequence, f, paths) for n, f in decode.items()}, runs)
-    with WorkerPool(CORES) as pool:
+    with workers() as pool:
         pool.start()
         ways: dict[str, Callable[[], object]] = {
             "processes, one decoder thread each": lambda: drain(pool, ours_both, paths),

@@ -1,15 +1,15 @@
 """The sides that are compared: ours, NeMo Curator's own functions, and ffmpeg alone. Workers import this module."""
 
-import math
 import os
 import subprocess
 import sys
 import tempfile
-import types
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import imageio_ffmpeg
@@ -19,6 +19,8 @@ from caption_assets.media.decode import probe, read_windows
 from caption_assets.media.previews import plan_previews, preview_size, read_windows_and_previews
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
+from caption_assets.models.requests import frame_size
+from caption_assets.models.variants import caption_variant
 from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings
 from caption_assets.workers.pool import WorkerPool
@@ -28,13 +30,16 @@ SETTINGS = PreviewSettings(num_cpus_per_worker=1)
 # --- ours ----------------------------------------------------------------------------------------------------------
 
 
+def workers(**options: Any) -> WorkerPool:
+    """Worker processes, one a core."""
+    return WorkerPool(CORES, **options)
+
+
 def model_size(info: VideoInfo) -> tuple[int, int]:
-    """(width, height) that Qwen2.5-VL's processor takes frames to: multiples of 28, 128 to 768 patches of 28x28."""
-    width, height = info.display_width, info.display_height
-    low, high = 128 * 28 * 28, 768 * 28 * 28
-    scale = min(1.0, math.sqrt(high / (width * height))) * max(1.0, math.sqrt(low / (width * height)))
-    steps = math.floor if scale < 1 else math.ceil if scale > 1 else round
-    return max(28, steps(width * scale / 28) * 28), max(28, steps(height * scale / 28) * 28)
+    """(width, height) in which the default model, Qwen2.5-VL, sees a clip's frames."""
+    limits = caption_variant("qwen").frames
+    assert limits is not None
+    return frame_size(info.display_width, info.display_height, 1, limits)
 
 
 def planned(path: str) -> tuple[VideoInfo, tuple[Window, ...], list[Any]]:
@@ -78,17 +83,24 @@ def in_sequence(function: Callable[[str], Any], paths: Sequence[str]) -> None:
 # --- NeMo Curator --------------------------------------------------------------------------------------------------
 
 
+def has_peer(folder: str) -> bool:
+    return (Path(folder) / "nemo_curator").is_dir()
+
+
+def put_ffmpeg_on_path(folder: Path) -> None:
+    """NeMo Curator starts `ffmpeg` by its name; workers that are started from now on find it, too."""
+    (folder / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@cache
 def peer_functions(folder: str) -> tuple[Any, Any, Any]:
     """NeMo Curator's windowing module, preview stage and window class."""
-    if folder not in sys.path:
-        sys.path.append(folder)
-        # Its package asks cosmos-xenna for a limit of Ray's; neither takes part in these functions.
-        for name in ("cosmos_xenna", "cosmos_xenna.ray_utils", "cosmos_xenna.ray_utils.cluster"):
-            sys.modules.setdefault(name, types.ModuleType(name))
-        sys.modules["cosmos_xenna.ray_utils.cluster"].API_LIMIT = 1  # type: ignore[attr-defined]
-        tools = Path(tempfile.mkdtemp(prefix="bench-ffmpeg-"))
-        (tools / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
-        os.environ["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    # Its package asks cosmos-xenna for a limit of Ray's; neither takes part in these functions.
+    for name in ("cosmos_xenna", "cosmos_xenna.ray_utils", "cosmos_xenna.ray_utils.cluster"):
+        sys.modules[name] = ModuleType(name)
+    sys.modules["cosmos_xenna.ray_utils.cluster"].API_LIMIT = 1  # type: ignore[attr-defined]
+    sys.path.append(folder)
     from nemo_curator.stages.video.preview.preview import PreviewStage
     from nemo_curator.tasks.video import _Window
     from nemo_curator.utils import windowing_utils
