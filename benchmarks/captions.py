@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shapes import SHAPES, save_shape
-from caption_assets.dataset import Dataset
+from caption_assets.dataset import open_dataset
 from caption_assets.media.decode import probe, read_windows
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.media.sampling import sample_window
@@ -240,7 +240,7 @@ def assets(
         trust_remote_code=True,
         vllm_args=vllm_args,
     )
-    dataset = Dataset(str(clips))
+    dataset = open_dataset(str(clips))
     with tempfile.TemporaryDirectory() as work, dg.instance_for_test(temp_dir=work) as instance:
         resources = run_resources(
             dataset.root, str(folder.parent / "out"), None, model, TextModel(model_variant="demo_lm")

@@ -27,7 +27,7 @@ if str(Path(__file__).parents[1]) not in sys.path:
 import numpy as np
 
 from benchmarks.other_renderer import OtherClip, random_clip
-from caption_assets.dataset import Dataset
+from caption_assets.dataset import Dataset, open_dataset
 from caption_assets.demo.facts import Facts, compare, read, write
 from caption_assets.demo.world import ATTRIBUTES, Scene, sample_scene
 from caption_assets.steps import Progress, ShardReport
@@ -162,7 +162,7 @@ def main() -> None:
     if args.render_only:
         return
     with tempfile.TemporaryDirectory() as output:
-        reports = materialize(Dataset(str(root)), Path(output), args.device, args.model_path)
+        reports = materialize(open_dataset(str(root)), Path(output), args.device, args.model_path)
         found = list(windows(Store(output), wanted))
 
     table, figures = {}, {}

@@ -73,7 +73,7 @@ def dagster_seconds(root: Path, shards: int, together: bool) -> float:
     """Seconds a shard and asset run spent outside the steps, over all four assets; one run for all, or one a shard."""
     import dagster as dg
 
-    from caption_assets.dataset import Dataset
+    from caption_assets.dataset import open_dataset
     from caption_assets.defs.resources import CaptionModel, TextModel
     from caption_assets.defs.run import materialize_shards, run_resources
     from caption_assets.steps import Progress
@@ -93,7 +93,7 @@ def dagster_seconds(root: Path, shards: int, together: bool) -> float:
         resources = run_resources(
             str(dataset), str(Path(work) / "out"), None, CaptionModel(**cpu), TextModel(model_variant="demo_lm", **cpu)
         )
-        source, clock = Dataset(str(dataset)), Clock()
+        source, clock = open_dataset(str(dataset)), Clock()
         keys = source.shards()
         # Models and workers start in the first shard's steps; they are no part of Dagster's time.
         started = time.perf_counter()

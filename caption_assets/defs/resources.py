@@ -9,7 +9,7 @@ from typing import get_args
 import dagster as dg
 from pydantic import Field
 
-from caption_assets.dataset import Dataset
+from caption_assets.dataset import Dataset, open_dataset
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.media.mp4 import sampled_mp4
 from caption_assets.models.engines.base import EngineOptions, EngineSession, ModelSource, ServerOptions, VideoForm
@@ -35,7 +35,7 @@ class ClipDataset(dg.ConfigurableResource):
     root: str = Field(description="Folder or fsspec URL whose sub-folders are the shards of clips.")
 
     def dataset(self) -> Dataset:
-        return Dataset(self.root)
+        return open_dataset(self.root)
 
 
 class _Model(dg.ConfigurableResource, ModelSettings):

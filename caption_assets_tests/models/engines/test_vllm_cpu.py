@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caption_assets.dataset import Dataset
+from caption_assets.dataset import open_dataset
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
@@ -72,7 +72,7 @@ def planned(scenes, pool, tmp_path_factory):
     render_dataset(root, scenes)
     store = Store(str(tmp_path_factory.mktemp("out")))
     for shard in SHARDS:
-        window_shard(store, Dataset(str(root)), shard, WindowSettings(), pool)
+        window_shard(store, open_dataset(str(root)), shard, WindowSettings(), pool)
     return store
 
 
