@@ -3,15 +3,16 @@
 from typing import Any
 
 from caption_assets.errors import CaptionAssetsError
-from caption_assets.models.engines.base import EngineSession, Result
+from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.requests import Result
 
 
 def model_fields(session: EngineSession) -> dict[str, Any]:
     """Who wrote it."""
-    info, source = session.info, session.source
+    info, checkpoint = session.info, session.checkpoint
     return {
-        "model_id": source.model_id,
-        "model_revision": source.revision,
+        "model_id": checkpoint.model_id,
+        "model_revision": checkpoint.revision,
         "precision": info.precision,
         "engine": info.engine,
         "engine_version": info.engine_version,
@@ -20,8 +21,8 @@ def model_fields(session: EngineSession) -> dict[str, Any]:
 
 def model_identity(session: EngineSession) -> list[str]:
     """What, with the same request, gives the same text; part of every fingerprint."""
-    variant, source = session.variant, session.source
-    return [variant.name, source.model_id, source.revision, variant.precision, repr(variant.sampling)]
+    variant, checkpoint = session.variant, session.checkpoint
+    return [variant.name, checkpoint.model_id, checkpoint.revision, variant.precision, repr(variant.sampling)]
 
 
 def answer_fields(result: Result | CaptionAssetsError) -> dict[str, Any]:

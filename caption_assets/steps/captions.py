@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import Final
 
 from caption_assets.errors import CaptionAssetsError, ClipError, ShardError
-from caption_assets.models.engines.base import EngineSession, Request, Result
+from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.families import FrameLimits
 from caption_assets.models.prompts import caption_prompt, stage2_prompt, with_caption
-from caption_assets.models.requests import frame_size
-from caption_assets.models.variants import FrameLimits
+from caption_assets.models.requests import Request, Result, frame_size
 from caption_assets.records import FramePicks, Window, text_hash
 from caption_assets.settings import CaptionSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity

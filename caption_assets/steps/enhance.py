@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError, ShardError
-from caption_assets.models.engines.base import EngineSession, Request, Result
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import enhance_prompt
-from caption_assets.models.requests import enhance_request
+from caption_assets.models.requests import Request, Result, enhance_request
 from caption_assets.records import text_hash
 from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity

@@ -10,7 +10,9 @@ from itertools import chain
 from typing import ClassVar, Generic, Literal, TypeVar
 
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.models.engines.base import EngineInfo, EngineSession, Request, Result
+from caption_assets.models.engines.base import EngineInfo
+from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.requests import Request, Result
 from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report, windows_per_second
 from caption_assets.steps.rows import RowBuffer, render_documents, window_key
 from caption_assets.store.rows import CaptionRow, EnhancedRow
@@ -80,7 +82,7 @@ class ShardStream(ABC, Generic[R]):
     def engine(self) -> EngineInfo:
         """What runs; begins to start it where that has not been done. Raises ModelError."""
         self._starts_it = self._starts_it or not self.session.started
-        return self.session.info
+        return self.session.start()
 
     def settle(self, request_id: str, result: Result | CaptionAssetsError) -> None:
         """Makes an answer the row that is stored."""
@@ -121,8 +123,8 @@ class ShardStream(ABC, Generic[R]):
 
     def _engine_figures(self, seconds: float) -> dict[str, float | str]:
         """What ran, what it took to start where this shard did that, and windows a second from when it was ready."""
-        source = self.session.source
-        figures: dict[str, float | str] = {"model": f"{source.model_id}@{source.revision}"}
+        checkpoint = self.session.checkpoint
+        figures: dict[str, float | str] = {"model": f"{checkpoint.model_id}@{checkpoint.revision}"}
         if not self.session.started:
             return figures
         info = self.session.info

@@ -12,7 +12,7 @@ from caption_assets.dataset import Dataset
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import ATTRIBUTES, sample_scene, score
-from caption_assets.models.engines.base import EngineSession
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.records import SampledFrames
 from caption_assets.settings import CaptionSettings, EnhanceSettings, WindowSettings
 from caption_assets.steps import ShardReport, caption_shards, enhance_shards, window_shard
