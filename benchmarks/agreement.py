@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from caption_assets.models.engines.base import EngineOptions, EngineSession, Request
+from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
-from caption_assets.models.requests import caption_request, enhance_request
+from caption_assets.models.requests import Request, caption_request, enhance_request
 from caption_assets.models.variants import Variant, caption_variant, text_variant
-from caption_assets.models.weights.checkpoints import model_source
+from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 
 
@@ -41,10 +42,11 @@ def windows(checks: Path, limit: int | None) -> list[tuple[str, SampledFrames]]:
 def ask(variant: Variant, requests: list[Request], options: argparse.Namespace) -> dict[str, Any]:
     """The engine's text for every request, by id, and what ran at what speed."""
     engine_options = EngineOptions(device=options.device, batch_size=options.batch)
-    source = model_source(variant)
-    session = EngineSession(variant, source, create_engine(variant, source, engine_options, engine=options.engine))
+    checkpoint = checkpoint_of(variant)
+    engine = create_engine(variant, checkpoint, engine_options, engine=options.engine)
+    session = EngineSession(variant, checkpoint, engine)
     try:
-        info = session.info
+        info = session.start()
         if info.prepare is not None:  # work for processes that see no GPU
             with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
                 requests = list(pool.map(info.prepare, requests))

@@ -15,7 +15,7 @@ from caption_assets.dataset import Dataset, open_dataset, shard_key, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.media.previews import check_ffmpeg
-from caption_assets.models.engines.select import default_variant
+from caption_assets.models.choice import default_variant
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.settings import (
     CaptionModelSettings,

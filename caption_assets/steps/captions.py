@@ -10,9 +10,9 @@ from typing import Any, Final
 from caption_assets.errors import CaptionAssetsError, ClipError
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.families import FrameLimits
 from caption_assets.models.prompts import caption_prompt, stage2_prompt, with_caption
 from caption_assets.models.requests import Request, Result, frame_size
-from caption_assets.models.variants import FrameLimits
 from caption_assets.records import FramePicks, Window, text_hash
 from caption_assets.settings import CaptionSettings, PreviewSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity

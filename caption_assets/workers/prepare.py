@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from caption_assets.errors import CaptionAssetsError, RequestError
-from caption_assets.models.engines.base import Prepare, Request
-from caption_assets.models.requests import caption_request
+from caption_assets.models.requests import Prepare, Request, caption_request
 from caption_assets.records import Window
 from caption_assets.settings import DecodeLimits
 from caption_assets.workers.tasks import DecodeJob, decode_clip

@@ -11,7 +11,7 @@ import pytest
 from caption_assets.dataset import open_dataset
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import ATTRIBUTES, sample_scene, score
-from caption_assets.models.engines.base import EngineSession
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.records import SampledFrames
 from caption_assets.settings import (
     CaptionModelSettings,

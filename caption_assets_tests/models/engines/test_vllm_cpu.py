@@ -22,14 +22,15 @@ from caption_assets.defs.resources import CaptionModel
 from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene, score
-from caption_assets.models.engines.base import EngineOptions, EngineSession, Request
+from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.vllm.engine import built_for_cpus, vllm_version
 from caption_assets.models.engines.vllm.loader import LOAD_FORMAT
 from caption_assets.models.prompts import enhance_prompt
-from caption_assets.models.requests import enhance_request
+from caption_assets.models.requests import Request, enhance_request
 from caption_assets.models.variants import text_variant
-from caption_assets.models.weights.checkpoints import model_source
+from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.settings import CaptionSettings, WindowSettings
 from caption_assets.steps import caption_shards, window_shard
 from caption_assets.store.store import Store
@@ -143,15 +144,15 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
 
 def test_texts_are_rewritten_as_by_transformers_and_what_is_too_long_fails_alone(expected):
     variant = text_variant("demo_lm")
-    source = model_source(variant)
+    checkpoint = checkpoint_of(variant)
     prompt = enhance_prompt("default")
     good = [enhance_request(str(k), prompt, text, 160) for k, text in enumerate(expected.values())]
     long = Request("long", ({"role": "user", "content": "red " * 20_000},), max_tokens=8)
 
     def texts(name: str, requests: list[Request]):
         options = EngineOptions(device="cpu", vllm_args={"kv_cache_memory_bytes": CACHE_BYTES})
-        engine = create_engine(variant, source, options, engine=name)
-        session = EngineSession(variant, source, engine)
+        engine = create_engine(variant, checkpoint, options, engine=name)
+        session = EngineSession(variant, checkpoint, engine)
         try:
             return {result.request_id: result for result in session.generate(requests)}
         finally:

@@ -14,9 +14,10 @@ from caption_assets.errors import RequestError
 from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_args, engine_input
+from caption_assets.models.families import FAMILIES
 from caption_assets.models.requests import caption_request, enhance_request, frame_size
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
-from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, model_source
+from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 from caption_assets.workers.pool import WorkerPool
 from caption_assets_tests.checkpoints import save_nemotron, save_omni
@@ -33,7 +34,7 @@ TOKENS = {
     "nemotron-v2-vl": (32, 1, "<image>"),
     "nemotron-3-omni": (32, 2, "<image>"),
 }
-FAMILIES = sorted(TOKENS)
+WITH_VIDEO = sorted(TOKENS)
 # True times in seconds: 2 frames a second, half of a 29.97 film's rate rounded to its frames, a variable rate, one.
 TIMES = {
     "steady": tuple(i / 2 for i in range(16)),
@@ -79,10 +80,10 @@ def folders(checkpoints, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepares(folders):
     def prepare(family):
-        limits = None if family == "text" else checkpoint_frame_limits(folders[family], family)
+        limits = checkpoint_frame_limits(folders[family], FAMILIES[family])
         remote, most = family.startswith("nemotron"), 4096 if family == "text" else 8192
-        args = engine_args(folders[family], family, limits, max_model_len=most, trust_remote_code=remote)
-        return VllmPrepare(args, family)
+        args = engine_args(folders[family], FAMILIES[family], limits, max_model_len=most, trust_remote_code=remote)
+        return VllmPrepare(args, FAMILIES[family])
 
     return {family: prepare(family) for family in folders}
 
@@ -91,8 +92,8 @@ def prepares(folders):
 def rendered(pool, prepares, folders):
     """The engine input of each family for each row of times, from frames of the size that we would decode."""
     made = {}
-    for family in FAMILIES:
-        limits = checkpoint_frame_limits(folders[family], family)
+    for family in WITH_VIDEO:
+        limits = checkpoint_frame_limits(folders[family], FAMILIES[family])
         for name, times in TIMES.items():
             asked = request(name, times, frame_size(640, 360, len(times), limits))
             made[family, name] = asked, engine_input(from_the_worker(pool, prepares[family], asked).prepared)
@@ -114,7 +115,7 @@ def data(inputs, name):
 
 
 @pytest.mark.parametrize("name", TIMES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_VIDEO)
 def test_the_video_takes_the_planned_tokens(rendered, folders, family, name):
     asked, inputs = rendered[family, name]
     side, together, token = TOKENS[family]
@@ -127,7 +128,7 @@ def test_the_video_takes_the_planned_tokens(rendered, folders, family, name):
 
 
 @pytest.mark.parametrize("name", TIMES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_VIDEO)
 def test_the_times_that_the_model_reads_are_the_true_ones(rendered, folders, family, name):
     times = TIMES[name]
     _, inputs = rendered[family, name]
@@ -184,8 +185,8 @@ def transformers_engines(folders):
     def engine(family, name):
         if family not in started:
             variant = replace(CAPTION_VARIANTS[name], frames=None)
-            source = model_source(variant, str(folders[family]))
-            started[family] = TransformersEngine(variant, source, EngineOptions(device="cpu"))
+            checkpoint = checkpoint_of(variant, str(folders[family]))
+            started[family] = TransformersEngine(variant, checkpoint, EngineOptions(device="cpu"))
             started[family].start()
         return started[family]
 
@@ -219,7 +220,7 @@ def test_a_text_request_gets_the_tokens_that_transformers_gives_it(pool, prepare
     asked = enhance_request("t", "Rewrite.", "A cat sits.", 16)
     made = from_the_worker(pool, prepares["text"], asked)
     variant = TEXT_VARIANTS["qwen_lm"]
-    engine = TransformersEngine(variant, model_source(variant, str(folders["text"])), EngineOptions(device="cpu"))
+    engine = TransformersEngine(variant, checkpoint_of(variant, str(folders["text"])), EngineOptions(device="cpu"))
     engine.start()
     assert engine_input(made.prepared)["prompt_token_ids"] == engine._inputs([asked])["input_ids"][0].tolist()
 
@@ -263,7 +264,7 @@ def worker_settings(prepare):
 def test_frames_have_the_size_that_vllm_would_give_them(folders, family):
     from vllm.transformers_utils.processors.nano_nemotron_vl import get_video_target_size_and_feature_size
 
-    limits = checkpoint_frame_limits(folders[family], family)
+    limits = checkpoint_frame_limits(folders[family], FAMILIES[family])
     for width in range(60, 2000, 97):
         for height in range(60, 2000, 89):
             *size, _ = get_video_target_size_and_feature_size(

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import Request, Result, ServerOptions
+from caption_assets.models.engines.base import ServerOptions
+from caption_assets.models.requests import Request, Result
 from caption_assets.records import Outcome
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Server:
         cards = self._cards(wait_s)
         card = self._choose(cards, names)
         with self._http.Client(**self._settings()) as client:
-            # vLLM tells its version at the server's root, beside /v1.
+            # vLLM states its version at the server's root, beside /v1.
             try:
                 said = client.get(self._address.url.removesuffix("v1/") + "version").json()
                 version = said.get("version", "") if isinstance(said, dict) else ""
@@ -221,7 +222,7 @@ class Server:
             return False
 
     def _cards(self, wait_s: float) -> list[dict[str, Any]]:
-        """What /v1/models lists. Raises ModelError where there is no such server, or it does not let us in."""
+        """What /v1/models lists. Raises ModelError where the server is not there or does not let us in."""
         address = self._address
         asked = f"server of engine 'openai' at {address.shown}, from {address.variable}"
         deadline, pause = time.monotonic() + wait_s, _FIRST_PAUSE_S
@@ -260,7 +261,7 @@ class Server:
         listed = self._address.redact(", ".join(str(card["id"]) for card in cards)) or "none"
         raise ModelError(
             f"model {wanted or names[0]!r} at the server in {self._address.variable}",
-            f"it serves no such model, but {listed}",
+            f"it does not serve this model, but {listed}",
             "choose one of these as server_model, if it is the one that you mean",
         )
 

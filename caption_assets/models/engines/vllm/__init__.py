@@ -1,0 +1,6 @@
+"""vLLM in processes of its own, started by the run: on a GPU, spread over several, or on the CPU.
+
+`engine` starts it and talks to it, `inputs` renders requests in worker processes, ahead of it, and `loader` is called
+by vLLM itself, in each of its processes. A vLLM that somebody else has started is a server: that is `openai`.
+Everything here works with the oldest and the newest release that pyproject.toml allows.
+"""

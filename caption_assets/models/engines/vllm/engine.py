@@ -17,19 +17,21 @@ from typing import Any
 import numpy as np
 
 from caption_assets.errors import ModelError, first_line
-from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, ModelSource, Request, Result
+from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_args, engine_input, render
 from caption_assets.models.engines.vllm.loader import padding_args
+from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.gpus import GpuLease, check, fit, lease
-from caption_assets.models.requests import caption_request, enhance_request, frame_size
-from caption_assets.models.variants import Family, FrameLimits, Variant
+from caption_assets.models.requests import Request, Result, caption_request, enhance_request, frame_size
+from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
+    Checkpoint,
     checkpoint_family,
     checkpoint_frame_limits,
     checkpoint_max_len,
-    locate,
     weights_gib,
 )
+from caption_assets.models.weights.downloads import locate
 from caption_assets.records import FramePicks, Outcome, SampledFrames
 
 log = logging.getLogger(__name__)
@@ -73,11 +75,10 @@ def launch_args(
     own["compilation_config"] = {
         "cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]
     }
-    if family == "qwen2.5-vl":
-        # Its vision tower is a third of the GPU's work, which compiling makes a third less; vLLM leaves that off.
+    if family.compiles_vision:
         own["compilation_config"]["compile_mm_encoder"] = True
-        if options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
-            own |= padding_args(folder)
+    if family.pads_vision_mlps and options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
+        own |= padding_args(folder)
     return shared | own | dict(options.vllm_args)
 
 
@@ -107,9 +108,9 @@ class VllmEngine:
     """A `CaptionEngine` on vLLM's AsyncLLM. Requests arrive rendered (`EngineInfo.prepare`), the rest is the GPU's."""
 
     def __init__(
-        self, variant: Variant, source: ModelSource, options: EngineOptions, model_dir: str | None = None
+        self, variant: Variant, checkpoint: Checkpoint, options: EngineOptions, model_dir: str | None = None
     ) -> None:
-        self._variant, self._source, self._options, self._model_dir = variant, source, options, model_dir
+        self._variant, self._checkpoint, self._options, self._model_dir = variant, checkpoint, options, model_dir
         self._lease: GpuLease | None = None
         self._family: Family = variant.family
         self._llm: Any = None
@@ -121,13 +122,10 @@ class VllmEngine:
         variant, options = self._variant, self._options
         check_build(variant, options.device)
         check(variant, options.precision, device=options.device, tensor_parallel=options.tensor_parallel)
-        folder = locate(self._source, self._model_dir, trust_remote_code=options.trust_remote_code)
-        family = checkpoint_family(folder, variant.family)
-        if (family == "text") != variant.is_text:
-            need = "a text model" if variant.is_text else "a vision-language model"
-            raise ModelError(f"model in {folder}", f"it is of family {family}", f"give {variant.name} {need}")
-        self._family = family
-        limits = None if variant.is_text else variant.frames or checkpoint_frame_limits(folder, family)
+        folder = locate(self._checkpoint, self._model_dir, trust_remote_code=options.trust_remote_code)
+        self._family = family = checkpoint_family(folder, variant.family)
+        require_kind(variant, family, f"model in {folder}")
+        limits = variant.frames or checkpoint_frame_limits(folder, family)
         need_gib = None if variant.min_gpu_gib else weights_gib(folder) + _SPARE_GIB
         self._lease = lease(
             variant,
