@@ -16,12 +16,10 @@ from caption_assets.steps import (
     ShardReport,
     caption_shards,
     enhance_shards,
-    prepare_workers,
     preview_shard,
     window_shard,
 )
-from caption_assets.workers.pool import WorkerPool
-from caption_assets.workers.tasks import preview_workers
+from caption_assets.workers.pool import Workers
 
 GROUP = "captions_and_previews"
 GPU_POOL = "gpu"
@@ -77,8 +75,8 @@ def clip_windows(
     and nothing depends on the captioning model. A clip that cannot be used is a row that says why.
     """
     store, dataset = save_export.store(), clips.dataset()
-    with WorkerPool() as pool:
-        shards = _each_shard(context, lambda shard: window_shard(store, dataset, shard, config, pool, progress))
+    with Workers() as workers:
+        shards = _each_shard(context, lambda shard: window_shard(store, dataset, shard, config, workers, progress))
         yield from _report(context, progress, shards)
 
 
@@ -95,9 +93,9 @@ def window_previews(
     reason why there is no preview. Files of windows that no longer exist are removed.
     """
     store, root = save_export.store(), save_export.source_root
-    with WorkerPool(preview_workers(config)) as pool:
+    with Workers() as workers:
         shards = _each_shard(
-            context, lambda shard: preview_shard(store, shard, config, pool, progress, source_root=root)
+            context, lambda shard: preview_shard(store, shard, config, workers, progress, source_root=root)
         )
         yield from _report(context, progress, shards)
 
@@ -117,8 +115,8 @@ def window_captions(
     only what is missing or has changed. One engine start serves all shards of a run.
     """
     store, root = save_export.store(), save_export.source_root
-    with WorkerPool(prepare_workers()) as pool, caption_model.session(config.batch_size) as session:
-        shards = caption_shards(store, context.partition_keys, session, config, pool, progress, source_root=root)
+    with Workers() as workers, caption_model.session(config.batch_size) as session:
+        shards = caption_shards(store, context.partition_keys, session, config, workers, progress, source_root=root)
         yield from _report(context, progress, shards)
 
 

@@ -11,7 +11,6 @@ from caption_assets.steps.previews import preview_shard
 from caption_assets.steps.report import Progress, ShardReport
 from caption_assets.steps.stream import Outcomes
 from caption_assets.steps.windows import window_shard
-from caption_assets.workers.prepare import prepare_workers
 
 __all__ = [
     "Outcomes",
@@ -19,7 +18,6 @@ __all__ = [
     "ShardReport",
     "caption_shards",
     "enhance_shards",
-    "prepare_workers",
     "preview_shard",
     "window_shard",
 ]

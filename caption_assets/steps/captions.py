@@ -16,15 +16,13 @@ from caption_assets.records import FramePicks, Window, text_hash
 from caption_assets.settings import CaptionSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity
 from caption_assets.steps.report import Progress
-from caption_assets.steps.rows import limits_of, window_key, window_of
+from caption_assets.steps.rows import window_key, window_of
 from caption_assets.steps.stream import Outcomes, ShardStream, stream_shards
 from caption_assets.store.rows import CaptionRow, WindowRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS
-from caption_assets.workers.clips import run_jobs
-from caption_assets.workers.pool import WorkerPool
-from caption_assets.workers.prepare import PrepareJob, prepare_clip
-from caption_assets.workers.tasks import DecodeJob, WantedFrames
+from caption_assets.workers.base import ClipWorkers
+from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip, caption_workers
 
 ASSET: Final = "window_captions"
 _VERSION = 1  # goes up when equal settings give other texts
@@ -36,7 +34,7 @@ def caption_shards(
     shards: Sequence[str],
     session: EngineSession,
     settings: CaptionSettings,
-    pool: WorkerPool,
+    workers: ClipWorkers,
     progress: Progress | None = None,
     *,
     source_root: str | None = None,
@@ -57,7 +55,7 @@ def caption_shards(
         if not windows:
             fix = "materialize clip_windows for it first"
             raise ShardError(f"{ASSET} of shard {shard!r}", "it has no windows", fix)
-        return _Captions(store, shard, windows, session, settings, (prompt, refine), pool, listener, source_root)
+        return _Captions(store, shard, windows, session, settings, (prompt, refine), workers, listener, source_root)
 
     yield from stream_shards(shards, open_shard, session)
 
@@ -75,12 +73,12 @@ class _Captions(ShardStream[CaptionRow]):
         session: EngineSession,
         settings: CaptionSettings,
         prompts: tuple[str, str | None],
-        pool: WorkerPool,
+        workers: ClipWorkers,
         progress: Progress,
         source_root: str | None,
     ) -> None:
         super().__init__(store, shard, session, progress, source_root)
-        self._settings, self._pool = settings, pool
+        self._settings, self._workers = settings, workers
         self._prompt, self._refine = prompts
         self._clips = {row.clip_id: row.relative_path for row in windows}
         self._pending = {
@@ -110,25 +108,35 @@ class _Captions(ShardStream[CaptionRow]):
             return
         info = self.engine()
         assert info.frame_limits is not None, "a vision-language engine states its frame limits"
-        limits, jobs, left = info.frame_limits, [], {}
-        threads = max(1, self._pool.workers // len(by_source))
+        limits, tasks, left = info.frame_limits, [], {}
+        threads = max(1, self._workers.processes // len(by_source))
         for source, asked in by_source.items():
             wanted = self._wanted(asked, limits)
             left[source] = {self._request_id(row) for row, _ in asked if window_of(row) in wanted}
             if wanted:
                 row = asked[0][0]
-                decode = DecodeJob(
-                    source, row.content_hash or "", tuple(wanted.values()), limits_of(row), threads=threads
-                )
                 prompts = {window_of(row): (self._request_id(row), prompt) for row, prompt in asked}
-                jobs.append(PrepareJob(decode, prompts, self._settings.max_output_tokens, info.prepare))
+                tasks.append(
+                    CaptionTask(
+                        source,
+                        row.content_hash or "",
+                        tuple(wanted.values()),
+                        prompts,
+                        self._settings.max_output_tokens,
+                        info.prepare,
+                        threads=threads,
+                    )
+                )
         # Prepared windows are large: a batch can form while another runs, and no further.
-        for job, made in run_jobs(self._pool, prepare_clip, jobs, in_flight=2 * self._settings.batch_size):
+        at_once = caption_workers(self._workers.processes)
+        ahead = 2 * self._settings.batch_size
+        for task, made in self._workers.run(caption_clip, tasks, at_once=at_once, in_flight=ahead):
             if isinstance(made, CaptionAssetsError):
-                for request_id in left[job.source]:
+                for request_id in left[task.location]:
                     self.unasked.put((request_id, made))
                 continue
-            left[job.source].discard(made.request_id)
+            assert isinstance(made, Prepared)
+            left[task.location].discard(made.request_id)
             if isinstance(made.request, CaptionAssetsError):
                 self.unasked.put((made.request_id, made.request))
                 continue

@@ -14,13 +14,12 @@ from caption_assets.save_export import paths
 from caption_assets.save_export.render import remove_stale_previews
 from caption_assets.settings import PreviewSettings
 from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
-from caption_assets.steps.rows import RowBuffer, limits_of, render_documents, window_key, window_of
+from caption_assets.steps.rows import RowBuffer, render_documents, window_key, window_of
 from caption_assets.store.rows import PreviewRow, WindowRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
-from caption_assets.workers.clips import run_jobs
-from caption_assets.workers.pool import WorkerPool
-from caption_assets.workers.tasks import PreviewJob, preview_clip
+from caption_assets.workers.base import ClipWorkers
+from caption_assets.workers.tasks import PreviewTask, preview_clip, preview_workers
 
 log = logging.getLogger(__name__)
 ASSET: Final = "window_previews"
@@ -32,7 +31,7 @@ def preview_shard(
     store: Store,
     shard: str,
     settings: PreviewSettings,
-    pool: WorkerPool,
+    workers: ClipWorkers,
     progress: Progress | None = None,
     *,
     source_root: str | None = None,
@@ -54,7 +53,7 @@ def preview_shard(
     progress.advance(ASSET, shard, buffer.reused)
 
     with buffer:
-        for row in _previewed(store, pending, settings, pool):
+        for row in _previewed(store, pending, settings, workers):
             buffer.add(row)
             progress.advance(ASSET, shard)
 
@@ -93,17 +92,19 @@ def _pending(
 
 
 def _previewed(
-    store: Store, pending: list[WindowRow], settings: PreviewSettings, pool: WorkerPool
+    store: Store, pending: list[WindowRow], settings: PreviewSettings, workers: ClipWorkers
 ) -> Iterator[PreviewRow]:
     """One row for every pending window, its file written first."""
     by_source = groupby(pending, lambda row: row.location)
     left = {source: {window_of(row): row for row in rows} for source, rows in by_source}
-    jobs = [
-        PreviewJob(source, tuple(rows), settings, limits_of(next(iter(rows.values())))) for source, rows in left.items()
+    tasks = [
+        PreviewTask(source, next(iter(rows.values())).content_hash or "", tuple(rows), settings)
+        for source, rows in left.items()
     ]
+    at_once = preview_workers(settings, workers.processes)
     clock = time.perf_counter()
-    for job, made in run_jobs(pool, preview_clip, jobs):
-        rows = left[job.source]
+    for task, made in workers.run(preview_clip, tasks, at_once=at_once):
+        rows = left[task.location]
         seconds, clock = time.perf_counter() - clock, time.perf_counter()
         if isinstance(made, list):
             name = next(iter(rows.values())).relative_path

@@ -5,7 +5,6 @@ from typing import Generic, Self, TypeVar
 
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
 from caption_assets.save_export.render import render_shard
-from caption_assets.settings import DecodeLimits
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow, window_key, window_of  # noqa: F401
 from caption_assets.store.store import Store
 from caption_assets.store.tables import Table
@@ -65,10 +64,6 @@ class RowBuffer(Generic[R]):
         """Replaces the table, in the order of clips and windows; returns its path below the output root."""
         self.rows.sort(key=window_key)
         return self._store.commit_rows(self._table, self._shard, self.rows, self._key)
-
-
-def limits_of(row: WindowRow) -> DecodeLimits:
-    return DecodeLimits()
 
 
 def render_documents(store: Store, shard: str, source_root: str | None) -> None:

@@ -16,9 +16,8 @@ from caption_assets.steps.report import Progress, ShardReport, shard_report, win
 from caption_assets.store.rows import WindowRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS
-from caption_assets.workers.clips import run_jobs
-from caption_assets.workers.pool import WorkerPool
-from caption_assets.workers.tasks import PlanJob, PlannedWindow, plan_clip
+from caption_assets.workers.base import ClipWorkers
+from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 log = logging.getLogger(__name__)
 ASSET: Final = "clip_windows"
@@ -29,7 +28,7 @@ def window_shard(
     dataset: Dataset,
     shard: str,
     settings: WindowSettings,
-    pool: WorkerPool,
+    workers: ClipWorkers,
     progress: Progress | None = None,
 ) -> ShardReport:
     """Plans every clip of `shard` and replaces the shard's table.
@@ -50,7 +49,7 @@ def window_shard(
             error = ClipError(f"clip {clip.relative_path!r}", wrong, "rename one of them")
             rows.append(_failed(_common(clip, settings), error, "duplicate_id"))
             progress.advance(ASSET, shard)
-    rows += _planned(store, [clip for clip in clips if clip.clip_id not in duplicates], settings, pool, progress)
+    rows += _planned(store, [clip for clip in clips if clip.clip_id not in duplicates], settings, workers, progress)
     rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
     table = store.commit_rows(CLIP_WINDOWS, shard, rows)
     _remove_stale_mp4(store, before, rows)
@@ -75,13 +74,13 @@ def window_shard(
 
 
 def _planned(
-    store: Store, clips: list[Clip], settings: WindowSettings, pool: WorkerPool, progress: Progress
+    store: Store, clips: list[Clip], settings: WindowSettings, workers: ClipWorkers, progress: Progress
 ) -> list[WindowRow]:
     """The rows of all clips; window files are written as they come."""
     fields = {clip.path: _common(clip, settings) for clip in clips}
     found: dict[str, list[WindowRow]] = {clip.path: [] for clip in clips}
-    for job, result in run_jobs(pool, plan_clip, [PlanJob(clip.path, settings) for clip in clips]):
-        source = job.source
+    for task, result in workers.run(plan_clip, [PlanTask(clip.path, settings) for clip in clips]):
+        source = task.location
         if isinstance(result, VideoInfo):
             fields[source] |= _video_fields(result)
             short = f"it has {result.num_frames} frames, and a window needs {MIN_WINDOW_FRAMES}"

@@ -33,10 +33,10 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture
-def store(dataset, tmp_path, pool):
+def store(dataset, tmp_path, workers):
     store = Store(str(tmp_path / "out"))
     for shard in SHARDS:
-        window_shard(store, dataset, shard, WindowSettings(), pool)
+        window_shard(store, dataset, shard, WindowSettings(), workers)
     return store
 
 
@@ -51,9 +51,9 @@ def asked(monkeypatch):
     return batches
 
 
-def caption(store, pool, shards=SHARDS, **settings):
+def caption(store, workers, shards=SHARDS, **settings):
     with CaptionModel(device="cpu").session(settings.get("batch_size", 8)) as session:
-        outcomes = list(caption_shards(store, shards, session, CaptionSettings(**settings), pool))
+        outcomes = list(caption_shards(store, shards, session, CaptionSettings(**settings), workers))
     return dict(outcomes)
 
 
@@ -61,24 +61,24 @@ def rows(store):
     return [row for shard in SHARDS for row in store.read_rows(WINDOW_CAPTIONS, shard, "demo")]
 
 
-def test_shards_share_batches_and_each_ends_with_its_own_report(store, pool, asked):
-    outcomes = caption(store, pool)
+def test_shards_share_batches_and_each_ends_with_its_own_report(store, workers, asked):
+    outcomes = caption(store, workers)
     assert outcomes.keys() == set(SHARDS)
     assert all(isinstance(o, ShardReport) and o.ok == 2 and o.failed == 0 for o in outcomes.values())
     assert [len(batch) for batch in asked] == [6]
     assert all(row.text and row.decode_s > 0 and row.render_s is not None for row in rows(store))
     assert outcomes["a"].figures["mean_decode_s"] > 0
     asked.clear()
-    again = caption(store, pool)
+    again = caption(store, workers)
     assert [o.reused for o in again.values()] == [2, 2, 2]
     assert asked == []
 
 
-def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, pool, asked):
-    caption(store, pool)
+def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, workers, asked):
+    caption(store, workers)
     first = {row.clip_id: row for row in rows(store)}
     asked.clear()
-    caption(store, pool, generate_stage2_caption=True, stage2_prompt_text="Look again.")
+    caption(store, workers, generate_stage2_caption=True, stage2_prompt_text="Look again.")
     requests = [request for batch in asked for request in batch]
     assert len(requests) == 12
     assert all(request.frames is not None for request in requests)
@@ -92,8 +92,8 @@ def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, pool,
         assert row.fingerprint != first[row.clip_id].fingerprint
 
 
-def test_a_shard_without_windows_fails_alone(store, pool):
-    outcomes = caption(store, pool, shards=("a", "nothing", "c"))
+def test_a_shard_without_windows_fails_alone(store, workers):
+    outcomes = caption(store, workers, shards=("a", "nothing", "c"))
     assert "has no windows" in str(outcomes["nothing"])
     assert outcomes["a"].ok == outcomes["c"].ok == 2
 
@@ -107,15 +107,15 @@ def too_wide(store):
 
 
 @pytest.mark.usefixtures("too_wide")
-def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, pool):
-    outcomes = caption(store, pool)
+def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, workers):
+    outcomes = caption(store, workers)
     assert (outcomes["a"].ok, outcomes["a"].failed) == (1, 1)
     assert "200 times" in outcomes["a"].failed_items[0]
     assert outcomes["b"].ok == outcomes["c"].ok == 2
 
 
-def test_what_has_no_caption_is_not_enhanced_and_says_why(store, pool, asked, too_wide):
-    caption(store, pool)
+def test_what_has_no_caption_is_not_enhanced_and_says_why(store, workers, asked, too_wide):
+    caption(store, workers)
     asked.clear()
     with TextModel(device="cpu").session(16) as session:
         outcomes = dict(enhance_shards(store, SHARDS, "demo", session, EnhanceSettings(max_output_tokens=8)))
@@ -133,7 +133,7 @@ def test_what_has_no_caption_is_not_enhanced_and_says_why(store, pool, asked, to
     assert windows[good.clip_id]["demo_lm_enhanced_caption"] == good.text
 
 
-def test_an_engine_that_dies_of_one_window_loses_that_window_only(store, pool, monkeypatch):
+def test_an_engine_that_dies_of_one_window_loses_that_window_only(store, workers, monkeypatch):
     generate, deadly = TransformersEngine.generate, []
 
     def mortal(self, requests):
@@ -145,7 +145,7 @@ def test_an_engine_that_dies_of_one_window_loses_that_window_only(store, pool, m
         yield from generate(self, requests)
 
     monkeypatch.setattr(TransformersEngine, "generate", mortal)
-    outcomes = caption(store, pool)
+    outcomes = caption(store, workers)
     assert sum(o.ok for o in outcomes.values()) == 5
     (bad,) = (row for row in rows(store) if row.status != "ok")
     assert f"{bad.clip_id}/{bad.start_frame}_{bad.end_frame}" in deadly[0]

@@ -11,22 +11,20 @@ from caption_assets.settings import CaptionSettings, PreviewSettings, WindowSett
 from caption_assets.steps import caption_shards, preview_shard, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS
-from caption_assets.workers import clips as steps_pool
-from caption_assets_tests.workers import tasks as jobs
 
 SMALL = {"frames": 48, "size": (160, 120)}
 LARGE = {"frames": 120, "size": (320, 240)}
 
 
 @pytest.fixture
-def plan(tmp_path, make_clip, pool):
+def plan(tmp_path, make_clip, workers):
     """Plans a shard of a small and a large clip anew; returns the rows by clip."""
     make_clip(tmp_path / "clips" / "s" / "small.mp4", **SMALL)
     make_clip(tmp_path / "clips" / "s" / "large.mp4", **LARGE)
     store = Store(str(tmp_path / "out"))
 
     def rows(**settings):
-        window_shard(store, Dataset(str(tmp_path / "clips")), "s", WindowSettings(**settings), pool)
+        window_shard(store, Dataset(str(tmp_path / "clips")), "s", WindowSettings(**settings), workers)
         return {row.relative_path.removeprefix("s/"): row for row in store.read_rows(CLIP_WINDOWS, "s")}
 
     rows.store = store
@@ -34,10 +32,10 @@ def plan(tmp_path, make_clip, pool):
 
 
 @pytest.fixture
-def caption(plan, pool):
+def caption(plan, workers):
     def report():
         with CaptionModel(device="cpu").session(8) as session:
-            ((_, outcome),) = caption_shards(plan.store, ["s"], session, CaptionSettings(max_output_tokens=4), pool)
+            ((_, outcome),) = caption_shards(plan.store, ["s"], session, CaptionSettings(max_output_tokens=4), workers)
         return outcome
 
     return report
@@ -65,13 +63,13 @@ def test_planning_has_a_time_limit(plan):
     ("name", "limit", "kind"),
     [("max_decode_seconds", 1e-9, "timeout"), ("max_frame_pixels", 100, "limit"), ("max_window_bytes", 1000, "limit")],
 )
-def test_what_a_clip_was_planned_under_holds_when_it_is_read(plan, caption, pool, name, limit, kind):
+def test_what_a_clip_was_planned_under_holds_when_it_is_read(plan, caption, workers, name, limit, kind):
     rows = plan()
     limited = replace(rows["large.mp4"], **{name: limit})
     plan.store.commit_rows(CLIP_WINDOWS, "s", [limited, rows["small.mp4"]])
     for asset, report in (
         ("window_captions", caption()),
-        ("window_previews", preview_shard(plan.store, "s", PreviewSettings(), pool)),
+        ("window_previews", preview_shard(plan.store, "s", PreviewSettings(), workers)),
     ):
         assert (report.ok, report.failed) == (1, 1)
         key = "demo" if asset == "window_captions" else None
@@ -81,13 +79,6 @@ def test_what_a_clip_was_planned_under_holds_when_it_is_read(plan, caption, pool
         assert failed.error_kind == kind
 
 
-def test_a_stuck_worker_is_ended_some_time_after_the_limit(pool, monkeypatch):
-    monkeypatch.setattr(steps_pool, "_SPARE_SECONDS", 0.5)
-    ((_, error),) = steps_pool.run_jobs(pool, jobs.hang, [jobs.Clip("a clip", WindowSettings(max_decode_seconds=0.1))])
-    assert error.kind == "timeout"
-    assert "max_decode_seconds" in str(error).lower()
-
-
 def test_the_bounds_of_sampling_change_the_picks(plan):
     assert [len(row.frame_ids) for row in plan(sampling_fps=4).values()] == [20, 8]
     assert [len(row.frame_ids) for row in plan(sampling_fps=4, max_sampled_frames=13).values()] == [12, 8]
@@ -95,10 +86,10 @@ def test_the_bounds_of_sampling_change_the_picks(plan):
     assert [len(row.frame_ids) for row in plan(min_sampled_frames=16, max_sampled_frames=6).values()] == [6, 6]
 
 
-def test_other_picks_ask_for_new_captions_and_nothing_else_does(plan, caption, pool):
+def test_other_picks_ask_for_new_captions_and_nothing_else_does(plan, caption, workers):
     plan()
     assert caption().reused == 0
-    preview_shard(plan.store, "s", PreviewSettings(), pool)
+    preview_shard(plan.store, "s", PreviewSettings(), workers)
     plan(
         store_window_mp4=True,
         max_sampled_frames=100,
@@ -112,4 +103,4 @@ def test_other_picks_ask_for_new_captions_and_nothing_else_does(plan, caption, p
     plan(max_sampled_frames=6)
     report = caption()
     assert (report.ok, report.reused) == (2, 1)  # the small clip had no more than four
-    assert preview_shard(plan.store, "s", PreviewSettings(), pool).reused == 2
+    assert preview_shard(plan.store, "s", PreviewSettings(), workers).reused == 2
