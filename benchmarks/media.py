@@ -40,16 +40,16 @@ from benchmarks.parts.sides import (  # noqa: E402
     ready_frames,
 )
 from benchmarks.parts.stress import fuzz, memory  # noqa: E402
-from caption_assets.workers.pool import WorkerPool  # noqa: E402
+from caption_assets.workers.pool import Workers  # noqa: E402
 
 REAL = ("bikes", "city_10s", "bottles", "cars", "nasa")
 
 
 def speed(paths: Sequence[str], peer: str, runs: int, only: str, peer_in_sequence: bool) -> None:
     """Print the three tables for one set of clips."""
-    with WorkerPool(CORES) as pool, WorkerPool(CORES) as peers:
-        pool.start()
-        windows = drain(pool, ours_both, paths)["windows"]
+    with Workers(CORES) as workers, Workers(CORES) as peers:
+        workers.start()
+        windows = drain(workers, ours_both, paths)["windows"]
         print(f"  {len(paths)} clips, {windows} windows, {CORES} cores")
         has_peer = (Path(peer) / "nemo_curator").is_dir()
         if has_peer:
@@ -57,7 +57,7 @@ def speed(paths: Sequence[str], peer: str, runs: int, only: str, peer_in_sequenc
         else:
             print(f"  NeMo Curator is not in {peer}: it is left out. See the head of this file for how to install it.")
         if only in ("all", "both"):
-            sides: dict[str, Callable[[], object]] = {"ours": lambda: drain(pool, ours_both, paths)}
+            sides: dict[str, Callable[[], object]] = {"ours": lambda: drain(workers, ours_both, paths)}
             if has_peer:
                 both = partial(peer_both, folder=peer)
                 sides["NeMo Curator"] = lambda: in_sequence(both, paths)
@@ -65,7 +65,7 @@ def speed(paths: Sequence[str], peer: str, runs: int, only: str, peer_in_sequenc
                     sides["NeMo Curator, a clip a core"] = lambda: drain(peers, both, paths)
             compare("1. caption inputs and previews", sides, runs)
         if only in ("all", "captions"):
-            sides = {"ours, resized": lambda: drain(pool, ours_captions, paths)}
+            sides = {"ours, resized": lambda: drain(workers, ours_captions, paths)}
             if has_peer:
                 captions = partial(peer_captions, folder=peer)
                 sides["NeMo Curator, not resized"] = lambda: in_sequence(captions, paths)
@@ -77,7 +77,7 @@ def speed(paths: Sequence[str], peer: str, runs: int, only: str, peer_in_sequenc
             sides = {
                 "ffmpeg, a clip after the other": lambda: limit(paths, ready, 1),
                 "ffmpeg, a clip a core": lambda: limit(paths, ready, CORES),
-                "ours": lambda: drain(pool, ours_both, paths),
+                "ours": lambda: drain(workers, ours_both, paths),
             }
             compare("3. the limit: decode to nothing, then encode what is ready", sides, runs)
 

@@ -22,7 +22,7 @@ from caption_assets.media.decode import decode_frames
 from caption_assets.media.pixels import RgbConverter
 from caption_assets.media.previews import render_previews
 from caption_assets.settings import PreviewSettings
-from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.pool import Workers
 
 
 def ours_two_passes(path: str) -> Iterator[Any]:
@@ -62,19 +62,19 @@ def explore(paths: Sequence[str], runs: int) -> None:
         "threads as decoders like, everything decoded": partial(_decode_only, threads=0, skip=False),
     }
     compare("decoding alone", {n: partial(in_sequence, f, paths) for n, f in decode.items()}, runs)
-    with WorkerPool(CORES) as pool:
-        pool.start()
+    with Workers(CORES) as workers:
+        workers.start()
         ways: dict[str, Callable[[], object]] = {
-            "processes, one decoder thread each": lambda: drain(pool, ours_both, paths),
-            "processes, decoder threads as they like": lambda: drain(pool, partial(ours_both, threads=0), paths),
+            "processes, one decoder thread each": lambda: drain(workers, ours_both, paths),
+            "processes, decoder threads as they like": lambda: drain(workers, partial(ours_both, threads=0), paths),
             "threads, one decoder thread each": lambda: in_threads(ours_both, paths),
             "one clip at a time, all threads": lambda: in_sequence(
                 partial(ours_both, threads=0, settings=PreviewSettings(num_cpus_per_worker=CORES)), paths
             ),
-            "processes, a decode for captions and one for previews": lambda: drain(pool, ours_two_passes, paths),
-            "processes, caption inputs alone": lambda: drain(pool, ours_captions, paths),
-            "processes, caption inputs alone, smallest clips first": lambda: drain(pool, ours_captions, paths[::-1]),
-            "processes, previews alone": lambda: drain(pool, ours_previews, paths),
+            "processes, a decode for captions and one for previews": lambda: drain(workers, ours_two_passes, paths),
+            "processes, caption inputs alone": lambda: drain(workers, ours_captions, paths),
+            "processes, caption inputs alone, smallest clips first": lambda: drain(workers, ours_captions, paths[::-1]),
+            "processes, previews alone": lambda: drain(workers, ours_previews, paths),
         }
         compare("how work is spread", ways, runs)
     conversions(paths, runs)

@@ -21,7 +21,7 @@ from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings
-from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.pool import Workers
 
 SETTINGS = PreviewSettings(num_cpus_per_worker=1)
 
@@ -55,10 +55,10 @@ def ours_both(path: str, threads: int = 1, settings: PreviewSettings = SETTINGS)
     yield from read_windows_and_previews(path, info, windows, picks, settings, size=model_size(info), threads=threads)
 
 
-def drain(pool: WorkerPool, function: Callable[[str], Any], paths: Sequence[str]) -> Counter[str]:
-    """Run the pool to its end and count what came."""
+def drain(workers: Workers, function: Callable[[str], Any], paths: Sequence[str]) -> Counter[str]:
+    """Run the workers to their end and count what came."""
     counts: Counter[str] = Counter()
-    for _, result in pool.run(function, paths):
+    for _, result in workers.map_unordered(function, paths):
         if isinstance(result, Exception):
             raise result
         counts["windows"] += 1

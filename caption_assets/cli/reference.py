@@ -4,11 +4,23 @@ from collections.abc import Iterator
 from dataclasses import MISSING
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from caption_assets.cli.flags import SETTINGS
-from caption_assets.settings import choices_of, env_of, flag_of, is_shared, settings_fields
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    PreviewSettings,
+    TextModelSettings,
+    WindowSettings,
+    WorkerSettings,
+    choices_of,
+    env_of,
+    flag_of,
+    is_shared,
+    settings_fields,
+)
 from caption_assets.store.tables import TABLES, Table, columns
 
 _HEAD = """# Reference
@@ -22,6 +34,17 @@ The variables give a deployment's defaults and are read when the code location l
 """
 
 
+_PLACES = {
+    WindowSettings: "Asset `clip_windows`",
+    PreviewSettings: "Asset `window_previews`",
+    CaptionSettings: "Asset `window_captions`",
+    EnhanceSettings: "Asset `enhanced_captions`",
+    CaptionModelSettings: "Resource `caption_model`",
+    TextModelSettings: "Resource `text_model`",
+    WorkerSettings: "Resource `workers`",
+}
+
+
 def reference() -> str:
     """The page as Markdown."""
     return "\n".join([_HEAD, *_settings(), *_tables()])
@@ -29,16 +52,16 @@ def reference() -> str:
 
 def _settings() -> Iterator[str]:
     for settings in SETTINGS:
-        yield from (f"### {settings.__name__}", "", " ".join((settings.__doc__ or "").split()), "")
+        yield from (f"### {_PLACES[settings]}", "", " ".join((settings.__doc__ or "").split()), "")
         yield from ("| setting | flag, variable | default | |", "|---|---|---|---|")
         flags, variables = (dict(settings_fields(settings, of)) for of in (flag_of, env_of))
         for name, field in settings.model_fields.items():
             how = f"`{flags[name]}`<br>`{variables[name]}`"
-            yield f"| `{name}` | {how} | {_default(field.default)} | {_words(settings, field)} |"
+            yield f"| `{name}` | {how} | {_default(field.default)} | {_words(field)} |"
         yield ""
 
 
-def _words(settings: type[BaseModel], field: FieldInfo) -> str:
+def _words(field: FieldInfo) -> str:
     words = (field.description or "").replace("|", "\\|")
     if choices := choices_of(field):
         words += f" One of {', '.join(f'`{choice}`' for choice in choices)}."

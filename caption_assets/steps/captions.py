@@ -25,12 +25,10 @@ from caption_assets.steps.stream import ShardStream, ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.store.rows import CaptionRow, WindowRow, window_key, window_of
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
-from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip
+from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip, caption_workers
 
 STEP: Final = Step(WINDOW_CAPTIONS, reads=(CLIP_WINDOWS,))
 _TIME_LINE = ("decode_s", "render_s", "wait_s", "prefill_s", "generate_s")
-# Workers that prepare windows for one engine, at most: each holds about a gigabyte once it renders for vLLM.
-_MOST_WORKERS = 8
 
 
 def caption_shards(
@@ -126,7 +124,9 @@ class _Captions(ShardStream[CaptionRow]):
         # Prepared windows are large: a batch can form while another runs, and no further.
         in_flight = 2 * self._asked_for.settings.batch_size
         workers = self.context.workers
-        for task, made in workers.run(caption_clip, tasks, at_once=_MOST_WORKERS, in_flight=in_flight):
+        for task, made in workers.run(
+            caption_clip, tasks, at_once=caption_workers(workers.processes), in_flight=in_flight
+        ):
             if isinstance(made, Prepared):
                 left[task.location].discard(made.request_id)
                 if isinstance(made.request, CaptionAssetsError):
@@ -166,7 +166,7 @@ class _Captions(ShardStream[CaptionRow]):
                     preview_settings=previews.settings if previews is not None else None,
                 )
             )
-        threads = max(1, min(self.context.workers.processes, _MOST_WORKERS) // max(1, len(tasks)))
+        threads = max(1, caption_workers(self.context.workers.processes) // max(1, len(tasks)))
         return [replace(task, threads=threads) for task in tasks]
 
     def _wanted(self, asked: list[tuple[WindowRow, str]], limits: FrameLimits) -> dict[Window, WantedFrames]:

@@ -6,7 +6,6 @@ import subprocess
 import fsspec
 import imageio_ffmpeg
 import pytest
-from caption_assets.workers.workers import Workers
 
 from caption_assets.dataset import open_dataset
 from caption_assets.errors import ConfigError, ShardError, StoreError
@@ -15,6 +14,7 @@ from caption_assets.settings import PreviewSettings, WindowSettings
 from caption_assets.steps import StepContext, preview_shard, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
+from caption_assets.workers.pool import Workers
 
 UUID = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from caption_assets.errors import ClipError
 from caption_assets.media.decode import probe, read_windows
+from caption_assets.media.files import Reading
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
-from caption_assets.settings import DecodeLimits
 
 
 def double(item: int) -> int:
@@ -65,16 +65,22 @@ def misbehave(item: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Clip:
-    """A job of a step."""
+    """A task on a clip, with as much work as it says."""
 
-    source: str
-    limits: DecodeLimits
+    location: str
     work: int = 0
 
 
-def hang(_: Clip) -> Iterator[str]:
+def hang(task: Clip, reading: Reading) -> Iterator[str]:
     time.sleep(3600)
     yield "never"
+
+
+def tell(task: Clip, reading: Reading) -> Iterator[object]:
+    """The process, how it reads, and when it began and ended, in seconds of the clock of all processes."""
+    began = time.monotonic()
+    time.sleep(0.2)
+    yield os.getpid(), reading, began, time.monotonic()
 
 
 def pid(_: int) -> int:
