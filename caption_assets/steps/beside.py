@@ -37,11 +37,16 @@ class PreviewsBeside:
             self._written = [future for future in self._written if not future.done() or future.exception()]
             self._written.append(self._writer.submit(self._previews.settle, location, made))
 
-    def finish(self, shard: str) -> Ended:
-        """How the shard ended, once everything is stored."""
+    def finish(self, shard: str, seconds: float) -> Ended:
+        """How the shard ended in so many seconds, which are also its captions', once everything is stored.
+
+        The documents are left to whoever finishes the captions.
+        """
         try:
-            self._end()
-            return Ended(STEP.name, shard, self._previews.finish(render=False))
+            self._writer.shutdown()
+            for written in self._written:
+                written.result()
+            return Ended(STEP.name, shard, self._previews.report(self._previews.commit(), seconds))
         except CaptionAssetsError as error:
             return Ended(STEP.name, shard, error)
 
@@ -54,8 +59,3 @@ class PreviewsBeside:
         """Makes durable what there is."""
         self._writer.shutdown()
         self._previews.buffer.flush()
-
-    def _end(self) -> None:
-        self._writer.shutdown()
-        for future in self._written:
-            future.result()

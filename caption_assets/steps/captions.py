@@ -1,6 +1,7 @@
 """Caption windows: decode ahead, ask the engine, keep what it answers; and preview them on the way, where asked for."""
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -227,7 +228,7 @@ class _Captions(ShardStream[CaptionRow]):
     def finish(self) -> Iterator[Ended]:
         if self._previews is not None:
             # First: the documents that are rendered for the captions then have the previews, too.
-            yield self._previews.finish(self.shard)
+            yield self._previews.finish(self.shard, time.perf_counter() - self.started)
         yield from super().finish()
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:

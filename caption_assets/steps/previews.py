@@ -97,18 +97,22 @@ class ShardPreviews:
             self._context.store.write_bytes(rel, preview.data)
             self._add(_done(row, preview, rel, _fingerprint(row, self.settings), seconds))
 
-    def finish(self, *, render: bool = True) -> ShardReport:
-        """Commits the rows, removes files that no row names, and with `render` writes the documents.
+    def finish(self) -> ShardReport:
+        """Commits the rows, clears away what no row names, writes the documents. Raises ShardError, StoreError."""
+        location = self.commit()
+        render_documents(self._context, self._shard)
+        return self.report(location, time.perf_counter() - self._started)
 
-        Raises ShardError, StoreError.
-        """
-        store = self._context.store
+    def commit(self) -> str:
+        """Commits the rows, and removes files that no row names; returns the table's URL."""
         location = self.buffer.commit()
-        remove_stale_previews(store, self.buffer.before, self.buffer.rows)
-        if render:
-            render_documents(self._context, self._shard)
+        remove_stale_previews(self._context.store, self.buffer.before, self.buffer.rows)
+        return location
+
+    def report(self, location: str, seconds: float) -> ShardReport:
+        """What the shard's previews came to. Raises ShardError."""
+        store = self._context.store
         good = [row for row in self.buffer.rows if row.status == "ok"]
-        seconds = time.perf_counter() - self._started
         return shard_report(
             STEP,
             self._shard,

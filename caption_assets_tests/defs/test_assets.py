@@ -131,7 +131,7 @@ def test_a_run_leaves_one_event_a_shard_and_asset(made, instance, resources):
 
 def stale(instance, shards):
     """The assets that Dagster takes to be stale, by shard."""
-    graph = build_defs().get_asset_graph()
+    graph = build_defs().resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     return {
         shard: [name for name in TABLES if resolver.get_status(dg.AssetKey(name), shard) != StaleStatus.FRESH]
@@ -262,9 +262,8 @@ OUT_OF_RANGE = [
     ("window_previews", {"target_fps": 0}),
     ("clip_windows", {"remainder_threshold": 3}),
     ("window_captions", {"max_output_tokens": 0}),
-    ("window_captions", {"prompt_variant": "poem"}),
-    ("enhanced_captions", {"prompt_variant": "av"}),
 ]
+UNKNOWN = [("window_captions", {"prompt_variant": "poem"}), ("enhanced_captions", {"prompt_variant": "av"})]
 
 
 def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources, tmp_path):
@@ -279,6 +278,9 @@ def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources,
         changed = {**SMALL, "ops": {asset: {"config": config}}}
         assert not materialize(instance, resources, ["b"], assets=chosen, config=changed).success, config
         assert files() == before, config
+    for asset, config in UNKNOWN:
+        with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum type"):
+            materialize(instance, resources, ["b"], config={**SMALL, "ops": {asset: {"config": config}}})
 
 
 def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(made):

@@ -80,7 +80,7 @@ def test_planning_has_a_time_limit(plan, store):
     [
         (caption, "window_captions", "max_frame_pixels", 160 * 120),
         (preview, "window_previews", "max_frame_pixels", 160 * 120),
-        (caption, "window_captions", "max_window_bytes", 2_000_000),
+        (caption, "window_captions", "max_window_bytes", 1_000_000),
         (preview, "window_previews", "max_window_bytes", 1_000_000),
     ],
 )
