@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,3 +105,8 @@ def fetch_and_die(task: Clip, reading: Reading) -> Iterator[str]:
 def kept_copy(task: Clip, reading: Reading) -> Iterator[str]:
     with open_clip(task.location, reading) as clip:
         yield clip.local
+
+
+def packages(_: object) -> set[str]:
+    """Top-level packages that this process has imported."""
+    return {name.partition(".")[0] for name in sys.modules}

@@ -34,7 +34,7 @@ from caption_assets.workers.tasks import (
     preview_clip,
 )
 from caption_assets_tests.media.coded import Coded
-from caption_assets_tests.workers.tasks import fetch_and_die, kept_copy
+from caption_assets_tests.workers.tasks import fetch_and_die, kept_copy, packages
 
 FOUR = WindowSettings(window_size=15, remainder_threshold=8, store_window_mp4=True)
 SMALL = PreviewSettings(target_height=48)
@@ -174,6 +174,17 @@ def test_a_worker_of_a_run_sees_one_version_of_a_clip(clip: Path, http: str, tmp
             assert copy.startswith(workers.reading.copies.folder)
         finally:
             clip.write_bytes(whole)
+
+
+def test_a_worker_imports_the_decoder_and_little_else(clip: Path) -> None:
+    needed = {"av", "cv2", "numpy", "pydantic", "imageio_ffmpeg"}
+    needless = {"pyarrow", "pandas", "upath", "fsspec", "dagster", "huggingface_hub", "httpx", "httpx2"}
+    heavy = {"torch", "transformers", "vllm", "PIL"}
+    with Workers(1) as workers:
+        go_over(workers, str(clip))
+        ((_, imported),) = workers.map_unordered(packages, [None])
+    assert needed <= imported
+    assert not imported & (needless | heavy)
 
 
 @pytest.fixture
