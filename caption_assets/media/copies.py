@@ -40,14 +40,15 @@ def local_copy(location: str, copies: Copies | None = None) -> Iterator[str]:
     if kept and os.path.exists(kept):
         yield kept
         return
-    # In the same folder, which outlives a process that is killed; of two that fetch the same clip, the last one stays.
-    with tempfile.TemporaryDirectory(
-        prefix="caption_assets-", dir=copies.folder if copies else None, ignore_cleanup_errors=True
-    ) as folder:
-        local = os.path.join(folder, "clip" + suffix)
+    with contextlib.ExitStack() as stack:
+        # In the same folder, which outlives a process that is killed.
+        above = copies.folder if copies else None
+        folder = tempfile.TemporaryDirectory(prefix="caption_assets-", dir=above, ignore_cleanup_errors=True)
+        local = os.path.join(stack.enter_context(folder), "clip" + suffix)
         _fetch(location, local)
         if copies and _has_room(copies, os.path.getsize(local)):
-            os.replace(local, kept)
+            os.replace(local, kept)  # of two that fetch the same clip, the last one stays
+            stack.close()
             local = kept
         yield local
 
@@ -57,20 +58,21 @@ def _fetch(location: str, local: str) -> None:
 
     try:
         files, path = url_to_fs(location)
-        files.get_file(path, local, **_options(files.protocol))
+        _allow_time(files)
+        files.get_file(path, local)
         if not os.path.isfile(local):
             raise IsADirectoryError("it is a folder")
     except Exception as error:  # every file system has errors of its own
         raise MissingClipError(location, f"it cannot be read ({error})", "check the URL and its credentials") from error
 
 
-def _options(protocol: str | tuple[str, ...]) -> dict[str, Any]:
-    if "http" not in ((protocol,) if isinstance(protocol, str) else protocol):
-        return {}
-    from aiohttp import ClientTimeout
+def _allow_time(files: Any) -> None:
+    """Let a file take longer than the five minutes that aiohttp gives a request; silence ends it."""
+    if "http" in files.protocol:
+        from aiohttp import ClientTimeout
 
-    # A whole file may take longer than the five minutes that aiohttp gives a request; silence ends it.
-    return {"timeout": ClientTimeout(total=None, sock_connect=60, sock_read=60)}
+        timeout = ClientTimeout(total=None, sock_connect=60, sock_read=60)
+        files.client_kwargs.setdefault("timeout", timeout)  # read when its first request is made
 
 
 def _has_room(copies: Copies, num_bytes: int) -> bool:
