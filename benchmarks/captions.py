@@ -42,8 +42,8 @@ from caption_assets.media.mp4 import write_mp4
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.models.engines.base import EngineOptions
-from caption_assets.models.engines.vllm.engine import launch_args
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input
+from caption_assets.models.engines.vllm.launch import launch_args
 from caption_assets.models.families import FrameLimits
 from caption_assets.models.gpus import visible_gpus
 from caption_assets.models.prompts import caption_prompt

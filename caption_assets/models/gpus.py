@@ -24,7 +24,6 @@ LEASES = Path(os.environ.get("CAPTION_ASSETS_GPU_LEASES") or "/tmp/caption_asset
 """The folder of lock files: one for all users and jobs of the machine, so it does not follow TMPDIR."""
 
 _GIB = 1 << 30
-_TRIED_PRECISIONS: tuple[AskedPrecision, ...] = ("auto", "fp8")
 _POLL_S = 0.5
 # Processes that have just ended may take this long to give their GPU memory back.
 _GRACE_S = 15.0
@@ -208,10 +207,11 @@ class _Need:
     def refusal(self, gpus: Sequence[Gpu], there_is: str, *, free: bool = False) -> ModelError:
         """`free` says that a lack of free memory is the reason."""
         table = TEXT_VARIANTS if self.variant.is_text else CAPTION_VARIANTS
+        precisions: tuple[AskedPrecision, ...] = ("auto", "fp8")
         fits = [
             f"{name} in fp8" if precision == "fp8" else name
             for name, row in table.items()
-            for precision in _TRIED_PRECISIONS
+            for precision in precisions
             if precision == "auto" or row.fp8_min_gpu_gib is not None
             for variant in [row.in_precision(precision)]
             if any(_fits(variant, variant.min_gpu_gib, g, g.free_bytes if free else g.total_bytes) for g in gpus)

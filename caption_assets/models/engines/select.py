@@ -6,7 +6,8 @@ from caption_assets.errors import ModelError
 from caption_assets.models.engines.base import CaptionEngine, EngineOptions
 from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.transformers import TransformersEngine, require_classes
-from caption_assets.models.engines.vllm.engine import VllmEngine, built_for_cpus, check_build
+from caption_assets.models.engines.vllm.engine import VllmEngine
+from caption_assets.models.engines.vllm.launch import built_for_cpus, check_build
 from caption_assets.models.gpus import check, visible_gpus
 from caption_assets.models.variants import Variant, require_consent
 from caption_assets.models.weights.checkpoints import Checkpoint

@@ -23,8 +23,8 @@ from caption_assets.demo.world import sample_scene
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.media.mp4 import sampled_mp4
 from caption_assets.models.engines.base import EngineDeathError, EngineOptions, ServerOptions
+from caption_assets.models.engines.openai.address import find_address
 from caption_assets.models.engines.openai.engine import OpenAIEngine
-from caption_assets.models.engines.openai.server import find_address
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.families import FrameLimits

@@ -25,7 +25,7 @@ from caption_assets.demo.world import sample_scene, score
 from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.session import EngineSession
-from caption_assets.models.engines.vllm.engine import built_for_cpus, vllm_version
+from caption_assets.models.engines.vllm.launch import built_for_cpus, vllm_version
 from caption_assets.models.engines.vllm.loader import LOAD_FORMAT
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.models.requests import Request, enhance_request

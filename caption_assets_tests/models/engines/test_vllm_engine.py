@@ -13,6 +13,7 @@ from caption_assets.errors import ModelError
 from caption_assets.models.engines.base import EngineDeathError, EngineOptions
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.vllm import engine as vllm_engine
+from caption_assets.models.engines.vllm import launch as vllm_launch
 from caption_assets.models.engines.vllm.engine import VllmEngine
 from caption_assets.models.engines.vllm.inputs import VllmPrepare
 from caption_assets.models.requests import caption_request
@@ -204,7 +205,7 @@ def test_an_error_of_the_callers_requests_reaches_the_caller(start):
     ],
 )
 def test_vllm_does_not_run_on_what_it_was_not_built_for(monkeypatch, installed, device, says):
-    monkeypatch.setattr(vllm_engine, "vllm_version", lambda: installed)
+    monkeypatch.setattr(vllm_launch, "vllm_version", lambda: installed)
     row = caption_variant("demo")
     with pytest.raises(ModelError, match=f"vLLM {re.escape(installed)} was built for .*{says}"):
         create_engine(row, checkpoint_of(row), EngineOptions(device=device), engine="vllm")

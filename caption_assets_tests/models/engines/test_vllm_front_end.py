@@ -16,7 +16,7 @@ import pytest
 
 from caption_assets.models.engines.base import EngineOptions, ServerOptions
 from caption_assets.models.engines.openai.engine import OpenAIEngine
-from caption_assets.models.engines.vllm.engine import vllm_version
+from caption_assets.models.engines.vllm.launch import vllm_version
 from caption_assets.models.families import FAMILIES
 from caption_assets.models.requests import caption_request, frame_size, video_metadata
 from caption_assets.models.variants import caption_variant

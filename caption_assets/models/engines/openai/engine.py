@@ -13,8 +13,9 @@ import numpy as np
 
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions
+from caption_assets.models.engines.openai.address import Address, find_address
 from caption_assets.models.engines.openai.inputs import Form, ServerPrepare
-from caption_assets.models.engines.openai.server import Address, Served, Server, ServerGoneError, find_address
+from caption_assets.models.engines.openai.server import Served, Server, ServerGoneError
 from caption_assets.models.families import FrameLimits
 from caption_assets.models.requests import Request, Result, caption_request, enhance_request, frame_size
 from caption_assets.models.variants import Variant
