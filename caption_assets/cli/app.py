@@ -28,6 +28,7 @@ from caption_assets.settings import (
 )
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
+from caption_assets.workers.pool import Workers
 
 OK, SHARD_FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -133,7 +134,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     # Dagster and the models' packages take a second or two to import: wrong usage has been told by now.
     from caption_assets.defs.resources import CaptionModel, TextModel
     from caption_assets.defs.run import local_instance, materialize_shards, run_resources
-    from caption_assets.defs.workers import RunWorkers
+    from caption_assets.defs.workers import SharedWorkers
 
     variant = options["captioning_algorithm"] or default_variant()
     text_variant = "demo_lm" if variant == "demo" else "qwen_lm"
@@ -153,9 +154,13 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         with text_model.session(1):
             configs["enhanced_captions"] = wanted_texts.model_dump()
 
-    workers = RunWorkers(**settings_from(options, WorkerSettings).model_dump())
-    resources = run_resources(dataset.root, output_path, options["source_root"], caption_model, text_model, workers)
-    with local_instance() as instance, RunConsole(Console(stderr=True)) as console:
+    with (
+        local_instance() as instance,
+        RunConsole(Console(stderr=True)) as console,
+        Workers.from_settings(settings_from(options, WorkerSettings)) as processes,
+    ):
+        workers, source_root = SharedWorkers(processes), options["source_root"]
+        resources = run_resources(dataset.root, output_path, source_root, caption_model, text_model, workers)
         failed = materialize_shards(instance, dataset, shards, configs, resources, console)
     console.summarize(shards, Console())
     return SHARD_FAILED if failed else OK

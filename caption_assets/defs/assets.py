@@ -10,7 +10,7 @@ from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.partitions import SHARDS
 from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
-from caption_assets.defs.workers import RunWorkers
+from caption_assets.defs.workers import SharedWorkers
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import (
@@ -82,7 +82,7 @@ def clip_windows(
     context: dg.AssetExecutionContext,
     config: ClipWindowsConfig,
     clips: ClipDataset,
-    workers: RunWorkers,
+    workers: dg.ResourceParam[SharedWorkers],
     save_export: dg.ResourceParam[SaveExportIOManager],
     progress: dg.ResourceParam[Progress],
 ) -> Reports:
@@ -94,14 +94,14 @@ def clip_windows(
     """
     given, dataset = _given(save_export, workers, progress), clips.dataset()
     ended = _each_shard(context, lambda shard: window_shard(given, dataset, shard, config))
-    yield from ShardOutcomes(context, progress, _VERSIONS, workers.made).report(ended)
+    yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
 
 
 @dg.asset(**_options(previews.STEP, 32, {"python", "ffmpeg", "webp"}))
 def window_previews(
     context: dg.AssetExecutionContext,
     config: WindowPreviewsConfig,
-    workers: RunWorkers,
+    workers: dg.ResourceParam[SharedWorkers],
     save_export: dg.ResourceParam[SaveExportIOManager],
     progress: dg.ResourceParam[Progress],
 ) -> Reports:
@@ -112,8 +112,8 @@ def window_previews(
     makes both from one decoding.
     """
     given = _given(save_export, workers, progress)
-    ended = _each_shard(context, lambda shard: preview_shard(given, shard, config), workers.made)
-    yield from ShardOutcomes(context, progress, _VERSIONS, workers.made).report(ended)
+    ended = _each_shard(context, lambda shard: preview_shard(given, shard, config), workers.reported)
+    yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
 
 
 @dg.asset(
@@ -129,7 +129,7 @@ def window_captions(
     context: dg.AssetExecutionContext,
     config: WindowCaptionsConfig,
     caption_model: CaptionModel,
-    workers: RunWorkers,
+    workers: dg.ResourceParam[SharedWorkers],
     save_export: dg.ResourceParam[SaveExportIOManager],
     progress: dg.ResourceParam[Progress],
 ) -> Reports:
@@ -142,7 +142,7 @@ def window_captions(
     given, wanted = _given(save_export, workers, progress), _previews_to_make(context, workers)
     with caption_model.session(config.batch_size) as session:
         ended = caption_shards(given, context.partition_keys, session, config, wanted)
-        yield from ShardOutcomes(context, progress, _VERSIONS, workers.made).report(ended)
+        yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
 
 
 @dg.asset(**_options(enhance.STEP, 128, {"python", "pytorch", "huggingface"}, pool=GPU_POOL))
@@ -151,7 +151,7 @@ def enhanced_captions(
     config: EnhancedCaptionsConfig,
     caption_model: CaptionModel,
     text_model: TextModel,
-    workers: RunWorkers,
+    workers: dg.ResourceParam[SharedWorkers],
     save_export: dg.ResourceParam[SaveExportIOManager],
     progress: dg.ResourceParam[Progress],
 ) -> Reports:
@@ -163,25 +163,25 @@ def enhanced_captions(
     given = _given(save_export, workers, progress)
     with text_model.session(config.batch_size) as session:
         ended = enhance_shards(given, context.partition_keys, caption_model.key, session, config)
-        yield from ShardOutcomes(context, progress, _VERSIONS, workers.made).report(ended)
+        yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
 
 
 ASSETS = [clip_windows, window_previews, window_captions, enhanced_captions]
 
 
-def _given(save_export: SaveExportIOManager, workers: RunWorkers, progress: Progress) -> StepContext:
-    return StepContext(save_export.store(), workers.of_run, save_export.source_root, progress)
+def _given(save_export: SaveExportIOManager, workers: SharedWorkers, progress: Progress) -> StepContext:
+    return StepContext(save_export.store(), workers.processes, save_export.source_root, progress)
 
 
 def _each_shard(
     context: dg.AssetExecutionContext,
     step: Callable[[str], ShardReport],
-    made: Container[tuple[str, str]] = (),
+    reported: Container[tuple[str, str]] = (),
 ) -> Outcomes:
-    """How `step` ends for each shard of the run that is not made yet, one after the other."""
+    """How `step` ends for each shard of the run that has not been reported yet, one after the other."""
     asset = context.asset_key.to_user_string()
     for shard in context.partition_keys:
-        if (asset, shard) in made:
+        if (asset, shard) in reported:
             continue
         try:
             yield Ended(asset, shard, step(shard))
@@ -191,14 +191,16 @@ def _each_shard(
             yield Ended(asset, shard, error)
 
 
-def _previews_to_make(context: dg.AssetExecutionContext, workers: RunWorkers) -> PreviewSettings | None:
+def _previews_to_make(context: dg.AssetExecutionContext, workers: SharedWorkers) -> PreviewSettings | None:
     """How the previews of this run are made, where it has them still to make, and in this process."""
     name = previews.STEP.name
     chosen = context.run.step_keys_to_execute
     if context.job_def.executor_def.name not in _IN_PROCESS or name not in context.job_def.graph.node_names():
         return None
-    if (chosen is not None and name not in chosen) or any(asset == name for asset, _ in workers.made):
+    if chosen is not None and name not in chosen:
         return None
+    if any((name, shard) in workers.reported for shard in context.partition_keys):
+        return None  # they went first, while this step waited for a GPU
     ops: Any = context.run.run_config.get("ops", {})
     config = ops.get(name, {}).get("config", {})
     return WindowPreviewsConfig(**config)

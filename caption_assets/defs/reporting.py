@@ -21,24 +21,20 @@ _SHOWN_TEXT = 600
 _REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
 Reports = Iterator[dg.MaterializeResult]
-Outcome = ShardReport | CaptionAssetsError
 
 
 class ShardOutcomes:
-    """How the shards of one step's run ended, each told to Dagster as soon as it is known.
-
-    `others` takes what the step has done for another asset of the run, by (asset, shard).
-    """
+    """How the shards of one step's run ended, each told to Dagster as soon as it is known."""
 
     def __init__(
         self,
         context: dg.AssetExecutionContext,
         progress: Progress,
         versions: Mapping[str, int],
-        others: dict[tuple[str, str], Outcome],
+        reported: dict[tuple[str, str], str | None],
     ) -> None:
-        """`versions` are the code versions of the assets, by name."""
-        self._context, self._progress, self._versions, self._others = context, progress, versions, others
+        """`versions` are the code versions of the assets, by name; `reported` is that of the `SharedWorkers`."""
+        self._context, self._progress, self._versions, self._reported = context, progress, versions, reported
         self._asset = context.asset_key.to_user_string()
 
     def report(self, outcomes: Iterable[Ended]) -> Reports:
@@ -47,25 +43,19 @@ class ShardOutcomes:
         A shard that fails does not stop the others; the step then fails at the end, and the good shards stay
         materialized.
         """
-        shards, failed = self._context.partition_keys, {}
-        for (asset, shard), outcome in self._others.items():
-            if asset == self._asset and isinstance(outcome, CaptionAssetsError):
-                failed[shard] = str(outcome)
-        unfinished = [shard for shard in shards if (self._asset, shard) not in self._others]
+        shards = self._context.partition_keys
         try:
             for ended in outcomes:
                 self._tell(ended)
-                if ended.asset != self._asset:
-                    self._others[ended.asset, ended.shard] = ended.outcome
-                    continue
-                unfinished.remove(ended.shard)
-                if isinstance(ended.outcome, CaptionAssetsError):
-                    failed[ended.shard] = str(ended.outcome)
+                failure = str(ended.outcome) if isinstance(ended.outcome, CaptionAssetsError) else None
+                self._reported[ended.asset, ended.shard] = failure
         except (ConfigError, ModelError) as error:
             # Nothing that another shard could do better.
-            for shard in unfinished:
-                self._progress.failed(self._asset, shard, error)
+            for shard in shards:
+                if (self._asset, shard) not in self._reported:
+                    self._progress.failed(self._asset, shard, error)
             raise dg.Failure(str(error), allow_retries=False) from error
+        failed = {shard: text for shard in shards if (text := self._reported.get((self._asset, shard)))}
         if failed:
             names = ", ".join(failed)
             raise dg.Failure(

@@ -14,7 +14,7 @@ from caption_assets.defs.assets import ASSETS, clip_windows, enhanced_captions, 
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.partitions import SHARDS, add_new_shards, range_tags, ranges
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
-from caption_assets.defs.workers import RunWorkers
+from caption_assets.defs.workers import RunWorkers, SharedWorkers
 from caption_assets.steps import Progress
 
 # Assets of a stage need nothing of each other, and share a run.
@@ -45,7 +45,7 @@ def run_resources(
     source_root: str | None,
     caption_model: CaptionModel,
     text_model: TextModel,
-    workers: RunWorkers | None = None,
+    workers: RunWorkers | SharedWorkers | None = None,
 ) -> dict[str, object]:
     """The resources of a run that takes nothing from the environment."""
     return {
