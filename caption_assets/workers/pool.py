@@ -2,32 +2,27 @@
 
 Processes and not threads: a decoder that crashes, hangs or eats memory on a broken file takes one process with it,
 and that clip gets an error. They are started as plain interpreters, so that neither the state of this process
-(threads, locks, CUDA) nor its `__main__` module reaches them. `concurrent.futures` and `multiprocessing.Pool` give up
-all work when one process dies, and give a result only when all of a task is done.
+(threads, locks, CUDA) nor its `__main__` module reaches them. Of Python's own pools, one
+gives up all work when a process dies and the other waits for it without end, and both give a task's results together.
 """
 
-import contextlib
 import queue
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.media.copies import Copies
 from caption_assets.media.cores import usable_cores
-from caption_assets.media.faults import TimeLimitError, WorkerDiedError
+from caption_assets.media.faults import TimeLimitError
 from caption_assets.media.files import Reading
 from caption_assets.settings import DecodeLimits, WorkerSettings
 from caption_assets.workers.base import Task, work_on
-from caption_assets.workers.transport import Channel
+from caption_assets.workers.process import WorkerProcess
 
 Item = TypeVar("Item")
 _END = object()
@@ -35,60 +30,6 @@ _GIB = 1 << 30
 _KEEP_BYTES = 16 * _GIB
 # For what is done with the frames.
 _SPARE_SECONDS = 60.0
-_START_SECONDS = 120.0
-_START = """
-import sys
-sys.path[:] = {path!r}
-from caption_assets.workers.main import main
-main({descriptor}, {memory})
-"""
-
-
-class _Worker:
-    """One process and what it is doing."""
-
-    def __init__(self, memory_limit_bytes: int) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            start = _START.format(path=sys.path, descriptor=theirs.fileno(), memory=memory_limit_bytes)
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", start], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
-        self.channel = Channel(Connection(ours.detach()))
-        self.item: Any = None
-        self.ready = False
-        self.deadline = 0.0
-
-    def give(self, function: Callable[[Any], Any], item: Any, time_limit_s: float) -> None:
-        # A new process needs its imports first; its clock starts anew when it says that it is ready.
-        self.item = item
-        self.deadline = time.monotonic() + time_limit_s + (0.0 if self.ready else _START_SECONDS)
-        self.channel.send((function, item))
-
-    def await_ready(self) -> None:
-        if self.ready:
-            return
-        try:
-            self.channel.receive()
-        except (EOFError, OSError) as error:
-            self.kill()
-            raise ConfigError(
-                "worker processes",
-                f"one ended while it started, with status {self.process.returncode}",
-                "its own message is on standard error",
-            ) from error
-        self.ready = True
-
-    def go_on(self) -> None:
-        """Its last result has been taken."""
-        with contextlib.suppress(OSError):  # it died; that is seen when it is read from
-            self.channel.send(None)
-
-    def kill(self) -> None:
-        """End the process at once; its decoder may be in the middle of anything."""
-        self.channel.close()
-        self.process.kill()
-        self.process.wait()
 
 
 class Workers:
@@ -117,7 +58,7 @@ class Workers:
         self.processes = max(1, processes or usable_cores())
         self._limits, self._keep_bytes = limits or DecodeLimits(), keep_bytes
         self._memory_limit_bytes = memory_limit_bytes or 0
-        self._idle: list[_Worker] = []
+        self._idle: list[WorkerProcess] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
 
@@ -145,7 +86,7 @@ class Workers:
         """Start the processes now, and not with the first tasks. Raises ConfigError where they do not start."""
         with self._lock:
             while len(self._idle) < self.processes:
-                self._idle.append(_Worker(self._memory_limit_bytes))
+                self._idle.append(WorkerProcess(self._memory_limit_bytes))
             workers = list(self._idle)
         try:
             for worker in workers:
@@ -235,11 +176,11 @@ class Workers:
                     continue
             pump.join()
 
-    def _take(self) -> _Worker:
+    def _take(self) -> WorkerProcess:
         with self._lock:
-            return self._idle.pop() if self._idle else _Worker(self._memory_limit_bytes)
+            return self._idle.pop() if self._idle else WorkerProcess(self._memory_limit_bytes)
 
-    def _put_back(self, worker: _Worker) -> None:
+    def _put_back(self, worker: WorkerProcess) -> None:
         with self._lock:
             if len(self._idle) < self.processes:
                 self._idle.append(worker)
@@ -262,7 +203,7 @@ class _Pump(threading.Thread):
         super().__init__(name="clip-workers", daemon=True)
         self._workers, self._function, self._items = workers, function, items
         self._limit_s, self._at_once, self._results = time_limit_s, at_once, results
-        self._busy: dict[Any, _Worker] = {}  # by channel
+        self._busy: dict[Any, WorkerProcess] = {}  # by channel
         self.stopped = threading.Event()
 
     def run(self) -> None:
@@ -304,12 +245,12 @@ class _Pump(threading.Thread):
                 worker.give(self._function, item, self._limit_s)
             self._busy[worker.channel] = worker
 
-    def _read(self, worker: _Worker) -> None:
+    def _read(self, worker: WorkerProcess) -> None:
         try:
             kind, value = worker.channel.receive()
         except (EOFError, OSError):
             self._retire(worker)
-            self._put(worker.item, _death(worker))
+            self._put(worker.item, worker.death())
             return
         if kind == "ready":
             worker.ready, worker.deadline = True, time.monotonic() + self._limit_s
@@ -324,7 +265,7 @@ class _Pump(threading.Thread):
         del self._busy[worker.channel]
         self._workers._put_back(worker)
 
-    def _retire(self, worker: _Worker) -> None:
+    def _retire(self, worker: WorkerProcess) -> None:
         del self._busy[worker.channel]
         worker.kill()
 
@@ -334,13 +275,3 @@ class _Pump(threading.Thread):
         waited = time.monotonic() - before
         for worker in self._busy.values():
             worker.deadline += waited
-
-
-def _death(worker: _Worker) -> CaptionAssetsError:
-    status = worker.process.returncode
-    how = signal.Signals(-status).name if status is not None and status < 0 else f"status {status}"
-    return WorkerDiedError(
-        str(worker.item)[:200],
-        f"the worker process that had it ended ({how})",
-        "the decoder crashed on it, or the machine ran out of memory",
-    )

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.media.cores import usable_cores
+from caption_assets.media import cores as cores_module
+from caption_assets.media.cores import decoder_threads, usable_cores
 
 V1 = "4:memory:/a\n3:cpuset:/\n2:cpuacct:/a\n1:cpu:/a/b\n0::/\n"
 
@@ -51,6 +52,15 @@ def test_the_lowest_limit_counts(groups: str, files: dict[str, str], cores: int,
 
 def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
     assert usable_cores(tmp_path) == 8
+
+
+def test_a_decoder_has_the_threads_that_are_asked_for_or_those_that_the_cores_are_good_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert [decoder_threads(asked) for asked in (1, 3, 40)] == [1, 3, 40]
+    for cores, threads in ((1, 1), (2, 3), (8, 9), (64, 16)):
+        monkeypatch.setattr(cores_module, "usable_cores", lambda cores=cores: cores)
+        assert decoder_threads(0) == threads
 
 
 def test_the_real_system_can_be_read() -> None:

@@ -14,7 +14,7 @@ from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.media.cores import usable_cores
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.settings import DecodeLimits, WorkerSettings
-from caption_assets.workers import pool
+from caption_assets.workers import pool, process
 from caption_assets.workers.pool import Workers
 from caption_assets_tests.workers import tasks
 
@@ -145,7 +145,7 @@ def test_ending_early_leaves_no_process() -> None:
 
 
 def test_workers_that_do_not_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_START", "raise SystemExit(3)")
+    monkeypatch.setattr(process, "_START", "raise SystemExit(3)")
     with Workers(2) as workers:
         with pytest.raises(ConfigError, match="status 3"):
             workers.start()
