@@ -43,13 +43,14 @@ from caption_assets.media.decode import probe, read_windows
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
-from caption_assets.models.engines.base import EngineOptions, Request
-from caption_assets.models.engines.vllm.engine import launch_args
+from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input
+from caption_assets.models.engines.vllm.launch import launch_args
+from caption_assets.models.families import FrameLimits
 from caption_assets.models.gpus import visible_gpus
 from caption_assets.models.prompts import caption_prompt
-from caption_assets.models.requests import caption_request, frame_size
-from caption_assets.models.variants import CAPTION_VARIANTS, FrameLimits, Variant
+from caption_assets.models.requests import Request, caption_request, frame_size
+from caption_assets.models.variants import CAPTION_VARIANTS, Variant
 from caption_assets.models.weights.checkpoints import checkpoint_frame_limits
 from caption_assets.records import SampledFrames
 

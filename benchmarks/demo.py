@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 
 from caption_assets.demo.facts import compare, read
-from caption_assets.models.engines.base import EngineOptions, EngineSession, Request
+from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
-from caption_assets.models.requests import caption_request, enhance_request
+from caption_assets.models.requests import Request, caption_request, enhance_request
 from caption_assets.models.variants import Variant, caption_variant, text_variant
-from caption_assets.models.weights.checkpoints import model_source
+from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 
 
@@ -60,10 +61,10 @@ def ask(
 ) -> tuple[list[str], dict[str, Any]]:
     """The engine's text for every request, empty where there is none, and what ran at what speed."""
     options = EngineOptions(device=args.device, precision=args.precision, batch_size=args.batch)
-    source = model_source(variant, folder)
-    session = EngineSession(variant, source, create_engine(variant, source, options, engine=args.engine))
+    checkpoint = checkpoint_of(variant, folder)
+    session = EngineSession(variant, checkpoint, create_engine(variant, checkpoint, options, engine=args.engine))
     try:
-        info = session.info
+        info = session.start()
         if info.prepare is not None:  # work for processes that see no GPU
             with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
                 requests = list(pool.map(info.prepare, requests))

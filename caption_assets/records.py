@@ -30,13 +30,15 @@ OK = Outcome()
 class Clip:
     """One video file of a shard.
 
-    `path` is what the decoder opens (local path or fsspec URL); `relative_path` is posix, below the dataset root.
+    `location` is what the decoder opens (local path or fsspec URL); `relative_path` is posix, below the dataset root.
+    `stamp` changes whenever the file does (its size and time, or its ETag); None where the place does not tell.
     """
 
     clip_id: str
     shard: str
-    path: str
+    location: str
     relative_path: str
+    stamp: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

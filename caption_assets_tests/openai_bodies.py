@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from caption_assets.models.engines.base import ModelSource, Request
-from caption_assets.models.requests import CLOCK_HZ
+from caption_assets.models.requests import CLOCK_HZ, Request
 from caption_assets.models.variants import Variant
+from caption_assets.models.weights.checkpoints import Checkpoint
 from caption_assets.records import FramePicks, SampledFrames
 
 
@@ -20,14 +20,14 @@ class BadRequestError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ToldPicks(FramePicks):
-    """Picks with the rate that the client told, as vLLM gives it to the processor."""
+class DeclaredPicks(FramePicks):
+    """Picks with the rate that the client declared, as vLLM gives it to the processor."""
 
-    told_fps: float = 0.0
+    declared_fps: float = 0.0
 
     @property
     def fps(self) -> float:
-        return self.told_fps
+        return self.declared_fps
 
 
 def texts(body: dict[str, Any]) -> list[str]:
@@ -46,7 +46,7 @@ def without_media(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_request(
-    body: dict[str, Any], request_id: str, source: ModelSource, variant: Variant, be: dict[str, Any]
+    body: dict[str, Any], request_id: str, checkpoint: Checkpoint, variant: Variant, be: dict[str, Any]
 ) -> Request:
     """The request as an engine takes it, by a server of the `BEHAVIOUR` `be`.
 
@@ -69,7 +69,7 @@ def read_request(
         sampling.repetition_penalty,
     ):
         raise BadRequestError(f"this server samples as {sampling} and not otherwise")
-    if body["model"] not in (be["served_model_name"], str(source.folder)):
+    if body["model"] not in (be["served_model_name"], str(checkpoint.folder)):
         raise BadRequestError(f"The model `{body['model']}` does not exist.")
     video: SampledFrames | None = None
     messages = []
@@ -116,7 +116,7 @@ def _jpeg_sequence(
         raise BadRequestError(f"frames_indices length ({len(indices)}) must match number of frames ({len(parts)})")
     times = [round(index / fps * CLOCK_HZ) for index in indices]
     total = total_num_frames or len(parts)
-    return _sampled([_image(part) for part in parts], times, told_fps=len(parts) * fps / total)
+    return _sampled([_image(part) for part in parts], times, declared_fps=len(parts) * fps / total)
 
 
 def _image(data: str) -> np.ndarray:
@@ -126,8 +126,8 @@ def _image(data: str) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def _sampled(frames: list[np.ndarray], times_ms: list[int], told_fps: float | None = None) -> SampledFrames:
+def _sampled(frames: list[np.ndarray], times_ms: list[int], declared_fps: float | None = None) -> SampledFrames:
     times = tuple(time / CLOCK_HZ for time in times_ms)
     picks = FramePicks(tuple(range(len(frames))), times)
-    told = ToldPicks(picks.frame_ids, times, picks.fps if told_fps is None else told_fps)
-    return SampledFrames(np.stack(frames), told)
+    declared = DeclaredPicks(picks.frame_ids, times, picks.fps if declared_fps is None else declared_fps)
+    return SampledFrames(np.stack(frames), declared)

@@ -28,9 +28,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from caption_assets.models.engines.base import EngineOptions, Request, Result
+from caption_assets.models.engines.base import EngineOptions
+from caption_assets.models.requests import Request, Result
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
-from caption_assets.models.weights.checkpoints import model_source
+from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets_tests.openai_bodies import BadRequestError, read_request, texts, without_media
 
 BEHAVIOUR = {
@@ -114,9 +115,9 @@ class Model:
 
         torch.set_num_threads(1)
         self.variant = {**TEXT_VARIANTS, **CAPTION_VARIANTS}[variant]
-        self.source = model_source(self.variant, model_path)
+        self.checkpoint = checkpoint_of(self.variant, model_path)
         options = EngineOptions("cpu", batch_size=_MOST_TOGETHER, sampling=self.variant.sampling)
-        self._engine = TransformersEngine(self.variant, self.source, options)
+        self._engine = TransformersEngine(self.variant, self.checkpoint, options)
         self._engine.start()
         self._waiting: queue.SimpleQueue[tuple[Request, Future[Result]]] = queue.SimpleQueue()
 
@@ -182,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path != "/v1/models":
             self._json(404, {"detail": "Not Found"})
         elif self._allowed():
-            root = str(state.model.source.folder)
+            root = str(state.model.checkpoint.folder)
             name = state.be["served_model_name"] or root
             card = {"id": name, "object": "model", "owned_by": state.be["owned_by"]}
             self._json(200, {"object": "list", "data": [card | {"root": root}]})
@@ -229,7 +230,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             try:
                 future = state.model.ask(
-                    read_request(body, str(number), state.model.source, state.model.variant, state.be)
+                    read_request(body, str(number), state.model.checkpoint, state.model.variant, state.be)
                 )
             except BadRequestError as error:
                 self._json(400, {"error": {"message": str(error), "type": "BadRequestError", "code": 400}})

@@ -1,4 +1,4 @@
-"""The assets with both models behind servers: the same captions as with models in this process, and no secrets told."""
+"""The assets with both models behind servers: the captions of models in this process, and no secret anywhere."""
 
 import dagster as dg
 import pytest
@@ -10,6 +10,7 @@ from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.demo.world import score
 from caption_assets.steps import Progress
 from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 from caption_assets_tests.openai_server import OpenAIServer
 
 SHARD = "shard-000"
@@ -60,8 +61,8 @@ def materialize(instance, clips, out, **model):
     return Store(str(out))
 
 
-def told(store, asset, key):
-    return {(row.clip_id, row.start_frame): row for row in store.read_rows(asset, SHARD, key)}
+def rows(store, table, key=None):
+    return {(row.clip_id, row.start_frame): row for row in store.read_rows(table, SHARD, key)}
 
 
 @pytest.mark.parametrize(("video", "same"), [("png", 1.0), ("auto", 0.9)])
@@ -69,15 +70,15 @@ def test_captions_by_way_of_a_server_are_those_of_the_model_itself(
     instance, clips, scenes, tmp_path, in_process, servers, video, same
 ):
     store = materialize(instance, clips, tmp_path / "out", engine="openai", server_video=video)
-    windows = told(store, "clip_windows", None)
-    for asset, key in (("window_captions", "demo"), ("enhanced_captions", "demo_lm")):
-        found, expected = told(store, asset, key), told(in_process, asset, key)
+    windows = rows(store, CLIP_WINDOWS)
+    for table, key in ((WINDOW_CAPTIONS, "demo"), (ENHANCED_CAPTIONS, "demo_lm")):
+        found, expected = rows(store, table, key), rows(in_process, table, key)
         assert found.keys() == expected.keys() == windows.keys()
         assert sum(found[k].text == expected[k].text for k in found) >= same * len(found)
         assert {(row.status, row.engine, row.engine_version) for row in found.values()} == {
             ("ok", "openai", "vllm 0.32.0")
         }
-    captions = told(store, "window_captions", "demo")
+    captions = rows(store, WINDOW_CAPTIONS, "demo")
     right = [
         score(captions[k].text, scenes[int(row.relative_path[-6:-4])], row.start_s, row.end_s)["all"]
         for k, row in windows.items()

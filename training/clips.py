@@ -14,12 +14,14 @@ import numpy as np
 
 from caption_assets.demo import world
 from caption_assets.demo.facts import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, write
+from caption_assets.models.families import FrameLimits
+from caption_assets.models.requests import frame_size
 from training.texts import caption_prompt, noise_text
 
 PATCH, MERGE = 14, 2
 CELL = PATCH * MERGE
-# Area limits per frame. They leave room between them: what the rule has resized once, it leaves alone ever after.
-SMALLEST, LARGEST = 48 * CELL * CELL, 72 * CELL * CELL
+# Area limits of a frame. They leave room between them: what the rule has resized once, it leaves alone ever after.
+LIMITS = FrameLimits(CELL, min_pixels=48 * CELL * CELL, max_pixels=72 * CELL * CELL)
 TOKENS_PER_SECOND = 2
 
 # Frames a clip, and how often a batch has that many. A batch always has about the same number of frames in all.
@@ -79,18 +81,6 @@ class Batch:
         return Batch(*(function(getattr(self, f.name)) if f.name != "grid" else self.grid for f in fields(self)))
 
 
-def smart_resize(height: int, width: int) -> tuple[int, int]:
-    """The model's grid in pixels (height, width) for a frame size: Qwen's rule with this model's limits."""
-    h, w = round(height / CELL) * CELL, round(width / CELL) * CELL
-    if h * w > LARGEST:
-        beta = math.sqrt(height * width / LARGEST)
-        h, w = (max(CELL, math.floor(side / beta / CELL) * CELL) for side in (height, width))
-    elif h * w < SMALLEST:
-        beta = math.sqrt(SMALLEST / (height * width))
-        h, w = (math.ceil(side * beta / CELL) * CELL for side in (height, width))
-    return h, w
-
-
 def make_batch(seed: int, index: int, frames: int, tokenizer) -> Batch:
     """Batch `index` of the run with `seed`, of about `frames` frames; the same for the same arguments."""
     rng = np.random.default_rng((seed, index))
@@ -100,7 +90,7 @@ def make_batch(seed: int, index: int, frames: int, tokenizer) -> Batch:
     n = counts[rng.choice(len(counts), p=weights / weights.sum())]
     size = max(1, frames // n)
     width, height = _frame_size(rng)
-    rows, columns = (side // CELL for side in smart_resize(height, width))
+    columns, rows = (side // CELL for side in frame_size(width, height, n, LIMITS))
     extent = np.array([width, height], np.float32) / min(width, height)
     arrays: dict[str, list] = {name: [] for name in (
         "states", "motion", "shape", "colour", "background", "rgb", "background_rgb", "form", "look")}  # fmt: skip

@@ -19,7 +19,8 @@ import numpy as np
 
 from caption_assets.demo import draw, world
 from caption_assets.media.sampling import count_picks
-from training.clips import smart_resize
+from caption_assets.models.requests import frame_size
+from training.clips import LIMITS
 from training.other_renderer import OtherClip, random_clip, write_mp4
 
 FIRST_SEED = 900_000
@@ -33,10 +34,11 @@ def picks(num_frames: int, rate: Fraction) -> np.ndarray:
 
 def on_grid(frames: Sequence[np.ndarray]) -> np.ndarray:
     """Frames of any size on the model's grid: uint8 (T, H, W, 3)."""
-    height, width = smart_resize(*frames[0].shape[:2])
-    shrink = frames[0].shape[0] * frames[0].shape[1] > height * width
+    height, width = frames[0].shape[:2]
+    size = frame_size(width, height, len(frames), LIMITS)
+    shrink = height * width > size[0] * size[1]
     how = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
+    return np.stack([cv2.resize(frame, size, interpolation=how) for frame in frames])
 
 
 def decoded(path: Path, rate: Fraction) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.clips import LARGEST, MERGE, PATCH, SMALLEST, TOKENS_PER_SECOND
+from training.clips import LIMITS, MERGE, PATCH, TOKENS_PER_SECOND
 
 SECTIONS = (8, 12, 12)
 
@@ -192,7 +192,7 @@ def save_caption_model(model: nn.Module, tokenizer, folder: Path) -> None:
 
     shape = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2}
     pixels = {
-        "size": {"shortest_edge": SMALLEST, "longest_edge": LARGEST},
+        "size": {"shortest_edge": LIMITS.min_pixels, "longest_edge": LIMITS.max_pixels},
         "image_mean": [0.5] * 3,
         "image_std": [0.5] * 3,
     }

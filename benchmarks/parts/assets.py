@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from caption_assets.dataset import Dataset
+from caption_assets.dataset import open_dataset
 from caption_assets.steps import Progress, ShardReport
 
 
@@ -20,14 +20,25 @@ class Reports(Progress):
     def __init__(self) -> None:
         self.reports: list[ShardReport] = []
         self.ended: dict[str, float] = {}
+        self._spans: list[tuple[float, float]] = []
         self.seconds = 0.0
 
     def done(self, report: ShardReport) -> None:
         self.reports.append(report)
-        self.ended[report.asset] = time.perf_counter()
+        self.ended[report.asset] = now = time.perf_counter()
+        self._spans.append((now - report.seconds, now))
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         print(f"{asset} of {shard}: {error}", file=sys.stderr)
+
+    @property
+    def step_seconds(self) -> float:
+        """Wall time in which a step was at work; what is made together, as previews and captions are, counts once."""
+        total, until = 0.0, 0.0
+        for start, end in sorted(self._spans):
+            total += max(0.0, end - max(start, until))
+            until = max(until, end)
+        return total
 
     def of(self, asset: str) -> list[ShardReport]:
         return [report for report in self.reports if report.asset == asset]
@@ -51,7 +62,7 @@ def materialize(
     from caption_assets.defs.resources import CaptionModel, TextModel
     from caption_assets.defs.run import materialize_shards, run_resources
 
-    dataset, reports = Dataset(clips), Reports()
+    dataset, reports = open_dataset(clips), Reports()
     resources = run_resources(dataset.root, output, None, CaptionModel(**caption_model), TextModel(**text_model))
     with tempfile.TemporaryDirectory() as home, dg.instance_for_test(temp_dir=home) as instance:
         started = time.perf_counter()

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.parts.measure import CORES, PeakMemory
-from benchmarks.parts.sides import drain, generated, looped, ours_both, ours_captions, workers
+from benchmarks.parts.sides import caption_tasks, generated, looped, ours, plans_of
+from caption_assets.workers.pool import Workers
 
 
 def memory(folder: Path) -> None:
@@ -16,9 +17,11 @@ def memory(folder: Path) -> None:
     sets += [(2, 60 * minutes, looped(minute, minutes)) for minutes in (1, 4, 16)]
     print(f"\nmemory, 1280x720 clips on {CORES} cores: peak of all processes")
     for count, seconds, path in sets:
-        for name, function in (("caption inputs", ours_captions), ("and previews", ours_both)):
-            with PeakMemory() as peak, workers() as pool:
-                windows = drain(pool, function, [path] * count)["windows"]
+        plans = plans_of([path] * count)
+        windows = sum(len(each.windows) for each in plans)
+        for name, previews in (("caption inputs", False), ("and previews", True)):
+            with PeakMemory() as peak, Workers(CORES) as workers:
+                ours(workers, caption_tasks(plans, previews=previews))
             print(f"  {count:3d} clips of {seconds:3d} s {windows:4d} windows   {name:14s} {peak.peak_mib:6.0f} MiB")
 
 
@@ -31,9 +34,9 @@ def fuzz(cases: int, folder: Path) -> None:
     seeds = max(1, math.ceil(cases / len(paths)) - damage.CUTS)
     ends: Counter[str] = Counter()
     start, slowest = time.perf_counter(), 0.0
-    with workers(memory_limit_bytes=4 << 30) as pool, PeakMemory() as peak:
+    with Workers(CORES, memory_limit_bytes=4 << 30) as workers, PeakMemory() as peak:
         last = time.perf_counter()
-        for case, result in pool.run(damage.survive, damage.damages(paths, seeds), time_limit_s=60):
+        for case, result in workers.map_unordered(damage.survive, damage.damages(paths, seeds), time_limit_s=60):
             slowest, last = max(slowest, time.perf_counter() - last), time.perf_counter()
             if isinstance(result, Exception):
                 ends[f"NOT SURVIVED: {result}"] += 1

@@ -11,11 +11,11 @@ from rich.console import Console
 import caption_assets
 from caption_assets.cli.console import RunConsole
 from caption_assets.cli.flags import settings_flags, settings_from
-from caption_assets.dataset import Dataset, shard_key, shard_name
+from caption_assets.dataset import Dataset, open_dataset, shard_key, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.media.previews import check_ffmpeg
-from caption_assets.models.engines.select import default_variant
+from caption_assets.models.choice import default_variant
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.settings import (
     CaptionModelSettings,
@@ -24,9 +24,11 @@ from caption_assets.settings import (
     PreviewSettings,
     TextModelSettings,
     WindowSettings,
+    WorkerSettings,
 )
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
+from caption_assets.workers.pool import Workers
 
 OK, SHARD_FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -53,7 +55,7 @@ def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any)
     does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
     listed), 1 when a shard failed, 2 for wrong usage.
     """
-    sys.exit(_run(Dataset(dataset), output_path, [shard_key(name) for name in shards], options))
+    sys.exit(_run(open_dataset(dataset), output_path, [shard_key(name) for name in shards], options))
 
 
 @cli.command()
@@ -69,7 +71,7 @@ def demo(dataset: str, output_path: str) -> None:
     arguments += ["--captioning-algorithm", "demo", "--enhance-captions-algorithm", "demo_lm"]
     with run.make_context("run", arguments) as context:
         options = {**context.params}
-    status = _run(Dataset(options.pop("dataset")), options.pop("output_path"), [], options)
+    status = _run(open_dataset(options.pop("dataset")), options.pop("output_path"), [], options)
     if status == OK:
         _show_samples(Store(output_path), list(scenes), console)
     sys.exit(status)
@@ -86,12 +88,12 @@ def list_shards(dataset: str) -> None:
     """Print every shard with its number of clips and whether Dagster knows it."""
     from caption_assets.defs.run import local_instance, registered_shards
 
-    source = Dataset(dataset)
+    listed = open_dataset(dataset)
     with local_instance() as instance:
         known = set(registered_shards(instance))
-    for key in source.shards():
+    for key in listed.shards():
         try:
-            count = len(source.clips(key))
+            count = len(listed.clips(key))
         except CaptionAssetsError:
             count = 0
         click.echo(f"{shard_name(key)}\t{count} clips\t{'registered' if key in known else 'new'}")
@@ -104,8 +106,16 @@ def sync(dataset: str) -> None:
     from caption_assets.defs.run import local_instance, sync_shards
 
     with local_instance() as instance:
-        new = sync_shards(instance, Dataset(dataset))
+        new = sync_shards(instance, open_dataset(dataset))
     click.echo(f"{len(new)} new shards registered" + "".join(f"\n{shard_name(key)}" for key in new))
+
+
+@cli.command("reference")
+def print_reference() -> None:
+    """Print every setting and every column of the tables, as Markdown."""
+    from caption_assets.cli.reference import reference
+
+    click.echo(reference(), nl=False)
 
 
 def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping[str, Any]) -> int:
@@ -124,6 +134,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     # Dagster and the models' packages take a second or two to import: wrong usage has been told by now.
     from caption_assets.defs.resources import CaptionModel, TextModel
     from caption_assets.defs.run import local_instance, materialize_shards, run_resources
+    from caption_assets.defs.workers import SharedWorkers
 
     variant = options["captioning_algorithm"] or default_variant()
     text_variant = "demo_lm" if variant == "demo" else "qwen_lm"
@@ -143,8 +154,13 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         with text_model.session(1):
             configs["enhanced_captions"] = wanted_texts.model_dump()
 
-    resources = run_resources(dataset.root, output_path, options["source_root"], caption_model, text_model)
-    with local_instance() as instance, RunConsole(Console(stderr=True)) as console:
+    with (
+        local_instance() as instance,
+        RunConsole(Console(stderr=True)) as console,
+        Workers.from_settings(settings_from(options, WorkerSettings)) as processes,
+    ):
+        workers, source_root = SharedWorkers(processes), options["source_root"]
+        resources = run_resources(dataset.root, output_path, source_root, caption_model, text_model, workers)
         failed = materialize_shards(instance, dataset, shards, configs, resources, console)
     console.summarize(shards, Console())
     return SHARD_FAILED if failed else OK

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 
 from rich import box
 from rich.console import Console
@@ -73,7 +74,7 @@ class RunConsole(StepProgress):
         seconds = 0.0
         for shard in shards:
             row = self._row(shard)
-            took = sum(report.seconds for report in self.reports.get(shard, {}).values())
+            took = _seconds(self.reports.get(shard, {}))
             total.update(row)
             seconds += took
             table.add_row(shard_name(shard), *_cells(row), f"{took:.1f}")
@@ -99,6 +100,13 @@ class RunConsole(StepProgress):
         row["clips"] = windows.clips if windows else 0
         row["failed"] = sum(report.failed + report.skipped for report in reports.values())
         return row
+
+
+def _seconds(reports: Mapping[str, ShardReport]) -> float:
+    """Of a shard in all; previews and captions are made together, in the same seconds."""
+    seconds = {asset: report.seconds for asset, report in reports.items()}
+    together = max(seconds.pop("window_previews", 0.0), seconds.pop("window_captions", 0.0))
+    return together + sum(seconds.values())
 
 
 def _cells(row: Counter[str]) -> list[str]:

@@ -1,9 +1,11 @@
-"""A dataset is a root folder or URL; its sub-folders are the shards, and a shard's clips lie anywhere below it."""
+"""A root folder or URL: its sub-folders are the shards, and a shard's clips lie anywhere below it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import Any
 
 from upath import UPath
 
@@ -11,12 +13,23 @@ from caption_assets.dataset.ids import clip_id, shard_key, shard_name
 from caption_assets.errors import DatasetError
 from caption_assets.records import Clip
 
+# What file systems call a file's version, the most exact first.
+_VERSIONS = (
+    "ETag",
+    "etag",
+    "generation",
+    "md5Hash",
+    "mtime",
+    "LastModified",
+    "Last-Modified",
+    "created",
+)
 CLIP_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A dataset root: a local path or an fsspec URL.
+class FolderDataset:
+    """A `Dataset` whose root is a local path or an fsspec URL.
 
     A root that holds clips directly is one shard, named after the root.
     """
@@ -67,13 +80,14 @@ class Dataset:
         one without any clip.
         """
         folder = self._folder(shard)
-        paths = sorted(file for file in folder.fs.find(folder.path) if _is_clip(file))
+        found = folder.fs.find(folder.path, detail=True)
         clips = []
-        for path in paths:
+        for path in sorted(path for path in found if _is_clip(path)):
             # `find` gives paths as the filesystem spells them; the part below the shard's folder is what counts.
             below = path[len(folder.path.rstrip("/")) + 1 :] if folder.path != "/" else path[1:]
             relative = below if self.is_single_shard else f"{folder.name}/{below}"
-            clips.append(Clip(clip_id(relative), shard, str(folder / below), relative))
+            stamp = _stamp(found[path]) or _stamp(folder.fs.info(path))
+            clips.append(Clip(clip_id(relative), shard, str(folder / below), relative, stamp))
         if not clips:
             raise DatasetError(
                 f"shard {shard_name(shard)!r} of dataset {self.root!r}",
@@ -93,3 +107,11 @@ class Dataset:
 
 def _is_clip(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in CLIP_SUFFIXES and not PurePosixPath(name).name.startswith(".")
+
+
+def _stamp(info: Mapping[str, Any]) -> str | None:
+    """What a listing says of a file's version: size and time, or ETag, or whatever else the file system has."""
+    if info.get("islink"):  # the link's own time says nothing about the file that it leads to
+        info = {**info, "mtime": os.stat(info["name"]).st_mtime}
+    version = next((info[key] for key in _VERSIONS if info.get(key)), None)
+    return None if version is None else f"{info.get('size')} {version}"

@@ -1,6 +1,7 @@
 """Names of clips and shards: stable across runs and machines."""
 
 import uuid
+from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote
 
@@ -50,7 +51,7 @@ def split_duplicates(clips: list[Clip]) -> tuple[list[Clip], dict[str, str]]:
     for clip in clips:
         if clip.clip_id in first:
             duplicates[_path_id(clip.relative_path)] = first[clip.clip_id]
-            clip = Clip(_path_id(clip.relative_path), clip.shard, clip.path, clip.relative_path)
+            clip = replace(clip, clip_id=_path_id(clip.relative_path))
         else:
             first[clip.clip_id] = clip.relative_path
         distinct.append(clip)

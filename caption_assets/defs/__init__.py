@@ -1,4 +1,9 @@
-"""The Dagster project: the only folder that imports Dagster. It decides when and for which shard, never how."""
+"""The Dagster project: the only folder that imports Dagster. It decides when and for which shard, never how.
+
+Here: the assets, what Dagster is told of them (`reporting`), jobs, sensors and schedules (`automation`), resources, the
+IO manager, and what the environment chooses (`environment`); `build` puts them together, `run` runs them in this
+process. Not here: anything that could be done without Dagster, which is a step.
+"""
 
 import warnings
 

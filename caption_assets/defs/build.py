@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import dagster as dg
 
 from caption_assets.defs.assets import ASSETS
+from caption_assets.defs.automation import caption_shards, missing_shards, register_new_shards
 from caption_assets.defs.environment import DATASET, OUTPUT, SOURCE_ROOT, check_names, from_environment, variable
 from caption_assets.defs.io_manager import SaveExportIOManager
-from caption_assets.defs.jobs import caption_shards
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
-from caption_assets.defs.sensors import missing_shards, register_new_shards
-from caption_assets.settings import CaptionModelSettings, TextModelSettings
+from caption_assets.defs.workers import RunWorkers
+from caption_assets.settings import CaptionModelSettings, TextModelSettings, WorkerSettings
 from caption_assets.steps import Progress
 
 DEMO_DATASET = "demo/clips"
@@ -30,6 +30,9 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
         sensors=[register_new_shards],
         schedules=[missing_shards],
         resources={**default_resources(), **(resource_overrides or {})},
+        # Steps of a run share its worker processes, and what one has made for another; the heavy work is done by
+        # processes of their own either way.
+        executor=dg.in_process_executor,
     )
 
 
@@ -43,5 +46,6 @@ def default_resources() -> dict[str, object]:
         ),
         "caption_model": CaptionModel(**from_environment(CaptionModelSettings)),
         "text_model": TextModel(**from_environment(TextModelSettings)),
+        "workers": RunWorkers(**from_environment(WorkerSettings)),
         "progress": Progress(),
     }

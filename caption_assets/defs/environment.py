@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,6 +22,8 @@ from caption_assets.settings import (
     is_shared,
     settings_fields,
 )
+
+C = TypeVar("C", bound=type[BaseModel])
 
 DATASET, OUTPUT, SOURCE_ROOT = (ENVIRONMENT_PREFIX + name for name in ("DATASET", "OUTPUT", "SOURCE_ROOT"))
 _SETTINGS = (
@@ -78,3 +80,14 @@ def check_names() -> None:
     if unknown:
         fix = "docs/dagster.md has their names; take it out of the environment if it is not meant for this project"
         raise ConfigError(f"environment variable {unknown[0]}", "there is no such setting", fix)
+
+
+def defaults_from_environment(config: C) -> C:
+    """Gives a config class the defaults that the environment sets; a class decorator."""
+    chosen = from_environment(config)
+    fields: Any = config.model_fields  # type: ignore[call-overload]
+    for name, value in chosen.items():
+        fields[name].default = value
+    if chosen:
+        config.model_rebuild(force=True)
+    return config

@@ -10,12 +10,15 @@ from typing import Any
 import dagster as dg
 
 from caption_assets.dataset import Dataset
-from caption_assets.defs.assets import ASSETS
+from caption_assets.defs.assets import ASSETS, clip_windows, enhanced_captions, window_captions, window_previews
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.partitions import SHARDS, add_new_shards, range_tags, ranges
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
+from caption_assets.defs.workers import RunWorkers, SharedWorkers
 from caption_assets.steps import Progress
 
+# Assets of a stage need nothing of each other, and share a run.
+_STAGES = ([clip_windows], [window_captions, window_previews], [enhanced_captions])
 _INSTANCE_FILE = "dagster.yaml"
 # Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
 _OWN_HOME = Path("~/.local/share/caption_assets")
@@ -37,7 +40,12 @@ def local_instance() -> Iterator[dg.DagsterInstance]:
 
 
 def run_resources(
-    dataset: str, output_path: str, source_root: str | None, caption_model: CaptionModel, text_model: TextModel
+    dataset: str,
+    output_path: str,
+    source_root: str | None,
+    caption_model: CaptionModel,
+    text_model: TextModel,
+    workers: RunWorkers | SharedWorkers | None = None,
 ) -> dict[str, object]:
     """The resources of a run that takes nothing from the environment."""
     return {
@@ -45,6 +53,7 @@ def run_resources(
         "save_export": SaveExportIOManager(output_path=output_path, source_root=source_root),
         "caption_model": caption_model,
         "text_model": text_model,
+        "workers": workers or RunWorkers(),
     }
 
 
@@ -68,43 +77,44 @@ def materialize_shards(
 ) -> set[str]:
     """Materializes the assets that `configs` names (asset name -> its config) for `shards`; returns those that failed.
 
-    Assets go one after the other, each in one run for a contiguous range of shards, so that its engine starts once
-    and is closed before the next one's. A shard that fails in one asset is left out of those that need it.
+    Assets that need each other go one after the other, the others together, each time in one run for a contiguous
+    range of shards, so that its engine starts once and is closed before the next one's. A shard that fails in one
+    asset is left out of those that need it.
     """
     sync_shards(instance, dataset)
     order = registered_shards(instance)
     failed: dict[str, set[str]] = {}
-    for asset in ASSETS:
-        name = asset.key.to_user_string()
-        if name not in configs:
+    for stage in _STAGES:
+        wanted = [asset for asset in stage if _name(asset) in configs]
+        if not wanted:
             continue
-        needs = {key.to_user_string() for key in asset.dependency_keys}
+        needs = {key.to_user_string() for asset in wanted for key in asset.dependency_keys}
         blocked = set().union(*(failed.get(need, set()) for need in needs))
         heard = _Listener(progress)
         for keys in ranges([shard for shard in shards if shard not in blocked], order):
-            _materialize(instance, asset, keys, configs[name], {**resources, "progress": heard})
-        failed[name] = {shard for shard in shards if shard not in heard.finished}
+            _materialize(instance, wanted, keys, configs, {**resources, "progress": heard})
+        for asset in wanted:
+            failed[_name(asset)] = {shard for shard in shards if (_name(asset), shard) not in heard.finished}
     return set().union(*failed.values())
 
 
 def _materialize(
     instance: dg.DagsterInstance,
-    asset: dg.AssetsDefinition,
+    assets: Sequence[dg.AssetsDefinition],
     keys: tuple[str, ...],
-    config: Mapping[str, Any],
+    configs: Mapping[str, Mapping[str, Any]],
     resources: dict[str, object],
 ) -> None:
-    name = asset.key.to_user_string()
     heard: _Listener = resources["progress"]  # type: ignore[assignment]
     result = dg.materialize(
         ASSETS,
-        selection=[asset],
+        selection=assets,
         instance=instance,
         resources=resources,
         partition_key=keys[0] if len(keys) == 1 else None,
         tags={"caption_assets/command": str(uuid.uuid4()), **(range_tags(keys) if len(keys) > 1 else {})},
         run_config={
-            "ops": {name: {"config": dict(config)}},
+            "ops": {_name(asset): {"config": dict(configs[_name(asset)])} for asset in assets},
             # The command line has its own progress and summary; the event log has the rest.
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         },
@@ -112,11 +122,17 @@ def _materialize(
     )
     if result.success:
         return
-    errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
-    text = next((_root(error).message.strip() for error in errors if error), "the run failed; see its events")
-    for shard in keys:
-        if shard not in heard.finished and shard not in heard.told:
-            heard.failed(name, shard, RuntimeError(text))
+    errors = {event.step_key: event.step_failure_data.error for event in result.get_step_failure_events()}
+    for asset in map(_name, assets):
+        error = errors.get(asset)
+        text = _root(error).message.strip() if error else "the run failed; see its events"
+        for shard in keys:
+            if (asset, shard) not in heard.finished and (asset, shard) not in heard.told:
+                heard.failed(asset, shard, RuntimeError(text))
+
+
+def _name(asset: dg.AssetsDefinition) -> str:
+    return asset.key.to_user_string()
 
 
 def _root(error: Any) -> Any:
@@ -125,12 +141,12 @@ def _root(error: Any) -> Any:
 
 
 class _Listener(Progress):
-    """Passes everything on and remembers which shards ended how."""
+    """Passes everything on and remembers which shards ended how, by asset."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self.finished: set[str] = set()
-        self.told: set[str] = set()
+        self.finished: set[tuple[str, str]] = set()
+        self.told: set[tuple[str, str]] = set()
 
     def start(self, asset: str, shard: str, total: int) -> None:
         self._progress.start(asset, shard, total)
@@ -139,9 +155,9 @@ class _Listener(Progress):
         self._progress.advance(asset, shard, items)
 
     def done(self, report: Any) -> None:
-        self.finished.add(report.shard)
+        self.finished.add((report.asset, report.shard))
         self._progress.done(report)
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
-        self.told.add(shard)
+        self.told.add((asset, shard))
         self._progress.failed(asset, shard, error)

@@ -1,6 +1,5 @@
 """The demo's dataset: clips of the embedded model's little world, rendered to mp4."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from caption_assets.demo.draw import frames
 from caption_assets.demo.world import Scene, sample_scene
+from caption_assets.media.cores import usable_cores
 from caption_assets.media.mp4 import write_mp4
 
 SHARDS = ("shard-000", "shard-001", "shard-002")
@@ -41,7 +41,7 @@ def render_dataset(root: Path, scenes: dict[str, list[Scene]]) -> int:
         for number, scene in enumerate(of_shard)
     ]
     missing = [(path, scene) for path, scene in wanted if not path.exists()]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(render_clip, *zip(*missing, strict=True)) if missing else ())
     return len(missing)
 

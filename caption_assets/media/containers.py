@@ -18,19 +18,18 @@ def looks_like_video(local: str) -> bool:
     return head[4:8] in _BOXES or head[:4] == b"\x1aE\xdf\xa3" or (head[:4] == b"RIFF" and head[8:11] == b"AVI")
 
 
-def missing_bytes(local: str) -> int:
-    """How many bytes the file lacks of what its container says; 0 where it lacks none or does not say."""
-    size = os.path.getsize(local)
-    with open(local, "rb") as file:
-        head = file.read(12)
-        if head[4:8] in _BOXES:
-            end = _boxes_end(file, size)
-        elif head[:4] == b"\x1aE\xdf\xa3":
-            end = _segment_end(file)
-        elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-            end = 8 + struct.unpack("<I", head[4:8])[0]
-        else:
-            end = 0
+def missing_bytes(file: BinaryIO, size: int) -> int:
+    """How many bytes a file of `size` bytes lacks of what its container says; 0 where it lacks none or does not say."""
+    file.seek(0)
+    head = file.read(12)
+    if head[4:8] in _BOXES:
+        end = _boxes_end(file, size)
+    elif head[:4] == b"\x1aE\xdf\xa3":
+        end = _segment_end(file)
+    elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        end = 8 + struct.unpack("<I", head[4:8])[0]
+    else:
+        end = 0
     return max(0, end - size)
 
 

@@ -7,8 +7,9 @@ from fractions import Fraction
 import av.error
 from av.packet import Packet
 
+from caption_assets.media.cores import decoder_threads
 from caption_assets.media.faults import DecodeError, LimitError
-from caption_assets.media.files import Deadline, DecodeLimits, open_container, stream_time_base, video_stream
+from caption_assets.media.files import ClipFile, Deadline, stream_time_base, video_stream
 
 # B-frames between two others, as encoders use them in AVI.
 _MOST_REORDERED = 3
@@ -16,12 +17,7 @@ _ERRORS = (av.error.FFmpegError, OSError, ValueError)
 
 
 def times_by_decoding(
-    path: str,
-    local: str,
-    limits: DecodeLimits,
-    deadline: Deadline,
-    declared: Sequence[Fraction],
-    cut_off: bool,
+    clip: ClipFile, deadline: Deadline, declared: Sequence[Fraction], cut_off: bool
 ) -> tuple[list[int], bool]:
     """Ascending times in ticks of all frames that decode, and whether only their order identifies frames.
 
@@ -30,14 +26,11 @@ def times_by_decoding(
 
     Raises DecodeError where no frame decodes, LimitError or TimeLimitError.
     """
-    with open_container(path, local) as container:
-        time_base = stream_time_base(video_stream(path, container, limits))
     # A decoder with several threads loses frames beside the damaged one: such a file is decoded again with one.
-    pts = _decode_all(path, local, limits, deadline, cut_off, threads=0)
-    if pts is None:
-        pts = _decode_all(path, local, limits, deadline, cut_off, threads=1)
+    decoded = _decode_all(clip, deadline, cut_off, threads=0) or _decode_all(clip, deadline, cut_off, threads=1)
+    pts, time_base = decoded or ([], Fraction(1))
     if not pts:
-        raise DecodeError(path, "none of its frames can be decoded")
+        raise DecodeError(clip.location, "none of its frames can be decoded")
     known = [t for t in pts if t is not None]
     if len(known) == len(pts) and all(a < b for a, b in itertools.pairwise(known)):
         return known, False
@@ -49,14 +42,18 @@ def times_by_decoding(
 
 
 def _decode_all(
-    path: str, local: str, limits: DecodeLimits, deadline: Deadline, cut_off: bool, threads: int
-) -> list[int | None] | None:
-    """Times of all frames in the order in which they come out; None where damage asks for a single thread."""
+    clip: ClipFile, deadline: Deadline, cut_off: bool, threads: int
+) -> tuple[list[int | None], Fraction] | None:
+    """Times of all frames in the order in which they come out, and seconds a tick of them.
+
+    None where damage asks for a single thread.
+    """
     pts: list[int | None] = []
-    with open_container(path, local) as container:
-        stream = video_stream(path, container, limits)
+    with clip.container() as container:
+        stream = video_stream(clip, container)
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = threads
+        stream.codec_context.thread_count = decoder_threads(threads)
+        time_base = stream_time_base(stream)
         packets = container.demux(stream)
         held: Packet | None = None
         while True:
@@ -64,9 +61,9 @@ def _decode_all(
             try:
                 packet = next(packets, None)
             except _ERRORS:
-                return pts
+                return pts, time_base
             if packet is None:
-                return pts
+                return pts, time_base
             if cut_off and packet.size:
                 packet, held = held, packet
                 if packet is None:
@@ -76,5 +73,5 @@ def _decode_all(
             except _ERRORS:
                 if threads != 1:
                     return None
-            if len(pts) > limits.max_clip_frames:
-                raise LimitError(path, f"it has more than {limits.max_clip_frames} frames", "raise max_clip_frames")
+            if len(pts) > (most := clip.limits.max_clip_frames):
+                raise LimitError(clip.location, f"it has more than {most} frames", "raise max_clip_frames")

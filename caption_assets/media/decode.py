@@ -1,7 +1,6 @@
 """Frames of a clip by number, in one pass over the file."""
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,18 +11,13 @@ import av.video
 import numpy as np
 from av.video.frame import PictureType, VideoFrame
 
+from caption_assets.media.cores import decoder_threads, usable_cores
 from caption_assets.media.faults import DecodeError, LimitError, reason
-from caption_assets.media.files import (
-    Deadline,
-    DecodeLimits,
-    local_file,
-    open_container,
-    stream_time_base,
-    video_stream,
-)
+from caption_assets.media.files import ClipFile, Deadline, location_of, opened, stream_time_base, video_stream
 from caption_assets.media.pixels import RgbConverter
 from caption_assets.media.probe import probe
 from caption_assets.records import FramePicks, SampledFrames, VideoInfo
+from caption_assets.settings import DecodeLimits
 
 __all__ = ["DecodeLimits", "FrameRequest", "decode_frames", "probe", "read_requests", "read_windows"]
 
@@ -45,33 +39,33 @@ class _DamageError(Exception):
 
 
 def decode_frames(
-    path: str,
+    clip: ClipFile | str,
     info: VideoInfo,
     frame_ids: Sequence[int],
     *,
     threads: int = 0,
     limits: DecodeLimits | None = None,
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Decode the frames of `path` with these numbers (ascending, distinct), in order, and as few others as can be.
+    """Decode the frames of `clip` with these numbers (ascending, distinct), in order, and as few others as can be.
 
-    `info` is what `probe` said about the file. `threads` is the decoder's, 0 for one a core. Key frames are sought
-    where nothing is wanted for long; time that the consumer takes is not counted against the limit.
+    `clip` is an opened clip, or a location; `limits` are for a location, an opened clip has its own. `info` is what
+    `probe` said about it. `threads` is the decoder's, 0 for one a core. Key frames are sought where nothing is wanted
+    for long; time that the consumer takes is not counted against the limit.
 
     Raises DecodeError at the first frame that cannot be had (those before it have been yielded), or another
     ClipError.
     """
-    limits = limits or DecodeLimits()
     needed = list(frame_ids)
     if not needed:
         return
     if needed[0] < 0 or needed[-1] >= info.num_frames:
-        raise DecodeError(path, f"frame {needed[-1]} was asked for, it has {info.num_frames}", "probe it again")
-    deadline = Deadline(path, limits)
-    with local_file(path) as local:
-        jumps, done = True, 0
+        wrong = f"frame {needed[-1]} was asked for, it has {info.num_frames}"
+        raise DecodeError(location_of(clip), wrong, "probe it again")
+    with opened(clip, limits) as file:
+        deadline, jumps, done = Deadline(file), True, 0
         while done < len(needed):
-            with open_container(path, local) as container:
-                reader = _Reader(path, container, info, threads, limits, deadline, jumps)
+            with file.container() as container:
+                reader = _Reader(file, container, info, threads, deadline, jumps)
                 try:
                     for item in reader.frames(needed[done:]):
                         done += 1
@@ -88,19 +82,18 @@ class _Reader:
 
     def __init__(
         self,
-        path: str,
+        clip: ClipFile,
         container: av.container.InputContainer,
         info: VideoInfo,
         threads: int,
-        limits: DecodeLimits,
         deadline: Deadline,
         jumps: bool,
     ) -> None:
-        self._path, self._container, self._info, self._deadline = path, container, info, deadline
-        self._stream = video_stream(path, container, limits)
+        self._location, self._container, self._info, self._deadline = clip.location, container, info, deadline
+        self._stream = video_stream(clip, container)
         self._context = self._stream.codec_context
         self._context.thread_type = "AUTO"
-        self._context.thread_count = threads
+        self._context.thread_count = decoder_threads(threads)
         self._threads = threads
         self._time_base = stream_time_base(self._stream)
         ticks = np.rint(info.pts_s / float(self._time_base)).astype(np.int64).tolist()
@@ -113,7 +106,7 @@ class _Reader:
         self._packets_are_frames = keys is not None
         self._keys = np.array([0]) if not jumps or keys is None or not len(keys) else keys
         # A decoder with several threads stands still for as many frames when it starts anew.
-        cores = threads or os.cpu_count() or 1
+        cores = threads or usable_cores()
         self._restart_frames = _SEEK_FRAMES if self._intra_only else _RESTART_FRAMES if cores == 1 else 16 * cores
         self._start = 0  # the key frame at which decoding began
         self._dropping = False  # packets before it
@@ -244,7 +237,7 @@ class _Reader:
     def _broken(self, frame_id: int) -> DecodeError:
         at = self._info.pts_s[frame_id] - self._info.pts_s[0]
         return DecodeError(
-            self._path,
+            self._location,
             f"frame {frame_id} of {self._info.num_frames} (at {at:.2f} s) cannot be decoded"
             + (f" ({self._fault})" if self._fault else ""),
             "the file is damaged there",
@@ -253,87 +246,95 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """Picks of windows, and the (width, height) at which their frames are wanted; None is the display size."""
+    """Picks of one window, and the (width, height) at which their frames are wanted; None is the display size."""
 
-    picks: Sequence[FramePicks]
+    picks: FramePicks
     size: tuple[int, int] | None = None
 
 
 class _Collector:
-    """Gathers the frames of one request, window by window."""
+    """Gathers the frames of several requests; a frame that several want in one size is converted once."""
 
-    def __init__(self, path: str, info: VideoInfo, request: FrameRequest, limits: DecodeLimits) -> None:
-        self.picks = request.picks
-        self._width, self._height = request.size or (info.display_width, info.display_height)
-        if self._width < 1 or self._height < 1:
-            raise LimitError(path, f"frames of {self._width}x{self._height} pixels were asked for")
-        most = max((len(pick.frame_ids) for pick in request.picks), default=0)
-        if most * self._width * self._height * 3 > limits.max_window_bytes:
-            raise LimitError(
-                path,
-                f"a window of {most} frames of {self._width}x{self._height} pixels is larger than "
-                f"{limits.max_window_bytes} bytes",
-                "ask for smaller or fewer frames, or raise max_window_bytes",
-            )
-        self._converter = RgbConverter((self._width, self._height))
-        self.slots: dict[int, list[tuple[int, int]]] = {}
-        for window, pick in enumerate(request.picks):
-            for slot, frame_id in enumerate(pick.frame_ids):
-                self.slots.setdefault(frame_id, []).append((window, slot))
+    def __init__(self, clip: ClipFile, info: VideoInfo, requests: Sequence[FrameRequest]) -> None:
+        self._clip = clip
+        self._picks = [request.picks for request in requests]
+        self._sizes = [request.size or (info.display_width, info.display_height) for request in requests]
+        self._converters = {size: RgbConverter(size) for size in self._sizes}
+        self._slots: dict[int, list[tuple[int, int]]] = {}
+        for number, picks in enumerate(self._picks):
+            for slot, frame_id in enumerate(picks.frame_ids):
+                self._slots.setdefault(frame_id, []).append((number, slot))
         self._buffers: dict[int, np.ndarray] = {}
-        self._left = [len(pick.frame_ids) for pick in request.picks]
+        self._left = [len(picks.frame_ids) for picks in self._picks]
+
+    @property
+    def frame_ids(self) -> list[int]:
+        """All frames that are wanted, ascending."""
+        return sorted(self._slots)
 
     def add(self, frame_id: int, frame: VideoFrame) -> None:
-        """Put `frame` wherever a window wants it; it is converted once."""
-        first: np.ndarray | None = None
-        for window, slot in self.slots.get(frame_id, ()):
-            if window not in self._buffers:
-                shape = (len(self.picks[window].frame_ids), self._height, self._width, 3)
-                self._buffers[window] = np.empty(shape, np.uint8)
-            target = self._buffers[window][slot]
-            if first is None:
-                self._converter.into(frame, target)
-                first = target
+        """Put `frame` wherever it is wanted."""
+        converted: dict[tuple[int, int], np.ndarray] = {}
+        for number, slot in self._slots[frame_id]:
+            size = self._sizes[number]
+            target = self._buffer(number)[slot]
+            if size in converted:
+                target[:] = converted[size]
             else:
-                target[:] = first
-            self._left[window] -= 1
+                self._converters[size].into(frame, target)
+                converted[size] = target
+            self._left[number] -= 1
 
-    def has(self, window: int) -> bool:
-        return self._left[window] == 0
+    def _buffer(self, number: int) -> np.ndarray:
+        if number not in self._buffers:
+            (width, height), count = self._sizes[number], len(self._picks[number].frame_ids)
+            if width < 1 or height < 1:
+                raise LimitError(self._clip.location, f"frames of {width}x{height} pixels were asked for")
+            if count * width * height * 3 > (most := self._clip.limits.max_window_bytes):
+                raise LimitError(
+                    self._clip.location,
+                    f"a window of {count} frames of {width}x{height} pixels is larger than {most} bytes",
+                    "ask for smaller or fewer frames, or raise max_window_bytes",
+                )
+            self._buffers[number] = np.empty((count, height, width, 3), np.uint8)
+        return self._buffers[number]
 
-    def take(self, window: int) -> SampledFrames:
-        empty = np.empty((0, self._height, self._width, 3), np.uint8)
-        return SampledFrames(self._buffers.pop(window, empty), self.picks[window])
+    def has(self, number: int) -> bool:
+        return self._left[number] == 0
+
+    def take(self, number: int) -> SampledFrames:
+        width, height = self._sizes[number]
+        empty = np.empty((0, height, width, 3), np.uint8)
+        return SampledFrames(self._buffers.pop(number, empty), self._picks[number])
 
 
 def read_requests(
-    path: str,
+    clip: ClipFile | str,
     info: VideoInfo,
     requests: Sequence[FrameRequest],
     *,
     threads: int = 0,
     limits: DecodeLimits | None = None,
-) -> Iterator[tuple[SampledFrames, ...]]:
-    """Like `read_windows` for several requests over the same windows, from one decode.
+) -> Iterator[SampledFrames]:
+    """Decode what all requests want in one pass, and yield each one's frames as soon as they are complete, in order.
 
-    Yields one tuple a window, with what each request wants of it. Requests have as many picks as there are windows.
+    Frames are uint8 RGB of shape (T, H, W, 3), contiguous, upright, with square pixels. They are resized once:
+    averaged over areas when shrinking, bicubic when enlarging. Requests go from the start of the clip to its end, or
+    they wait for each other in memory. `clip`, `threads` and `limits` are as for `decode_frames`.
+
+    Raises DecodeError where the file breaks, after the requests before that have been answered.
     """
-    collectors = [_Collector(path, info, request, limits or DecodeLimits()) for request in requests]
-    num_windows = len(collectors[0].picks)
-    if any(len(c.picks) != num_windows for c in collectors):
-        raise ValueError("all requests must be for the same windows")
-    needed = sorted(set().union(*(c.slots for c in collectors)))
-    frames = decode_frames(path, info, needed, threads=threads, limits=limits)
-    for window in range(num_windows):
-        while not all(c.has(window) for c in collectors):
-            frame_id, frame = next(frames)
-            for collector in collectors:
-                collector.add(frame_id, frame)
-        yield tuple(c.take(window) for c in collectors)
+    with opened(clip, limits) as file:
+        collector = _Collector(file, info, requests)
+        frames = decode_frames(file, info, collector.frame_ids, threads=threads)
+        for number in range(len(requests)):
+            while not collector.has(number):
+                collector.add(*next(frames))
+            yield collector.take(number)
 
 
 def read_windows(
-    path: str,
+    clip: ClipFile | str,
     info: VideoInfo,
     picks: Sequence[FramePicks],
     *,
@@ -341,15 +342,5 @@ def read_windows(
     threads: int = 0,
     limits: DecodeLimits | None = None,
 ) -> Iterator[SampledFrames]:
-    """Decode the picks of several windows in one pass, and yield each window's as soon as they are complete, in order.
-
-    Frames are uint8 RGB of shape (T, H, W, 3), contiguous, upright, with square pixels; `size` is their (width,
-    height), else the clip's display size. They are resized once: averaged over areas when shrinking, bicubic when
-    enlarging. Picks of different windows should not overlap in time, or windows wait for each other in memory.
-    `threads` is the decoder's, 0 for one a core.
-
-    Raises DecodeError where the file breaks, after the windows before that have been yielded.
-    """
-    windows = read_requests(path, info, [FrameRequest(picks, size)], threads=threads, limits=limits)
-    for _ in picks:
-        yield next(windows)[0]  # and nothing here holds on to it
+    """The picks of several windows in one size, the clip's display size by default: see `read_requests`."""
+    yield from read_requests(clip, info, [FrameRequest(p, size) for p in picks], threads=threads, limits=limits)

@@ -71,15 +71,15 @@ def reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def open_fault(path: str, local: str, error: Exception) -> ClipError:
-    """The clip error for a container that could not be opened. `path` as the user knows it, `local` on this disk."""
+def open_fault(location: str, local: str, error: Exception) -> ClipError:
+    """The clip error for a container that could not be opened: the clip at `location`, with its bytes in `local`."""
     why = reason(error)
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
-        return MissingClipError(path, why, "check the path and its permissions")
+        return MissingClipError(location, why, "check the path and its permissions")
     if looks_like_video(local):
         return TruncatedError(
-            path,
+            location,
             f"it starts like a video of {os.path.getsize(local)} bytes but cannot be opened ({why})",
             "it is probably cut off or damaged; fetch it again",
         )
-    return NotVideoError(path, f"it is not a video file that can be read ({why})", "remove it or convert it to mp4")
+    return NotVideoError(location, f"it is not a video file that can be read ({why})", "remove it or convert it to mp4")

@@ -3,17 +3,20 @@
 import contextlib
 import hashlib
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
+from typing import BinaryIO
 
 import av
 import av.container
 import av.error
 import av.video
 
+from caption_assets.media.containers import missing_bytes
+from caption_assets.media.copies import Copies, local_copy
 from caption_assets.media.faults import (
     EmptyFileError,
     LimitError,
@@ -21,6 +24,7 @@ from caption_assets.media.faults import (
     NoVideoStreamError,
     TimeLimitError,
     open_fault,
+    reason,
 )
 from caption_assets.settings import DecodeLimits
 
@@ -34,9 +38,9 @@ _MOST_PADDING = 128
 class Deadline:
     """Wall time that one pass over a clip may take."""
 
-    def __init__(self, path: str, limits: DecodeLimits) -> None:
-        self._path, self._seconds = path, limits.max_decode_seconds
-        self._end = time.monotonic() + limits.max_decode_seconds
+    def __init__(self, clip: "ClipFile") -> None:
+        self._location, self._seconds = clip.location, clip.limits.max_decode_seconds
+        self._end = time.monotonic() + self._seconds
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -51,86 +55,119 @@ class Deadline:
         """Raise TimeLimitError when the time is over."""
         if time.monotonic() > self._end:
             raise TimeLimitError(
-                self._path,
+                self._location,
                 f"it took longer than {self._seconds:g} s to read",
                 "raise max_decode_seconds",
             )
 
 
-@contextlib.contextmanager
-def local_file(path: str) -> Iterator[str]:
-    """A local path with the bytes of `path` (local, or a URL that fsspec knows), for as long as the context lasts.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How clips are read: what they may ask for, and where copies of remote ones are kept. Pickles."""
 
-    A remote file is copied to a temporary one: the demuxer reads back and forth, and every pass reads it all.
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    copies: Copies | None = None
+
+
+class ClipFile:
+    """A clip whose bytes are in a local file: see `open_clip`."""
+
+    def __init__(self, location: str, local: str, file: BinaryIO, limits: DecodeLimits) -> None:
+        """`location` is the clip's name in errors, `local` its file, which `file` has open."""
+        self.location, self.local, self.limits = location, local, limits
+        self._file = file
+
+    @cached_property
+    def num_bytes(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of the file's bytes, 32 hexadecimal digits."""
+        digest = hashlib.blake2b(digest_size=16)
+        self._file.seek(0)
+        while chunk := self._file.read(_CHUNK):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    @cached_property
+    def missing_bytes(self) -> int:
+        """How many bytes the file lacks of what its container says; 0 where it lacks none or does not say."""
+        return missing_bytes(self._file, self.num_bytes)
+
+    @contextlib.contextmanager
+    def container(self) -> Iterator[av.container.InputContainer]:
+        """Open the file for demuxing. Raises the ClipError that fits.
+
+        Each pass opens it anew, in under a millisecond. A decoder that has run cannot be given other threads, and a
+        container that is sought to its start need not give the same packets again: MPEG-4 in Matroska does not.
+        """
+        try:
+            container = av.open(self.local, container_options=_OPEN_OPTIONS, metadata_errors="replace")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise open_fault(self.location, self.local, error) from error
+        with container:
+            yield container
+
+
+@contextlib.contextmanager
+def open_clip(location: str, reading: Reading | None = None) -> Iterator[ClipFile]:
+    """The clip at `location` (local, or a URL that fsspec knows) as a local file, for as long as the context lasts.
+
+    A remote file is copied: the demuxer reads back and forth, and every pass reads it all.
 
     Raises MissingClipError or EmptyFileError.
     """
-    if "://" not in path or path.startswith("file://"):
-        local = path.removeprefix("file://")
+    reading = reading or Reading()
+    with contextlib.ExitStack() as stack:
+        if "://" not in location or location.startswith("file://"):
+            local = location.removeprefix("file://")
+        else:
+            local = stack.enter_context(local_copy(location, reading.copies))
         try:
-            size = os.path.getsize(local)
-            with open(local, "rb"):
-                pass
+            file = stack.enter_context(open(local, "rb", buffering=0))
         except OSError as error:
-            raise MissingClipError(path, error.strerror or str(error), "check the path and its permissions") from error
-        if size == 0:
-            raise EmptyFileError(path, "the file is empty", "fetch it again or remove it")
-        yield local
-        return
-    import fsspec  # takes long to import, and most clips are local
-
-    with tempfile.TemporaryDirectory(prefix="caption_assets-") as folder:
-        local = os.path.join(folder, "clip" + os.path.splitext(path)[1][:8])
-        try:
-            with fsspec.open(path, "rb") as remote, open(local, "wb") as file:
-                shutil.copyfileobj(remote, file, _CHUNK)
-        except Exception as error:  # every file system has errors of its own
-            raise MissingClipError(path, f"it cannot be read ({error})", "check the URL and its credentials") from error
-        if os.path.getsize(local) == 0:
-            raise EmptyFileError(path, "the file is empty", "fetch it again or remove it")
-        yield local
+            raise MissingClipError(location, reason(error), "check the path and its permissions") from error
+        clip = ClipFile(location, local, file, reading.limits)
+        if clip.num_bytes == 0:
+            raise EmptyFileError(location, "the file is empty", "fetch it again or remove it")
+        yield clip
 
 
-def hash_file(local: str) -> str:
-    """Hash of a file's bytes, 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    with open(local, "rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def location_of(clip: ClipFile | str) -> str:
+    return clip.location if isinstance(clip, ClipFile) else clip
 
 
 @contextlib.contextmanager
-def open_container(path: str, local: str) -> Iterator[av.container.InputContainer]:
-    """Open `local` for demuxing; `path` is its name in errors. Raises the ClipError that fits."""
-    try:
-        container = av.open(local, container_options=_OPEN_OPTIONS, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise open_fault(path, local, error) from error
-    with container:
-        yield container
+def opened(clip: ClipFile | str, limits: DecodeLimits | None = None) -> Iterator[ClipFile]:
+    """`clip` itself where it is open, else the clip at that location, opened with `limits`."""
+    if isinstance(clip, ClipFile):
+        yield clip
+    else:
+        with open_clip(clip, Reading(limits or DecodeLimits())) as file:
+            yield file
 
 
-def video_stream(path: str, container: av.container.InputContainer, limits: DecodeLimits) -> av.video.VideoStream:
+def video_stream(clip: ClipFile, container: av.container.InputContainer) -> av.video.VideoStream:
     """The first video stream that is no cover picture. Raises NoVideoStreamError, or LimitError for its size."""
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise NoVideoStreamError(path, f"it has no video stream ({kinds} only)", "remove it from the dataset")
+        raise NoVideoStreamError(clip.location, f"it has no video stream ({kinds} only)", "remove it from the dataset")
     stream = streams[0]
     context = stream.codec_context
     if context is None:
-        raise NoVideoStreamError(path, "no decoder for its video stream is built in", "convert it to H.264")
-    if context.width * context.height > limits.max_frame_pixels:
+        raise NoVideoStreamError(clip.location, "no decoder for its video stream is built in", "convert it to H.264")
+    if context.width * context.height > clip.limits.max_frame_pixels:
         raise LimitError(
-            path,
-            f"its frames have {context.width}x{context.height} pixels, the limit is {limits.max_frame_pixels}",
+            clip.location,
+            f"its frames have {context.width}x{context.height} pixels, the limit is {clip.limits.max_frame_pixels}",
             "raise max_frame_pixels",
         )
     # The decoder refuses larger frames itself, before it allocates them: sizes in the container can lie. It counts the
     # padding of its blocks.
     padded = (context.width + _MOST_PADDING) * (context.height + _MOST_PADDING)
-    context.options = {"max_pixels": str(max(limits.max_frame_pixels, padded))}
+    context.options = {"max_pixels": str(max(clip.limits.max_frame_pixels, padded))}
     return stream
 
 

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import av.container
@@ -14,12 +15,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
-from caption_assets.errors import ClipError
-from caption_assets.media.decode import DecodeLimits, decode_frames
+from caption_assets.media.decode import decode_frames
 from caption_assets.media.faults import DecodeError
-from caption_assets.media.files import local_file, open_container, stream_time_base, video_stream
+from caption_assets.media.files import ClipFile, opened, stream_time_base, video_stream
 from caption_assets.media.pixels import RgbConverter
 from caption_assets.records import SampledFrames, VideoInfo, Window
+from caption_assets.settings import DecodeLimits
 
 _FASTSTART = {"movflags": "+faststart"}
 _EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
@@ -124,21 +125,22 @@ def sampled_mp4(sampled: SampledFrames, *, crf: int = 12, preset: str = "veryfas
     return file.getvalue()
 
 
-def cut_window_mp4(path: str, info: VideoInfo, window: Window, *, limits: DecodeLimits | None = None) -> bytes:
+def cut_window_mp4(
+    clip: ClipFile | str, info: VideoInfo, window: Window, *, limits: DecodeLimits | None = None
+) -> bytes:
     """The frames of `window`, and no others, as an mp4 file with their true times, starting at 0.
 
     The stream is copied where it is 8-bit 4:2:0 H.264 and the cut falls on key frames at both ends, with nothing
-    that refers across them; elsewhere the window is decoded, turned upright and encoded again.
+    that refers across them; elsewhere the window is decoded, turned upright and encoded again. `clip` is an opened
+    clip, or a location; `limits` are for a location, an opened clip has its own.
 
     Raises a ClipError where the window's frames cannot be read.
     """
-    limits = limits or DecodeLimits()
-    with local_file(path) as local, tempfile.TemporaryDirectory(prefix="caption_assets-") as folder:
+    with opened(clip, limits) as file, tempfile.TemporaryDirectory(prefix="caption_assets-") as folder:
         target = os.path.join(folder, "window.mp4")
-        if not (_may_copy(info, window) and _copy(path, local, info, window, target, limits)):
-            _encode(path, local, info, window, target, limits)
-        with open(target, "rb") as file:
-            return file.read()
+        if not (_may_copy(info, window) and _copy(file, info, window, target)):
+            _encode(file, info, window, target)
+        return Path(target).read_bytes()
 
 
 def _may_copy(info: VideoInfo, window: Window) -> bool:
@@ -151,7 +153,7 @@ def _may_copy(info: VideoInfo, window: Window) -> bool:
 
 
 def _packets(
-    path: str, container: av.container.InputContainer, stream: VideoStream, first: int, stop: int | None
+    location: str, container: av.container.InputContainer, stream: VideoStream, first: int, stop: int | None
 ) -> Iterator[av.Packet]:
     """Packets from the key frame shown at `first` (ticks) up to the one shown at `stop`, in decode order."""
     started = False
@@ -163,18 +165,18 @@ def _packets(
             if started:
                 yield packet
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise DecodeError(path, f"reading breaks off ({error})") from error
+        raise DecodeError(location, f"reading breaks off ({error})") from error
 
 
-def _copy(path: str, local: str, info: VideoInfo, window: Window, target: str, limits: DecodeLimits) -> bool:
+def _copy(clip: ClipFile, info: VideoInfo, window: Window, target: str) -> bool:
     """Copy the window's packets; False, with nothing lost, where they are not the window's frames alone."""
-    with open_container(path, local) as source:
-        stream = video_stream(path, source, limits)
+    with clip.container() as container:
+        stream = video_stream(clip, container)
         ticks = np.rint(info.pts_s / float(stream_time_base(stream))).astype(np.int64).tolist()
         first = ticks[window.start_frame]
         stop = ticks[window.end_frame + 1] if window.end_frame + 1 < len(ticks) else None
         end = ticks[0] + round(info.duration_s / stream_time_base(stream)) if stop is None else stop
-        packets = list(_packets(path, source, stream, first, stop))
+        packets = list(_packets(clip.location, container, stream, first, stop))
         times = [p.pts for p in packets if p.pts is not None]
         if len(times) < len(packets) or sorted(times) != ticks[window.start_frame : window.end_frame + 1]:
             return False
@@ -187,7 +189,7 @@ def _copy(path: str, local: str, info: VideoInfo, window: Window, target: str, l
     return True
 
 
-def _encode(path: str, local: str, info: VideoInfo, window: Window, target: str, limits: DecodeLimits) -> None:
+def _encode(clip: ClipFile, info: VideoInfo, window: Window, target: str) -> None:
     converter = RgbConverter((info.display_width, info.display_height))
     image = np.empty((info.display_height, info.display_width, 3), np.uint8)
     ids = range(window.start_frame, window.end_frame + 1)
@@ -195,10 +197,7 @@ def _encode(path: str, local: str, info: VideoInfo, window: Window, target: str,
     ticks = np.rint((times_s - times_s[ids[0]]) * _CLOCK_HZ).astype(np.int64).tolist()
     with av.open(target, "w", format="mp4", container_options=_FASTSTART) as sink:
         encoder = _Encoder(sink, info.frame_rate, Fraction(1, _CLOCK_HZ), 18, "veryfast")
-        try:
-            for frame_id, frame in decode_frames(local, info, ids, limits=limits):
-                converter.into(frame, image)
-                encoder.add(image, ticks[frame_id])
-        except ClipError as error:
-            raise type(error)(path, error.wrong, error.fix) from error
+        for frame_id, frame in decode_frames(clip, info, ids):
+            converter.into(frame, image)
+            encoder.add(image, ticks[frame_id])
         encoder.close(ticks[ids[-1] + 1])

@@ -3,23 +3,23 @@
 import itertools
 import logging
 import math
-import os
 import shlex
 import subprocess
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import imageio_ffmpeg
 import numpy as np
 
 from caption_assets.errors import ClipError, ConfigError, PreviewError
-from caption_assets.media.decode import DecodeLimits, FrameRequest, read_requests, read_windows
+from caption_assets.media.cores import usable_cores
+from caption_assets.media.decode import FrameRequest, read_requests
+from caption_assets.media.files import ClipFile, location_of
 from caption_assets.media.sampling import preview_picks
 from caption_assets.media.webp import MAX_SIDE, WebpFormatError, WebpFrame, animate, read_animation, split_stills
 from caption_assets.records import FramePicks, Preview, SampledFrames, VideoInfo, Window
-from caption_assets.settings import PreviewSettings
+from caption_assets.settings import DecodeLimits, PreviewSettings
 
 _log = logging.getLogger(__name__)
 # A preview takes well under a second; this only ends an encoder that hangs.
@@ -157,9 +157,9 @@ def _encode_command(width: int, height: int, settings: PreviewSettings) -> list[
     return command
 
 
-def encoder_workers(settings: PreviewSettings) -> int:
+def encoders_at_once(settings: PreviewSettings) -> int:
     """ffmpeg processes that may run at once: libwebp encodes a frame on one core."""
-    return max(1, min(math.ceil(settings.num_cpus_per_worker), os.cpu_count() or 1))
+    return max(1, min(math.ceil(settings.num_cpus_per_worker), usable_cores()))
 
 
 def plan_previews(info: VideoInfo, windows: Sequence[Window], settings: PreviewSettings) -> list[FramePicks]:
@@ -168,37 +168,104 @@ def plan_previews(info: VideoInfo, windows: Sequence[Window], settings: PreviewS
     return [preview_picks(window, info.pts_s, end_s, settings.target_fps) for window in windows]
 
 
+def preview_requests(info: VideoInfo, windows: Sequence[Window], settings: PreviewSettings) -> list[FrameRequest]:
+    """The same frames in the size of the preview, as `read_requests` takes them."""
+    size = preview_size(info, settings.target_height)
+    return [FrameRequest(picks, size) for picks in plan_previews(info, windows, settings)]
+
+
+MadePreview = tuple[Window, Preview | PreviewError]
+
+
+class PreviewEncoders:
+    """Encodes previews of one clip's windows in threads, beside the decoder; a context manager."""
+
+    def __init__(
+        self, location: str, settings: PreviewSettings, at_once: int | None = None, waiting_bytes: int = 0
+    ) -> None:
+        """`at_once` encoders, by default as many as the settings and the machine allow.
+
+        As many windows wait as are encoded at once; more, while the frames of all take at most `waiting_bytes`.
+        """
+        self._location, self._settings, self._waiting_bytes = location, settings, waiting_bytes
+        self._at_once = at_once or encoders_at_once(settings)
+        self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="webp")
+        self._pending: deque[tuple[Window, Future[Preview], int]] = deque()
+
+    def __enter__(self) -> "PreviewEncoders":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def name(self, window: Window) -> str:
+        """What errors call a window's preview."""
+        return f"preview {window} of {self._location}"
+
+    def add(self, window: Window, frames: np.ndarray) -> None:
+        """Encode `frames` (see `encode_webp`) as the preview of `window`."""
+        name, settings = self.name(window), self._settings
+        future = self._threads.submit(encode_webp, frames, settings.target_fps, settings, name)
+        self._pending.append((window, future, frames.nbytes))
+
+    def made(self) -> Iterator[MadePreview]:
+        """What is done, in order. Waits where too much waits already."""
+        while self._pending and (self._pending[0][1].done() or self._is_full()):
+            yield self._take()
+
+    def rest(self) -> Iterator[MadePreview]:
+        """Everything that is left, in order."""
+        while self._pending:
+            yield self._take()
+
+    def _is_full(self) -> bool:
+        waiting = sum(num_bytes for _, future, num_bytes in self._pending if not future.done())
+        return len(self._pending) > self._at_once and waiting > self._waiting_bytes
+
+    def _take(self) -> MadePreview:
+        window, future, _ = self._pending.popleft()
+        try:
+            return window, future.result()
+        except PreviewError as error:
+            return window, error
+
+    def broken(self, window: Window, error: ClipError) -> MadePreview:
+        """The outcome of a window whose frames cannot be had."""
+        wrong = f"{error.asked}: {error.wrong}"
+        return window, PreviewSourceError(self.name(window), wrong, error.fix, error.kind)
+
+
 def render_previews(
-    path: str,
+    clip: ClipFile | str,
     info: VideoInfo,
     windows: Sequence[Window],
     settings: PreviewSettings,
     *,
     limits: DecodeLimits | None = None,
-) -> Iterator[tuple[Window, Preview | PreviewError]]:
+) -> Iterator[MadePreview]:
     """Make the previews of a clip's windows from one decode, in order; a window that fails has its error instead.
 
     Encoders run beside the decoder, as many as `num_cpus_per_worker` and the machine allow. Where the clip breaks,
-    the windows from there on have a PreviewSourceError.
+    the windows from there on have a PreviewSourceError. `clip` and `limits` are as for `decode_frames`.
     """
-    picks = plan_previews(info, windows, settings)
-    size = preview_size(info, settings.target_height)
-    threads = encoder_workers(settings)
-    done = 0
-    try:
-        sampled = read_windows(path, info, picks, size=size, threads=threads, limits=limits)
-        pairs = zip(windows, ((frames, None) for frames in sampled), strict=False)
-        for window, preview, _ in _encode_beside(path, pairs, settings):
-            done += 1
-            yield window, preview
-    except ClipError as error:
-        for window in windows[done:]:
-            asked, wrong = f"preview {window} of {path}", f"{error.asked}: {error.wrong}"
-            yield window, _logged(PreviewSourceError(asked, wrong, error.fix, error.kind))
+    with PreviewEncoders(location_of(clip), settings) as encoders:
+        left = deque(windows)
+        try:
+            threads = encoders_at_once(settings)
+            for sampled in read_requests(
+                clip, info, preview_requests(info, windows, settings), threads=threads, limits=limits
+            ):
+                encoders.add(left.popleft(), sampled.frames)
+                del sampled  # the encoder's alone from here on
+                yield from encoders.made()
+        except ClipError as error:
+            yield from encoders.rest()
+            yield from (encoders.broken(window, error) for window in left)
+        yield from encoders.rest()
 
 
 def read_windows_and_previews(
-    path: str,
+    clip: ClipFile | str,
     info: VideoInfo,
     windows: Sequence[Window],
     picks: Sequence[FramePicks],
@@ -215,60 +282,25 @@ def read_windows_and_previews(
 
     Raises DecodeError where the file breaks, after the windows before that have been yielded.
     """
-    previews = FrameRequest(plan_previews(info, windows, settings), preview_size(info, settings.target_height))
-    both = read_requests(path, info, [FrameRequest(picks, size), previews], threads=threads, limits=limits)
-    pairs = ((window, (shown, sampled)) for window, (sampled, shown) in zip(windows, both, strict=False))
-    for window, preview, sampled in _encode_beside(path, pairs, settings):
-        yield window, sampled, preview
-
-
-_Payload = TypeVar("_Payload")
-
-
-def _encode_beside(
-    path: str, decoded: Iterable[tuple[Window, tuple[SampledFrames, _Payload]]], settings: PreviewSettings
-) -> Iterator[tuple[Window, Preview | PreviewError, _Payload]]:
-    """Encode each window's first frames while the next are decoded, a few windows ahead of the consumer at most.
-
-    The second of each window's pair travels along. When decoding fails, the windows before come first.
-    """
-    workers = encoder_workers(settings)
-    pending: deque[tuple[Window, Future[Preview], _Payload]] = deque()
+    shown = preview_requests(info, windows, settings)
+    requests = [
+        request for pick, show in zip(picks, shown, strict=True) for request in (FrameRequest(pick, size), show)
+    ]
+    sampled = read_requests(clip, info, requests, threads=threads, limits=limits)
+    decoded: deque[SampledFrames] = deque()
     fault: ClipError | None = None
-    source = iter(decoded)
-    with ThreadPoolExecutor(workers, thread_name_prefix="webp") as pool:
-        while True:
-            try:
-                window, (shown, payload) = next(source)
-            except StopIteration:
-                break
-            except ClipError as error:
-                fault = error
-                break
-            name = f"preview {window} of {path}"
-            pending.append(
-                (window, pool.submit(encode_webp, shown.frames, settings.target_fps, settings, name), payload)
-            )
-            del shown, payload  # the encoder's alone from here on
-            while pending and (pending[0][1].done() or len(pending) > workers):
-                window, future, payload = pending.popleft()
-                yield window, _result(future), payload
-        while pending:
-            window, future, payload = pending.popleft()
-            yield window, _result(future), payload
+    with PreviewEncoders(location_of(clip), settings) as encoders:
+        try:
+            for window in windows:
+                frames = next(sampled)
+                encoders.add(window, next(sampled).frames)
+                decoded.append(frames)
+                del frames  # the consumer's alone from here on
+                for done, preview in encoders.made():
+                    yield done, decoded.popleft(), preview
+        except ClipError as error:
+            fault = error
+        for window, preview in encoders.rest():
+            yield window, decoded.popleft(), preview
     if fault is not None:
         raise fault
-
-
-def _result(future: "Future[Preview]") -> Preview | PreviewError:
-    try:
-        return future.result()
-    except PreviewError as error:
-        return _logged(error)
-
-
-def _logged(error: PreviewError) -> PreviewError:
-    _log.warning("%s", error)
-    if isinstance(error, FfmpegError):
-        _log.warning("command: %s\noutput: %s", error.command, error.output)
-    return error

@@ -1,6 +1,5 @@
 """What a clip is: exact frame times, shape and identity, found out without decoding more than its first frame."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,21 +11,13 @@ import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from caption_assets.media.containers import missing_bytes
 from caption_assets.media.counting import times_by_decoding
 from caption_assets.media.faults import DecodeError, LimitError, NoVideoStreamError, TruncatedError, reason
-from caption_assets.media.files import (
-    Deadline,
-    DecodeLimits,
-    hash_file,
-    local_file,
-    open_container,
-    stream_time_base,
-    video_stream,
-)
+from caption_assets.media.files import ClipFile, Deadline, opened, stream_time_base, video_stream
 from caption_assets.media.pixels import Orientation, frame_orientation
 from caption_assets.media.sampling import is_constant_rate
 from caption_assets.records import VideoInfo
+from caption_assets.settings import DecodeLimits
 
 # Packets of these can hold a frame that is never shown.
 _HIDES_FRAMES = {"vp8"}
@@ -50,40 +41,43 @@ class _Scan:
     fault: str = ""
 
 
-def probe(path: str, limits: DecodeLimits | None = None) -> VideoInfo:
-    """Find out what the first video stream of `path` (a local path, or a URL that fsspec knows) holds.
+def probe(clip: ClipFile | str, limits: DecodeLimits | None = None) -> VideoInfo:
+    """Find out what the first video stream of `clip` (opened, or a local path or a URL that fsspec knows) holds.
 
     Frame times are those of its packets, as edit lists leave them; only where packets do not tell (no times, frames
     that are never shown, leading frames that cannot be decoded) is the stream decoded. A file that breaks off has
-    the frames up to there, and `problem` says so.
+    the frames up to there, and `problem` says so. `limits` are for a location; an opened clip has its own.
 
     Raises a ClipError (see `faults`), whose `kind` says what is wrong with the file.
     """
-    limits = limits or DecodeLimits()
-    deadline = Deadline(path, limits)
-    with local_file(path) as local:
-        digest, num_bytes = hash_file(local), os.path.getsize(local)
-        lacking = missing_bytes(local)
-        with open_container(path, local) as container:
-            try:
-                stream = video_stream(path, container, limits)
-            except NoVideoStreamError as error:
-                if lacking:
-                    raise TruncatedError(path, f"{lacking} bytes are missing at its end", "fetch it again") from error
-                raise
-            scan = _scan_packets(path, container, stream, limits, deadline)
-            declared = _declared_rates(stream)
-            shape = _shape(path, stream, scan)
-            audio = next(iter(container.streams.audio), None)
-            audio_codec = audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
-            time_base = stream_time_base(stream)
-            # Other containers count what they please here: AVI counts frames that were dropped.
-            expected = len(stream.index_entries) if container.format.name.startswith("mov") else 0
-        ticks, keys = _times_from_packets(scan)
-        in_order = not scan.has_times
-        if ticks is None or lacking:
-            ticks, in_order = times_by_decoding(path, local, limits, deadline, declared, lacking > 0)
-            keys = None
+    with opened(clip, limits) as file:
+        return _probe(file)
+
+
+def _probe(clip: ClipFile) -> VideoInfo:
+    deadline = Deadline(clip)
+    digest, num_bytes, lacking = clip.content_hash, clip.num_bytes, clip.missing_bytes
+    with clip.container() as container:
+        try:
+            stream = video_stream(clip, container)
+        except NoVideoStreamError as error:
+            if lacking:
+                wrong = f"{lacking} bytes are missing at its end"
+                raise TruncatedError(clip.location, wrong, "fetch it again") from error
+            raise
+        scan = _scan_packets(clip, container, stream, deadline)
+        declared = _declared_rates(stream)
+        shape = _shape(clip.location, stream, scan)
+        audio = next(iter(container.streams.audio), None)
+        audio_codec = audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
+        time_base = stream_time_base(stream)
+        # Other containers count what they please here: AVI counts frames that were dropped.
+        expected = len(stream.index_entries) if container.format.name.startswith("mov") else 0
+    ticks, keys = _times_from_packets(scan)
+    in_order = not scan.has_times
+    if ticks is None or lacking:
+        ticks, in_order = times_by_decoding(clip, deadline, declared, lacking > 0)
+        keys = None
     problem = scan.problem
     if not problem and keys is not None and expected - scan.leading_discards > len(ticks):
         problem = f"the container lists {expected} frames, {len(ticks)} are there"
@@ -95,10 +89,9 @@ def probe(path: str, limits: DecodeLimits | None = None) -> VideoInfo:
         )
     last_s = _last_duration(scan, ticks, time_base, declared)
     rate, duration_s = _true_rate(pts_s, ticks, time_base, last_s, declared)
-    if duration_s > limits.max_clip_seconds:
-        raise LimitError(
-            path, f"it lasts {duration_s:.0f} s, the limit is {limits.max_clip_seconds:g} s", "raise max_clip_seconds"
-        )
+    if duration_s > clip.limits.max_clip_seconds:
+        wrong = f"it lasts {duration_s:.0f} s, the limit is {clip.limits.max_clip_seconds:g} s"
+        raise LimitError(clip.location, wrong, "raise max_clip_seconds")
     return VideoInfo(
         width=shape.width,
         height=shape.height,
@@ -130,11 +123,7 @@ class _Shape:
 
 
 def _scan_packets(
-    path: str,
-    container: av.container.InputContainer,
-    stream: av.video.VideoStream,
-    limits: DecodeLimits,
-    deadline: Deadline,
+    clip: ClipFile, container: av.container.InputContainer, stream: av.video.VideoStream, deadline: Deadline
 ) -> _Scan:
     """Read all packets, and decode the first ones until a frame comes out."""
     scan = _Scan()
@@ -165,8 +154,8 @@ def _scan_packets(
         scan.keys.append(packet.is_keyframe)
         if packet.pts is not None and packet.pts > scan.last_pts:
             scan.last_pts, scan.last_duration = packet.pts, packet.duration or 0
-        if len(scan.pts) > limits.max_clip_frames:
-            raise LimitError(path, f"it has more than {limits.max_clip_frames} frames", "raise max_clip_frames")
+        if len(scan.pts) > (most := clip.limits.max_clip_frames):
+            raise LimitError(clip.location, f"it has more than {most} frames", "raise max_clip_frames")
     return scan
 
 
@@ -181,12 +170,14 @@ def _decode_first(scan: _Scan, stream: av.video.VideoStream, packet: Packet) -> 
         scan.not_frames |= frames[0].interlaced_frame  # its packets may hold a field each
 
 
-def _shape(path: str, stream: av.video.VideoStream, scan: _Scan) -> _Shape:
+def _shape(location: str, stream: av.video.VideoStream, scan: _Scan) -> _Shape:
     frame = scan.first_frame
     if frame is None:
         if scan.pts:
-            raise DecodeError(path, f"none of its {len(scan.pts)} frames can be decoded ({scan.fault or 'no output'})")
-        raise TruncatedError(path, f"it has a video stream but no frames{scan.problem and ': ' + scan.problem}")
+            raise DecodeError(
+                location, f"none of its {len(scan.pts)} frames can be decoded ({scan.fault or 'no output'})"
+            )
+        raise TruncatedError(location, f"it has a video stream but no frames{scan.problem and ': ' + scan.problem}")
     width, height = frame.width, frame.height
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
     # Players stretch the width, whichever way it goes; aspects beyond these are damage.

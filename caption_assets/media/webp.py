@@ -1,6 +1,10 @@
 """The WebP container: still pictures to an animation, and what an animation holds.
 
 Format: RFC 9649. A file is RIFF chunks; an animation has VP8X, ANIM and one ANMF chunk a frame.
+
+Why not leave it to others: ffmpeg's own muxer, as fast and with the same pixels, makes a lone frame a still without a
+duration, says that there is alpha, and is a millisecond off at rates such as 23.976; its libwebp_anim and Pillow merge
+equal frames and take ten times as long (2.0 and 1.9 s in place of 0.2 s for 11 frames of 427x240).
 """
 
 import struct

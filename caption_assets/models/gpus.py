@@ -16,6 +16,7 @@ from typing import Any, Self
 from caption_assets.errors import ModelError
 from caption_assets.models.locks import holder, try_lock, wait_lock
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS, Variant, VllmOptions
+from caption_assets.settings import AskedPrecision
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def visible_gpus() -> tuple[Gpu, ...]:
 
 def check(
     variant: Variant,
-    precision: str = "auto",
+    precision: AskedPrecision = "auto",
     *,
     device: str = "auto",
     tensor_parallel: int = 1,
@@ -113,7 +114,7 @@ def check(
 
 def lease(
     variant: Variant,
-    precision: str = "auto",
+    precision: AskedPrecision = "auto",
     *,
     device: str = "auto",
     tensor_parallel: int = 1,
@@ -177,7 +178,7 @@ class _Need:
     """What is asked for, and the words to refuse it in."""
 
     def __init__(
-        self, variant: Variant, precision: str, device: str, tensor_parallel: int, min_gib: float | None
+        self, variant: Variant, precision: AskedPrecision, device: str, tensor_parallel: int, min_gib: float | None
     ) -> None:
         self.variant = variant.in_precision(precision)
         self.device, self.count = device, tensor_parallel
@@ -206,10 +207,11 @@ class _Need:
     def refusal(self, gpus: Sequence[Gpu], there_is: str, *, free: bool = False) -> ModelError:
         """`free` says that a lack of free memory is the reason."""
         table = TEXT_VARIANTS if self.variant.is_text else CAPTION_VARIANTS
+        precisions: tuple[AskedPrecision, ...] = ("auto", "fp8")
         fits = [
             f"{name} in fp8" if precision == "fp8" else name
             for name, row in table.items()
-            for precision in ("auto", "fp8")
+            for precision in precisions
             if precision == "auto" or row.fp8_min_gpu_gib is not None
             for variant in [row.in_precision(precision)]
             if any(_fits(variant, variant.min_gpu_gib, g, g.free_bytes if free else g.total_bytes) for g in gpus)
@@ -233,7 +235,7 @@ class _Need:
         if self.device in ("auto", "cuda", "cpu"):
             return None
         if kind != "cuda" or not number.isdecimal():
-            raise ModelError(self._asked, "there is no such device", "choose auto, cpu, cuda or cuda:<n>")
+            raise ModelError(self._asked, "the device is unknown", "choose auto, cpu, cuda or cuda:<n>")
         if self.count > 1:
             fix = "choose device cuda, and bound the choice with CUDA_VISIBLE_DEVICES if need be"
             raise ModelError(self._asked, f"tensor_parallel asks for {self.count} GPUs", fix)

@@ -80,7 +80,7 @@ def _prompt(prompts: Mapping[str, str], what: str, variant: str, text: str | Non
     if variant not in prompts:
         raise ConfigError(
             f"prompt variant {variant!r} for {what}",
-            "there is no such variant",
+            "it is unknown",
             f"choose one of {', '.join(prompts)}, or give a prompt text",
         )
     return prompts[variant]

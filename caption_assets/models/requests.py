@@ -1,17 +1,65 @@
-"""Prompt + frames -> model-ready request, per family. Messages only; the chat template is the engine's to apply."""
+"""What a model is asked and what it answers: prompt and frames -> a request, in its family's form.
+
+Messages only; the chat template is the engine's to apply. Imports no engine: worker processes load this.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from caption_assets.errors import ClipError
-from caption_assets.models.engines.base import Request
+from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.prompts import with_caption
-from caption_assets.models.variants import Family, FrameLimits
-from caption_assets.records import FramePicks, SampledFrames
+from caption_assets.records import OK, FramePicks, Outcome, SampledFrames
 
 CLOCK_HZ = 1000
-"""Frame times are told to models on a millisecond clock, which also holds for variable frame rates."""
+"""Models get frame times on a millisecond clock, which also holds for variable frame rates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One text to generate.
+
+    `messages` are chat messages as chat templates take them; at most one content part is a video, and `frames`
+    are then its frames, already in the size that the model sees. `max_tokens` bounds the answer. `prepared` is what
+    the engine's own `prepare` made of it, in place of the frames, of `num_bytes` bytes; `prepared_at` is when, in
+    seconds of the monotonic clock, which all processes of a machine share.
+    """
+
+    request_id: str
+    messages: tuple[dict[str, Any], ...]
+    frames: SampledFrames | None = None
+    max_tokens: int = 512
+    prepared: Any = field(default=None, repr=False)
+    prepared_at: float | None = None
+    num_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one request. `text` is None unless `outcome` is ok.
+
+    `finish_reason` is "stop", or "length" where `max_tokens` cut the text off. `seconds` is the engine's time for it,
+    shared evenly where requests ran as a batch. Where the engine reports it, `wait_s` is the time from the end of the
+    request's preparation until the model began with it, `prefill_s` from then to the first token, and `generate_s`
+    from the first to the last token.
+    """
+
+    request_id: str
+    text: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    seconds: float = 0.0
+    wait_s: float | None = None
+    prefill_s: float | None = None
+    generate_s: float | None = None
+    outcome: Outcome = OK
+
+
+Prepare = Callable[[Request], Request]
+"""Work on a request that needs no GPU: pickled, and called in worker processes beside the decoding."""
 
 
 def frame_size(width: int, height: int, num_frames: int, limits: FrameLimits) -> tuple[int, int]:
@@ -70,21 +118,13 @@ def video_metadata(picks: FramePicks) -> dict[str, Any]:
     }
 
 
-# What makes templates leave out the model's thinking. Others have no such switch.
-_THINKING_OFF: Mapping[Family, dict[str, Any]] = {
-    "text": {"enable_thinking": False},
-    "nemotron-3-omni": {"enable_thinking": False},
-}
-
-
 def without_thinking(
     family: Family, messages: Sequence[dict[str, Any]]
 ) -> tuple[Sequence[dict[str, Any]], dict[str, Any]]:
     """The messages, and the options of the family's chat template, that switch off the model's thinking."""
-    if family == "nemotron-v2-vl":
-        # Its template looks for this word in the messages, and removes it.
-        messages = [{"role": "system", "content": "/no_think"}, *messages]
-    return messages, dict(_THINKING_OFF.get(family, {}))
+    if family.system_message is not None:
+        messages = [{"role": "system", "content": family.system_message}, *messages]
+    return messages, dict(family.template_options)
 
 
 def chat_text(tool: Any, family: Family, messages: Sequence[dict[str, Any]], **options: Any) -> str:
@@ -98,12 +138,11 @@ def chat_text(tool: Any, family: Family, messages: Sequence[dict[str, Any]], **o
     return text
 
 
-def video_options(processor: Any) -> dict[str, Any]:
-    """Options by which a processor of transformers takes frames as they are: sampled and resized already."""
+def video_options(family: Family, processor: Any) -> dict[str, Any]:
+    """The options by which the family's processor of transformers takes frames as they are."""
     known = getattr(getattr(processor.video_processor, "valid_kwargs", None), "__annotations__", {})
-    options = {"do_sample_frames": False, "do_resize": False}
-    # Newer processors ask whether they may shrink frames; these have been shrunk.
-    return options | ({"cap_pixels_per_frame": False} if "cap_pixels_per_frame" in known else {})
+    newer = {name: value for name, value in family.newer_processor_options.items() if name in known}
+    return {**family.processor_options, **newer}
 
 
 def caption_request(request_id: str, prompt: str, frames: SampledFrames, max_tokens: int) -> Request:

@@ -6,15 +6,14 @@ Ids and revisions are those that NeMo Curator and Cosmos Curate pin. A new model
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal
 
 from caption_assets.errors import ConfigError, ModelError
+from caption_assets.models.families import FAMILIES, Family, FrameLimits
+from caption_assets.settings import AskedPrecision
 
-Family = Literal["qwen2.5-vl", "qwen3-vl", "nemotron-v2-vl", "nemotron-3-omni", "text"]
-Precision = Literal["auto", "bf16", "fp8", "nvfp4", "fp32"]
-
-FAMILIES: tuple[Family, ...] = get_args(Family)
-TRANSFORMERS_FAMILIES: frozenset[Family] = frozenset({"qwen2.5-vl", "qwen3-vl", "text"})
+Precision = Literal["bf16", "fp8", "nvfp4"]
+"""Of weights on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +23,6 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class FrameLimits:
-    """Pixels of the frames that a model is given.
-
-    `factor` divides both sides (patch size times merge size). `min_pixels` and `max_pixels` bound width times
-    height of one frame, or with `per_video` their product with the number of frames. `shape` says what becomes of the
-    aspect ratio: "bounded" keeps it within the bounds, "filled" keeps it and uses up `max_pixels`, "square" does not
-    keep it.
-    """
-
-    factor: int
-    min_pixels: int
-    max_pixels: int
-    per_video: bool = False
-    shape: Literal["bounded", "filled", "square"] = "bounded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +69,34 @@ class Variant:
 
     @property
     def is_text(self) -> bool:
-        return self.family == "text"
+        return self.family.is_text
 
     @property
     def is_embedded(self) -> bool:
         return self.model_id.startswith("embedded:")
 
-    def in_precision(self, asked: str) -> "Variant":
+    def in_precision(self, asked: AskedPrecision) -> "Variant":
         """This row as it runs in the precision `asked` for: auto is the row's own, fp8 may quantize on load.
 
-        Raises ConfigError where the weights cannot be had so. fp32 is for CPUs, and changes nothing in the row.
+        Raises ConfigError where the weights are unavailable in it. fp32 is for CPUs, and changes nothing in the row.
         """
         if asked in ("auto", "fp32", self.precision):
             return self
         if asked == "fp8" and self.fp8_min_gpu_gib is not None:
             capability = max(self.min_capability, _FP8_CAPABILITY)
             return replace(self, precision="fp8", min_gpu_gib=self.fp8_min_gpu_gib, min_capability=capability)
-        others = [row.name for row in _TABLE if row.family == self.family and row.precision == asked]
+        others = [row.name for row in _TABLE if row.family is self.family and row.precision == asked]
         raise ConfigError(
             f"variant {self.name!r} in precision {asked!r}",
             f"its weights are {self.precision}",
             "leave the precision at auto" + (f", or choose {' or '.join(others)}" if others else ""),
         )
 
-    def weights_precision(self, asked: str) -> Precision:
+    def weights_precision(self, asked: AskedPrecision) -> Precision:
         """The precision of the weights on a GPU when `asked` is asked for. Raises ConfigError as `in_precision`."""
         return self.in_precision(asked).precision
 
-    def quantization(self, asked: str) -> str | None:
+    def quantization(self, asked: AskedPrecision) -> str | None:
         """vLLM's `quantization`: how to quantize on load. Published quantized weights say so in their own config."""
         return "fp8" if asked == "fp8" and self.fp8_min_gpu_gib is not None else None
 
@@ -129,7 +111,7 @@ _QWEN25 = Variant(
     name="qwen2.5",
     model_id="Qwen/Qwen2.5-VL-7B-Instruct",
     revision="cc594898137f460bfe9f0759e9844b3ce807cfb5",
-    family="qwen2.5-vl",
+    family=FAMILIES["qwen2.5-vl"],
     min_gpu_gib=21,
     fp8_min_gpu_gib=14,
     frames=_QWEN25_FRAMES,
@@ -139,7 +121,7 @@ _QWEN3 = Variant(
     name="qwen3",
     model_id="Qwen/Qwen3-VL-8B-Instruct",
     revision="0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
-    family="qwen3-vl",
+    family=FAMILIES["qwen3-vl"],
     min_gpu_gib=21,
     fp8_min_gpu_gib=15,
     frames=_QWEN3_FRAMES,
@@ -150,7 +132,7 @@ _NEMOTRON = Variant(
     name="nemotron-bf16",
     model_id="nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-BF16",
     revision="5d250e2e111dc5e1434131bdf3d590c27a878ade",
-    family="nemotron-v2-vl",
+    family=FAMILIES["nemotron-v2-vl"],
     min_gpu_gib=36,
     remote_code=True,
     # Not </think>: an answer would end with the reasoning.
@@ -165,13 +147,13 @@ _OMNI = Variant(
     name="nemotron-3-nano-omni",
     model_id="nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning",
     revision="23d21acd455d9836d50c48570a329bde77e08ba4",
-    family="nemotron-3-omni",
+    family=FAMILIES["nemotron-3-omni"],
     min_gpu_gib=72,
     remote_code=True,
     stop=("<|im_end|>",),
     vllm=_NEMOTRON.vllm,
 )
-_DEMO = Variant(name="demo", model_id="embedded:demo", revision="", family="qwen2.5-vl", min_gpu_gib=1)
+_DEMO = Variant(name="demo", model_id="embedded:demo", revision="", family=FAMILIES["qwen2.5-vl"], min_gpu_gib=1)
 _CAPTION_VARIANTS = (
     _DEMO,
     replace(_QWEN25, name="qwen"),
@@ -202,7 +184,7 @@ _QWEN_LM = Variant(
     name="qwen_lm",
     model_id="Qwen/Qwen2.5-14B-Instruct",
     revision="cf98f3b3bbb457ad9e2bb7baf9a0125b6b88caa8",
-    family="text",
+    family=FAMILIES["text"],
     min_gpu_gib=36,
     fp8_min_gpu_gib=20,
     sampling=_QWEN_SAMPLING,
@@ -210,7 +192,7 @@ _QWEN_LM = Variant(
 )
 # Its full hash is not known here; Hugging Face takes the start of one.
 _QWEN3_LM = replace(_QWEN_LM, model_id="Qwen/Qwen3-14B", revision="f8c293d", sampling=Sampling())
-_DEMO_LM = Variant(name="demo_lm", model_id="embedded:demo_lm", revision="", family="text", min_gpu_gib=1)
+_DEMO_LM = Variant(name="demo_lm", model_id="embedded:demo_lm", revision="", family=FAMILIES["text"], min_gpu_gib=1)
 
 CAPTION_VARIANTS: Mapping[str, Variant] = MappingProxyType({v.name: v for v in _CAPTION_VARIANTS})
 """Caption variants by name. The name is the caption key: `<name>_caption` in the output."""
@@ -222,13 +204,14 @@ TEXT_VARIANTS: Mapping[str, Variant] = MappingProxyType(
 """Text variants by name. The row's `name` is the key: `<name>_enhanced_caption` in the output."""
 
 _TABLE = (*CAPTION_VARIANTS.values(), *TEXT_VARIANTS.values())
+# The first published row of each family, for users' own models of it.
 _FAMILY_ROWS: Mapping[Family, Variant] = MappingProxyType(
-    {row.family: row for row in (_QWEN25, _QWEN3, _NEMOTRON, _OMNI, _QWEN_LM)}
+    {row.family: row for row in reversed(_TABLE) if not row.is_embedded}
 )
 
 
 def caption_variant(name: str) -> Variant:
-    return _lookup(CAPTION_VARIANTS, "model variant", name)
+    return _lookup(CAPTION_VARIANTS, "caption variant", name)
 
 
 def text_variant(name: str) -> Variant:
@@ -241,7 +224,7 @@ def own_variant(chosen: Variant, family: Family, model_id: str, revision: str) -
     It has what the family needs: from the chosen row where that is of the family, else from the family's first row.
     Its frame limits are the checkpoint's own, and how much memory it needs is for the engine to find out.
     """
-    row = chosen if chosen.family == family else _FAMILY_ROWS[family]
+    row = chosen if chosen.family is family else _FAMILY_ROWS[family]
     return replace(
         row,
         name=chosen.name,
@@ -251,6 +234,12 @@ def own_variant(chosen: Variant, family: Family, model_id: str, revision: str) -
         min_gpu_gib=0,
         fp8_min_gpu_gib=None if row.fp8_min_gpu_gib is None else 0,
     )
+
+
+def require_kind(variant: Variant, family: Family, asked: str) -> None:
+    """Raises ModelError where a model of `family`, `asked` for in these words, is of another kind than the variant."""
+    if family.is_text != variant.is_text:
+        raise ModelError(asked, f"it is of family {family}", f"give {variant.name} {variant.family.kind}")
 
 
 def require_consent(variant: Variant, trust_remote_code: bool) -> None:
@@ -265,5 +254,5 @@ def require_consent(variant: Variant, trust_remote_code: bool) -> None:
 
 def _lookup(table: Mapping[str, Variant], what: str, name: str) -> Variant:
     if name not in table:
-        raise ConfigError(f"{what} {name!r}", "there is no such one", f"choose one of {', '.join(table)}")
+        raise ConfigError(f"{what} {name!r}", "it is unknown", f"choose one of {', '.join(table)}")
     return table[name]

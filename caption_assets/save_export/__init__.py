@@ -1,1 +1,5 @@
-"""The output root: where files lie, what they hold, and how they are written without tearing."""
+"""The Save & Export layout of NeMo Curator, as one rendering of the tables.
+
+Here: where its files lie, what they hold, and how a shard's tables are rendered into them beside what other tools have
+written. Not here: the tables themselves (`store`), and other renderings of them, which get rooms of their own.
+"""

@@ -59,9 +59,14 @@ def preview(clip_id: str, start_frame: int, end_frame: int) -> str:
     return f"{preview_folder(clip_id)}/{start_frame}_{end_frame}.webp"
 
 
+def window_mp4_folder(clip_id: str) -> str:
+    """Outside `clips/`, where readers take every mp4 for a clip."""
+    return f"window_clips/{component(clip_id, 'clip id')}"
+
+
 def window_mp4(clip_id: str, start_frame: int, end_frame: int) -> str:
-    """A window kept as a video of its own. Outside `clips/`, where readers take every mp4 for a clip."""
-    return f"window_clips/{component(clip_id, 'clip id')}/{start_frame}_{end_frame}.mp4"
+    """A window kept as a video of its own."""
+    return f"{window_mp4_folder(clip_id)}/{start_frame}_{end_frame}.mp4"
 
 
 def processed_video(source_rel: str) -> str:

@@ -1,25 +1,28 @@
 """Shards through one step: cut into windows, preview, caption, enhance. No Dagster here.
 
-Every step reads and writes through a `Store`, skips what it finds done (by fingerprint), makes finished items durable
-as it goes, stores failures as rows, and gives a `ShardReport`; a ShardError, after storing what there is, only where
-nothing at all worked. Steps that ask a model take many shards at once, so that it never waits between two.
+Every step is given a `StepContext` and its settings, skips what it finds done (by fingerprint), makes finished items
+durable as it goes, stores failures as rows, and says how each shard ended: a `ShardReport`, or a ShardError, after
+storing what there is, where nothing at all worked. Steps that ask a model take many shards at once, so that it never
+waits between two. What is done with one clip belongs to `workers`; what is asked of a model to `models`.
 """
 
 from caption_assets.steps.captions import caption_shards
+from caption_assets.steps.context import StepContext
 from caption_assets.steps.enhance import enhance_shards
 from caption_assets.steps.previews import preview_shard
-from caption_assets.steps.report import Progress, ShardReport
-from caption_assets.steps.stream import Outcomes
+from caption_assets.steps.report import Ended, Outcomes, Progress, ShardReport
+from caption_assets.steps.sessions import model_session
 from caption_assets.steps.windows import window_shard
-from caption_assets.workers.prepare import prepare_workers
 
 __all__ = [
+    "Ended",
     "Outcomes",
     "Progress",
     "ShardReport",
+    "StepContext",
     "caption_shards",
     "enhance_shards",
-    "prepare_workers",
+    "model_session",
     "preview_shard",
     "window_shard",
 ]

@@ -1,27 +1,26 @@
-"""The part of a caption's row that comes from the engine."""
+"""The part of a text's row that comes from the engine."""
 
 from typing import Any
 
 from caption_assets.errors import CaptionAssetsError
-from caption_assets.models.engines.base import EngineSession, Result
+from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.requests import Result
 
 
 def model_fields(session: EngineSession) -> dict[str, Any]:
-    """Who wrote it."""
-    info, source = session.info, session.source
-    return {
-        "model_id": source.model_id,
-        "model_revision": source.revision,
-        "precision": info.precision,
-        "engine": info.engine,
-        "engine_version": info.engine_version,
-    }
+    """Who wrote it. The engine has been started, unless nothing was asked of it."""
+    checkpoint = session.checkpoint
+    fields = {"model_id": checkpoint.model_id, "model_revision": checkpoint.revision}
+    if not session.started:
+        return fields
+    info = session.info
+    return fields | {"precision": info.precision, "engine": info.engine, "engine_version": info.engine_version}
 
 
 def model_identity(session: EngineSession) -> list[str]:
     """What, with the same request, gives the same text; part of every fingerprint."""
-    variant, source = session.variant, session.source
-    return [variant.name, source.model_id, source.revision, variant.precision, repr(variant.sampling)]
+    variant, checkpoint = session.variant, session.checkpoint
+    return [variant.name, checkpoint.model_id, checkpoint.revision, variant.precision, repr(variant.sampling)]
 
 
 def answer_fields(result: Result | CaptionAssetsError) -> dict[str, Any]:

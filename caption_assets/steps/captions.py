@@ -1,155 +1,192 @@
-"""Caption windows: decode ahead, ask the engine, keep what it answers."""
+"""Caption windows: decode ahead, ask the engine, keep what it answers; and preview them on the way, where asked for."""
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Final
+from typing import Any, Final
 
-from caption_assets.errors import CaptionAssetsError, ClipError, ShardError
-from caption_assets.models.engines.base import EngineSession, Request, Result
+from caption_assets.errors import CaptionAssetsError, ClipError
+from caption_assets.media.previews import check_ffmpeg
+from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.families import FrameLimits
 from caption_assets.models.prompts import caption_prompt, stage2_prompt, with_caption
-from caption_assets.models.requests import frame_size
-from caption_assets.models.variants import FrameLimits
+from caption_assets.models.requests import Request, Result, frame_size
 from caption_assets.records import FramePicks, Window, text_hash
-from caption_assets.settings import CaptionSettings
+from caption_assets.settings import CaptionSettings, PreviewSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity
-from caption_assets.steps.report import Progress
-from caption_assets.steps.rows import limits_of, window_key, window_of
-from caption_assets.steps.stream import Outcomes, ShardStream, stream_shards
-from caption_assets.store.rows import CaptionRow, WindowRow
-from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS
-from caption_assets.workers.clips import run_jobs
-from caption_assets.workers.pool import WorkerPool
-from caption_assets.workers.prepare import PrepareJob, prepare_clip
-from caption_assets.workers.tasks import DecodeJob, WantedFrames
+from caption_assets.steps.beside import PreviewsBeside
+from caption_assets.steps.context import StepContext
+from caption_assets.steps.previews import STEP as PREVIEWS
+from caption_assets.steps.previews import ShardPreviews
+from caption_assets.steps.report import Ended, Outcomes, Step
+from caption_assets.steps.stream import ShardStream, ShardStreams
+from caption_assets.steps.versions import data_version
+from caption_assets.store.rows import CaptionRow, WindowRow, window_key, window_of
+from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
+from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip, caption_workers
 
-ASSET: Final = "window_captions"
-_VERSION = 1  # goes up when equal settings give other texts
+STEP: Final = Step(WINDOW_CAPTIONS, reads=(CLIP_WINDOWS,))
 _TIME_LINE = ("decode_s", "render_s", "wait_s", "prefill_s", "generate_s")
 
 
 def caption_shards(
-    store: Store,
+    context: StepContext,
     shards: Sequence[str],
     session: EngineSession,
     settings: CaptionSettings,
-    pool: WorkerPool,
-    progress: Progress | None = None,
-    *,
-    source_root: str | None = None,
+    previews: PreviewSettings | None = None,
 ) -> Outcomes:
-    """Captions the windows that have no caption of this model, prompt and sampling yet; yields each shard's outcome.
+    """Captions the windows that have no caption of this model, prompt and sampling yet; yields how each shard ended.
 
     Reads the shards' `clip_windows`; writes the tables of the variant's key and the layout's documents. Captions of
-    other variants stay. A window that cannot be decoded or captioned is a row with its reason. A shard's error is a
-    ShardError where no window has a caption, or a StoreError. Raises ConfigError for an unknown prompt variant,
-    ModelError where the engine does not start.
+    other variants stay. A window that cannot be decoded or captioned is a row with its reason. With `previews`, the
+    shards' previews are made as `preview_shard` makes them, from the same decoding, and each shard has an outcome for
+    both. A shard's error is a ShardError where no window has a caption, or a StoreError. Raises ConfigError for a
+    prompt text that is blank and for previews without an ffmpeg, ModelError where the engine does not start.
     """
-    prompt = caption_prompt(settings.prompt_variant, settings.prompt_text)
-    refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
-    listener = progress or Progress()
+    asked = _Asked(
+        settings,
+        caption_prompt(settings.prompt_variant, settings.prompt_text),
+        stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None,
+    )
+    if previews is not None:
+        check_ffmpeg()
 
     def open_shard(shard: str) -> ShardStream[CaptionRow]:
-        windows = [row for row in store.read_rows(CLIP_WINDOWS, shard) if row.status == "ok"]
-        if not windows:
-            fix = "materialize clip_windows for it first"
-            raise ShardError(f"{ASSET} of shard {shard!r}", "it has no windows", fix)
-        return _Captions(store, shard, windows, session, settings, (prompt, refine), pool, listener, source_root)
+        windows = context.store.read_rows(CLIP_WINDOWS, shard)
+        if not any(row.status == "ok" for row in windows):
+            raise STEP.not_ready(shard, "it has no windows")
+        beside = None if previews is None else PreviewsBeside(ShardPreviews(context, shard, windows, previews))
+        return _Captions(context, shard, windows, session, asked, beside)
 
-    yield from stream_shards(shards, open_shard, session)
+    fails_with = () if previews is None else (PREVIEWS.name,)
+    yield from ShardStreams(STEP, shards, open_shard, session, fails_with).outcomes()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked about every window: `prompt`, and with a second pass `refine`."""
+
+    settings: CaptionSettings
+    prompt: str
+    refine: str | None
 
 
 class _Captions(ShardStream[CaptionRow]):
     """One shard's windows. With a second pass, a window's first answer leads to its second question."""
 
-    asset = ASSET
+    step = STEP
 
     def __init__(
         self,
-        store: Store,
+        context: StepContext,
         shard: str,
         windows: list[WindowRow],
         session: EngineSession,
-        settings: CaptionSettings,
-        prompts: tuple[str, str | None],
-        pool: WorkerPool,
-        progress: Progress,
-        source_root: str | None,
+        asked: _Asked,
+        previews: PreviewsBeside | None,
     ) -> None:
-        super().__init__(store, shard, session, progress, source_root)
-        self._settings, self._pool = settings, pool
-        self._prompt, self._refine = prompts
-        self._clips = {row.clip_id: row.relative_path for row in windows}
-        self._pending = {
-            self._request_id(row): row
-            for row in windows
-            if not self.buffer.reuse(window_key(row), self._fingerprint(row))
-        }
-        self._first: dict[str, CaptionRow] = {}
+        super().__init__(context, shard, session)
+        # Of both threads, and never changed.
+        self._asked_for = asked
+        self._previews = previews
+        self.input_versions = {CLIP_WINDOWS.name: data_version(windows)}
+        good = [row for row in windows if row.status == "ok"]
+        self._clips = {row.clip_id: row.relative_path for row in good}
+        self._rows = {self._request_id(row): row for row in good}
+        self._locations = list(dict.fromkeys(row.location for row in good))
+        # Written by one thread and read by the other, an entry at a time.
         self._second: deque[tuple[WindowRow, str]] = deque()
-        self._decoding: dict[str, tuple[float, float]] = {}
-        self.wait_for(self._pending, of=len(windows))
+        self._preparing: dict[str, tuple[float, float]] = {}
+        # Of the answering thread.
+        self._first: dict[str, CaptionRow] = {}
+        pending = [row for row in good if not self.buffer.reuse(window_key(row), self._fingerprint(row))]
+        self._pending = {self._request_id(row): row for row in pending}
+        self.wait_for(self._pending, of=len(good))
+
+    # In the asking thread.
 
     def requests(self) -> Iterator[Request]:
-        yield from self._ask((row, self._prompt) for row in self._pending.values())
+        yield from self._ask([(row, self._asked_for.prompt) for row in self._pending.values()], self._previews)
 
     def more_requests(self) -> Iterator[Request]:
         while self._second:
-            ready = [self._second.popleft() for _ in range(len(self._second))]
-            yield from self._ask(ready)
+            yield from self._ask([self._second.popleft() for _ in range(len(self._second))], None)
 
-    def _ask(self, questions: Iterable[tuple[WindowRow, str]]) -> Iterator[Request]:
+    def _ask(self, questions: list[tuple[WindowRow, str]], previews: PreviewsBeside | None) -> Iterator[Request]:
         """A request for each window and its prompt, decoded and prepared in the workers, ahead of the engine."""
-        by_source: dict[str, list[tuple[WindowRow, str]]] = {}
-        for row, prompt in questions:
-            by_source.setdefault(row.location, []).append((row, prompt))
-        if not by_source:
+        tasks = self._tasks(questions, previews)
+        if not tasks:
             return
-        info = self.engine()
-        assert info.frame_limits is not None, "a vision-language engine states its frame limits"
-        limits, jobs, left = info.frame_limits, [], {}
-        threads = max(1, self._pool.workers // len(by_source))
-        for source, asked in by_source.items():
-            wanted = self._wanted(asked, limits)
-            left[source] = {self._request_id(row) for row, _ in asked if window_of(row) in wanted}
-            if wanted:
-                row = asked[0][0]
-                decode = DecodeJob(
-                    source, row.content_hash or "", tuple(wanted.values()), limits_of(row), threads=threads
-                )
-                prompts = {window_of(row): (self._request_id(row), prompt) for row, prompt in asked}
-                jobs.append(PrepareJob(decode, prompts, self._settings.max_output_tokens, info.prepare))
+        left = {task.location: {request_id for request_id, _ in task.questions.values()} for task in tasks}
         # Prepared windows are large: a batch can form while another runs, and no further.
-        for job, made in run_jobs(self._pool, prepare_clip, jobs, in_flight=2 * self._settings.batch_size):
+        in_flight = 2 * self._asked_for.settings.batch_size
+        workers = self.context.workers
+        for task, made in workers.run(
+            caption_clip, tasks, at_once=caption_workers(workers.processes), in_flight=in_flight
+        ):
+            if isinstance(made, Prepared):
+                left[task.location].discard(made.request_id)
+                if isinstance(made.request, CaptionAssetsError):
+                    self.unasked(made.request_id, made.request)
+                    continue
+                self._preparing[made.request_id] = made.decode_s, made.render_s
+                yield made.request
+                continue
             if isinstance(made, CaptionAssetsError):
-                for request_id in left[job.source]:
-                    self.unasked.put((request_id, made))
+                for request_id in left[task.location]:
+                    self.unasked(request_id, made)
+            if previews is not None:
+                previews.settle(task.location, made)
+
+    def _tasks(self, questions: list[tuple[WindowRow, str]], previews: PreviewsBeside | None) -> list[CaptionTask]:
+        by_location: dict[str, list[tuple[WindowRow, str]]] = {}
+        for row, prompt in questions:
+            by_location.setdefault(row.location, []).append((row, prompt))
+        info = self.start_engine() if questions else None
+        rows = {row.location: row for row in self._rows.values()}
+        tasks = []
+        for location in self._locations:
+            asked = by_location.get(location, [])
+            wanted = self._wanted(asked, info.frame_limits) if info is not None and info.frame_limits else {}
+            windows = previews.pending(location) if previews is not None else ()
+            if not wanted and not windows:
                 continue
-            left[job.source].discard(made.request_id)
-            if isinstance(made.request, CaptionAssetsError):
-                self.unasked.put((made.request_id, made.request))
-                continue
-            self._decoding[made.request_id] = made.decode_s, made.render_s
-            yield made.request
+            tasks.append(
+                CaptionTask(
+                    location=location,
+                    content_hash=rows[location].content_hash or "",
+                    wanted=tuple(wanted.values()),
+                    questions={window_of(row): (self._request_id(row), prompt) for row, prompt in asked},
+                    max_tokens=self._asked_for.settings.max_output_tokens,
+                    prepare=info.prepare if info is not None else None,
+                    previews=windows,
+                    preview_settings=previews.settings if previews is not None else None,
+                )
+            )
+        threads = max(1, caption_workers(self.context.workers.processes) // max(1, len(tasks)))
+        return [replace(task, threads=threads) for task in tasks]
 
     def _wanted(self, asked: list[tuple[WindowRow, str]], limits: FrameLimits) -> dict[Window, WantedFrames]:
-        """What to decode, by window; a window whose frames no model takes is left out and told."""
+        """What to decode, by window; a window whose frames no model takes is left out and said to fail."""
         wanted = {}
         for row, _ in asked:
             try:
                 size = frame_size(row.display_width or 0, row.display_height or 0, len(row.frame_ids), limits)
             except ClipError as error:
-                self.unasked.put((self._request_id(row), error))
+                self.unasked(self._request_id(row), error)
                 continue
             wanted[window_of(row)] = WantedFrames(window_of(row), FramePicks(row.frame_ids, row.times_s), size)
         return wanted
 
+    # In the answering thread.
+
     def answer(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow | None:
-        window = self._pending[request_id]
-        decode_s, render_s = self._decoding.pop(request_id, (None, None))
+        window, asked = self._pending[request_id], self._asked_for
+        decode_s, render_s = self._preparing.pop(request_id, (None, None))
         known = result if isinstance(result, Result) else Result(request_id)
         row = CaptionRow(
             key=self.key,
@@ -158,7 +195,7 @@ class _Captions(ShardStream[CaptionRow]):
             end_frame=window.end_frame or 0,
             content_hash=window.content_hash,
             window_hash=window.window_hash,
-            prompt_hash=text_hash(self._prompt),
+            prompt_hash=text_hash(asked.prompt),
             fingerprint=self._fingerprint(window),
             decode_s=decode_s,
             render_s=render_s,
@@ -171,9 +208,9 @@ class _Captions(ShardStream[CaptionRow]):
         first = self._first.pop(request_id, None)
         if first is not None:
             row = _second_pass(first, row)
-        elif self._refine is not None and row.text:
+        elif asked.refine is not None and row.text:
             self._first[request_id] = row
-            self._second.append((window, with_caption(self._refine, row.text)))
+            self._second.append((window, with_caption(asked.refine, row.text)))
             return None
         return row
 
@@ -188,12 +225,29 @@ class _Captions(ShardStream[CaptionRow]):
     def clip_name(self, row: CaptionRow) -> str:
         return self._clips[row.clip_id]
 
+    def finish(self) -> Iterator[Ended]:
+        if self._previews is not None:
+            # First: the documents that are rendered for the captions then have the previews, too.
+            yield self._previews.finish(self.shard, time.perf_counter() - self.started)
+        yield from super().finish()
+
+    def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:
+        if self._previews is not None:
+            yield self._previews.give_up(self.shard, error)
+        yield from super().give_up(error)
+
+    def save(self) -> None:
+        if self._previews is not None:
+            self._previews.save()
+        super().save()
+
     def _request_id(self, row: WindowRow) -> str:
         return f"{self.shard}/{row.clip_id}/{window_of(row)}"
 
     def _fingerprint(self, row: WindowRow) -> str:
-        asked = [self._prompt, self._settings.max_output_tokens, *([self._refine] if self._refine else [])]
-        return text_hash(json.dumps([_VERSION, row.window_hash, model_identity(self.session), *asked]))
+        asked = self._asked_for
+        question = [asked.prompt, asked.settings.max_output_tokens, *([asked.refine] if asked.refine else [])]
+        return text_hash(json.dumps([STEP.version, row.window_hash, model_identity(self.session), *question]))
 
 
 def time_line(rows: Iterable[CaptionRow]) -> dict[str, float]:
@@ -210,9 +264,9 @@ def time_line(rows: Iterable[CaptionRow]) -> dict[str, float]:
 def _second_pass(first: CaptionRow, second: CaptionRow) -> CaptionRow:
     """The row after both passes: tokens and times of both. Where the second gave nothing, the window failed."""
 
-    def total(name: str) -> float | None:
+    def total(name: str) -> Any:
         values = [getattr(row, name) for row in (first, second)]
         return None if None in values else sum(values)
 
     both = ("prompt_tokens", "output_tokens", "seconds", *_TIME_LINE)
-    return replace(second, first_text=first.text, **{name: total(name) for name in both})  # type: ignore[arg-type]
+    return replace(second, first_text=first.text, **{name: total(name) for name in both})

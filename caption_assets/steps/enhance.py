@@ -4,69 +4,62 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from caption_assets.errors import CaptionAssetsError, ShardError
-from caption_assets.models.engines.base import EngineSession, Request, Result
+from caption_assets.errors import CaptionAssetsError
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import enhance_prompt
-from caption_assets.models.requests import enhance_request
+from caption_assets.models.requests import Request, Result, enhance_request
 from caption_assets.records import text_hash
 from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, model_fields, model_identity
-from caption_assets.steps.report import Progress
-from caption_assets.steps.rows import window_key
-from caption_assets.steps.stream import Outcomes, ShardStream, stream_shards
-from caption_assets.store.rows import CaptionRow, EnhancedRow
-from caption_assets.store.store import Store
-from caption_assets.store.tables import WINDOW_CAPTIONS
+from caption_assets.steps.context import StepContext
+from caption_assets.steps.report import Outcomes, Step
+from caption_assets.steps.stream import ShardStream, ShardStreams
+from caption_assets.steps.versions import data_version
+from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
+from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
-ASSET: Final = "enhanced_captions"
-_VERSION = 1  # goes up when equal settings give other texts
+STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,))
 
 
 def enhance_shards(
-    store: Store,
+    context: StepContext,
     shards: Sequence[str],
     caption_key: str,
     session: EngineSession,
     settings: EnhanceSettings,
-    progress: Progress | None = None,
-    *,
-    source_root: str | None = None,
 ) -> Outcomes:
     """Enhances the captions of variant `caption_key` that have no enhanced text of this model and prompt yet.
 
-    Reads the shards' `window_captions`; writes the tables of the enhancer's key and the layout's documents. A window
+    Reads the shards' `window_captions`; writes the tables of the text model's key and the layout's documents. A window
     without a caption is a skipped row. Yields and raises as `caption_shards` does.
     """
     prompt = enhance_prompt(settings.prompt_variant, settings.prompt_text)
-    listener = progress or Progress()
 
     def open_shard(shard: str) -> ShardStream[EnhancedRow]:
-        captions = store.read_rows(WINDOW_CAPTIONS, shard, caption_key)
+        captions = context.store.read_rows(WINDOW_CAPTIONS, shard, caption_key)
         if not captions:
-            wrong = f"it has no captions of {caption_key!r}"
-            raise ShardError(f"{ASSET} of shard {shard!r}", wrong, "materialize window_captions for it first")
-        return _Enhanced(store, shard, captions, session, settings, prompt, listener, source_root)
+            raise STEP.not_ready(shard, f"it has no captions of {caption_key!r}")
+        return _Enhanced(context, shard, captions, session, settings, prompt)
 
-    yield from stream_shards(shards, open_shard, session)
+    yield from ShardStreams(STEP, shards, open_shard, session).outcomes()
 
 
 class _Enhanced(ShardStream[EnhancedRow]):
     """One shard's captions of one variant."""
 
-    asset = ASSET
+    step = STEP
 
     def __init__(
         self,
-        store: Store,
+        context: StepContext,
         shard: str,
         captions: list[CaptionRow],
         session: EngineSession,
         settings: EnhanceSettings,
         prompt: str,
-        progress: Progress,
-        source_root: str | None,
     ) -> None:
-        super().__init__(store, shard, session, progress, source_root)
+        super().__init__(context, shard, session)
+        self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions)}
         self._settings, self._prompt, self._captions = settings, prompt, captions
         self._pending: dict[str, CaptionRow] = {}
         for row in captions:
@@ -83,7 +76,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
 
     def requests(self) -> Iterator[Request]:
         if self._pending:
-            self.engine()
+            self.start_engine()
         for request_id, row in self._pending.items():
             yield enhance_request(request_id, self._prompt, row.text or "", self._settings.max_output_tokens)
 
@@ -116,4 +109,4 @@ class _Enhanced(ShardStream[EnhancedRow]):
     def _fingerprint(self, row: CaptionRow) -> str:
         caption = [row.key, row.clip_id, row.start_frame, row.end_frame, text_hash(row.text or "")]
         asked = [self._prompt, self._settings.max_output_tokens]
-        return text_hash(json.dumps([_VERSION, caption, model_identity(self.session), *asked]))
+        return text_hash(json.dumps([STEP.version, caption, model_identity(self.session), *asked]))

@@ -3,125 +3,148 @@
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from caption_assets.errors import CaptionAssetsError, PreviewError, ShardError
+from caption_assets.errors import CaptionAssetsError, PreviewError
 from caption_assets.media.previews import FfmpegError, check_ffmpeg
-from caption_assets.records import Preview, text_hash
+from caption_assets.records import Preview, Window, text_hash
 from caption_assets.save_export import paths
 from caption_assets.save_export.render import remove_stale_previews
 from caption_assets.settings import PreviewSettings
-from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
-from caption_assets.steps.rows import RowBuffer, limits_of, render_documents, window_key, window_of
-from caption_assets.store.rows import PreviewRow, WindowRow
+from caption_assets.steps.buffer import RowBuffer
+from caption_assets.steps.context import StepContext
+from caption_assets.steps.documents import render_documents
+from caption_assets.steps.report import ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.versions import data_version
+from caption_assets.store.rows import PreviewRow, WindowRow, window_key, window_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
-from caption_assets.workers.clips import run_jobs
-from caption_assets.workers.pool import WorkerPool
-from caption_assets.workers.tasks import PreviewJob, preview_clip
+from caption_assets.workers.tasks import PreviewTask, preview_clip, preview_workers
 
 log = logging.getLogger(__name__)
-ASSET: Final = "window_previews"
-_VERSION = 1  # goes up when equal settings give other files
+Made = list[str] | tuple[Window, Preview | PreviewError]
+"""What a worker says of a clip: warnings, and a window's preview or why there is none."""
+STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,))
 _THUMBNAILS = 4
 
 
-def preview_shard(
-    store: Store,
-    shard: str,
-    settings: PreviewSettings,
-    pool: WorkerPool,
-    progress: Progress | None = None,
-    *,
-    source_root: str | None = None,
-) -> ShardReport:
+def preview_shard(context: StepContext, shard: str, settings: PreviewSettings) -> ShardReport:
     """Makes the previews that are missing or made otherwise, and removes those whose window is gone.
 
     Reads the shard's `clip_windows`. A window whose preview fails is a row with its reason. Raises ConfigError before
     any work where ffmpeg cannot write WebP, ShardError where no preview could be made, StoreError.
     """
-    started = time.perf_counter()
-    progress = progress or Progress()
     check_ffmpeg()
-    windows = [row for row in store.read_rows(CLIP_WINDOWS, shard) if row.status == "ok"]
-    if not windows:
-        raise ShardError(f"{ASSET} of shard {shard!r}", "it has no windows", "materialize clip_windows for it first")
-    progress.start(ASSET, shard, len(windows))
-    buffer: RowBuffer[PreviewRow] = RowBuffer(store, WINDOW_PREVIEWS, shard)
-    pending = _pending(store, windows, settings, buffer)
-    progress.advance(ASSET, shard, buffer.reused)
+    previews = ShardPreviews(context, shard, context.store.read_rows(CLIP_WINDOWS, shard), settings)
+    at_once = preview_workers(settings, context.workers.processes)
+    with previews.buffer:
+        tasks = previews.tasks()
+        for task, made in context.workers.run(preview_clip, tasks, at_once=at_once):
+            previews.settle(task.location, made)
+    return previews.finish()
 
-    with buffer:
-        for row in _previewed(store, pending, settings, pool):
-            buffer.add(row)
-            progress.advance(ASSET, shard)
 
-    table = buffer.commit()
-    remove_stale_previews(store, buffer.before, buffer.rows)
-    render_documents(store, shard, source_root)
-    good = [row for row in buffer.rows if row.status == "ok"]
-    seconds = time.perf_counter() - started
-    return shard_report(
-        ASSET,
-        shard,
-        buffer.rows,
-        seconds=seconds,
-        table=store.url(table),
-        reused=buffer.reused,
-        figures={
-            "preview_frames": sum(row.num_frames or 0 for row in good),
-            "preview_bytes": sum(row.num_bytes or 0 for row in good),
-            **windows_per_second(len(windows) - buffer.reused, seconds),
-        },
-        thumbnails=_thumbnails(store, good),
-    )
+class ShardPreviews:
+    """One shard's previews on their way, whoever makes them. For one thread at a time."""
+
+    def __init__(
+        self, context: StepContext, shard: str, windows: Iterable[WindowRow], settings: PreviewSettings
+    ) -> None:
+        """`windows` are all rows of the shard's `clip_windows`. Raises ShardError where none is a good one."""
+        self._started = self._clock = time.perf_counter()
+        self._context, self._shard, self.settings = context, shard, settings
+        windows = list(windows)
+        self._input_versions = {CLIP_WINDOWS.name: data_version(windows)}
+        self._windows = [row for row in windows if row.status == "ok"]
+        if not self._windows:
+            raise STEP.not_ready(shard, "it has no windows")
+        self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
+        self._pending = _pending(context.store, self._windows, settings, self.buffer)
+        context.progress.start(STEP.name, shard, len(self._windows))
+        context.progress.advance(STEP.name, shard, self.buffer.reused)
+
+    def pending_by_clip(self) -> dict[str, tuple[Window, ...]]:
+        """The windows that have no outcome yet, by the location of their clip."""
+        return {location: tuple(rows) for location, rows in self._pending.items()}
+
+    def tasks(self) -> list[PreviewTask]:
+        """What is to be done, a task a clip."""
+        return [
+            PreviewTask(location, next(iter(rows.values())).content_hash or "", tuple(rows), self.settings)
+            for location, rows in self._pending.items()
+        ]
+
+    def settle(self, location: str, made: Made | CaptionAssetsError) -> None:
+        """Makes a row of what a worker says of a clip: warnings, a window's preview, or why there are none."""
+        seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
+        rows = self._pending[location]
+        if isinstance(made, list):
+            for warning in made:
+                log.warning("%s: %s", next(iter(rows.values())).relative_path, warning)
+        elif isinstance(made, CaptionAssetsError):
+            for row in rows.values():
+                self._add(_failed(row, made, 0.0))
+            rows.clear()
+        else:
+            window, preview = made
+            row = rows.pop(window)
+            if isinstance(preview, PreviewError):
+                self._add(_failed(row, preview, seconds))
+                return
+            rel = paths.preview(row.clip_id, window.start_frame, window.end_frame)
+            self._context.store.write_bytes(rel, preview.data)
+            self._add(_done(row, preview, rel, _fingerprint(row, self.settings), seconds))
+
+    def finish(self) -> ShardReport:
+        """Commits the rows, clears away what no row names, writes the documents. Raises ShardError, StoreError."""
+        location = self.commit()
+        render_documents(self._context, self._shard)
+        return self.report(location, time.perf_counter() - self._started)
+
+    def commit(self) -> str:
+        """Commits the rows, and removes files that no row names; returns the table's URL."""
+        location = self.buffer.commit()
+        remove_stale_previews(self._context.store, self.buffer.before, self.buffer.rows)
+        return location
+
+    def report(self, location: str, seconds: float) -> ShardReport:
+        """What the shard's previews came to. Raises ShardError."""
+        store = self._context.store
+        good = [row for row in self.buffer.rows if row.status == "ok"]
+        return shard_report(
+            STEP,
+            self._shard,
+            self.buffer.rows,
+            seconds=seconds,
+            location=location,
+            input_versions=self._input_versions,
+            reused=self.buffer.reused,
+            figures={
+                "preview_frames": sum(row.num_frames or 0 for row in good),
+                "preview_bytes": sum(row.num_bytes or 0 for row in good),
+                **windows_per_second(len(self._windows) - self.buffer.reused, seconds),
+            },
+            thumbnails=_thumbnails(store, good),
+        )
+
+    def _add(self, row: PreviewRow) -> None:
+        self.buffer.add(row)
+        self._context.progress.advance(STEP.name, self._shard)
 
 
 def _pending(
     store: Store, windows: list[WindowRow], settings: PreviewSettings, buffer: RowBuffer[PreviewRow]
-) -> list[WindowRow]:
-    """The windows without a file that would be made again just so; the rows of the others are reused."""
-    pending = []
+) -> dict[str, dict[Window, WindowRow]]:
+    """The windows, by clip, without a file that would be made again just so; the rows of the others are reused."""
+    pending: dict[str, dict[Window, WindowRow]] = {}
     for clip_id, group in groupby(windows, key=lambda row: row.clip_id):
         files = set(store.names(paths.preview_folder(clip_id)))
         for row in group:
             if _file(row) not in files or not buffer.reuse(window_key(row), _fingerprint(row, settings)):
-                pending.append(row)
+                pending.setdefault(row.location, {})[window_of(row)] = row
     return pending
-
-
-def _previewed(
-    store: Store, pending: list[WindowRow], settings: PreviewSettings, pool: WorkerPool
-) -> Iterator[PreviewRow]:
-    """One row for every pending window, its file written first."""
-    by_source = groupby(pending, lambda row: row.location)
-    left = {source: {window_of(row): row for row in rows} for source, rows in by_source}
-    jobs = [
-        PreviewJob(source, tuple(rows), settings, limits_of(next(iter(rows.values())))) for source, rows in left.items()
-    ]
-    clock = time.perf_counter()
-    for job, made in run_jobs(pool, preview_clip, jobs):
-        rows = left[job.source]
-        seconds, clock = time.perf_counter() - clock, time.perf_counter()
-        if isinstance(made, list):
-            name = next(iter(rows.values())).relative_path
-            for warning in made:
-                log.warning("%s: %s", name, warning)
-            continue
-        if isinstance(made, CaptionAssetsError):
-            yield from (_failed(row, made, 0.0) for row in rows.values())
-            rows.clear()
-            continue
-        window, preview = made
-        row = rows.pop(window)
-        if isinstance(preview, PreviewError):
-            yield _failed(row, preview, seconds)
-            continue
-        rel = paths.preview(row.clip_id, window.start_frame, window.end_frame)
-        store.write_bytes(rel, preview.data)
-        yield _done(row, preview, rel, _fingerprint(row, settings), seconds)
 
 
 def _done(row: WindowRow, made: Preview, rel: str, fingerprint: str, seconds: float) -> PreviewRow:
@@ -145,7 +168,7 @@ def _failed(row: WindowRow, error: CaptionAssetsError, seconds: float) -> Previe
     return PreviewRow(**_of(row), seconds=seconds, status="failed", error_kind=error.kind, error=str(error))
 
 
-def _of(row: WindowRow) -> dict[str, Any]:
+def _of(row: WindowRow) -> Mapping[str, Any]:
     return {
         "clip_id": row.clip_id,
         "start_frame": row.start_frame,
@@ -161,7 +184,7 @@ def _file(row: WindowRow) -> str:
 def _fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
     # Cores and logging change nothing in the file; the picks of the caption model do not, either.
     made_by = settings.model_dump(exclude={"num_cpus_per_worker", "verbose"})
-    return text_hash(json.dumps([_VERSION, row.content_hash, row.start_frame, row.end_frame, made_by]))
+    return text_hash(json.dumps([STEP.version, row.content_hash, row.start_frame, row.end_frame, made_by]))
 
 
 def _thumbnails(store: Store, rows: list[PreviewRow]) -> list[bytes]:

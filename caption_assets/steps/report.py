@@ -1,13 +1,38 @@
 """What a step says about a shard when it is done, and while it works."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from caption_assets.errors import ShardError
+from caption_assets.errors import CaptionAssetsError, ShardError
+from caption_assets.steps.versions import data_version
 from caption_assets.store.rows import Row
+from caption_assets.store.tables import Table
 
 _SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step as it declares itself: the table that it writes, and those that it reads.
+
+    `version` goes up when equal settings and inputs give another table; it is part of every fingerprint, and the
+    asset's code version.
+    """
+
+    table: Table[Any]
+    reads: tuple[Table[Any], ...] = ()
+    version: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.table.name
+
+    def not_ready(self, shard: str, wrong: str) -> ShardError:
+        """The error for a shard for which what this step reads is not there."""
+        fix = f"materialize {' and '.join(table.name for table in self.reads)} for it first"
+        return ShardError(f"{self.name} of shard {shard!r}", wrong, fix)
 
 
 class Progress:
@@ -41,7 +66,8 @@ class ShardReport:
 
     `ok`, `failed` and `skipped` count rows by status; `reused` of the ok ones were there already. `failures` counts
     the rest by kind, and `failed_items` names some of them. `figures` are further numbers, by name, in the unit that
-    the name says. `table` is the URL of the shard's table. `thumbnails` are animated WebP files.
+    the name says. `location` is the URL of the shard's table, `data_version` the version of its content, and
+    `input_versions` those of the tables that were read, by name. `thumbnails` are animated WebP files.
     """
 
     asset: str
@@ -52,7 +78,9 @@ class ShardReport:
     skipped: int
     reused: int
     seconds: float
-    table: str
+    location: str
+    data_version: str
+    input_versions: Mapping[str, str]
     failures: Mapping[str, int]
     failed_items: tuple[str, ...]
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
@@ -64,13 +92,26 @@ class ShardReport:
         return self.ok + self.failed + self.skipped
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one shard ended in one step."""
+
+    asset: str
+    shard: str
+    outcome: ShardReport | CaptionAssetsError
+
+
+Outcomes = Iterator[Ended]
+
+
 def shard_report(
-    asset: str,
+    step: Step,
     shard: str,
     rows: Sequence[Row],
     *,
     seconds: float,
-    table: str,
+    location: str,
+    input_versions: Mapping[str, str] | None = None,
     reused: int = 0,
     figures: Mapping[str, float | int | str] | None = None,
     samples: Iterable[Sample] = (),
@@ -85,9 +126,9 @@ def shard_report(
         items += (f"and {len(bad) - _SHOWN} more",)
     if not by_status["ok"]:
         wrong = "it has nothing to work on" if not rows else f"not one of {len(rows)} items worked; first: {items[0]}"
-        raise ShardError(f"{asset} of shard {shard!r}", wrong.rstrip("."), "look at the shard's clips")
+        raise ShardError(f"{step.name} of shard {shard!r}", wrong.rstrip("."), "look at the shard's clips")
     return ShardReport(
-        asset=asset,
+        asset=step.name,
         shard=shard,
         clips=len({row.clip_id for row in rows}),
         ok=by_status["ok"],
@@ -95,7 +136,9 @@ def shard_report(
         skipped=by_status["skipped"],
         reused=reused,
         seconds=seconds,
-        table=table,
+        location=location,
+        data_version=data_version(rows),
+        input_versions=dict(input_versions or {}),
         failures=dict(failures),
         failed_items=items,
         figures=dict(figures or {}),

@@ -1,4 +1,9 @@
-"""Many shards through one engine, in one stream: it does not run empty between two shards, and each ends on its own."""
+"""Many shards through one engine, in one stream: it does not run empty between two shards, and each ends on its own.
+
+Two threads may be at work. The *asking* one runs the generators that requests come from: an engine may read them ahead,
+in a thread of its own. The *answering* one, the caller's, does everything else. What the first has to tell the second
+goes through one queue, and what each may touch stands with its fields.
+"""
 
 import logging
 import queue
@@ -6,48 +11,54 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import chain
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.models.engines.base import EngineInfo, EngineSession, Request, Result
-from caption_assets.steps.report import Progress, Sample, ShardReport, shard_report, windows_per_second
-from caption_assets.steps.rows import RowBuffer, render_documents, window_key
-from caption_assets.store.rows import CaptionRow, EnhancedRow
-from caption_assets.store.store import Store
-from caption_assets.store.tables import TABLES
+from caption_assets.models.engines.base import EngineInfo
+from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.requests import Request, Result
+from caption_assets.steps.buffer import RowBuffer
+from caption_assets.steps.context import StepContext
+from caption_assets.steps.documents import render_documents
+from caption_assets.steps.report import Ended, Outcomes, Sample, ShardReport, Step, shard_report, windows_per_second
+from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
 
 log = logging.getLogger(__name__)
 _SAMPLES = 8
 R = TypeVar("R", CaptionRow, EnhancedRow)
-Outcomes = Iterator[tuple[str, ShardReport | CaptionAssetsError]]
 
 
 class ShardStream(ABC, Generic[R]):
     """One shard on its way: rows in `buffer`, and in `waiting` the ids of requests that have no row yet.
 
-    An engine may read `requests` and `more_requests` in a thread; everything else happens in the caller's. What fails
-    before it reaches the engine is put into `unasked`.
+    `requests` and `more_requests` run in the asking thread, and hand what fails before it reaches the engine to
+    `unasked`. Everything else runs in the answering thread.
     """
 
-    asset: ClassVar[Literal["window_captions", "enhanced_captions"]]
+    step: ClassVar[Step]
 
-    def __init__(
-        self, store: Store, shard: str, session: EngineSession, progress: Progress, source_root: str | None
-    ) -> None:
+    def __init__(self, context: StepContext, shard: str, session: EngineSession) -> None:
+        # Of both threads, and never changed.
+        self.context, self.shard, self.session = context, shard, session
         self.key = session.variant.name
-        self.store, self.shard, self.session, self.progress = store, shard, session, progress
-        self.buffer: RowBuffer[R] = RowBuffer(store, TABLES[self.asset], shard, self.key)
-        self.started = time.perf_counter()
+        self.input_versions: Mapping[str, str] = {}
+        # Set by the stream that the shard belongs to, before anything is asked.
+        self.unasked: Callable[[str, CaptionAssetsError], None]
+        # Of the asking thread.
+        self._starts_engine = False
+        # Set in the answering thread, and read by both.
+        self.ended = False
+        # Of the answering thread.
+        self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, self.key)
         self.waiting: set[str] = set()
-        self.unasked: queue.SimpleQueue[tuple[str, CaptionAssetsError]] = queue.SimpleQueue()
-        self._source_root = source_root
-        self._starts_it = False
+        self.started = time.perf_counter()
         self._asked = 0
 
     @abstractmethod
     def requests(self) -> Iterator[Request]:
-        """A request for everything that waits, except what ends in `unasked`."""
+        """A request for everything that waits, except what is handed to `unasked`."""
 
     def more_requests(self) -> Iterator[Request]:
         """Requests that answers so far have led to; called again and again."""
@@ -65,22 +76,17 @@ class ShardStream(ABC, Generic[R]):
         """A row's clip, as people know it."""
         return row.clip_id
 
-    @property
-    def seconds(self) -> float:
-        """Seconds that this shard took, beyond what the shards before it took."""
-        return time.perf_counter() - self.started
-
     def wait_for(self, request_ids: Iterable[str], of: int) -> None:
         """What is to be asked, of so many windows; the rows of the others are in the buffer."""
         self.waiting = set(request_ids)
         self._asked = len(self.waiting)
-        self.progress.start(self.asset, self.shard, of)
-        self.progress.advance(self.asset, self.shard, of - self._asked)
+        self.context.progress.start(self.step.name, self.shard, of)
+        self.context.progress.advance(self.step.name, self.shard, of - self._asked)
 
-    def engine(self) -> EngineInfo:
-        """What runs; begins to start it where that has not been done. Raises ModelError."""
-        self._starts_it = self._starts_it or not self.session.started
-        return self.session.info
+    def start_engine(self) -> EngineInfo:
+        """Begins to start the engine where that has not been done; says what runs. Raises ModelError."""
+        self._starts_engine = self._starts_engine or not self.session.started
+        return self.session.start()
 
     def settle(self, request_id: str, result: Result | CaptionAssetsError) -> None:
         """Makes an answer the row that is stored."""
@@ -89,22 +95,42 @@ class ShardStream(ABC, Generic[R]):
             return
         self.waiting.discard(request_id)
         self.buffer.add(row)
-        self.progress.advance(self.asset, self.shard)
+        self.context.progress.advance(self.step.name, self.shard)
         if row.status != "ok":
-            log.warning("%s: none of %s %s_%s: %s", self.asset, self.clip_name(row), *window_key(row)[1:], row.error)
+            name = self.clip_name(row)
+            log.warning("%s: none of %s %s_%s: %s", self.step.name, name, *window_key(row)[1:], row.error)
 
-    def finish(self) -> ShardReport:
-        """Commits the rows and writes the documents. Raises ShardError, StoreError."""
-        table = self.buffer.commit()
-        seconds = self.seconds
-        render_documents(self.store, self.shard, self._source_root)
+    def finish(self) -> Iterator[Ended]:
+        """Commits the rows, writes the documents and says how the shard ended. Raises StoreError."""
+        yield Ended(self.step.name, self.shard, self._finished())
+
+    def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:
+        """Keeps what there is of a shard that ends with an error."""
+        self.buffer.flush()
+        yield Ended(self.step.name, self.shard, error)
+
+    def save(self) -> None:
+        """Makes durable what there is, when everything is broken off."""
+        self.buffer.flush()
+
+    def _finished(self) -> ShardReport | CaptionAssetsError:
+        try:
+            location = self.buffer.commit()
+            seconds = time.perf_counter() - self.started
+            render_documents(self.context, self.shard)
+            return self._report(location, seconds)
+        except CaptionAssetsError as error:
+            return error
+
+    def _report(self, location: str, seconds: float) -> ShardReport:
         good = [row for row in self.buffer.rows if row.status == "ok"]
         return shard_report(
-            self.asset,
+            self.step,
             self.shard,
             self.buffer.rows,
             seconds=seconds,
-            table=self.store.url(table),
+            location=location,
+            input_versions=self.input_versions,
             reused=self.buffer.reused,
             figures={
                 "variant": self.key,
@@ -121,13 +147,13 @@ class ShardStream(ABC, Generic[R]):
 
     def _engine_figures(self, seconds: float) -> dict[str, float | str]:
         """What ran, what it took to start where this shard did that, and windows a second from when it was ready."""
-        source = self.session.source
-        figures: dict[str, float | str] = {"model": f"{source.model_id}@{source.revision}"}
+        checkpoint = self.session.checkpoint
+        figures: dict[str, float | str] = {"model": f"{checkpoint.model_id}@{checkpoint.revision}"}
         if not self.session.started:
             return figures
         info = self.session.info
         figures |= {"engine": f"{info.engine} {info.engine_version}", "device": info.device}
-        if self._starts_it:
+        if self._starts_engine:
             figures["engine_start_seconds"] = round(self.session.start_seconds, 3)
         if info.notes:
             figures["engine_notes"] = " ".join(info.notes)
@@ -135,73 +161,136 @@ class ShardStream(ABC, Generic[R]):
         return figures | windows_per_second(self._asked, seconds - waited)
 
 
-def stream_shards(
-    shards: Sequence[str], open_shard: Callable[[str], ShardStream[R]], session: EngineSession
-) -> Outcomes:
-    """`(shard, its report or its error)` for every shard, as they end.
+@dataclass(frozen=True, slots=True)
+class _Opened(Generic[R]):
+    stream: ShardStream[R]
 
-    Shards are opened as the engine gets to them. Raises ConfigError and ModelError, which no shard could do better
-    with; rows that are made by then are kept.
-    """
-    opened: dict[str, ShardStream[R]] = {}
-    owners: dict[str, ShardStream[R]] = {}
-    failed: queue.SimpleQueue[tuple[str, CaptionAssetsError]] = queue.SimpleQueue()
-    saved = ExitStack()  # what is answered is saved, whatever happens
-    complete: set[str] = set()  # shards of which everything has been asked
 
-    def requests() -> Iterator[Request]:
-        for shard in shards:
+@dataclass(frozen=True, slots=True)
+class _AllAsked:
+    """Of the shard's first round; what its answers lead to comes later."""
+
+    shard: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    shard: str
+    error: CaptionAssetsError
+
+
+@dataclass(frozen=True, slots=True)
+class _Unasked:
+    shard: str
+    request_id: str
+    error: CaptionAssetsError
+
+
+class ShardStreams(Generic[R]):
+    """Shards on their way through one engine, opened as it gets to them; to be gone through once."""
+
+    def __init__(
+        self,
+        step: Step,
+        shards: Sequence[str],
+        open_shard: Callable[[str], ShardStream[R]],
+        session: EngineSession,
+        fails_with: tuple[str, ...] = (),
+    ) -> None:
+        """`fails_with` names further assets that a shard which cannot be opened fails in."""
+        # Of both threads, and never changed.
+        self._shards, self._session = shards, session
+        self._open_shard: Callable[[str], ShardStream[R]] = open_shard
+        self._assets = (step.name, *fails_with)
+        # From the asking thread to the answering one.
+        self._news: queue.SimpleQueue[_Opened[R] | _AllAsked | _Failed | _Unasked] = queue.SimpleQueue()
+        # Of the asking thread: the shards whose answers may lead to further requests.
+        self._asking: list[ShardStream[R]] = []
+        # Of the answering thread.
+        self._opened: dict[str, ShardStream[R]] = {}
+        self._owners: dict[str, ShardStream[R]] = {}
+        self._all_asked: set[str] = set()
+
+    def outcomes(self) -> Outcomes:
+        """How every shard ended, as they end.
+
+        Raises ConfigError and ModelError, which no shard could do better with; rows that are made by then are kept.
+        """
+        with ExitStack() as saved:
+            saved.callback(self._save)
+            asked: Iterator[Request] = self._requests()
+            while True:
+                # The engine starts with the first request, and not at all where nothing is left to do.
+                first = next(asked, None)
+                yield from self._ended()
+                if first is None:
+                    return
+                for result in self._session.generate(chain([first], asked)):
+                    yield from self._ended()
+                    self._settle(result)
+                    yield from self._ended()
+                yield from self._ended()
+                asked = self._more_requests()
+
+    # In the asking thread.
+
+    def _requests(self) -> Iterator[Request]:
+        for shard in self._shards:
             try:
-                stream = open_shard(shard)
-                saved.enter_context(stream.buffer)
-                owners.update(dict.fromkeys(stream.waiting, stream))
-                opened[shard] = stream
+                stream = self._open_shard(shard)
+                stream.unasked = self._tell_unasked(shard)
+                self._news.put(_Opened(stream))
+                self._asking.append(stream)
                 yield from stream.requests()
-                complete.add(shard)
+                self._news.put(_AllAsked(shard))
             except (ConfigError, ModelError):
                 raise
             except CaptionAssetsError as error:
-                failed.put((shard, error))
-            yield from more_requests()
+                self._news.put(_Failed(shard, error))
+            yield from self._more_requests()
 
-    def more_requests() -> Iterator[Request]:
-        for stream in list(opened.values()):
+    def _more_requests(self) -> Iterator[Request]:
+        self._asking = [stream for stream in self._asking if not stream.ended]
+        for stream in self._asking:
             yield from stream.more_requests()
 
-    def ended() -> Outcomes:
-        for shard, error in _drain(failed):
-            if shard in opened:
-                opened.pop(shard).buffer.flush()
-            yield shard, error
-        for stream in list(opened.values()):
-            for request_id, error in _drain(stream.unasked):
-                stream.settle(request_id, error)
-            if stream.shard in complete and not stream.waiting:
-                del opened[stream.shard]
-                try:
-                    yield stream.shard, stream.finish()
-                except CaptionAssetsError as error:
-                    yield stream.shard, error
-                for other in opened.values():
+    def _tell_unasked(self, shard: str) -> Callable[[str, CaptionAssetsError], None]:
+        return lambda request_id, error: self._news.put(_Unasked(shard, request_id, error))
+
+    # In the answering thread.
+
+    def _ended(self) -> Outcomes:
+        while not self._news.empty():
+            news = self._news.get()
+            if isinstance(news, _Opened):
+                self._opened[news.stream.shard] = news.stream
+                self._owners |= dict.fromkeys(news.stream.waiting, news.stream)
+            elif isinstance(news, _AllAsked):
+                self._all_asked.add(news.shard)
+            elif isinstance(news, _Unasked):
+                self._opened[news.shard].settle(news.request_id, news.error)
+            elif news.shard in self._opened:
+                yield from self._end(news.shard).give_up(news.error)
+            else:
+                yield from (Ended(asset, news.shard, news.error) for asset in self._assets)
+        for stream in list(self._opened.values()):
+            if stream.shard in self._all_asked and not stream.waiting:
+                yield from self._end(stream.shard).finish()
+                for other in self._opened.values():
                     other.started = time.perf_counter()
 
-    with saved:
-        asked: Iterator[Request] = requests()
-        while True:
-            # The engine starts with the first request, and not at all where nothing is left to do.
-            first = next(asked, None)
-            yield from ended()
-            if first is None:
-                return
-            for result in session.generate(chain([first], asked)):
-                stream = owners[result.request_id]
-                if stream.shard in opened:
-                    stream.settle(result.request_id, result)
-                yield from ended()
-            yield from ended()
-            asked = more_requests()
+    def _end(self, shard: str) -> ShardStream[R]:
+        stream = self._opened.pop(shard)
+        stream.ended = True
+        return stream
 
+    def _settle(self, result: Result) -> None:
+        stream = self._owners[result.request_id]
+        if not stream.ended:
+            stream.settle(result.request_id, result)
+        if result.request_id not in stream.waiting:
+            del self._owners[result.request_id]
 
-def _drain(items: "queue.SimpleQueue[tuple[str, CaptionAssetsError]]") -> Iterable[tuple[str, CaptionAssetsError]]:
-    while not items.empty():
-        yield items.get()
+    def _save(self) -> None:
+        for stream in self._opened.values():
+            stream.save()

@@ -4,55 +4,56 @@ import hashlib
 import json
 import logging
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from caption_assets.dataset import Dataset, split_duplicates
 from caption_assets.errors import CaptionAssetsError, ClipError
 from caption_assets.media.windows import MIN_WINDOW_FRAMES
-from caption_assets.records import Clip, VideoInfo
+from caption_assets.records import Clip, VideoInfo, text_hash
 from caption_assets.save_export import paths
 from caption_assets.settings import WindowSettings
-from caption_assets.steps.report import Progress, ShardReport, shard_report, windows_per_second
+from caption_assets.steps.context import StepContext
+from caption_assets.steps.report import ShardReport, Step, shard_report, windows_per_second
 from caption_assets.store.rows import WindowRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS
-from caption_assets.workers.clips import run_jobs
-from caption_assets.workers.pool import WorkerPool
-from caption_assets.workers.tasks import PlanJob, PlannedWindow, plan_clip
+from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 log = logging.getLogger(__name__)
-ASSET: Final = "clip_windows"
+STEP: Final = Step(CLIP_WINDOWS)
+# Of a file that breaks off: its windows are good, and this row says that there was more.
+_DAMAGED = "damaged"
 
 
-def window_shard(
-    store: Store,
-    dataset: Dataset,
-    shard: str,
-    settings: WindowSettings,
-    pool: WorkerPool,
-    progress: Progress | None = None,
-) -> ShardReport:
-    """Plans every clip of `shard` and replaces the shard's table.
+def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: WindowSettings) -> ShardReport:
+    """Plans the clips of `shard` that are new, have changed or were planned otherwise, and replaces the shard's table.
 
-    A clip that cannot be used is a row with its reason. Raises DatasetError for a shard without clips, ShardError
-    where no clip has a window, StoreError.
+    A clip whose file and settings are those of its rows is not read. A clip that cannot be used is a row with its
+    reason. Raises DatasetError for a shard without clips, ShardError where no clip has a window, StoreError.
     """
     started = time.perf_counter()
-    progress = progress or Progress()
+    store, progress = context.store, context.progress
     clips, duplicates = split_duplicates(dataset.clips(shard))
     before = store.read_rows(CLIP_WINDOWS, shard)
-    progress.start(ASSET, shard, len(clips))
+    progress.start(STEP.name, shard, len(clips))
 
-    rows: list[WindowRow] = []
+    rows = _reusable(store, before, [clip for clip in clips if clip.clip_id not in duplicates], settings)
+    reused, planned = sum(row.status == "ok" for row in rows), {row.clip_id for row in rows}
+    progress.advance(STEP.name, shard, len(planned))
+    to_plan = []
     for clip in clips:
         if clip.clip_id in duplicates:
             wrong = f"its id is that of {duplicates[clip.clip_id]!r}"
             error = ClipError(f"clip {clip.relative_path!r}", wrong, "rename one of them")
             rows.append(_failed(_common(clip, settings), error, "duplicate_id"))
-            progress.advance(ASSET, shard)
-    rows += _planned(store, [clip for clip in clips if clip.clip_id not in duplicates], settings, pool, progress)
+            progress.advance(STEP.name, shard)
+        elif clip.clip_id not in planned:
+            to_plan.append(clip)
+    rows += _planned(context, shard, to_plan, settings)
     rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
-    table = store.commit_rows(CLIP_WINDOWS, shard, rows)
+    location = store.url(store.commit_rows(CLIP_WINDOWS, shard, rows))
     _remove_stale_mp4(store, before, rows)
     for row in rows:
         if row.status != "ok":
@@ -60,52 +61,71 @@ def window_shard(
     windows = [row for row in rows if row.status == "ok"]
     seconds = time.perf_counter() - started
     return shard_report(
-        ASSET,
+        STEP,
         shard,
         rows,
         seconds=seconds,
-        table=store.url(table),
+        location=location,
+        reused=reused,
         figures={
             "windows": len(windows),
-            **windows_per_second(len(windows), seconds),
+            **windows_per_second(len(windows) - reused, seconds),
             "frames_picked": sum(len(row.frame_ids) for row in windows),
             "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
         },
     )
 
 
-def _planned(
-    store: Store, clips: list[Clip], settings: WindowSettings, pool: WorkerPool, progress: Progress
+def _reusable(
+    store: Store, before: Iterable[WindowRow], clips: Iterable[Clip], settings: WindowSettings
 ) -> list[WindowRow]:
+    """The rows of clips that would be planned again just so. What failed is tried again."""
+    known: dict[str, list[WindowRow]] = defaultdict(list)
+    for row in before:
+        known[row.clip_id].append(row)
+    rows: list[WindowRow] = []
+    for clip in clips:
+        of_clip, fingerprint = known.get(clip.clip_id, []), _fingerprint(clip, settings)
+        if not of_clip or not fingerprint or any(row.fingerprint != fingerprint for row in of_clip):
+            continue
+        if any(row.status == "failed" and row.error_kind != _DAMAGED for row in of_clip):
+            continue
+        files = {row.mp4_path.rpartition("/")[2] for row in of_clip if row.mp4_path}
+        if files and not files <= set(store.names(paths.window_mp4_folder(clip.clip_id))):
+            continue
+        rows += of_clip
+    return rows
+
+
+def _planned(context: StepContext, shard: str, clips: list[Clip], settings: WindowSettings) -> list[WindowRow]:
     """The rows of all clips; window files are written as they come."""
-    fields = {clip.path: _common(clip, settings) for clip in clips}
-    found: dict[str, list[WindowRow]] = {clip.path: [] for clip in clips}
-    for job, result in run_jobs(pool, plan_clip, [PlanJob(clip.path, settings) for clip in clips]):
-        source = job.source
+    fields = {clip.location: _common(clip, settings) for clip in clips}
+    found: dict[str, list[WindowRow]] = {clip.location: [] for clip in clips}
+    for task, result in context.workers.run(plan_clip, [PlanTask(clip.location, settings) for clip in clips]):
+        clip = task.location
         if isinstance(result, VideoInfo):
-            fields[source] |= _video_fields(result)
+            fields[clip] |= _video_fields(result)
             short = f"it has {result.num_frames} frames, and a window needs {MIN_WINDOW_FRAMES}"
             if result.num_frames < MIN_WINDOW_FRAMES:
-                found[source].append(WindowRow(**fields[source], status="skipped", error_kind="too_short", error=short))
+                found[clip].append(WindowRow(**fields[clip], status="skipped", error_kind="too_short", error=short))
             elif result.problem:
-                # Its windows are good as far as the file goes; this row says that there was more.
-                found[source].append(
-                    WindowRow(**fields[source], status="failed", error_kind="damaged", error=result.problem)
+                found[clip].append(
+                    WindowRow(**fields[clip], status="failed", error_kind=_DAMAGED, error=result.problem)
                 )
-            progress.advance(ASSET, clips[0].shard)
+            context.progress.advance(STEP.name, shard)
         elif isinstance(result, CaptionAssetsError):
-            if "content_hash" not in fields[source]:
-                progress.advance(ASSET, clips[0].shard)
-            found[source].append(_failed(fields[source], result))
+            if "content_hash" not in fields[clip]:
+                context.progress.advance(STEP.name, shard)
+            found[clip].append(_failed(fields[clip], result))
         else:
-            found[source].append(_window_row(store, fields[source], result))
+            found[clip].append(_window_row(context.store, fields[clip], result))
     return [row for rows in found.values() for row in rows]
 
 
-def _window_row(store: Store, fields: dict[str, Any], planned: PlannedWindow) -> WindowRow:
+def _window_row(store: Store, fields: Mapping[str, Any], planned: PlannedWindow) -> WindowRow:
     window, picks, mp4 = planned.window, planned.picks, planned.mp4
     seen = [fields["content_hash"], window.start_frame, window.end_frame, picks.frame_ids, picks.times_s]
-    fields = fields | {
+    own: dict[str, Any] = {
         "start_frame": window.start_frame,
         "end_frame": window.end_frame,
         "start_s": planned.start_s,
@@ -115,14 +135,14 @@ def _window_row(store: Store, fields: dict[str, Any], planned: PlannedWindow) ->
         "window_hash": hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32],
     }
     if isinstance(mp4, ClipError):
-        return _failed(fields, mp4)
+        return _failed({**fields, **own}, mp4)
     if mp4 is not None:
-        fields["mp4_path"] = paths.window_mp4(fields["clip_id"], window.start_frame, window.end_frame)
-        store.write_bytes(fields["mp4_path"], mp4)
-    return WindowRow(**fields)
+        own["mp4_path"] = paths.window_mp4(fields["clip_id"], window.start_frame, window.end_frame)
+        store.write_bytes(own["mp4_path"], mp4)
+    return WindowRow(**fields, **own)
 
 
-def _failed(fields: dict[str, Any], error: CaptionAssetsError, kind: str | None = None) -> WindowRow:
+def _failed(fields: Mapping[str, Any], error: CaptionAssetsError, kind: str | None = None) -> WindowRow:
     return WindowRow(**fields, status="failed", error_kind=kind or error.kind, error=str(error))
 
 
@@ -130,11 +150,21 @@ def _common(clip: Clip, settings: WindowSettings) -> dict[str, Any]:
     return {
         "clip_id": clip.clip_id,
         "relative_path": clip.relative_path,
-        "location": clip.path,
+        "location": clip.location,
+        "stamp": clip.stamp,
         "window_size": settings.window_size,
         "remainder_threshold": settings.remainder_threshold,
         "sampling_fps": settings.sampling_fps,
+        "fingerprint": _fingerprint(clip, settings),
     }
+
+
+def _fingerprint(clip: Clip, settings: WindowSettings) -> str:
+    """Empty where nothing tells whether the file has changed: such a clip is always planned anew."""
+    if clip.stamp is None:
+        return ""
+    planned = [STEP.version, clip.relative_path, clip.location, clip.stamp, settings.model_dump()]
+    return text_hash(json.dumps(planned))
 
 
 def _video_fields(info: VideoInfo) -> dict[str, Any]:

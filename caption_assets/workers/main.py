@@ -84,8 +84,8 @@ def main(descriptor: int, memory_limit_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
     channel = Channel(Connection(descriptor))
     with contextlib.suppress(BrokenPipeError, ConnectionError, EOFError):
-        # What nearly every item needs; importing it now keeps it out of the first item's time.
-        importlib.import_module("caption_assets.media.previews")
+        # What every task needs; importing it now keeps it out of the first one's time.
+        importlib.import_module("caption_assets.workers.tasks")
         gc.freeze()  # what is imported stays; collections need not look at it
         cv2.setNumThreads(1)  # the cores are shared out among the workers already
         channel.send(("ready", None))

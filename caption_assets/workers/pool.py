@@ -1,122 +1,148 @@
-"""A bounded pool of worker processes: clips in, results out, whatever happens to a worker.
+"""Worker processes of this machine: clips in, results out, whatever happens to a worker.
 
 Processes and not threads: a decoder that crashes, hangs or eats memory on a broken file takes one process with it,
 and that clip gets an error. They are started as plain interpreters, so that neither the state of this process
-(threads, locks, CUDA) nor its `__main__` module reaches them.
+(threads, locks, CUDA) nor its `__main__` module reaches them. Of Python's own pools, one
+gives up all work when a process dies and the other waits for it without end, and both give a task's results together.
 """
 
-import contextlib
-import os
 import queue
-import signal
-import socket
-import subprocess
-import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.connection import Connection, wait
+from functools import partial
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from caption_assets.errors import CaptionAssetsError, ConfigError
-from caption_assets.media.faults import TimeLimitError, WorkerDiedError
-from caption_assets.workers.transport import Channel
+from caption_assets.media.copies import Copies
+from caption_assets.media.cores import usable_cores
+from caption_assets.media.faults import TimeLimitError
+from caption_assets.media.files import Reading
+from caption_assets.settings import DecodeLimits, WorkerSettings
+from caption_assets.workers.base import Task, work_on
+from caption_assets.workers.process import WorkerProcess
 
 Item = TypeVar("Item")
 _END = object()
-_START_SECONDS = 120.0
-_START = """
-import sys
-sys.path[:] = {path!r}
-from caption_assets.workers.main import main
-main({descriptor}, {memory})
-"""
+_GIB = 1 << 30
+_KEEP_BYTES = 16 * _GIB
+# For what is done with the frames.
+_SPARE_SECONDS = 60.0
 
 
-class _Worker:
-    """One process and what it is doing."""
+class Workers:
+    """Worker processes for all steps of a run, from first use to `close()`; a context manager.
 
-    def __init__(self, memory_limit_bytes: int) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            start = _START.format(path=sys.path, descriptor=theirs.fileno(), memory=memory_limit_bytes)
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", start], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
-        self.channel = Channel(Connection(ours.detach()))
-        self.item: Any = None
-        self.ready = False
-        self.deadline = 0.0
+    They start with the first tasks, and each stays for the tasks to come. Copies of remote clips are kept in a folder
+    that goes with `close()`: for as long as that, a clip is what it was when it was first fetched.
 
-    def give(self, function: Callable[[Any], Any], item: Any, time_limit_s: float) -> None:
-        # A new process needs its imports first; its clock starts anew when it says that it is ready.
-        self.item = item
-        self.deadline = time.monotonic() + time_limit_s + (0.0 if self.ready else _START_SECONDS)
-        self.channel.send((function, item))
+    Calls of `run` and `map_unordered` follow each other, in whatever threads. Where they overlap, each has processes
+    of its own, and all together may be more than `processes`.
+    """
 
-    def await_ready(self) -> None:
-        if self.ready:
-            return
-        try:
-            self.channel.receive()
-        except (EOFError, OSError) as error:
-            self.kill()
-            raise ConfigError(
-                "worker processes",
-                f"one ended while it started, with status {self.process.returncode}",
-                "its own message is on standard error",
-            ) from error
-        self.ready = True
+    def __init__(
+        self,
+        processes: int | None = None,
+        *,
+        limits: DecodeLimits | None = None,
+        keep_bytes: int = _KEEP_BYTES,
+        memory_limit_bytes: int | None = None,
+    ) -> None:
+        """`processes`, by default one for each core that this process may use.
 
-    def go_on(self) -> None:
-        """Its last result has been taken."""
-        with contextlib.suppress(OSError):  # it died; that is seen when it is read from
-            self.channel.send(None)
-
-    def kill(self) -> None:
-        """End the process at once; its decoder may be in the middle of anything."""
-        self.channel.close()
-        self.process.kill()
-        self.process.wait()
-
-
-class WorkerPool:
-    """Worker processes that live from first use to `close()`; a context manager. Not to be shared by threads."""
-
-    def __init__(self, workers: int | None = None, *, memory_limit_bytes: int | None = None) -> None:
-        """`workers` processes, by default one a core. `memory_limit_bytes` bounds each one's address space."""
-        self.workers = max(1, workers or os.cpu_count() or 1)
+        `limits` bound what clips may ask for. Copies of remote clips are kept up to `keep_bytes`. `memory_limit_bytes`
+        bounds each process's address space.
+        """
+        self.processes = max(1, processes or usable_cores())
+        self._limits, self._keep_bytes = limits or DecodeLimits(), keep_bytes
         self._memory_limit_bytes = memory_limit_bytes or 0
-        self._idle: list[_Worker] = []
+        self._idle: list[WorkerProcess] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()
 
-    def __enter__(self) -> "WorkerPool":
+    @classmethod
+    def from_settings(cls, settings: WorkerSettings) -> "Workers":
+        """The worker processes that a user asks for."""
+        limits = DecodeLimits(**settings.model_dump(include=set(DecodeLimits.model_fields)))
+        return cls(settings.workers, limits=limits, keep_bytes=round(settings.keep_gib * _GIB))
+
+    def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def reading(self) -> Reading:
+        """How clips are read; handed to every task."""
+        with self._lock:
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="caption_assets-", ignore_cleanup_errors=True)
+            return Reading(self._limits, Copies(self._folder.name, self._keep_bytes))
+
     def start(self) -> None:
-        """Start the processes now, and not with the first items. Raises ConfigError where they do not start."""
-        while len(self._idle) < self.workers:
-            self._idle.append(_Worker(self._memory_limit_bytes))
+        """Start the processes now, and not with the first tasks. Raises ConfigError where they do not start."""
+        with self._lock:
+            while len(self._idle) < self.processes:
+                self._idle.append(WorkerProcess(self._memory_limit_bytes))
+            workers = list(self._idle)
         try:
-            for worker in self._idle:
+            for worker in workers:
                 worker.await_ready()
         except ConfigError:
             self.close()
             raise
 
     def close(self) -> None:
-        """End all processes."""
-        while self._idle:
-            self._idle.pop().kill()
+        """End all processes, and remove the copies."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            folder, self._folder = self._folder, None
+        for worker in idle:
+            worker.kill()
+        if folder is not None:
+            folder.cleanup()
 
     def run(
+        self,
+        work: Callable[[Task, Reading], Iterator[Any]],
+        tasks: Iterable[Task],
+        *,
+        at_once: int | None = None,
+        in_flight: int | None = None,
+    ) -> Iterator[tuple[Task, Any]]:
+        """`(task, result)` for everything that `work`, a generator function of a module, yields, as results come.
+
+        A task that fails ends with `(task, CaptionAssetsError)`; the others go on. Results of one task come in order,
+        those of different tasks mix. At most `at_once` tasks (by default as many as there are processes) are worked on
+        at the same time; `in_flight` is as for `map_unordered`. What lies in this process's memory (`memory://`) is
+        invisible to other processes, so such clips are worked on here.
+        """
+        # The largest first: no worker is left with one when the others are done.
+        ordered = sorted(tasks, key=lambda task: -task.work)
+        here = [task for task in ordered if task.location.startswith("memory:")]
+        away = [task for task in ordered if not task.location.startswith("memory:")]
+        if away:
+            # A clip is read twice, to be probed and decoded. Readers keep to their limit themselves, unless stuck.
+            seconds = 2 * self._limits.max_decode_seconds + _SPARE_SECONDS
+            function = partial(work_on, work, self.reading)
+            yield from self.map_unordered(function, away, time_limit_s=seconds, at_once=at_once, in_flight=in_flight)
+        for task in here:
+            try:
+                for result in work(task, Reading(self._limits)):
+                    yield task, result
+            except CaptionAssetsError as error:
+                yield task, error
+
+    def map_unordered(
         self,
         function: Callable[[Item], Any],
         items: Iterable[Item],
         *,
         time_limit_s: float = 3600.0,
+        at_once: int | None = None,
         in_flight: int | None = None,
     ) -> Iterator[tuple[Item, Any]]:
         """Call `function` on each item in the workers; yield (item, result) as results come.
@@ -125,14 +151,15 @@ class WorkerPool:
         it yields is a result. An item that fails yields (item, CaptionAssetsError) last: the function's own error,
         TimeLimitError after `time_limit_s` of work without a result, or WorkerDiedError; the other items go on.
         Results of one item come in order, those of different items mix. `items` is read as workers become free, in a
-        thread.
+        thread. At most `at_once` items are worked on at the same time.
 
         At most `in_flight` results (by default two a worker) wait for the consumer, besides two in each worker, one
         ready and one in the making: memory does not grow with the number or length of clips. Time in which results
         wait does not count against the limit. Ending the iteration early ends the workers that are busy.
         """
-        results: queue.Queue[Any] = queue.Queue(maxsize=max(1, in_flight or 2 * self.workers))
-        pump = _Pump(self, function, iter(items), time_limit_s, results)
+        at_once = max(1, min(at_once or self.processes, self.processes))
+        results: queue.Queue[Any] = queue.Queue(maxsize=max(1, in_flight or 2 * at_once))
+        pump = _Pump(self, function, iter(items), time_limit_s, at_once, results)
         pump.start()
         try:
             while (entry := results.get()) is not _END:
@@ -149,11 +176,16 @@ class WorkerPool:
                     continue
             pump.join()
 
-    def _take(self) -> _Worker:
-        return self._idle.pop() if self._idle else _Worker(self._memory_limit_bytes)
+    def _take(self) -> WorkerProcess:
+        with self._lock:
+            return self._idle.pop() if self._idle else WorkerProcess(self._memory_limit_bytes)
 
-    def _put_back(self, worker: _Worker) -> None:
-        self._idle.append(worker)
+    def _put_back(self, worker: WorkerProcess) -> None:
+        with self._lock:
+            if len(self._idle) < self.processes:
+                self._idle.append(worker)
+                return
+        worker.kill()
 
 
 class _Pump(threading.Thread):
@@ -161,16 +193,17 @@ class _Pump(threading.Thread):
 
     def __init__(
         self,
-        pool: WorkerPool,
+        workers: Workers,
         function: Callable[[Any], Any],
         items: Iterator[Any],
         time_limit_s: float,
+        at_once: int,
         results: "queue.Queue[Any]",
     ) -> None:
-        super().__init__(name="media-workers", daemon=True)
-        self._pool, self._function, self._items = pool, function, items
-        self._limit_s, self._results = time_limit_s, results
-        self._busy: dict[Any, _Worker] = {}  # by channel
+        super().__init__(name="clip-workers", daemon=True)
+        self._workers, self._function, self._items = workers, function, items
+        self._limit_s, self._at_once, self._results = time_limit_s, at_once, results
+        self._busy: dict[Any, WorkerProcess] = {}  # by channel
         self.stopped = threading.Event()
 
     def run(self) -> None:
@@ -198,26 +231,26 @@ class _Pump(threading.Thread):
             self._results.put(last)
 
     def _feed(self) -> None:
-        while len(self._busy) < self._pool.workers and not self.stopped.is_set():
+        while len(self._busy) < self._at_once and not self.stopped.is_set():
             try:
                 item = next(self._items)
             except StopIteration:
                 return
-            worker = self._pool._take()
+            worker = self._workers._take()
             try:
                 worker.give(self._function, item, self._limit_s)
             except (BrokenPipeError, ConnectionError):  # it died while it was idle
                 worker.kill()
-                worker = self._pool._take()
+                worker = self._workers._take()
                 worker.give(self._function, item, self._limit_s)
             self._busy[worker.channel] = worker
 
-    def _read(self, worker: _Worker) -> None:
+    def _read(self, worker: WorkerProcess) -> None:
         try:
             kind, value = worker.channel.receive()
         except (EOFError, OSError):
             self._retire(worker)
-            self._put(worker.item, _death(worker))
+            self._put(worker.item, worker.death())
             return
         if kind == "ready":
             worker.ready, worker.deadline = True, time.monotonic() + self._limit_s
@@ -230,9 +263,9 @@ class _Pump(threading.Thread):
         if kind == "error":
             self._put(worker.item, value)
         del self._busy[worker.channel]
-        self._pool._put_back(worker)
+        self._workers._put_back(worker)
 
-    def _retire(self, worker: _Worker) -> None:
+    def _retire(self, worker: WorkerProcess) -> None:
         del self._busy[worker.channel]
         worker.kill()
 
@@ -242,27 +275,3 @@ class _Pump(threading.Thread):
         waited = time.monotonic() - before
         for worker in self._busy.values():
             worker.deadline += waited
-
-
-def _death(worker: _Worker) -> CaptionAssetsError:
-    status = worker.process.returncode
-    how = signal.Signals(-status).name if status is not None and status < 0 else f"status {status}"
-    return WorkerDiedError(
-        str(worker.item)[:200],
-        f"the worker process that had it ended ({how})",
-        "the decoder crashed on it, or the machine ran out of memory",
-    )
-
-
-def run(
-    function: Callable[[Item], Any],
-    items: Iterable[Item],
-    *,
-    workers: int | None = None,
-    time_limit_s: float = 3600.0,
-    in_flight: int | None = None,
-    memory_limit_bytes: int | None = None,
-) -> Iterator[tuple[Item, Any]]:
-    """`WorkerPool.run` with a pool of its own. Starting a worker takes about half a second: keep a pool for more."""
-    with WorkerPool(workers, memory_limit_bytes=memory_limit_bytes) as pool:
-        yield from pool.run(function, items, time_limit_s=time_limit_s, in_flight=in_flight)

@@ -1,36 +1,51 @@
-"""What is done with one clip in a worker process: plan it, decode its windows, preview them.
+"""What is done with one clip in a worker process: plan it, preview its windows, make requests of them.
 
 Kept apart from whoever asks, so that a worker imports the decoder and little else.
 """
 
 import math
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import groupby
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from caption_assets.errors import ClipError, PreviewError
-from caption_assets.media.decode import read_windows
+from caption_assets.errors import CaptionAssetsError, ClipError, RequestError
+from caption_assets.media.decode import FrameRequest, read_requests
+from caption_assets.media.faults import DecodeError
+from caption_assets.media.files import ClipFile, Reading, open_clip
 from caption_assets.media.mp4 import cut_window_mp4
-from caption_assets.media.previews import preview_warnings, render_previews
+from caption_assets.media.previews import (
+    MadePreview,
+    PreviewEncoders,
+    preview_requests,
+    preview_warnings,
+    render_previews,
+)
 from caption_assets.media.probe import probe
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
-from caption_assets.records import FramePicks, Preview, SampledFrames, VideoInfo, Window
-from caption_assets.settings import DecodeLimits, PreviewSettings, WindowSettings
+from caption_assets.models.requests import Prepare, Request, caption_request
+from caption_assets.records import FramePicks, SampledFrames, VideoInfo, Window
+from caption_assets.settings import PreviewSettings, WindowSettings
+
+_MOST_PREPARING = 8
+# Frames that wait for an encoder while requests go on: some twenty windows at 240 pixels of height.
+_WAITING_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class PlanJob:
+class PlanTask:
     """A clip to cut into windows."""
 
-    source: str
+    location: str
     settings: WindowSettings
-    work: int = 0  # not known yet
-    limits: DecodeLimits = field(default_factory=DecodeLimits)
+
+    @property
+    def work(self) -> int:
+        return 0  # not known yet
 
     def __str__(self) -> str:
-        return f"clip {self.source}"
+        return f"clip {self.location}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,24 @@ class PlannedWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviewTask:
+    """A clip's windows to preview. `content_hash` is the one that the clip had when it was planned."""
+
+    location: str
+    content_hash: str
+    windows: tuple[Window, ...]
+    settings: PreviewSettings
+
+    @property
+    def work(self) -> int:
+        """Frames to decode."""
+        return self.windows[-1].end_frame
+
+    def __str__(self) -> str:
+        return f"clip {self.location}"
+
+
+@dataclass(frozen=True, slots=True)
 class WantedFrames:
     """The frames of one window, and the (width, height) that they are wanted in."""
 
@@ -58,60 +91,62 @@ class WantedFrames:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeJob:
-    """A clip's windows to decode. `content_hash` is the one that the clip had when it was planned.
+class CaptionTask:
+    """A clip's windows to ask a model about and, in `previews`, those to preview from the same decode.
 
-    `threads` is the decoder's. Where there are as many clips as cores, one each is best.
+    `content_hash` is the one that the clip had when it was planned. `questions` has the id and the prompt of each
+    wanted window's request, `prepare` is the engine's. `threads` are the decoder's, and as many encoders run beside
+    it: where there are as many clips as cores, one is best.
     """
 
-    source: str
+    location: str
     content_hash: str
     wanted: tuple[WantedFrames, ...]
-    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    questions: Mapping[Window, tuple[str, str]]
+    max_tokens: int
+    prepare: Prepare | None
+    previews: tuple[Window, ...] = ()
+    preview_settings: PreviewSettings | None = None
     threads: int = 1
 
     @property
     def work(self) -> int:
-        """Roughly the pixels to decode: clips are worked on from the largest to the smallest."""
-        return max((w.window.end_frame * math.prod(w.size) for w in self.wanted), default=0)
+        """Roughly the pixels to decode."""
+        asked = max((item.window.end_frame * math.prod(item.size) for item in self.wanted), default=0)
+        height = self.preview_settings.target_height if self.preview_settings else 0
+        return max([asked, *(window.end_frame * height**2 for window in self.previews)])
 
     def __str__(self) -> str:
-        return f"clip {self.source}"
+        return f"clip {self.location}"
 
 
 @dataclass(frozen=True, slots=True)
-class PreviewJob:
-    """A clip's windows to preview."""
+class Prepared:
+    """One window's request, or why there is none, and what it took: to decode and resize, and to render it."""
 
-    source: str
-    windows: tuple[Window, ...]
-    settings: PreviewSettings
-    limits: DecodeLimits = field(default_factory=DecodeLimits)
-
-    @property
-    def work(self) -> int:
-        """Frames to decode."""
-        return self.windows[-1].end_frame
-
-    def __str__(self) -> str:
-        return f"clip {self.source}"
+    request_id: str
+    request: Request | CaptionAssetsError
+    decode_s: float
+    render_s: float
 
 
-def plan_clip(job: PlanJob) -> Iterator[VideoInfo | PlannedWindow]:
+def plan_clip(task: PlanTask, reading: Reading) -> Iterator[VideoInfo | PlannedWindow]:
     """First what the clip is, then its windows in order. Raises ClipError."""
-    settings = job.settings
-    info = probe(job.source, job.limits)
-    yield info
-    for window in compute_windows(info.num_frames, settings.window_size, settings.remainder_threshold):
-        picks = sample_window(
-            window,
-            info.pts_s,
-            info.frame_rate,
-            settings.sampling_fps,
-            min_frames=settings.min_sampled_frames,
-            max_frames=settings.max_sampled_frames,
-        )
-        yield PlannedWindow(window, *_span(info, window), picks, _mp4(job, info, window))
+    settings = task.settings
+    with open_clip(task.location, reading) as clip:
+        info = probe(clip)
+        yield info
+        for window in compute_windows(info.num_frames, settings.window_size, settings.remainder_threshold):
+            picks = sample_window(
+                window,
+                info.pts_s,
+                info.frame_rate,
+                settings.sampling_fps,
+                min_frames=settings.min_sampled_frames,
+                max_frames=settings.max_sampled_frames,
+            )
+            mp4 = _mp4(clip, info, window) if settings.store_window_mp4 else None
+            yield PlannedWindow(window, *_span(info, window), picks, mp4)
 
 
 def _span(info: VideoInfo, window: Window) -> tuple[float, float]:
@@ -120,36 +155,120 @@ def _span(info: VideoInfo, window: Window) -> tuple[float, float]:
     return float(info.pts_s[window.start_frame] - first), float(end)
 
 
-def _mp4(job: PlanJob, info: VideoInfo, window: Window) -> bytes | ClipError | None:
-    if not job.settings.store_window_mp4:
-        return None
+def _mp4(clip: ClipFile, info: VideoInfo, window: Window) -> bytes | ClipError:
     try:
-        return cut_window_mp4(job.source, info, window, limits=job.limits)
+        return cut_window_mp4(clip, info, window)
     except ClipError as error:
         return error
 
 
-def decode_clip(job: DecodeJob) -> Iterator[tuple[Window, SampledFrames]]:
-    """Each window's frames in the wanted size, in order. Raises ClipError where the file breaks or has changed."""
-    info = probe(job.source, job.limits)
-    if info.content_hash != job.content_hash:
-        raise ClipError(f"clip {job.source}", "its file has changed since its windows were planned", "plan them again")
-    # Some models bound the pixels of a whole video: windows of equal size share a pass over the file.
-    for size, group in groupby(job.wanted, key=lambda wanted: wanted.size):
-        wanted = list(group)
-        picks = [item.picks for item in wanted]
-        sampled = read_windows(job.source, info, picks, size=size, threads=job.threads, limits=job.limits)
-        for item in wanted:
-            yield item.window, next(sampled)  # and nothing else here holds on to them
+def preview_clip(task: PreviewTask, reading: Reading) -> Iterator[list[str] | MadePreview]:
+    """First the warnings about the clip, then each window's preview or why there is none.
+
+    Raises ClipError where the clip cannot be used or has changed.
+    """
+    with open_clip(task.location, reading) as clip:
+        info = _probe_planned(clip, task.content_hash)
+        yield preview_warnings(info, task.settings)
+        yield from render_previews(clip, info, task.windows, task.settings)
 
 
-def preview_clip(job: PreviewJob) -> Iterator[list[str] | tuple[Window, Preview | PreviewError]]:
-    """First the warnings about the clip, then each window's preview or why there is none. Raises ClipError."""
-    info = probe(job.source, job.limits)
-    yield preview_warnings(info, job.settings)
-    yield from render_previews(job.source, info, job.windows, job.settings, limits=job.limits)
+def _probe_planned(clip: ClipFile, content_hash: str) -> VideoInfo:
+    if clip.content_hash != content_hash:
+        wrong = "its file has changed since its windows were planned"
+        raise ClipError(f"clip {clip.location}", wrong, "plan them again")
+    return probe(clip)
 
 
-def preview_workers(settings: PreviewSettings) -> int:
-    """Clips to preview at once: as many as the machine has times `num_cpus_per_worker` cores, at least one."""
-    return max(1, int((os.cpu_count() or 1) // settings.num_cpus_per_worker))
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Frames of one window that are wanted: to ask about, or to preview."""
+
+    window: Window
+    is_preview: bool
+    frames: FrameRequest
+
+
+def caption_clip(task: CaptionTask, reading: Reading) -> Iterator[Prepared | list[str] | MadePreview]:
+    """Each wanted window's request as soon as it is decoded, in order; where asked for, previews as they are encoded.
+
+    Where there are previews to make, the warnings about the clip come first. Raises ClipError where the file breaks
+    before the last wanted window, when all else that can be had is out, or where the clip cannot be used or has
+    changed.
+    """
+    settings = task.preview_settings or PreviewSettings()
+    with (
+        open_clip(task.location, reading) as clip,
+        PreviewEncoders(task.location, settings, task.threads, _WAITING_BYTES) as encoders,
+    ):
+        info = _probe_planned(clip, task.content_hash)
+        if task.previews:
+            yield preview_warnings(info, settings)
+        parts = [_Part(item.window, False, FrameRequest(item.picks, item.size)) for item in task.wanted]
+        shown = preview_requests(info, task.previews, settings)
+        parts += [_Part(window, True, frames) for window, frames in zip(task.previews, shown, strict=True)]
+        parts.sort(key=lambda part: (part.window, part.is_preview))
+        yield from _decoded(task, clip, info, parts, encoders)
+
+
+def _decoded(
+    task: CaptionTask, clip: ClipFile, info: VideoInfo, parts: Sequence[_Part], encoders: PreviewEncoders
+) -> Iterator[Prepared | MadePreview]:
+    """What becomes of all parts, from one pass. Where that breaks, what is left has a pass for each of the two kinds:
+    a frame that only one of them needs does not cost the other."""
+    passes, fault = deque([parts]), None
+    while passes:
+        left, clock = deque(passes.popleft()), time.perf_counter()
+        try:
+            for sampled in read_requests(clip, info, [part.frames for part in left], threads=task.threads):
+                part = left.popleft()
+                if part.is_preview:
+                    encoders.add(part.window, sampled.frames)
+                else:
+                    yield _prepared(task, part.window, sampled, clock)
+                del sampled  # before the next window's frames are there
+                yield from encoders.made()
+                clock = time.perf_counter()
+        except ClipError as error:
+            asked = [part for part in left if not part.is_preview]
+            shown = [part for part in left if part.is_preview]
+            if asked and shown and isinstance(error, DecodeError):
+                passes.extend([asked, shown])
+                continue
+            fault = error if asked else fault
+            yield from encoders.rest()
+            yield from (encoders.broken(part.window, error) for part in shown)
+    yield from encoders.rest()
+    if fault is not None:
+        raise fault
+
+
+def _prepared(task: CaptionTask, window: Window, frames: SampledFrames, clock: float) -> Prepared:
+    decoded = time.perf_counter()
+    request_id, prompt = task.questions[window]
+    request = _request(request_id, caption_request(request_id, prompt, frames, task.max_tokens), task.prepare)
+    return Prepared(request_id, request, decoded - clock, time.perf_counter() - decoded)
+
+
+def _request(request_id: str, request: Request, prepare: Prepare | None) -> Request | CaptionAssetsError:
+    try:
+        if prepare is None:
+            return replace(request, prepared_at=time.monotonic())
+        return prepare(request)
+    except CaptionAssetsError as error:
+        return error
+    except Exception as error:  # of the model's own processing code
+        return RequestError(f"request {request_id}", f"it cannot be prepared ({type(error).__name__}: {error})")
+
+
+def preview_workers(settings: PreviewSettings, processes: int) -> int:
+    """Clips to preview at once: as many as `num_cpus_per_worker` goes into so many processes, at least one."""
+    return max(1, int(processes // settings.num_cpus_per_worker))
+
+
+def caption_workers(processes: int) -> int:
+    """Clips to prepare at once for one engine, of so many processes: no engine needs more than eight.
+
+    A window of 16 frames takes a worker about 0.4 s, and each holds about a gigabyte once it renders for vLLM.
+    """
+    return min(processes, _MOST_PREPARING)

@@ -68,6 +68,22 @@ def test_a_run_captions_previews_and_enhances_every_shard(caption_assets, clips_
     assert listed.stdout == "a\t2 clips\tregistered\nb\t1 clips\tregistered\n"
 
 
+def test_the_demo_renders_its_clips_and_shows_what_it_made_of_them(caption_assets, tmp_path):
+    done = caption_assets("demo")
+    assert done.returncode == 0, done.stderr
+    assert "12 clips in demo/clips (12 rendered now)" in done.stdout
+    total = re.search(r"total\D+(\d+)\D+(\d+)\D+(\d+)\D+(\d+)\D+(\d+)\D+(\d+)", done.stdout)
+    assert total, done.stdout
+    assert total.groups() == ("12", "15", "15", "15", "15", "0")
+    previews = re.findall(r"^previews/\S+\.webp$", done.stdout, re.MULTILINE)
+    assert len(previews) == 3
+    assert all((tmp_path / "demo" / "output" / preview).is_file() for preview in previews)
+    documents = [json.loads(p.read_text()) for p in (tmp_path / "demo" / "output" / "metas" / "v0").iterdir()]
+    texts = {text for d in documents for w in d["windows"] for k, text in w.items() if k.endswith("_caption")}
+    shown = " ".join(done.stdout.split())
+    assert sum(text in shown for text in texts) == 6
+
+
 def test_flags_choose_what_is_made_and_for_which_shard(caption_assets, clips_root, tmp_path):
     out = tmp_path / "out"
     base = ("run", "--dataset", clips_root, "--output-path", out, "--shard", "a")
@@ -156,6 +172,11 @@ def test_every_setting_has_a_flag_with_its_words_and_default(caption_assets):
     assert {(s, name) for s in SETTINGS for name in s.model_fields} == {(f.settings, f.field) for f in flags()}
     for flag in ("--generate-captions", "--generate-previews", "--enhance-captions", "--captioning-algorithm"):
         assert flag in text
+
+
+def test_the_reference_page_is_what_the_declarations_say(caption_assets):
+    page = Path(__file__).parents[2] / "docs" / "reference.md"
+    assert caption_assets("reference").stdout == page.read_text(), "caption-assets reference > docs/reference.md"
 
 
 def test_the_installed_command_answers(tmp_path):

@@ -3,7 +3,7 @@ import uuid
 import fsspec
 import pytest
 
-from caption_assets.dataset import Dataset, clip_id, shard_key, shard_name, split_duplicates
+from caption_assets.dataset import clip_id, open_dataset, shard_key, shard_name, split_duplicates
 from caption_assets.errors import DatasetError
 
 
@@ -16,21 +16,21 @@ def touch(root, *names):
 
 def test_sub_folders_are_the_shards_and_clips_lie_anywhere_below(tmp_path):
     touch(tmp_path, "b/x.mp4", "a/deep/er/y.MOV", "a/z.mkv", "a/notes.txt", "a/.hidden.mp4", ".git/q.mp4")
-    dataset = Dataset(str(tmp_path))
+    dataset = open_dataset(str(tmp_path))
     assert dataset.shards() == ["a", "b"]
     assert [clip.relative_path for clip in dataset.clips("a")] == ["a/deep/er/y.MOV", "a/z.mkv"]
-    assert dataset.clips("b")[0].path == str(tmp_path / "b" / "x.mp4")
+    assert dataset.clips("b")[0].location == str(tmp_path / "b" / "x.mp4")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"])
 def test_every_named_container_is_a_clip(tmp_path, suffix):
     touch(tmp_path, f"s/c{suffix}")
-    assert len(Dataset(str(tmp_path)).clips("s")) == 1
+    assert len(open_dataset(str(tmp_path)).clips("s")) == 1
 
 
 def test_a_root_that_holds_clips_is_one_shard_named_after_it(tmp_path):
     touch(tmp_path, "my clips/x.mp4", "my clips/sub/y.mp4")
-    dataset = Dataset(str(tmp_path / "my clips"))
+    dataset = open_dataset(str(tmp_path / "my clips"))
     assert dataset.shards() == ["my%20clips"]
     assert [clip.relative_path for clip in dataset.clips("my%20clips")] == ["sub/y.mp4", "x.mp4"]
 
@@ -38,9 +38,9 @@ def test_a_root_that_holds_clips_is_one_shard_named_after_it(tmp_path):
 def test_an_fsspec_url_is_a_dataset_too():
     fs = fsspec.filesystem("memory")
     fs.pipe("/ds-url/s one/x.mp4", b"1")
-    dataset = Dataset("memory://ds-url")
+    dataset = open_dataset("memory://ds-url")
     assert dataset.shards() == ["s%20one"]
-    assert dataset.clips("s%20one")[0].path == "memory://ds-url/s one/x.mp4"
+    assert dataset.clips("s%20one")[0].location == "memory://ds-url/s one/x.mp4"
 
 
 NAMES = ["plain-1.x_Y", "a b", "a,b", "…", "a...b", "日本", "50%", "a%20b", "~t", "x=1&y", "\t"]
@@ -66,7 +66,7 @@ def test_a_uuid_stem_is_the_clip_id_and_anything_else_is_named_by_its_path():
 def test_a_second_clip_with_the_same_id_keeps_its_place_under_another_id(tmp_path):
     curator = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
     touch(tmp_path, f"s/a/{curator}.mp4", f"s/b/{curator}.mp4", f"s/c/{curator}.mov")
-    clips, duplicates = split_duplicates(Dataset(str(tmp_path)).clips("s"))
+    clips, duplicates = split_duplicates(open_dataset(str(tmp_path)).clips("s"))
     assert len({clip.clip_id for clip in clips}) == 3
     assert clips[0].clip_id == curator
     assert duplicates == {clip.clip_id: f"s/a/{curator}.mp4" for clip in clips[1:]}
@@ -85,12 +85,12 @@ def test_what_is_no_dataset_is_one_clear_error(tmp_path, make, wrong):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=wrong):
-        Dataset(str(make(tmp_path))).shards()
+        open_dataset(str(make(tmp_path))).shards()
 
 
 def test_an_empty_shard_and_an_unknown_one_are_clear_errors(tmp_path):
     (tmp_path / "void").mkdir()
     with pytest.raises(DatasetError, match="holds no clip"):
-        Dataset(str(tmp_path)).clips("void")
+        open_dataset(str(tmp_path)).clips("void")
     with pytest.raises(DatasetError, match=r"no such shard\. Choose: void"):
-        Dataset(str(tmp_path)).clips("other")
+        open_dataset(str(tmp_path)).clips("other")

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 
 from caption_assets.defs.assets import ASSETS
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import SHARDS, range_tags, ranges
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS
+from caption_assets.store.tables import CLIP_WINDOWS, TABLES
+from caption_assets.workers.pool import Workers
 
 SMALL = {
     "ops": {
@@ -98,7 +101,6 @@ def test_the_metadata_says_what_happened_and_shows_it(made):
     assert windows["clips"].value == 2
     assert windows["failures_by_reason"].value == {}
     assert windows["output_table"].value.endswith("tables/clip_windows/a.parquet")
-    assert {c.name for c in windows["dagster/column_schema"].value.columns} >= {"clip_id", "start_frame", "frame_ids"}
     for asset in ASSETS:
         found = metadata(instance, asset.key.path[-1], "a")
         assert found["windows_per_second"].value > 0
@@ -113,6 +115,86 @@ def test_the_metadata_says_what_happened_and_shows_it(made):
     assert metadata(instance, "window_captions", "b")["ok"].value == 1
 
 
+def events(instance, asset, shard):
+    return instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[shard]), limit=10
+    ).records
+
+
+def test_a_run_leaves_one_event_a_shard_and_asset(made, instance, resources):
+    for asset in ASSETS:
+        for shard in ("a", "b"):
+            assert len(events(made.instance, asset.key.path[-1], shard)) == 1
+    materialize(instance, resources, ["b"], assets=ASSETS[:2])
+    assert [len(events(instance, asset.key.path[-1], "b")) for asset in ASSETS[:2]] == [1, 1]
+
+
+def stale(instance, shards):
+    """The assets that Dagster takes to be stale, by shard."""
+    graph = build_defs().resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    return {
+        shard: [name for name in TABLES if resolver.get_status(dg.AssetKey(name), shard) != StaleStatus.FRESH]
+        for shard in shards
+    }
+
+
+def test_what_is_made_of_an_earlier_version_is_stale_and_nothing_else(instance, resources, clips_root, make_clip):
+    assert materialize(instance, resources, ["a", "b"], assets=ASSETS[:2]).success
+    assert stale(instance, "ab") == {shard: ["window_captions", "enhanced_captions"] for shard in "ab"}  # missing
+    assert materialize(instance, resources, ["a", "b"], assets=ASSETS[:1]).success
+    assert stale(instance, "ab") == {shard: ["window_captions", "enhanced_captions"] for shard in "ab"}
+    make_clip(clips_root / "a" / "short.mp4", 30)
+    assert materialize(instance, resources, ["a", "b"], assets=ASSETS[:1]).success
+    assert stale(instance, "ab")["a"] == ["window_previews", "window_captions", "enhanced_captions"]
+    assert stale(instance, "ab")["b"] == ["window_captions", "enhanced_captions"]
+    assert materialize(instance, resources, ["a"], assets=ASSETS[1:2]).success
+    assert "window_previews" not in stale(instance, "ab")["a"]
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The tasks that workers are given, by name."""
+    tasks = []
+    run = Workers.run
+
+    def noting(self, work, of_call, **bounds):
+        of_call = list(of_call)
+        tasks.extend(type(task).__name__ for task in of_call)
+        return run(self, work, of_call, **bounds)
+
+    monkeypatch.setattr(Workers, "run", noting)
+    return tasks
+
+
+def test_a_run_over_previews_and_captions_decodes_each_clip_once(instance, resources, decoded):
+    assert materialize(instance, resources, ["a", "b"], assets=ASSETS[:3]).success
+    assert sorted(decoded) == ["CaptionTask"] * 3 + ["PlanTask"] * 3
+    for shard in ("a", "b"):
+        assert [len(events(instance, asset.key.path[-1], shard)) for asset in ASSETS[:3]] == [1, 1, 1]
+    assert metadata(instance, "window_previews", "a")["ok"].value == 3
+    assert metadata(instance, "window_previews", "a")["windows_per_second"].value > 0
+
+
+def test_a_preview_that_fails_fails_its_own_step_and_not_the_captions(instance, resources, monkeypatch, tmp_path):
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\ncase \"$*\" in *-encoders*) echo ' V....D libwebp  WebP';; *) exit 9;; esac\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
+    result = materialize(instance, resources, ["a", "b"])
+    assert not result.success
+    assert [event.step_key for event in result.get_step_failure_events()] == ["window_previews"]
+    assert materialized(instance, "enhanced_captions") == {"a", "b"}
+    assert materialized(instance, "window_previews") == set()
+
+
+def test_a_run_makes_its_previews_itself_where_the_model_cannot_start(instance, resources, tmp_path):
+    broken = {**resources, "caption_model": CaptionModel(model_variant="demo", model_path=str(tmp_path), device="cpu")}
+    assert not materialize(instance, broken, ["a", "b"], assets=ASSETS[:3]).success
+    assert materialized(instance, "window_previews") == {"a", "b"}
+    assert materialized(instance, "window_captions") == set()
+
+
 def test_a_second_run_reuses_everything_and_touches_no_document(instance, resources, tmp_path):
     materialize(instance, resources, ["a"])
     documents = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.json")}
@@ -120,7 +202,7 @@ def test_a_second_run_reuses_everything_and_touches_no_document(instance, resour
     assert documents
     assert previews
     assert materialize(instance, resources, ["a"]).success
-    for asset in ("window_previews", "window_captions", "enhanced_captions"):
+    for asset in TABLES:
         assert metadata(instance, asset, "a")["reused"].value == 3
     assert documents | previews == {p: p.stat().st_mtime_ns for p in [*documents, *previews]}
 
@@ -180,9 +262,8 @@ OUT_OF_RANGE = [
     ("window_previews", {"target_fps": 0}),
     ("clip_windows", {"remainder_threshold": 3}),
     ("window_captions", {"max_output_tokens": 0}),
-    ("window_captions", {"prompt_variant": "poem"}),
-    ("enhanced_captions", {"prompt_variant": "av"}),
 ]
+UNKNOWN = [("window_captions", {"prompt_variant": "poem"}), ("enhanced_captions", {"prompt_variant": "av"})]
 
 
 def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources, tmp_path):
@@ -197,6 +278,9 @@ def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources,
         changed = {**SMALL, "ops": {asset: {"config": config}}}
         assert not materialize(instance, resources, ["b"], assets=chosen, config=changed).success, config
         assert files() == before, config
+    for asset, config in UNKNOWN:
+        with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum type"):
+            materialize(instance, resources, ["b"], config={**SMALL, "ops": {asset: {"config": config}}})
 
 
 def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(made):
@@ -219,18 +303,22 @@ def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(made):
 
 def test_parents_and_children_take_different_numbers_of_shards_a_run():
     sizes = {asset.key.path[-1]: asset.backfill_policy.max_partitions_per_run for asset in ASSETS}
+    assert sizes["window_previews"] == sizes["window_captions"]
     for asset in ASSETS:
         for parent in asset.dependency_keys:
             assert sizes[parent.path[-1]] != sizes[asset.key.path[-1]]
 
 
 def test_the_catalog_has_what_people_read():
+    reads = {"clip_windows": set(), "window_previews": {"clip_windows"}, "window_captions": {"clip_windows"}}
+    reads["enhanced_captions"] = {"window_captions"}
     for asset in ASSETS:
         spec = next(iter(asset.specs))
         assert spec.description
         assert "\n" in spec.description
         assert spec.kinds
-        assert spec.code_version
+        assert spec.code_version == "1"
+        assert {key.path[-1] for key in asset.dependency_keys} == reads[asset.key.path[-1]]
         assert spec.metadata["dagster/column_schema"].columns
         assert all(column.description for column in spec.metadata["dagster/column_schema"].columns)
         for field in asset.op.config_schema.config_type.fields.values():

@@ -9,6 +9,7 @@ import sys
 import click
 import dagster as dg
 import pytest
+from pydantic import ValidationError
 
 from caption_assets.cli.app import run
 from caption_assets.cli.flags import flags, settings_from
@@ -27,9 +28,9 @@ def options(model, batch_size=3):
 
 
 def test_a_variant_comes_as_the_table_has_it():
-    variant, source = CaptionModel(model_variant="qwen3").model()
+    variant, checkpoint = CaptionModel(model_variant="qwen3").model()
     assert variant == CAPTION_VARIANTS["qwen3"]
-    assert (source.model_id, source.revision, source.folder) == (variant.model_id, variant.revision, None)
+    assert (checkpoint.model_id, checkpoint.revision, checkpoint.folder) == (variant.model_id, variant.revision, None)
 
 
 def test_everything_that_is_chosen_reaches_the_engine():
@@ -59,15 +60,15 @@ def test_fp8_is_of_the_variant_so_that_its_captions_are_new_ones():
 @pytest.mark.parametrize(
     ("fields", "error", "parts"),
     [
-        ({"model_variant": "gpt"}, ConfigError, ["'gpt'", "demo, qwen"]),
-        ({"engine": "cuda"}, ConfigError, ["engine 'cuda'", "auto, transformers, vllm, openai"]),
-        ({"precision": "int4"}, ConfigError, ["precision 'int4'", "auto, bf16, fp8, fp32"]),
+        ({"model_variant": "gpt"}, ValidationError, ["'gpt'", "'demo', 'qwen'"]),
+        ({"engine": "cuda"}, ValidationError, ["engine", "'cuda'", "'auto', 'vllm', 'transformers' or 'openai'"]),
+        ({"precision": "int4"}, ValidationError, ["precision", "'int4'", "'auto', 'bf16', 'fp8' or 'fp32'"]),
         ({"model_variant": "nemotron", "precision": "fp8"}, ConfigError, ["weights are bf16", "nemotron-fp8"]),
-        ({"server_video": "gif"}, ConfigError, ["server_video 'gif'", "jpeg"]),
+        ({"server_video": "gif"}, ValidationError, ["server_video", "'gif'", "'jpeg'"]),
         ({"model_id": "a/b", "model_path": "c"}, ConfigError, ["'a/b'", "two models"]),
         ({"model_id": "https://huggingface.co/a/b"}, ConfigError, ["no Hugging Face id", "owner/name@revision"]),
-        ({"model_path": "./nowhere"}, ModelError, ["no such folder", "model_id"]),
-        ({"model_path": "CHECKPOINT", "model_family": "gpt"}, ConfigError, ["'gpt'", "qwen3-vl"]),
+        ({"model_path": "./nowhere"}, ModelError, ["the folder does not exist", "model_id"]),
+        ({"model_path": "CHECKPOINT", "model_family": "gpt"}, ValidationError, ["'gpt'", "'qwen3-vl'"]),
         ({"engine": "transformers", "tensor_parallel": 2}, ModelError, ["on 2 GPUs", "engine vllm"]),
         ({"engine": "transformers", "model_variant": "qwen", "precision": "fp8"}, ModelError, ["engine vllm"]),
         ({"engine": "vllm", "model_variant": "nemotron"}, ModelError, ["--trust-remote-code"]),
@@ -86,15 +87,15 @@ def test_a_choice_that_cannot_be_is_one_clear_error(checkpoints, fields, error, 
 
 def test_a_folder_of_any_known_family_runs_under_the_key_that_is_asked_for(checkpoints):
     model = CaptionModel(model_path=str(checkpoints["qwen3-vl"]), caption_key="mine")
-    variant, source = model.model()
+    variant, checkpoint = model.model()
     assert model.key == variant.name == "mine"
-    assert variant.family == "qwen3-vl"
+    assert variant.family.name == "qwen3-vl"
     assert variant.vllm == CAPTION_VARIANTS["qwen3"].vllm
-    assert source.folder == checkpoints["qwen3-vl"]
+    assert checkpoint.folder == checkpoints["qwen3-vl"]
     assert TextModel(model_path=str(checkpoints["text"])).key == "demo_lm"
 
 
-def test_the_family_is_told_where_the_config_is_of_an_unknown_type_and_nowhere_else(checkpoints, tmp_path):
+def test_the_family_is_declared_where_the_config_is_of_an_unknown_type_and_nowhere_else(checkpoints, tmp_path):
     folder = tmp_path / "fork"
     folder.mkdir()
     for path in checkpoints["qwen3-vl"].iterdir():
@@ -105,7 +106,7 @@ def test_the_family_is_told_where_the_config_is_of_an_unknown_type_and_nowhere_e
     with pytest.raises(ModelError, match=r"'fork' is of no known family.*give model_family"):
         CaptionModel(model_path=str(folder)).model()
     variant, _ = CaptionModel(model_path=str(folder), model_family="qwen3-vl").model()
-    assert variant.family == "qwen3-vl"
+    assert variant.family.name == "qwen3-vl"
     with pytest.raises(ModelError, match=r"of family qwen2\.5-vl: it is of family qwen3-vl"):
         CaptionModel(model_path=str(checkpoints["qwen3-vl"]), model_family="qwen2.5-vl").model()
 
@@ -118,8 +119,8 @@ def test_a_model_of_the_wrong_kind_is_refused_before_anything_starts(checkpoints
 
 
 def test_a_servers_model_needs_no_config_here():
-    variant, source = CaptionModel(model_variant="qwen", engine="openai", model_id="me/mine").model()
-    assert (variant.family, source.model_id, source.revision) == ("qwen2.5-vl", "me/mine", "main")
+    variant, checkpoint = CaptionModel(model_variant="qwen", engine="openai", model_id="me/mine").model()
+    assert (variant.family.name, checkpoint.model_id, checkpoint.revision) == ("qwen2.5-vl", "me/mine", "main")
 
 
 FROM_A_HUB = """
@@ -130,7 +131,7 @@ from caption_assets.models.requests import enhance_request
 model = TextModel(model_id=f"tiny/model@{sys.argv[1]}", model_dir=sys.argv[2], caption_key="mine", device="cpu")
 with model.session(2) as session:
     results = list(session.generate([enhance_request("1", "Rewrite.", "A cat.", 4)]))
-print(session.variant.name, session.variant.family, session.source.revision, results[0].outcome.status)
+print(session.variant.name, session.variant.family, session.checkpoint.revision, results[0].outcome.status)
 """
 
 

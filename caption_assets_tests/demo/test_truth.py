@@ -8,14 +8,26 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from caption_assets.dataset import Dataset
-from caption_assets.defs.resources import CaptionModel, TextModel
+from caption_assets.dataset import open_dataset
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import ATTRIBUTES, sample_scene, score
-from caption_assets.models.engines.base import EngineSession
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.records import SampledFrames
-from caption_assets.settings import CaptionSettings, EnhanceSettings, WindowSettings
-from caption_assets.steps import ShardReport, caption_shards, enhance_shards, window_shard
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    TextModelSettings,
+    WindowSettings,
+)
+from caption_assets.steps import (
+    ShardReport,
+    StepContext,
+    caption_shards,
+    enhance_shards,
+    model_session,
+    window_shard,
+)
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS
 from caption_assets_tests.demo.truth import shares, told
@@ -37,13 +49,13 @@ def scenes():
 
 
 @pytest.fixture(scope="module")
-def windows(scenes, tmp_path_factory, pool):
+def windows(scenes, tmp_path_factory, workers):
     """The clips, and where their windows are planned."""
     root = tmp_path_factory.mktemp("truth")
     render_dataset(root / "clips", scenes)
     store = Store(str(root / "out"))
     for shard in SHARDS:
-        window_shard(store, Dataset(str(root / "clips")), shard, WindowSettings(), pool)
+        window_shard(StepContext(store, workers), open_dataset(str(root / "clips")), shard, WindowSettings())
     return root / "out"
 
 
@@ -53,10 +65,10 @@ def planned(windows, tmp_path):
     return Store(str(shutil.copytree(windows, tmp_path / "out")))
 
 
-def caption(store, pool, shards=SOME, **settings):
-    with CaptionModel(device="cpu").session(8) as session:
-        for _, report in caption_shards(store, shards, session, CaptionSettings(**settings), pool):
-            assert isinstance(report, ShardReport), report
+def caption(store, workers, shards=SOME, **settings):
+    with model_session(CaptionModelSettings(device="cpu")) as session:
+        for ended in caption_shards(StepContext(store, workers), shards, session, CaptionSettings(**settings)):
+            assert isinstance(ended.outcome, ShardReport), ended.outcome
 
 
 def windows_of(store, scenes, shards=SOME):
@@ -70,14 +82,14 @@ def rates(store, scenes, key="demo_caption", shards=SOME):
     return shares(score(w[key], scene, w["start_s"], w["end_s"]) for scene, w in windows_of(store, scenes, shards))
 
 
-def test_captions_and_enhanced_captions_tell_the_truth(planned, scenes, pool, tmp_path):
-    caption(planned, pool, SHARDS)
+def test_captions_and_enhanced_captions_tell_the_truth(planned, scenes, workers, tmp_path):
+    caption(planned, workers, SHARDS)
     found = rates(planned, scenes, shards=SHARDS)
     assert found["all"] >= 0.97, found
     assert min(found[name] for name in ATTRIBUTES) >= 0.99, found
 
-    with TextModel(device="cpu").session(16) as session:
-        list(enhance_shards(planned, SHARDS, "demo", session, EnhanceSettings()))
+    with model_session(TextModelSettings(device="cpu"), 16) as session:
+        list(enhance_shards(StepContext(planned, workers), SHARDS, "demo", session, EnhanceSettings()))
     for _, window in windows_of(planned, scenes, SHARDS):
         assert len(window["demo_lm_enhanced_caption"]) > len(window["demo_caption"])
     enhanced = rates(planned, scenes, "demo_lm_enhanced_caption", SHARDS)
@@ -114,15 +126,15 @@ def inject(monkeypatch):
 @pytest.mark.parametrize(
     ("defect", "attribute", "most"), [(swap_red_and_blue, "colour", 0.6), (reverse_time, "motion", 0.5)]
 )
-def test_a_defect_in_the_frames_shows(planned, scenes, pool, inject, defect, attribute, most):
+def test_a_defect_in_the_frames_shows(planned, scenes, workers, inject, defect, attribute, most):
     inject(defect)
-    caption(planned, pool, max_output_tokens=64)  # what the model has never seen, it does not know how to end
+    caption(planned, workers, max_output_tokens=64)  # what the model has never seen, it does not know how to end
     found = rates(planned, scenes)
     assert found[attribute] <= most, found
     assert found["all"] <= most, found
 
 
-def test_captions_of_the_wrong_windows_show(planned, scenes, pool, inject):
+def test_captions_of_the_wrong_windows_show(planned, scenes, workers, inject):
     held = []
 
     def late(frames):
@@ -131,16 +143,16 @@ def test_captions_of_the_wrong_windows_show(planned, scenes, pool, inject):
         return held[-2] if len(held) > 1 else frames
 
     inject(late)
-    caption(planned, pool)
+    caption(planned, workers)
     assert rates(planned, scenes)["all"] <= 0.3
 
 
-def test_sampling_only_the_first_half_of_a_window_shows(planned, scenes, pool):
+def test_sampling_only_the_first_half_of_a_window_shows(planned, scenes, workers):
     """Where two things happen in turn, the second one is missed."""
     for shard in SHARDS:
         rows = planned.read_rows(CLIP_WINDOWS, shard)
         planned.commit_rows(CLIP_WINDOWS, shard, [_first_half(row) for row in rows])
-    caption(planned, pool, SHARDS)
+    caption(planned, workers, SHARDS)
     in_turn = [
         (scene, w)
         for scene, w in windows_of(planned, scenes, SHARDS)

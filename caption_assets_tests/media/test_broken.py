@@ -17,7 +17,7 @@ from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.records import Preview
 from caption_assets.settings import PreviewSettings
-from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.pool import Workers
 from caption_assets_tests.media import fuzz
 from caption_assets_tests.media.coded import CLIPS, FRAMES, RATE, Coded, ffmpeg, read
 
@@ -238,8 +238,8 @@ def test_an_edit_list_can_end_early(folder: Path) -> None:
 def test_damaged_files_end_as_frames_or_with_a_reason(folder: Path) -> None:
     paths = [BY_NAME[name].make(folder) for name in FUZZED]
     ends: Counter[str] = Counter()
-    with WorkerPool(2, memory_limit_bytes=4 << 30) as pool:
-        for damage, result in pool.run(fuzz.survive, fuzz.damages(paths, 12), time_limit_s=60):
+    with Workers(2, memory_limit_bytes=4 << 30) as workers:
+        for damage, result in workers.map_unordered(fuzz.survive, fuzz.damages(paths, 12), time_limit_s=60):
             assert isinstance(result, tuple), (damage, result)  # no crash, no hang, no bug
             planned, done, kind, reason = result
             assert done == planned or kind, damage

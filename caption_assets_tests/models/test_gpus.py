@@ -214,8 +214,8 @@ def test_several_gpus_share_the_need(machine):
     ("device", "count", "wrong"),
     [
         ("cuda:2", 1, "there are 2 GPUs.*choose cuda:0 to cuda:1"),
-        ("cuda:x", 1, "no such device"),
-        ("tpu", 1, "no such device"),
+        ("cuda:x", 1, "the device is unknown"),
+        ("tpu", 1, "the device is unknown"),
         ("cuda:0", 2, "tensor_parallel asks for 2 GPUs"),
         ("cpu", 2, "tensor_parallel asks for 2 GPUs"),
     ],

@@ -1,15 +1,10 @@
 import pytest
 
 from caption_assets.errors import ClipError, ConfigError
+from caption_assets.models.families import FrameLimits
 from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, caption_prompt, enhance_prompt
 from caption_assets.models.requests import frame_size, video_metadata
-from caption_assets.models.variants import (
-    CAPTION_VARIANTS,
-    TEXT_VARIANTS,
-    FrameLimits,
-    caption_variant,
-    text_variant,
-)
+from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS, caption_variant, text_variant
 from caption_assets.records import FramePicks
 
 QWEN25 = FrameLimits(28, 100352, 602112)
@@ -91,7 +86,7 @@ def test_prompts_come_by_variant_or_as_text():
     assert set(ENHANCE_PROMPTS) == {"default", "av-surveillance"}
     assert caption_prompt("av") == CAPTION_PROMPTS["av"]
     assert caption_prompt("default", " Say it. ") == "Say it."
-    with pytest.raises(ConfigError, match=r"no such variant\. Choose one of default, av-surveillance"):
+    with pytest.raises(ConfigError, match=r"it is unknown\. Choose one of default, av-surveillance"):
         enhance_prompt("av")
     with pytest.raises(ConfigError, match="blank"):
         caption_prompt("default", "  ")

@@ -11,25 +11,21 @@ from pathlib import Path
 import pytest
 
 from caption_assets.errors import ModelError
+from caption_assets.models.families import FAMILIES
 from caption_assets.models.variants import CAPTION_VARIANTS
-from caption_assets.models.weights.checkpoints import (
-    checkpoint_family,
-    checkpoint_max_len,
-    locate,
-    model_source,
-    weights_gib,
-)
+from caption_assets.models.weights.checkpoints import checkpoint_family, checkpoint_max_len, checkpoint_of, weights_gib
+from caption_assets.models.weights.downloads import locate
 from caption_assets_tests.models.hub import COMMIT, Hub
 
 LOCATE = """
 import logging, sys
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import ModelSource
-from caption_assets.models.weights.checkpoints import locate
+from caption_assets.models.weights.checkpoints import Checkpoint
+from caption_assets.models.weights.downloads import locate
 {before}
 logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
 try:
-    print(locate(ModelSource(sys.argv[1], sys.argv[2]), sys.argv[3], trust_remote_code={trust}))
+    print(locate(Checkpoint(sys.argv[1], sys.argv[2]), sys.argv[3], trust_remote_code={trust}))
 except ModelError as error:
     print("ModelError", error)
 """
@@ -216,8 +212,8 @@ def test_what_is_missing_offline_is_one_clear_error(run, shards):
     [
         (401, "GatedRepo", ["gated", "Accept its licence at huggingface.co/tiny/model", "HF_TOKEN"]),
         (403, "GatedRepo", ["gated", "Accept its licence at huggingface.co/tiny/model", "HF_TOKEN"]),
-        (404, "RepoNotFound", ["no such model, or it is private", "Check the id"]),
-        (401, "RepoNotFound", ["no such model, or it is private", "HF_TOKEN"]),
+        (404, "RepoNotFound", ["does not exist, or it is private", "Check the id"]),
+        (401, "RepoNotFound", ["does not exist, or it is private", "HF_TOKEN"]),
         (403, "Forbidden", ["access is refused", "HF_TOKEN"]),
         (500, "Broken", ["cannot be downloaded", "500"]),
     ],
@@ -232,14 +228,14 @@ def test_a_model_that_the_hub_refuses_is_one_clear_error(run, hub, status, code,
 
 
 def test_an_unknown_id_or_revision_and_a_hub_that_is_not_there_are_one_clear_error(run):
-    assert "there is no such model, or it is private" in run(model="tiny/other").answer
-    assert "no such revision" in run(revision="f" * 40).answer
+    assert "the model does not exist, or it is private" in run(model="tiny/other").answer
+    assert "does not have this revision" in run(revision="f" * 40).answer
     answer = run(HF_ENDPOINT="http://127.0.0.1:9").answer
     assert "cannot be downloaded" in answer
     assert "\n" not in answer
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_downloaded(run, hub):
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_downloaded(run, hub):
     full = """
 import shutil
 shutil.disk_usage = lambda path: shutil._ntuple_diskusage(1000, 900, 100)
@@ -258,19 +254,19 @@ def test_a_model_dir_that_cannot_be_written_is_one_clear_error(run, tmp_path):
 
 def test_a_folder_is_checked_for_completeness(published, tmp_path, shards):
     folder = shutil.copytree(published, tmp_path / "model")
-    source = model_source(CAPTION_VARIANTS["demo"], str(folder))
-    assert locate(source) == folder
+    checkpoint = checkpoint_of(CAPTION_VARIANTS["demo"], str(folder))
+    assert locate(checkpoint) == folder
     (folder / shards[1]).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     (folder / shards[2]).unlink()
     with pytest.raises(ModelError, match=rf"missing, cut off or only pointers.*{shards[1]}, {shards[2]}"):
-        locate(source)
+        locate(checkpoint)
 
 
 def test_embedded_checkpoints_are_whole_and_need_no_hub():
-    source = model_source(CAPTION_VARIANTS["demo"])
-    assert locate(source) == source.folder
-    assert 0 < weights_gib(source.folder) < 0.1
-    assert checkpoint_max_len(source.folder) == 8192
+    checkpoint = checkpoint_of(CAPTION_VARIANTS["demo"])
+    assert locate(checkpoint) == checkpoint.folder
+    assert 0 < weights_gib(checkpoint.folder) < 0.1
+    assert checkpoint_max_len(checkpoint.folder) == 8192
 
 
 def config(**fields):
@@ -289,9 +285,9 @@ def config(**fields):
         (config(model_type="llama", architectures=["LlamaForCausalLM"]), "text"),
     ],
 )
-def test_the_family_is_told_by_the_checkpoints_config(tmp_path, fields, family):
+def test_the_checkpoints_config_says_the_family(tmp_path, fields, family):
     (tmp_path / "config.json").write_text(json.dumps(fields))
-    assert checkpoint_family(tmp_path) == family
+    assert checkpoint_family(tmp_path) is FAMILIES[family]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +302,7 @@ def test_a_checkpoint_of_no_known_family_is_refused(tmp_path, fields):
     (tmp_path / "config.json").write_text(json.dumps(fields))
     with pytest.raises(ModelError, match=r"of no known family.*give model_family"):
         checkpoint_family(tmp_path)
-    assert checkpoint_family(tmp_path, "qwen3-vl") == "qwen3-vl"
+    assert checkpoint_family(tmp_path, FAMILIES["qwen3-vl"]) is FAMILIES["qwen3-vl"]
 
 
 def test_the_length_of_a_checkpoint_is_its_language_models(tmp_path):

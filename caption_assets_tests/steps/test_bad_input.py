@@ -7,14 +7,14 @@ import fsspec
 import imageio_ffmpeg
 import pytest
 
-from caption_assets.dataset import Dataset
+from caption_assets.dataset import open_dataset
 from caption_assets.errors import ConfigError, ShardError, StoreError
 from caption_assets.save_export.files import read_document
 from caption_assets.settings import PreviewSettings, WindowSettings
-from caption_assets.steps import preview_shard, window_shard
+from caption_assets.steps import StepContext, preview_shard, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
-from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.pool import Workers
 
 UUID = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
 
@@ -29,12 +29,12 @@ def audio_only(path):
     subprocess.run(command, check=True)
 
 
-def plan(store, root, pool, shard="s", **settings):
-    report = window_shard(store, Dataset(str(root)), shard, WindowSettings(**settings), pool)
+def plan(store, root, workers, shard="s", **settings):
+    report = window_shard(StepContext(store, workers), open_dataset(str(root)), shard, WindowSettings(**settings))
     return report, {row.relative_path: row for row in store.read_rows(CLIP_WINDOWS, shard)}
 
 
-def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_path, make_clip, store, pool):
+def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_path, make_clip, store, workers):
     folder = tmp_path / "clips" / "s"
     good = make_clip(folder / "good.mp4", 48)
     (folder / "text.mp4").write_text("I am no video.")
@@ -44,7 +44,7 @@ def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_
     make_clip(folder / "short.mp4", 3)
     make_clip(folder / "one" / f"{UUID}.mp4", 24)
     make_clip(folder / "two" / f"{UUID}.mp4", 24)
-    report, rows = plan(store, tmp_path / "clips", pool)
+    report, rows = plan(store, tmp_path / "clips", workers)
 
     assert (report.ok, report.failed, report.skipped) == (2, 5, 1)
     assert rows["s/good.mp4"].status == "ok"
@@ -65,11 +65,13 @@ def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_
     assert any("text.mp4" in item for item in report.failed_items)
 
 
-def test_a_file_that_breaks_off_keeps_its_good_windows_and_says_where(tmp_path, make_clip, store, pool):
+def test_a_file_that_breaks_off_keeps_its_good_windows_and_says_where(tmp_path, make_clip, store, workers):
     good = make_clip(tmp_path / "clips" / "s" / "good.mp4", 120)
     data = good.read_bytes()
     (tmp_path / "clips" / "s" / "cut.mp4").write_bytes(data[: len(data) * 3 // 4])
-    window_shard(store, Dataset(str(tmp_path / "clips")), "s", WindowSettings(window_size=40), pool)
+    window_shard(
+        StepContext(store, workers), open_dataset(str(tmp_path / "clips")), "s", WindowSettings(window_size=40)
+    )
     rows = [row for row in store.read_rows(CLIP_WINDOWS, "s") if row.relative_path == "s/cut.mp4"]
     (damaged,) = (row for row in rows if row.status != "ok")
     windows = [row for row in rows if row.status == "ok"]
@@ -77,68 +79,68 @@ def test_a_file_that_breaks_off_keeps_its_good_windows_and_says_where(tmp_path, 
     assert damaged.start_frame is None
     assert damaged.error
     assert 4 <= windows[-1].end_frame < 119
-    assert preview_shard(store, "s", PreviewSettings(), pool).failed == 0
+    assert preview_shard(StepContext(store, workers), "s", PreviewSettings()).failed == 0
     document = read_document(store, f"metas/v0/{damaged.clip_id}.json")
     assert document["errors"] == ["damaged"]
     assert document["error_details"]["damaged"] == damaged.error
     assert len(document["windows"]) == len(windows)
 
 
-def test_a_shard_with_no_usable_clip_fails_and_its_reasons_are_stored(tmp_path, store, pool):
+def test_a_shard_with_no_usable_clip_fails_and_its_reasons_are_stored(tmp_path, store, workers):
     (tmp_path / "clips" / "s").mkdir(parents=True)
     (tmp_path / "clips" / "s" / "text.mp4").write_text("no")
     with pytest.raises(ShardError, match=r"not one of 1 items worked; first: s/text\.mp4"):
-        plan(store, tmp_path / "clips", pool)
+        plan(store, tmp_path / "clips", workers)
     assert store.read_rows(CLIP_WINDOWS, "s")[0].error_kind == "not_video"
 
 
-def test_a_clip_that_is_gone_or_changed_before_its_preview_is_a_failed_row(tmp_path, make_clip, store, pool):
+def test_a_clip_that_is_gone_or_changed_before_its_preview_is_a_failed_row(tmp_path, make_clip, store, workers):
     folder = tmp_path / "clips" / "s"
     for name in ("stays", "goes"):
         make_clip(folder / f"{name}.mp4", 48)
-    plan(store, tmp_path / "clips", pool)
+    plan(store, tmp_path / "clips", workers)
     (folder / "goes.mp4").unlink()
-    report = preview_shard(store, "s", PreviewSettings(), pool)
+    report = preview_shard(StepContext(store, workers), "s", PreviewSettings())
     assert (report.ok, report.failed) == (1, 1)
     assert report.failures == {"missing": 1}
 
 
 def test_an_ffmpeg_that_fails_is_logged_with_its_command_and_skips_that_preview(
-    tmp_path, make_clip, store, pool, monkeypatch, caplog
+    tmp_path, make_clip, store, workers, monkeypatch, caplog
 ):
     make_clip(tmp_path / "clips" / "s" / "a.mp4", 48)
-    plan(store, tmp_path / "clips", pool)
+    plan(store, tmp_path / "clips", workers)
     real = imageio_ffmpeg.get_ffmpeg_exe()
     broken = tmp_path / "ffmpeg"
     broken.write_text(f'#!/bin/sh\ncase "$*" in *pipe:*) echo "no space left" >&2; exit 9;; esac\nexec {real} "$@"\n')
     broken.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
-    with WorkerPool(1) as fresh, pytest.raises(ShardError, match="no space left"):
-        preview_shard(store, "s", PreviewSettings(), fresh)
+    with Workers(1) as fresh, pytest.raises(ShardError, match="no space left"):
+        preview_shard(StepContext(store, fresh), "s", PreviewSettings())
     assert "pipe:0" in caplog.text
     assert "no space left" in caplog.text
     (row,) = store.read_rows(WINDOW_PREVIEWS, "s")
     assert (row.status, row.error_kind) == ("failed", "ffmpeg")
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
-    assert preview_shard(store, "s", PreviewSettings(), pool).ok == 1
+    assert preview_shard(StepContext(store, workers), "s", PreviewSettings()).ok == 1
 
 
-def test_an_ffmpeg_without_webp_is_told_before_any_work(tmp_path, make_clip, store, pool, monkeypatch):
+def test_an_ffmpeg_without_webp_is_told_before_any_work(tmp_path, make_clip, store, workers, monkeypatch):
     make_clip(tmp_path / "clips" / "s" / "a.mp4", 48)
-    plan(store, tmp_path / "clips", pool)
+    plan(store, tmp_path / "clips", workers)
     poor = tmp_path / "ffmpeg"
     poor.write_text("#!/bin/sh\necho ' V....D libx264  H.264'\n")
     poor.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(poor))
     with pytest.raises(ConfigError, match="libwebp"):
-        preview_shard(store, "s", PreviewSettings(), pool)
+        preview_shard(StepContext(store, workers), "s", PreviewSettings())
     assert not (tmp_path / "out" / "tables" / "window_previews").exists()
 
 
-def test_warnings_name_the_clip_that_is_slower_or_lower_than_its_preview(tmp_path, make_clip, store, pool, caplog):
+def test_warnings_name_the_clip_that_is_slower_or_lower_than_its_preview(tmp_path, make_clip, store, workers, caplog):
     make_clip(tmp_path / "clips" / "s" / "a.mp4", 24, fps=2)
-    plan(store, tmp_path / "clips", pool)
-    preview_shard(store, "s", PreviewSettings(target_fps=5, target_height=360), pool)
+    plan(store, tmp_path / "clips", workers)
+    preview_shard(StepContext(store, workers), "s", PreviewSettings(target_fps=5, target_height=360))
     assert "s/a.mp4: the clip has 2 frames a second, fewer than target_fps=5" in caplog.text
     assert "s/a.mp4: the clip is 120 pixels high, lower than target_height=360" in caplog.text
 
@@ -149,30 +151,30 @@ def test_an_output_path_that_cannot_be_written_is_refused(tmp_path):
         Store(str(tmp_path / "file" / "out")).check_writable()
 
 
-def test_window_files_are_kept_on_request_and_removed_with_their_window(tmp_path, make_clip, store, pool):
+def test_window_files_are_kept_on_request_and_removed_with_their_window(tmp_path, make_clip, store, workers):
     make_clip(tmp_path / "clips" / "s" / "a.mp4", 100)
-    _, rows = plan(store, tmp_path / "clips", pool, window_size=64, remainder_threshold=32, store_window_mp4=True)
+    _, rows = plan(store, tmp_path / "clips", workers, window_size=64, remainder_threshold=32, store_window_mp4=True)
     stored = sorted((tmp_path / "out").rglob("*.mp4"))
     assert [p.name for p in stored] == ["0_63.mp4", "64_99.mp4"]
-    plan(store, tmp_path / "clips", pool)
+    plan(store, tmp_path / "clips", workers)
     assert not list((tmp_path / "out").rglob("*.mp4"))
     assert len(rows) == 1
 
 
-def test_a_dataset_in_memory_and_an_output_in_memory_work_too(tmp_path, make_clip, pool):
+def test_a_dataset_in_memory_and_an_output_in_memory_work_too(tmp_path, make_clip, workers):
     data = make_clip(tmp_path / "a.mp4", 48).read_bytes()
     fs = fsspec.filesystem("memory")
     fs.pipe("/mem-clips/s/a.mp4", data)
     store = Store("memory://mem-out")
-    plan(store, "memory://mem-clips", pool)
-    assert preview_shard(store, "s", PreviewSettings(), pool).ok == 1
+    plan(store, "memory://mem-clips", workers)
+    assert preview_shard(StepContext(store, workers), "s", PreviewSettings()).ok == 1
     assert [p for p in fs.find("/mem-out") if p.endswith("0_47.webp")]
 
 
-def test_finished_previews_survive_a_crash(tmp_path, make_clip, store, pool, monkeypatch):
+def test_finished_previews_survive_a_crash(tmp_path, make_clip, store, workers, monkeypatch):
     for name in "ab":
         make_clip(tmp_path / "clips" / "s" / f"{name}.mp4", 48)
-    plan(store, tmp_path / "clips", pool)
+    plan(store, tmp_path / "clips", workers)
     written = []
     real = Store.write_bytes
 
@@ -184,10 +186,10 @@ def test_finished_previews_survive_a_crash(tmp_path, make_clip, store, pool, mon
 
     monkeypatch.setattr(Store, "write_bytes", fill_the_disk)
     with pytest.raises(OSError, match="No space"):
-        preview_shard(store, "s", PreviewSettings(), pool)
+        preview_shard(StepContext(store, workers), "s", PreviewSettings())
     monkeypatch.undo()
     assert len(store.read_rows(WINDOW_PREVIEWS, "s")) == 1
-    report = preview_shard(store, "s", PreviewSettings(), pool)
+    report = preview_shard(StepContext(store, workers), "s", PreviewSettings())
     assert (report.ok, report.reused) == (2, 1)
     shutil.rmtree(tmp_path / "out" / "previews")
-    assert preview_shard(store, "s", PreviewSettings(), pool).reused == 0
+    assert preview_shard(StepContext(store, workers), "s", PreviewSettings()).reused == 0

@@ -6,15 +6,27 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from caption_assets.dataset import Dataset
-from caption_assets.defs.resources import CaptionModel, TextModel
+from caption_assets.dataset import open_dataset
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene
 from caption_assets.models.engines.base import EngineDeathError
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.save_export.files import read_document
-from caption_assets.settings import CaptionSettings, EnhanceSettings, WindowSettings
-from caption_assets.steps import ShardReport, caption_shards, enhance_shards, window_shard
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    TextModelSettings,
+    WindowSettings,
+)
+from caption_assets.steps import (
+    ShardReport,
+    StepContext,
+    caption_shards,
+    enhance_shards,
+    model_session,
+    window_shard,
+)
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
@@ -29,14 +41,14 @@ def dataset(tmp_path_factory):
         shard: [sample_scene(rng, width=192, height=160, frame_rate=Fraction(24)) for _ in range(2)] for shard in SHARDS
     }
     render_dataset(root, scenes)
-    return Dataset(str(root))
+    return open_dataset(str(root))
 
 
 @pytest.fixture
-def store(dataset, tmp_path, pool):
+def store(dataset, tmp_path, workers):
     store = Store(str(tmp_path / "out"))
     for shard in SHARDS:
-        window_shard(store, dataset, shard, WindowSettings(), pool)
+        window_shard(StepContext(store, workers), dataset, shard, WindowSettings())
     return store
 
 
@@ -51,34 +63,34 @@ def asked(monkeypatch):
     return batches
 
 
-def caption(store, pool, shards=SHARDS, **settings):
-    with CaptionModel(device="cpu").session(settings.get("batch_size", 8)) as session:
-        outcomes = list(caption_shards(store, shards, session, CaptionSettings(**settings), pool))
-    return dict(outcomes)
+def caption(store, workers, shards=SHARDS, **settings):
+    with model_session(CaptionModelSettings(device="cpu"), settings.get("batch_size", 8)) as session:
+        given = StepContext(store, workers)
+        return {e.shard: e.outcome for e in caption_shards(given, shards, session, CaptionSettings(**settings))}
 
 
 def rows(store):
     return [row for shard in SHARDS for row in store.read_rows(WINDOW_CAPTIONS, shard, "demo")]
 
 
-def test_shards_share_batches_and_each_ends_with_its_own_report(store, pool, asked):
-    outcomes = caption(store, pool)
+def test_shards_share_batches_and_each_ends_with_its_own_report(store, workers, asked):
+    outcomes = caption(store, workers)
     assert outcomes.keys() == set(SHARDS)
     assert all(isinstance(o, ShardReport) and o.ok == 2 and o.failed == 0 for o in outcomes.values())
     assert [len(batch) for batch in asked] == [6]
     assert all(row.text and row.decode_s > 0 and row.render_s is not None for row in rows(store))
     assert outcomes["a"].figures["mean_decode_s"] > 0
     asked.clear()
-    again = caption(store, pool)
+    again = caption(store, workers)
     assert [o.reused for o in again.values()] == [2, 2, 2]
     assert asked == []
 
 
-def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, pool, asked):
-    caption(store, pool)
+def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, workers, asked):
+    caption(store, workers)
     first = {row.clip_id: row for row in rows(store)}
     asked.clear()
-    caption(store, pool, generate_stage2_caption=True, stage2_prompt_text="Look again.")
+    caption(store, workers, generate_stage2_caption=True, stage2_prompt_text="Look again.")
     requests = [request for batch in asked for request in batch]
     assert len(requests) == 12
     assert all(request.frames is not None for request in requests)
@@ -92,8 +104,8 @@ def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, pool,
         assert row.fingerprint != first[row.clip_id].fingerprint
 
 
-def test_a_shard_without_windows_fails_alone(store, pool):
-    outcomes = caption(store, pool, shards=("a", "nothing", "c"))
+def test_a_shard_without_windows_fails_alone(store, workers):
+    outcomes = caption(store, workers, shards=("a", "nothing", "c"))
     assert "has no windows" in str(outcomes["nothing"])
     assert outcomes["a"].ok == outcomes["c"].ok == 2
 
@@ -107,18 +119,19 @@ def too_wide(store):
 
 
 @pytest.mark.usefixtures("too_wide")
-def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, pool):
-    outcomes = caption(store, pool)
+def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, workers):
+    outcomes = caption(store, workers)
     assert (outcomes["a"].ok, outcomes["a"].failed) == (1, 1)
     assert "200 times" in outcomes["a"].failed_items[0]
     assert outcomes["b"].ok == outcomes["c"].ok == 2
 
 
-def test_what_has_no_caption_is_not_enhanced_and_says_why(store, pool, asked, too_wide):
-    caption(store, pool)
+def test_what_has_no_caption_is_not_enhanced_and_says_why(store, workers, asked, too_wide):
+    caption(store, workers)
     asked.clear()
-    with TextModel(device="cpu").session(16) as session:
-        outcomes = dict(enhance_shards(store, SHARDS, "demo", session, EnhanceSettings(max_output_tokens=8)))
+    with model_session(TextModelSettings(device="cpu"), 16) as session:
+        given, settings = StepContext(store, workers), EnhanceSettings(max_output_tokens=8)
+        outcomes = {e.shard: e.outcome for e in enhance_shards(given, SHARDS, "demo", session, settings)}
     assert [len(batch) for batch in asked] == [5]
     assert {shard: outcome.ok for shard, outcome in outcomes.items()} == {"a": 1, "b": 2, "c": 2}
     rewritten = {row.clip_id: row for row in store.read_rows(ENHANCED_CAPTIONS, "a", "demo_lm")}
@@ -133,7 +146,7 @@ def test_what_has_no_caption_is_not_enhanced_and_says_why(store, pool, asked, to
     assert windows[good.clip_id]["demo_lm_enhanced_caption"] == good.text
 
 
-def test_an_engine_that_dies_of_one_window_loses_that_window_only(store, pool, monkeypatch):
+def test_an_engine_that_dies_of_one_window_loses_that_window_only(store, workers, monkeypatch):
     generate, deadly = TransformersEngine.generate, []
 
     def mortal(self, requests):
@@ -145,7 +158,7 @@ def test_an_engine_that_dies_of_one_window_loses_that_window_only(store, pool, m
         yield from generate(self, requests)
 
     monkeypatch.setattr(TransformersEngine, "generate", mortal)
-    outcomes = caption(store, pool)
+    outcomes = caption(store, workers)
     assert sum(o.ok for o in outcomes.values()) == 5
     (bad,) = (row for row in rows(store) if row.status != "ok")
     assert f"{bad.clip_id}/{bad.start_frame}_{bad.end_frame}" in deadly[0]

@@ -1,46 +1,56 @@
 """What the window settings change: the picks and what depends on them; clips over a limit are outcomes, stored."""
 
-from dataclasses import replace
-
 import pytest
 
-from caption_assets.dataset import Dataset
-from caption_assets.defs.resources import CaptionModel
+from caption_assets.dataset import open_dataset
 from caption_assets.errors import ShardError
-from caption_assets.settings import CaptionSettings, PreviewSettings, WindowSettings
-from caption_assets.steps import caption_shards, preview_shard, window_shard
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CaptionSettings,
+    DecodeLimits,
+    PreviewSettings,
+    WindowSettings,
+)
+from caption_assets.steps import StepContext, caption_shards, model_session, preview_shard, window_shard
 from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS
-from caption_assets.workers import clips as steps_pool
-from caption_assets_tests.workers import tasks as jobs
+from caption_assets.store.tables import CLIP_WINDOWS, TABLES
+from caption_assets.workers import pool
+from caption_assets.workers.pool import Workers
+from caption_assets_tests.workers import tasks
 
 SMALL = {"frames": 48, "size": (160, 120)}
 LARGE = {"frames": 120, "size": (320, 240)}
 
 
 @pytest.fixture
-def plan(tmp_path, make_clip, pool):
-    """Plans a shard of a small and a large clip anew; returns the rows by clip."""
+def store(tmp_path, make_clip):
+    """Of a dataset with a shard of a small and a large clip."""
     make_clip(tmp_path / "clips" / "s" / "small.mp4", **SMALL)
     make_clip(tmp_path / "clips" / "s" / "large.mp4", **LARGE)
-    store = Store(str(tmp_path / "out"))
-
-    def rows(**settings):
-        window_shard(store, Dataset(str(tmp_path / "clips")), "s", WindowSettings(**settings), pool)
-        return {row.relative_path.removeprefix("s/"): row for row in store.read_rows(CLIP_WINDOWS, "s")}
-
-    rows.store = store
-    return rows
+    return Store(str(tmp_path / "out"))
 
 
 @pytest.fixture
-def caption(plan, pool):
-    def report():
-        with CaptionModel(device="cpu").session(8) as session:
-            ((_, outcome),) = caption_shards(plan.store, ["s"], session, CaptionSettings(max_output_tokens=4), pool)
-        return outcome
+def plan(store, tmp_path, workers):
+    """Plans the shard; returns the rows by clip."""
 
-    return report
+    def rows(by=workers, **settings):
+        dataset = open_dataset(str(tmp_path / "clips"))
+        window_shard(StepContext(store, by), dataset, "s", WindowSettings(**settings))
+        return {row.relative_path.removeprefix("s/"): row for row in store.read_rows(CLIP_WINDOWS, "s")}
+
+    return rows
+
+
+def caption(store, workers):
+    with model_session(CaptionModelSettings(device="cpu")) as session:
+        given, settings = StepContext(store, workers), CaptionSettings(max_output_tokens=4)
+        (ended,) = caption_shards(given, ["s"], session, settings)
+    return ended.outcome
+
+
+def preview(store, workers):
+    return preview_shard(StepContext(store, workers), "s", PreviewSettings())
 
 
 @pytest.mark.parametrize(
@@ -48,42 +58,58 @@ def caption(plan, pool):
     [("max_frame_pixels", 160 * 120), ("max_clip_seconds", 3.0), ("max_clip_frames", 60)],
 )
 def test_a_clip_over_a_limit_is_a_row_that_names_the_limit(plan, name, limit):
-    rows = plan(**{name: limit})
+    with Workers(1, limits=DecodeLimits(**{name: limit})) as limited:
+        rows = plan(limited)
     assert rows["small.mp4"].status == "ok"
     assert (rows["large.mp4"].status, rows["large.mp4"].error_kind) == ("failed", "limit")
     assert name in rows["large.mp4"].error.lower()
     assert {row.status for row in plan().values()} == {"ok"}
 
 
-def test_planning_has_a_time_limit(plan):
-    with pytest.raises(ShardError, match="Raise max_decode_seconds"):
-        plan(max_decode_seconds=1e-9)
-    assert {row.error_kind for row in plan.store.read_rows(CLIP_WINDOWS, "s")} == {"timeout"}
+def test_planning_has_a_time_limit(plan, store):
+    with (
+        Workers(1, limits=DecodeLimits(max_decode_seconds=1e-9)) as limited,
+        pytest.raises(ShardError, match="Raise max_decode_seconds"),
+    ):
+        plan(limited)
+    assert {row.error_kind for row in store.read_rows(CLIP_WINDOWS, "s")} == {"timeout"}
 
 
 @pytest.mark.parametrize(
-    ("name", "limit", "kind"),
-    [("max_decode_seconds", 1e-9, "timeout"), ("max_frame_pixels", 100, "limit"), ("max_window_bytes", 1000, "limit")],
+    ("make", "asset", "name", "limit"),
+    [
+        (caption, "window_captions", "max_frame_pixels", 160 * 120),
+        (preview, "window_previews", "max_frame_pixels", 160 * 120),
+        (caption, "window_captions", "max_window_bytes", 1_000_000),
+        (preview, "window_previews", "max_window_bytes", 1_000_000),
+    ],
 )
-def test_what_a_clip_was_planned_under_holds_when_it_is_read(plan, caption, pool, name, limit, kind):
-    rows = plan()
-    limited = replace(rows["large.mp4"], **{name: limit})
-    plan.store.commit_rows(CLIP_WINDOWS, "s", [limited, rows["small.mp4"]])
-    for asset, report in (
-        ("window_captions", caption()),
-        ("window_previews", preview_shard(plan.store, "s", PreviewSettings(), pool)),
-    ):
-        assert (report.ok, report.failed) == (1, 1)
-        key = "demo" if asset == "window_captions" else None
-        (failed,) = (row for row in plan.store.read_rows(asset, "s", key) if row.status == "failed")
-        assert failed.clip_id == limited.clip_id
-        assert name in failed.error.lower()
-        assert failed.error_kind == kind
+def test_the_limits_of_the_workers_hold_whenever_a_clip_is_read(plan, store, make, asset, name, limit):
+    large = plan()["large.mp4"]
+    with Workers(1, limits=DecodeLimits(**{name: limit})) as limited:
+        report = make(store, limited)
+    assert (report.ok, report.failed) == (1, 1)
+    key = "demo" if TABLES[asset].keyed else None
+    (failed,) = (row for row in store.read_rows(TABLES[asset], "s", key) if row.status == "failed")
+    assert (failed.clip_id, failed.error_kind) == (large.clip_id, "limit")
+    assert name in failed.error.lower()
 
 
-def test_a_stuck_worker_is_ended_some_time_after_the_limit(pool, monkeypatch):
-    monkeypatch.setattr(steps_pool, "_SPARE_SECONDS", 0.5)
-    ((_, error),) = steps_pool.run_jobs(pool, jobs.hang, [jobs.Clip("a clip", WindowSettings(max_decode_seconds=0.1))])
+@pytest.mark.parametrize("make", [caption, preview])
+def test_reading_has_a_time_limit_whenever_a_clip_is_read(plan, store, make):
+    plan()
+    with Workers(1, limits=DecodeLimits(max_decode_seconds=1e-9)) as limited:
+        if make is preview:
+            with pytest.raises(ShardError, match="Raise max_decode_seconds"):
+                make(store, limited)
+        else:
+            assert "Raise max_decode_seconds" in str(make(store, limited))
+
+
+def test_a_stuck_worker_is_ended_some_time_after_the_limit(monkeypatch):
+    monkeypatch.setattr(pool, "_SPARE_SECONDS", 0.5)
+    with Workers(1, limits=DecodeLimits(max_decode_seconds=0.1)) as limited:
+        ((_, error),) = limited.run(tasks.hang, [tasks.Clip("a clip")])
     assert error.kind == "timeout"
     assert "max_decode_seconds" in str(error).lower()
 
@@ -95,21 +121,13 @@ def test_the_bounds_of_sampling_change_the_picks(plan):
     assert [len(row.frame_ids) for row in plan(min_sampled_frames=16, max_sampled_frames=6).values()] == [6, 6]
 
 
-def test_other_picks_ask_for_new_captions_and_nothing_else_does(plan, caption, pool):
+def test_other_picks_ask_for_new_captions_and_nothing_else_does(plan, store, workers):
     plan()
-    assert caption().reused == 0
-    preview_shard(plan.store, "s", PreviewSettings(), pool)
-    plan(
-        store_window_mp4=True,
-        max_sampled_frames=100,
-        max_clip_seconds=100,
-        max_decode_seconds=100,
-        max_frame_pixels=10**6,
-        max_clip_frames=1000,
-        max_window_bytes=10**8,
-    )
-    assert caption().reused == 2
+    assert caption(store, workers).reused == 0
+    preview(store, workers)
+    plan(store_window_mp4=True, max_sampled_frames=100)
+    assert caption(store, workers).reused == 2
     plan(max_sampled_frames=6)
-    report = caption()
+    report = caption(store, workers)
     assert (report.ok, report.reused) == (2, 1)  # the small clip had no more than four
-    assert preview_shard(plan.store, "s", PreviewSettings(), pool).reused == 2
+    assert preview(store, workers).reused == 2

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ import numpy as np
 
 from caption_assets.errors import ClipError
 from caption_assets.media.decode import probe, read_windows
+from caption_assets.media.files import Reading, open_clip
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
-from caption_assets.settings import DecodeLimits
 
 
 def double(item: int) -> int:
@@ -65,16 +66,22 @@ def misbehave(item: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Clip:
-    """A job of a step."""
+    """A task on a clip, with as much work as it says."""
 
-    source: str
-    limits: DecodeLimits
+    location: str
     work: int = 0
 
 
-def hang(_: Clip) -> Iterator[str]:
+def hang(task: Clip, reading: Reading) -> Iterator[str]:
     time.sleep(3600)
     yield "never"
+
+
+def tell(task: Clip, reading: Reading) -> Iterator[object]:
+    """The process, how it reads, and when it began and ended, in seconds of the clock of all processes."""
+    began = time.monotonic()
+    time.sleep(0.2)
+    yield os.getpid(), reading, began, time.monotonic()
 
 
 def pid(_: int) -> int:
@@ -86,3 +93,20 @@ def shared_memories(_: object) -> int:
     links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
     ours = [link for link in links if os.path.lexists(link) and "memfd:" in os.readlink(link)]
     return len({os.stat(link).st_ino for link in ours})  # a mapping holds a descriptor of its own
+
+
+def fetch_and_die(task: Clip, reading: Reading) -> Iterator[str]:
+    """End while a copy is there."""
+    with open_clip(task.location, reading):
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield "never"
+
+
+def kept_copy(task: Clip, reading: Reading) -> Iterator[str]:
+    with open_clip(task.location, reading) as clip:
+        yield clip.local
+
+
+def packages(_: object) -> set[str]:
+    """Top-level packages that this process has imported."""
+    return {name.partition(".")[0] for name in sys.modules}

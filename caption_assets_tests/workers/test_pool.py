@@ -1,4 +1,4 @@
-"""The pool: results stream, memory is bounded, and a worker takes nothing but its own item with it."""
+"""The workers: results stream, memory is bounded, and a worker takes nothing but its own item with it."""
 
 import os
 import sys
@@ -11,34 +11,36 @@ import numpy as np
 import pytest
 
 from caption_assets.errors import CaptionAssetsError, ConfigError
+from caption_assets.media.cores import usable_cores
 from caption_assets.media.mp4 import write_mp4
-from caption_assets.workers import pool as workers
-from caption_assets.workers.pool import WorkerPool, run
-from caption_assets_tests.workers import tasks as jobs
+from caption_assets.settings import DecodeLimits, WorkerSettings
+from caption_assets.workers import pool, process
+from caption_assets.workers.pool import Workers
+from caption_assets_tests.workers import tasks
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[WorkerPool]:
-    with WorkerPool(2, memory_limit_bytes=8 << 30) as pool:
-        yield pool
+def workers() -> Iterator[Workers]:
+    with Workers(2, memory_limit_bytes=8 << 30) as workers:
+        yield workers
 
 
-def test_every_item_has_its_result(pool: WorkerPool) -> None:
-    assert sorted(pool.run(jobs.double, range(20))) == [(k, 2 * k) for k in range(20)]
+def test_every_item_has_its_result(workers: Workers) -> None:
+    assert sorted(workers.map_unordered(tasks.double, range(20))) == [(k, 2 * k) for k in range(20)]
 
 
-def test_results_of_a_generator_stream_in_order_and_are_writable(pool: WorkerPool) -> None:
+def test_results_of_a_generator_stream_in_order_and_are_writable(workers: Workers) -> None:
     by_item: dict[int, list[int]] = {}
-    for item, frames in pool.run(jobs.frames, [10, 20, 30]):
+    for item, frames in workers.map_unordered(tasks.frames, [10, 20, 30]):
         assert frames.shape == (4, 200, 300, 3)
         frames += 1
         by_item.setdefault(item, []).append(int(frames.max()))
     assert by_item == {k: [k + 1, k + 2, k + 3] for k in (10, 20, 30)}
 
 
-def test_what_the_consumer_holds_stays_as_it_was(pool: WorkerPool) -> None:
+def test_what_the_consumer_holds_stays_as_it_was(workers: Workers) -> None:
     held = []
-    for item, frames in pool.run(jobs.frames, range(0, 200, 10)):
+    for item, frames in workers.map_unordered(tasks.frames, range(0, 200, 10)):
         first, value = frames[0, :10], int(frames[0, 0, 0, 0])  # a small view holds on to all of it
         assert value - item in (0, 1, 2)
         if item % 20:
@@ -49,10 +51,10 @@ def test_what_the_consumer_holds_stays_as_it_was(pool: WorkerPool) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux only")
 def test_memory_is_used_again_when_the_consumer_is_done() -> None:
-    with WorkerPool(1) as pool:
-        for _ in pool.run(jobs.frames, range(20), in_flight=2):
+    with Workers(1) as workers:
+        for _ in workers.map_unordered(tasks.frames, range(20), in_flight=2):
             pass
-        ((_, memories),) = pool.run(jobs.shared_memories, [0])
+        ((_, memories),) = workers.map_unordered(tasks.shared_memories, [0])
     # Of 60 results: two wait, one is with the pump, one on its way to it, and two are here while one follows the other.
     assert 1 <= memories <= 6
 
@@ -68,9 +70,9 @@ def test_memory_is_used_again_when_the_consumer_is_done() -> None:
         ("memory", "limit", "memory"),
     ],
 )
-def test_a_failure_costs_its_item_only(pool: WorkerPool, item: str, kind: str, says: str) -> None:
+def test_a_failure_costs_its_item_only(workers: Workers, item: str, kind: str, says: str) -> None:
     ends: dict[str, list] = {}
-    for name, result in pool.run(jobs.misbehave, ["a", item, "b", "c"], time_limit_s=1.0):
+    for name, result in workers.map_unordered(tasks.misbehave, ["a", item, "b", "c"], time_limit_s=1.0):
         ends.setdefault(name, []).append(result)
     error = ends[item].pop()
     assert isinstance(error, CaptionAssetsError)
@@ -79,21 +81,15 @@ def test_a_failure_costs_its_item_only(pool: WorkerPool, item: str, kind: str, s
     assert ends == {item: ["first"]} | {k: ["first", "second"] for k in "abc"}
 
 
-def test_a_pool_of_its_own_ends_with_the_call() -> None:
-    (_, worker), *_ = run(jobs.pid, range(3), workers=1)
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
-
-
-def test_a_pool_keeps_its_processes() -> None:
-    with WorkerPool(1) as pool:
-        (_, first), *_ = pool.run(jobs.pid, range(3))
-        assert {value for _, value in pool.run(jobs.pid, range(3))} == {first}
+def test_processes_stay_for_the_next_call_and_end_with_the_block() -> None:
+    with Workers(1) as workers:
+        (_, first), *_ = workers.map_unordered(tasks.pid, range(3))
+        assert {value for _, value in workers.map_unordered(tasks.pid, range(3))} == {first}
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
 
 
-def test_items_are_read_as_they_are_needed_and_results_are_bounded(pool: WorkerPool) -> None:
+def test_items_are_read_as_they_are_needed_and_results_are_bounded(workers: Workers) -> None:
     taken = 0
 
     def endless() -> Iterator[int]:
@@ -102,16 +98,16 @@ def test_items_are_read_as_they_are_needed_and_results_are_bounded(pool: WorkerP
             taken += 1
             yield taken
 
-    results = pool.run(jobs.frames, endless(), in_flight=2)
+    results = workers.map_unordered(tasks.frames, endless(), in_flight=2)
     next(results)
     time.sleep(1.0)
     assert taken <= 4  # three results an item: two wait in the queue, one with the pump, one in each worker
     results.close()
 
 
-def test_a_worker_runs_no_more_than_two_results_ahead(pool: WorkerPool, tmp_path: Path) -> None:
+def test_a_worker_runs_no_more_than_two_results_ahead(workers: Workers, tmp_path: Path) -> None:
     progress = tmp_path / "begun"
-    results = pool.run(jobs.count_into, [str(progress)], in_flight=1)
+    results = workers.map_unordered(tasks.count_into, [str(progress)], in_flight=1)
     for taken in range(1, 4):
         next(results)
         time.sleep(0.3)
@@ -121,45 +117,97 @@ def test_a_worker_runs_no_more_than_two_results_ahead(pool: WorkerPool, tmp_path
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is told by Linux")
-def test_memory_does_not_grow_with_the_length_of_a_clip(pool: WorkerPool, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_length_of_a_clip(workers: Workers, tmp_path: Path) -> None:
     path = tmp_path / "long.mp4"
     picture = np.random.default_rng(0).integers(0, 255, (360, 640, 3), np.uint8)
     write_mp4(str(path), (np.roll(picture, k, 1) for k in range(800)), Fraction(25), crf=40, preset="ultrafast")
-    used = [memory for _, (_, memory) in pool.run(jobs.windows_and_memory, [str(path)])]
+    used = [memory for _, (_, memory) in workers.map_unordered(tasks.windows_and_memory, [str(path)])]
     assert len(used) == 40
     window = 8 * 360 * 640 * 3
     assert max(used[20:]) - max(used[:5]) < 2 * window
 
 
-def test_a_slow_consumer_does_not_use_up_the_time_limit(pool: WorkerPool) -> None:
-    for _, result in pool.run(jobs.frames, [0, 1], time_limit_s=1.0, in_flight=1):
+def test_a_slow_consumer_does_not_use_up_the_time_limit(workers: Workers) -> None:
+    for _, result in workers.map_unordered(tasks.frames, [0, 1], time_limit_s=1.0, in_flight=1):
         assert isinstance(result, np.ndarray)
         time.sleep(0.5)
 
 
 def test_ending_early_leaves_no_process() -> None:
-    pool = WorkerPool(1)
-    pool.start()
-    (worker,) = pool._idle
-    results = pool.run(jobs.misbehave, ["hang"])
+    workers = Workers(1)
+    workers.start()
+    (worker,) = workers._idle
+    results = workers.map_unordered(tasks.misbehave, ["hang"])
     assert next(results) == ("hang", "first")
     results.close()
     assert worker.process.returncode is not None
-    pool.close()
+    workers.close()
 
 
 def test_workers_that_do_not_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_START", "raise SystemExit(3)")
-    with WorkerPool(2) as pool:
+    monkeypatch.setattr(process, "_START", "raise SystemExit(3)")
+    with Workers(2) as workers:
         with pytest.raises(ConfigError, match="status 3"):
-            pool.start()
-        assert [error.kind for _, error in pool.run(jobs.double, [1, 2, 3])] == ["worker_died"] * 3
+            workers.start()
+        assert [error.kind for _, error in workers.map_unordered(tasks.double, [1, 2, 3])] == ["worker_died"] * 3
 
 
-def test_errors_of_the_items_reach_the_consumer(pool: WorkerPool) -> None:
+def test_errors_of_the_items_reach_the_consumer(workers: Workers) -> None:
     def broken() -> Iterator[int]:
         yield 1
         raise RuntimeError("no more clips")
 
     with pytest.raises(RuntimeError, match="no more clips"):
-        list(pool.run(jobs.double, broken()))
+        list(workers.map_unordered(tasks.double, broken()))
+
+
+def test_the_largest_task_is_first_and_each_knows_how_to_read() -> None:
+    limits = DecodeLimits(max_decode_seconds=7.0)
+    clips = [tasks.Clip("small", 1), tasks.Clip("large", 3), tasks.Clip("medium", 2)]
+    with Workers(1, limits=limits, keep_bytes=5) as workers:
+        made = list(workers.run(tasks.tell, clips))
+        assert [task.location for task, _ in made] == ["large", "medium", "small"]
+        assert all(reading == workers.reading for _, (_, reading, *_) in made)
+        assert (workers.reading.limits, workers.reading.copies.most_bytes) == (limits, 5)
+        folder = Path(workers.reading.copies.folder)
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, None])
+def test_no_more_tasks_run_at_once_than_asked_for(workers: Workers, at_once: int | None) -> None:
+    clips = [tasks.Clip(f"{k}") for k in range(6)]
+    times = sorted(result[2:] for _, result in workers.run(tasks.tell, clips, at_once=at_once))
+    begun_during = [sum(began <= other < ended for other, _ in times) for began, ended in times]
+    assert len(times) == 6
+    assert max(begun_during) == min(at_once or 2, 2)
+
+
+def test_clips_in_this_process_s_memory_are_worked_on_here(workers: Workers) -> None:
+    made = dict(workers.run(tasks.tell, [tasks.Clip("memory://bucket/clip.mp4"), tasks.Clip("clip.mp4", 1)]))
+    here = {task.location: result[0] == os.getpid() for task, result in made.items()}
+    assert here == {"memory://bucket/clip.mp4": True, "clip.mp4": False}
+
+
+def test_a_stuck_worker_is_ended_some_time_after_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_SPARE_SECONDS", 0.5)
+    with Workers(1, limits=DecodeLimits(max_decode_seconds=0.1)) as workers:
+        ((_, error),) = workers.run(tasks.hang, [tasks.Clip("a clip")])
+    assert error.kind == "timeout"
+    assert "max_decode_seconds" in str(error).lower()
+
+
+def test_what_a_user_sets_is_what_the_workers_do() -> None:
+    with Workers.from_settings(WorkerSettings(workers=3, keep_gib=0.5, max_clip_seconds=9.0)) as workers:
+        assert workers.processes == 3
+        assert workers.reading.limits == DecodeLimits(max_clip_seconds=9.0)
+        assert workers.reading.copies.most_bytes == 1 << 29
+    assert Workers.from_settings(WorkerSettings()).processes == usable_cores()
+
+
+def test_calls_may_overlap(workers: Workers) -> None:
+    outer = workers.map_unordered(tasks.frames, [0, 10])
+    next(outer)
+    assert len(list(workers.map_unordered(tasks.pid, range(3)))) == 3
+    assert len(list(outer)) == 5
+    assert len(workers._idle) <= workers.processes

@@ -1,67 +1,15 @@
 """What every engine is: requests in, results out, started once, closed always. Imports no engine."""
 
-import logging
-import re
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from caption_assets.errors import CaptionAssetsError, ModelError
-from caption_assets.models.variants import FrameLimits, Sampling, Variant
-from caption_assets.records import OK, Outcome, SampledFrames
-
-log = logging.getLogger(__name__)
-_MOST_SET_ASIDE = 3
-# What a model thinks aloud before it answers. Its beginning may stand in the prompt already.
-_THINKING = re.compile(r"\A(?:(?!</think>).)*</think>", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One text to generate.
-
-    `messages` are chat messages as chat templates take them; at most one content part is a video, and `frames`
-    are then its frames, already in the size that the model sees. `max_tokens` bounds the answer. `prepared` is what
-    the engine's own `prepare` made of it, in place of the frames, of `num_bytes` bytes; `prepared_at` is when, in
-    seconds of the monotonic clock, which all processes of a machine share.
-    """
-
-    request_id: str
-    messages: tuple[dict[str, Any], ...]
-    frames: SampledFrames | None = None
-    max_tokens: int = 512
-    prepared: Any = field(default=None, repr=False)
-    prepared_at: float | None = None
-    num_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one request. `text` is None unless `outcome` is ok.
-
-    `finish_reason` is "stop", or "length" where `max_tokens` cut the text off. `seconds` is the engine's time for it,
-    shared evenly where requests ran as a batch. Where the engine can tell, `wait_s` is the time from the end of the
-    request's preparation until the model began with it, `prefill_s` from then to the first token, and `generate_s`
-    from the first to the last token.
-    """
-
-    request_id: str
-    text: str | None = None
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-    seconds: float = 0.0
-    wait_s: float | None = None
-    prefill_s: float | None = None
-    generate_s: float | None = None
-    outcome: Outcome = OK
-
-
-Prepare = Callable[[Request], Request]
-"""Work on a request that needs no GPU: pickled, and called in worker processes beside the decoding."""
+from caption_assets.errors import CaptionAssetsError
+from caption_assets.models.families import FrameLimits
+from caption_assets.models.requests import Prepare, Request, Result
+from caption_assets.models.variants import Sampling
+from caption_assets.records import SampledFrames
+from caption_assets.settings import AskedPrecision, VideoForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +29,6 @@ class EngineInfo:
     frame_limits: FrameLimits | None = None
     prepare: Prepare | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """Which weights: a folder (`revision` is then a hash of its files), or a Hugging Face id at a pinned revision."""
-
-    model_id: str
-    revision: str
-    folder: Path | None = None
-
-
-VideoForm = Literal["auto", "jpeg", "png", "images", "mp4"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +61,7 @@ class EngineOptions:
     """
 
     device: str = "auto"
-    precision: str = "auto"
+    precision: AskedPrecision = "auto"
     batch_size: int = 8
     sampling: Sampling = field(default_factory=Sampling)
     tensor_parallel: int = 1
@@ -162,92 +98,3 @@ class CaptionEngine(Protocol):
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]: ...
 
     def close(self) -> None: ...
-
-
-class EngineSession:
-    """One model for the whole of a run: its engine starts when the first shard needs it, and stops with the run.
-
-    `variant` and `source` say which model it is without starting anything. Once it is loaded, `start_seconds` is what
-    that took, and `ready_at` when it was, by `time.perf_counter`.
-    """
-
-    def __init__(self, variant: Variant, source: ModelSource, engine: CaptionEngine) -> None:
-        self.variant, self.source = variant, source
-        self._engine = engine
-        self._info: EngineInfo | None = None
-        self.start_seconds = 0.0
-        self.ready_at: float | None = None
-
-    @property
-    def info(self) -> EngineInfo:
-        """What runs. Begins to start the engine where that has not been done yet; raises ModelError."""
-        if self._info is None:
-            self._info = self._engine.start()
-        return self._info
-
-    @property
-    def started(self) -> bool:
-        return self._info is not None
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """One result for every request, in any order.
-
-        An engine that dies is started again, and what is unfinished is sent again: first the requests that it had
-        when it died, one at a time, then the others. A request that it dies on twice is set aside with a failed
-        result. Raises ModelError where the engine does not start again, dies at once again with no request to blame,
-        or dies of more than a few.
-        """
-        self._await_engine()
-        unfinished: dict[str, Request] = {}
-        deaths: Counter[str] = Counter()
-        answered, set_aside = True, 0
-        fresh = _Recorded(requests, unfinished)
-        parts: list[Iterable[Request]] = [fresh]
-        while parts:
-            try:
-                for result in self._engine.generate(parts[0]):
-                    del unfinished[result.request_id]
-                    answered = True
-                    yield replace(result, text=result.text and _THINKING.sub("", result.text).strip())
-                del parts[0]
-            except EngineDeathError as death:
-                deaths.update(death.in_flight)
-                killers = [name for name in death.in_flight if deaths[name] > 1]
-                set_aside += len(killers)
-                if set_aside > _MOST_SET_ASIDE or not (killers or answered):
-                    raise ModelError(death.asked, f"it keeps dying ({death.wrong})", death.fix) from death
-                log.warning("%s It is started again for what is unfinished.", death)
-                self.close()
-                self._await_engine()
-                for name in killers:
-                    del unfinished[name]
-                    message = f"the engine died on it twice, so it was set aside ({death.wrong})"
-                    yield Result(name, outcome=Outcome("failed", death.kind, message))
-                answered = False
-                suspects = [[request] for name, request in unfinished.items() if deaths[name]]
-                parts = [*suspects, [request for name, request in unfinished.items() if not deaths[name]], fresh]
-
-    def close(self) -> None:
-        self._engine.close()
-        self._info = None
-
-    def _await_engine(self) -> None:
-        _ = self.info
-        seconds = self._engine.ready()
-        if self.ready_at is None:
-            self.start_seconds, self.ready_at = seconds, time.perf_counter()
-
-
-class _Recorded:
-    """Requests as they are read, each noted in `unfinished` before anything can happen to it."""
-
-    def __init__(self, requests: Iterable[Request], unfinished: dict[str, Request]) -> None:
-        self._requests, self._unfinished = iter(requests), unfinished
-
-    def __iter__(self) -> Iterator[Request]:
-        return self
-
-    def __next__(self) -> Request:
-        request = next(self._requests)
-        self._unfinished[request.request_id] = request
-        return request

@@ -1,22 +1,22 @@
 """Which engine runs a variant here. The only place that knows all engines."""
 
 from importlib.util import find_spec
-from typing import Literal
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import CaptionEngine, EngineOptions, ModelSource
+from caption_assets.models.engines.base import CaptionEngine, EngineOptions
 from caption_assets.models.engines.openai.engine import OpenAIEngine
-from caption_assets.models.engines.transformers import TransformersEngine
-from caption_assets.models.engines.vllm.engine import VllmEngine, built_for_cpus, check_build
+from caption_assets.models.engines.transformers import TransformersEngine, require_classes
+from caption_assets.models.engines.vllm.engine import VllmEngine
+from caption_assets.models.engines.vllm.launch import built_for_cpus, check_build
 from caption_assets.models.gpus import check, visible_gpus
-from caption_assets.models.variants import TRANSFORMERS_FAMILIES, Variant, require_consent
-
-EngineName = Literal["auto", "transformers", "vllm", "openai"]
+from caption_assets.models.variants import Variant, require_consent
+from caption_assets.models.weights.checkpoints import Checkpoint
+from caption_assets.settings import EngineName
 
 
 def create_engine(
     variant: Variant,
-    source: ModelSource,
+    checkpoint: Checkpoint,
     options: EngineOptions,
     *,
     engine: EngineName = "auto",
@@ -28,7 +28,7 @@ def create_engine(
     """
     asked = f"variant {variant.name!r} with engine {engine!r}"
     if engine == "openai":
-        return OpenAIEngine(variant, source, options, model_dir)
+        return OpenAIEngine(variant, checkpoint, options, model_dir)
     has_vllm = find_spec("vllm") is not None
     if engine == "auto":
         fits = has_vllm and not built_for_cpus() and options.device != "cpu" and visible_gpus()
@@ -40,17 +40,10 @@ def create_engine(
         require_consent(variant, options.trust_remote_code)
         check_build(variant, options.device)
         check(variant, options.precision, device=options.device, tensor_parallel=options.tensor_parallel)
-        return VllmEngine(variant, source, options, model_dir)
-    if variant.family not in TRANSFORMERS_FAMILIES:
-        fix = "run it where there is an NVIDIA GPU and vLLM, or choose engine openai and a server that has it"
-        raise ModelError(asked, f"models of family {variant.family} run with vLLM only", fix)
+        return VllmEngine(variant, checkpoint, options, model_dir)
+    require_classes(variant.family, asked)
     if options.precision == "fp8":
         raise ModelError(f"{asked} in precision 'fp8'", "transformers does not quantize here", "choose engine vllm")
     if options.tensor_parallel > 1:
         raise ModelError(f"{asked} on {options.tensor_parallel} GPUs", "transformers uses one", "choose engine vllm")
-    return TransformersEngine(variant, source, options, model_dir)
-
-
-def default_variant() -> str:
-    """The caption variant where none is named: `qwen` with an NVIDIA GPU, else the embedded `demo`."""
-    return "qwen" if visible_gpus() else "demo"
+    return TransformersEngine(variant, checkpoint, options, model_dir)

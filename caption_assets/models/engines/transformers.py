@@ -1,4 +1,4 @@
-"""The transformers engine: batches on CPU or one GPU, for Qwen2.5-VL, Qwen3-VL and Qwen text checkpoints."""
+"""The transformers engine: batches on CPU or one GPU, for the families that transformers has classes for."""
 
 import os
 import sys
@@ -9,37 +9,51 @@ from pathlib import Path
 from typing import Any
 
 from caption_assets.errors import ModelError, first_line
-from caption_assets.models.engines.base import EngineInfo, EngineOptions, ModelSource, Request, Result
+from caption_assets.models.engines.base import EngineInfo, EngineOptions
+from caption_assets.models.families import Family
 from caption_assets.models.gpus import GpuLease, lease, visible_gpus
-from caption_assets.models.requests import chat_text, video_metadata, video_options
-from caption_assets.models.variants import TRANSFORMERS_FAMILIES, Variant
-from caption_assets.models.weights.checkpoints import checkpoint_family, checkpoint_frame_limits, locate, weights_gib
+from caption_assets.models.requests import Request, Result, chat_text, video_metadata, video_options
+from caption_assets.models.variants import Variant, require_kind
+from caption_assets.models.weights.checkpoints import (
+    Checkpoint,
+    checkpoint_family,
+    checkpoint_frame_limits,
+    weights_gib,
+)
+from caption_assets.models.weights.downloads import locate
 from caption_assets.records import Outcome
 
 _SPARE_GIB = 2.0
 _BATCHES_AHEAD = 4
 
 
+def require_classes(family: Family, asked: str) -> None:
+    """Raises ModelError where transformers has no classes for the family."""
+    if not family.in_transformers:
+        fix = "run it where there is an NVIDIA GPU and vLLM, or choose engine openai and a server that has it"
+        raise ModelError(asked, f"models of family {family} run with vLLM only", fix)
+
+
 class TransformersEngine:
     """A `CaptionEngine` that loads one checkpoint with transformers' ordinary classes."""
 
     def __init__(
-        self, variant: Variant, source: ModelSource, options: EngineOptions, model_dir: str | None = None
+        self, variant: Variant, checkpoint: Checkpoint, options: EngineOptions, model_dir: str | None = None
     ) -> None:
-        self._variant, self._source, self._options, self._model_dir = variant, source, options, model_dir
+        self._variant, self._checkpoint, self._options, self._model_dir = variant, checkpoint, options, model_dir
+        self._family: Family = variant.family
         self._lease: GpuLease | None = None
         self._model: Any = None
         self._processor: Any = None
         self._seconds = 0.0
 
     def start(self) -> EngineInfo:
-        """Loads the model. Raises ModelError where there are no weights, no such device or no such family."""
+        """Loads the model. Raises ModelError for missing weights, an unknown device, or a family it cannot run."""
         started = time.perf_counter()
-        folder = locate(self._source, self._model_dir)
-        family = checkpoint_family(folder, self._variant.family)
-        if (family == "text") != self._variant.is_text or family not in TRANSFORMERS_FAMILIES:
-            need = "a text model" if self._variant.is_text else "a vision-language model"
-            raise ModelError(f"model in {folder}", f"it is of family {family}", f"give {self._variant.name} {need}")
+        folder = locate(self._checkpoint, self._model_dir)
+        self._family = family = checkpoint_family(folder, self._variant.family)
+        require_kind(self._variant, family, f"model in {folder}")
+        require_classes(family, f"model in {folder}")
         if "torch" not in sys.modules:
             # Threads wait for each other after every operation. Beside busy decoders they must not spin for long, or
             # a batch takes twice the time.
@@ -52,8 +66,8 @@ class TransformersEngine:
         # bfloat16 on a CPU is emulated on most machines: slower, and no closer to what a GPU computes.
         half = device.type == "cuda" and self._options.precision != "fp32"
         dtype = torch.bfloat16 if half else torch.float32
-        auto = transformers.AutoModelForCausalLM if family == "text" else transformers.AutoModelForImageTextToText
-        tool = transformers.AutoTokenizer if family == "text" else transformers.AutoProcessor
+        auto = transformers.AutoModelForCausalLM if family.is_text else transformers.AutoModelForImageTextToText
+        tool = transformers.AutoTokenizer if family.is_text else transformers.AutoProcessor
         try:
             self._processor = tool.from_pretrained(folder, local_files_only=True)
             self._model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device).eval()
@@ -61,7 +75,7 @@ class TransformersEngine:
             self.close()
             first = first_line(error)
             raise ModelError(f"model in {folder}", f"it cannot be loaded ({first})", "check the folder") from error
-        tokenizer = self._processor if family == "text" else self._processor.tokenizer
+        tokenizer = self._processor if family.is_text else self._processor.tokenizer
         tokenizer.padding_side = "left"  # generation continues at the right end of every row
         self._seconds = time.perf_counter() - started
         return EngineInfo(
@@ -69,7 +83,7 @@ class TransformersEngine:
             engine_version=transformers.__version__,
             device=str(device),
             precision="bf16" if half else "fp32",
-            frame_limits=None if family == "text" else self._variant.frames or checkpoint_frame_limits(folder, family),
+            frame_limits=self._variant.frames or checkpoint_frame_limits(folder, family),
             notes=() if self._lease is None else self._lease.notes,
         )
 
@@ -139,8 +153,8 @@ class TransformersEngine:
         ]
 
     def _inputs(self, batch: list[Request]) -> Any:
-        texts = [chat_text(self._processor, self._variant.family, request.messages) for request in batch]
-        if self._variant.is_text:
+        texts = [chat_text(self._processor, self._family, request.messages) for request in batch]
+        if self._family.is_text:
             return self._processor(text=texts, padding=True, return_tensors="pt")
         metadata, frames = [], []
         for request in batch:
@@ -155,7 +169,7 @@ class TransformersEngine:
             video_metadata=metadata,
             padding=True,
             return_tensors="pt",
-            **video_options(self._processor),
+            **video_options(self._family, self._processor),
         )
         inputs.pop("video_metadata", None)
         return inputs
@@ -194,7 +208,7 @@ class TransformersEngine:
             device = torch.device(name)
         except RuntimeError:
             raise ModelError(
-                f"device {name!r}", "there is no such device", "choose auto, cpu, cuda or cuda:<n>"
+                f"device {name!r}", "the device is unknown", "choose auto, cpu, cuda or cuda:<n>"
             ) from None
         if device.index is not None and device.type == "cuda" and device.index >= torch.cuda.device_count():
             count = torch.cuda.device_count()

@@ -1,116 +1,80 @@
-"""Where a variant's weights are (embedded in this package, in a folder, or on Hugging Face), and what they say."""
+"""Checkpoints: which weights (embedded in this package, in a folder, or on Hugging Face), and what their files say."""
 
 import hashlib
 import json
-import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import ModelSource
-from caption_assets.models.variants import Family, FrameLimits, Variant
-from caption_assets.models.weights.downloads import fetch, fetch_config, require_whole
+from caption_assets.models.families import FAMILIES, Family, FrameLimits, family_of
+from caption_assets.models.variants import Variant
 
-_FAMILIES: dict[str, Family] = {  # by model type or architecture
-    "qwen2_5_vl": "qwen2.5-vl",
-    "qwen3_vl": "qwen3-vl",
-    "NemotronH_Nano_VL_V2": "nemotron-v2-vl",
-    "NemotronH_Nano_Omni_Reasoning_V3": "nemotron-3-omni",
-    "NemotronH_Omni_Reasoning_V3": "nemotron-3-omni",
-    "nemotron_h_omni": "nemotron-3-omni",
-}
 _WEIGHTS = ("*.safetensors", "*.bin")
 # Data of the demo's room; its code is not needed here.
 _EMBEDDED = Path(__file__).parents[2] / "demo" / "checkpoints"
 
 
-def model_source(variant: Variant, model_path: str | None = None) -> ModelSource:
-    """The weights of `variant`, or those in the folder `model_path` in their place.
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Which weights: a folder (`revision` is then a hash of its files), or a Hugging Face id at a pinned revision."""
+
+    model_id: str
+    revision: str
+    folder: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.model_id} at revision {self.revision}"
+
+
+def checkpoint_of(variant: Variant, model_path: str | None = None) -> Checkpoint:
+    """The checkpoint of `variant`, or the one in the folder `model_path` in its place.
 
     Reads a folder's small files only and downloads nothing. Raises ModelError for a folder that is no checkpoint.
     """
     if model_path is not None:
         folder = Path(model_path).expanduser()
-        return ModelSource(folder.name, _folder_revision(folder), folder.absolute())
+        return Checkpoint(folder.name, _folder_revision(folder), folder.absolute())
     if variant.is_embedded:
         folder = _EMBEDDED / variant.model_id.removeprefix("embedded:")
-        return ModelSource(variant.model_id, _folder_revision(folder), folder)
-    return ModelSource(variant.model_id, variant.revision)
+        return Checkpoint(variant.model_id, _folder_revision(folder), folder)
+    return Checkpoint(variant.model_id, variant.revision)
 
 
-def locate(source: ModelSource, model_dir: str | None = None, *, trust_remote_code: bool = False) -> Path:
-    """The folder that holds config, weights and processor of `source`, all of the same revision and complete.
+def checkpoint_family(folder: Path, declared: Family | None = None) -> Family:
+    """The family of the checkpoint in `folder`, by its config, or the `declared` one where that is of an unknown type.
 
-    What is missing is downloaded from Hugging Face into `model_dir` (Hugging Face's own cache by default), by one
-    process while others wait. A download that was cut off goes on with the files that it had not finished. Where
-    everything is there, no request is made. Python files come along with `trust_remote_code` only. Raises ModelError.
-    """
-    if source.folder is not None:
-        require_whole(source.folder)
-        return source.folder
-    return fetch(source, model_dir, code=trust_remote_code)
-
-
-def source_family(source: ModelSource, model_dir: str | None = None, told: Family | None = None) -> Family:
-    """As `checkpoint_family`, of `source`; its config, a small file, is downloaded if it is not here."""
-    return checkpoint_family(source.folder or fetch_config(source, model_dir), told)
-
-
-def checkpoint_family(folder: Path, told: Family | None = None) -> Family:
-    """The family of the checkpoint in `folder`, by its config, or as `told` where that is of an unknown type.
-
-    Raises ModelError for an unknown type of which nothing is told.
+    Raises ModelError for an unknown type with no family declared.
     """
     config = _config(folder)
-    model_type, architectures = config.get("model_type"), config.get("architectures") or []
-    for name in (model_type, *architectures):
-        if name in _FAMILIES:
-            return _FAMILIES[name]
-    if "vision_config" not in config and any(name.endswith("ForCausalLM") for name in architectures):
-        return "text"
-    if told is not None:
-        return told
-    raise ModelError(
-        f"model in {folder}",
-        f"its type {model_type!r} is of no known family",
-        f"use a text model or one of {', '.join(_FAMILIES)}; or, where it is like one of them, give model_family",
-    )
+    family = family_of(config) or declared
+    if family is None:
+        types = ", ".join(name for known in FAMILIES.values() for name in known.config_types)
+        raise ModelError(
+            f"model in {folder}",
+            f"its type {config.get('model_type')!r} is of no known family",
+            f"use a text model or one of {types}; or, where it is like one of them, give model_family",
+        )
+    return family
 
 
-def checkpoint_frame_limits(folder: Path, family: Family) -> FrameLimits:
-    """The frame limits that the checkpoint's own processor states. Raises ModelError where it states none."""
-    if family in ("nemotron-v2-vl", "nemotron-3-omni"):
-        return _nemotron_frame_limits(_config(folder))
-    for name in ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"):
-        if not (folder / name).is_file():
-            continue
-        config = json.loads((folder / name).read_text())
-        config = config.get("video_processor", config)
-        size = config.get("size") or {}
-        low = size.get("shortest_edge", config.get("min_pixels"))
-        high = size.get("longest_edge", config.get("max_pixels"))
-        if low and high and "patch_size" in config:
-            factor = config["patch_size"] * config.get("merge_size", 2)
-            return FrameLimits(factor, low, high, per_video=family == "qwen3-vl")
+def checkpoint_frame_limits(folder: Path, family: Family) -> FrameLimits | None:
+    """The frame limits that the checkpoint itself states, None for a text model. Raises ModelError where it does not.
+
+    A variant's own limits come first (`Variant.frames`).
+    """
+    if family.frame_limits is None:
+        return None
+    for name in family.frame_limit_files:
+        if (folder / name).is_file():
+            limits = family.frame_limits(json.loads((folder / name).read_text()))
+            if limits is not None:
+                return limits
     raise ModelError(
         f"model in {folder}",
         "its processor states no frame size",
         "save the video processor's config (video_preprocessor_config.json) with the weights",
     )
-
-
-def _nemotron_frame_limits(config: dict[str, Any]) -> FrameLimits:
-    """As vLLM reads them (`NanoNemotronVLProcessor`), which has a processor of its own for these models."""
-    vision = config.get("vision_config") or {}
-    patch = config.get("patch_size") or vision.get("patch_size") or 16
-    factor = round(patch / config.get("downsample_ratio", 0.5))
-    side = vision.get("video_target_img_size") or config.get("force_image_size") or 512
-    patches = vision.get("video_target_num_patches") or math.ceil(side / patch) ** 2
-    filled = vision.get("video_maintain_aspect_ratio", False) and (
-        "video_target_num_patches" in vision or "video_target_img_size" in vision
-    )
-    area = patches * patch * patch
-    return FrameLimits(factor, area, area, shape="filled" if filled else "square")
 
 
 def checkpoint_max_len(folder: Path) -> int | None:
@@ -129,7 +93,7 @@ def weights_gib(folder: Path) -> float:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
         raise ModelError(
             f"model directory {folder}", "it has no config.json", "give a folder with config, weights and tokenizer"
@@ -148,7 +112,7 @@ def _folder_revision(folder: Path) -> str:
     asked = f"model directory {folder}"
     if not folder.is_dir():
         fix = "give a folder, or a Hugging Face id such as owner/name as model_id (--model-id)"
-        raise ModelError(asked, "there is no such folder", fix)
+        raise ModelError(asked, "the folder does not exist", fix)
     _config(folder)
     weights = _weight_files(folder)
     if not weights:

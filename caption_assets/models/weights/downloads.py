@@ -1,18 +1,17 @@
-"""Getting a checkpoint's files from Hugging Face: once, whole, at one revision."""
+"""Getting a checkpoint's files, from its folder or from Hugging Face: once, whole, all of one revision."""
 
 import contextlib
 import errno
 import json
 import logging
 import shutil
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from caption_assets.errors import ModelError, first_line
-from caption_assets.models.engines.base import ModelSource
 from caption_assets.models.locks import holder, try_lock, wait_lock
+from caption_assets.models.weights.checkpoints import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -25,40 +24,47 @@ _FILES_AT_ONCE = 2
 _GIB = 1 << 30
 
 
-def fetch(source: ModelSource, model_dir: str | None = None, *, code: bool = False) -> Path:
-    """The folder with config, weights and processor of `source`, in Hugging Face's cache or in `model_dir`.
+def locate(checkpoint: Checkpoint, model_dir: str | None = None, *, trust_remote_code: bool = False) -> Path:
+    """The folder that holds config, weights and processor of `checkpoint`, all of the same revision and complete.
 
-    Makes no request where everything is there; else one process downloads what is missing, while others wait. Files
-    that an earlier download has finished are kept. `code` says whether Python files come along. Raises ModelError.
+    What is missing is downloaded from Hugging Face into `model_dir` (Hugging Face's own cache by default), by one
+    process while others wait. A download that was cut off goes on with the files that it had not finished. Where
+    everything is there, no request is made. Python files come along with `trust_remote_code` only. Raises ModelError.
     """
-    patterns = _FILES + (_CODE if code else [])
-    folder = _present(source, model_dir, patterns)
+    if checkpoint.folder is not None:
+        _require_whole(checkpoint.folder)
+        return checkpoint.folder
+    patterns = _FILES + (_CODE if trust_remote_code else [])
+    folder = _present(checkpoint, model_dir, patterns)
     if folder is None:
-        with _the_only_one(source, model_dir):
-            folder = _present(source, model_dir, patterns) or _download(source, model_dir, patterns)
+        with _the_only_one(checkpoint, model_dir):
+            folder = _present(checkpoint, model_dir, patterns) or _download(checkpoint, model_dir, patterns)
     return folder
 
 
-def fetch_config(source: ModelSource, model_dir: str | None = None) -> Path:
-    """A folder with the model's and the processor's configs of `source`, whatever else is there. Raises ModelError."""
+def locate_config(checkpoint: Checkpoint, model_dir: str | None = None) -> Path:
+    """A folder with the model's and the processor's configs of `checkpoint`, whatever else is there.
+
+    These are small; they are downloaded as `locate` does it, if they are not here. Raises ModelError.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    what: dict[str, Any] = {"revision": source.revision, "cache_dir": model_dir, "allow_patterns": _CONFIGS}
-    with _one_clear_error(f"config of {_name(source)}", source, model_dir):
+    if checkpoint.folder is not None:
+        return checkpoint.folder
+    what: dict[str, Any] = {"revision": checkpoint.revision, "cache_dir": model_dir, "allow_patterns": _CONFIGS}
+    with _one_clear_error(f"config of {checkpoint}", checkpoint, model_dir):
         with contextlib.suppress(LocalEntryNotFoundError):
-            folder = Path(snapshot_download(source.model_id, **what, local_files_only=True))
+            folder = Path(snapshot_download(checkpoint.model_id, **what, local_files_only=True))
             if (folder / "config.json").is_file():
                 return folder
-        folder = Path(snapshot_download(source.model_id, **what))
+        folder = Path(snapshot_download(checkpoint.model_id, **what))
     if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"model {_name(source)}", "it has no config.json", "give a model in the format of transformers"
-        )
+        raise ModelError(f"model {checkpoint}", "it has no config.json", "give a model in the format of transformers")
     return folder
 
 
-def require_whole(folder: Path) -> None:
+def _require_whole(folder: Path) -> None:
     """Raises ModelError where weights of the checkpoint in `folder` are missing or not whole."""
     if faulty := _faulty(folder):
         raise ModelError(
@@ -68,16 +74,16 @@ def require_whole(folder: Path) -> None:
         )
 
 
-def _present(source: ModelSource, model_dir: str | None, patterns: list[str]) -> Path | None:
-    """The folder of `source` where all of it is in the cache. Makes no request."""
+def _present(checkpoint: Checkpoint, model_dir: str | None, patterns: list[str]) -> Path | None:
+    """The folder of `checkpoint` where all of it is in the cache. Makes no request."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         folder = Path(
             snapshot_download(
-                source.model_id,
-                revision=source.revision,
+                checkpoint.model_id,
+                revision=checkpoint.revision,
                 cache_dir=model_dir,
                 allow_patterns=patterns,
                 local_files_only=True,
@@ -88,33 +94,35 @@ def _present(source: ModelSource, model_dir: str | None, patterns: list[str]) ->
     return None if _faulty(folder) else folder
 
 
-def _download(source: ModelSource, model_dir: str | None, patterns: list[str]) -> Path:
+def _download(checkpoint: Checkpoint, model_dir: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
 
-    asked = f"weights of {_name(source)}"
-    with _one_clear_error(asked, source, model_dir):
-        size = _check_disk(asked, source, model_dir, patterns)
+    asked = f"weights of {checkpoint}"
+    with _one_clear_error(asked, checkpoint, model_dir):
+        size = _check_disk(asked, checkpoint, model_dir, patterns)
         log.info("Downloading %.1f GiB: %s.", size / _GIB, asked)
-        where: dict[str, Any] = {"revision": source.revision, "cache_dir": model_dir}
-        folder = Path(snapshot_download(source.model_id, **where, allow_patterns=patterns, max_workers=_FILES_AT_ONCE))
+        where: dict[str, Any] = {"revision": checkpoint.revision, "cache_dir": model_dir}
+        folder = Path(
+            snapshot_download(checkpoint.model_id, **where, allow_patterns=patterns, max_workers=_FILES_AT_ONCE)
+        )
         for name in _faulty(folder):
             # Only a file that is there can be faulty now: the disk has lost a part of it, and it is fetched again.
             if (folder / name).exists():
                 log.warning("%s is not whole and is downloaded again.", folder / name)
-                hf_hub_download(source.model_id, name, **where, force_download=True)
-    require_whole(folder)
+                hf_hub_download(checkpoint.model_id, name, **where, force_download=True)
+    _require_whole(folder)
     return folder
 
 
-def _check_disk(asked: str, source: ModelSource, model_dir: str | None, patterns: list[str]) -> int:
+def _check_disk(asked: str, checkpoint: Checkpoint, model_dir: str | None, patterns: list[str]) -> int:
     """The bytes that are still to be downloaded. Raises ModelError where the disk has no room for them."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.utils import filter_repo_objects
 
-    info = HfApi().model_info(source.model_id, revision=source.revision, files_metadata=True)
+    info = HfApi().model_info(checkpoint.model_id, revision=checkpoint.revision, files_metadata=True)
     size = 0
     for file in filter_repo_objects(info.siblings or [], allow_patterns=patterns, key=lambda file: file.rfilename):
-        here = try_to_load_from_cache(source.model_id, file.rfilename, cache_dir=model_dir, revision=info.sha)
+        here = try_to_load_from_cache(checkpoint.model_id, file.rfilename, cache_dir=model_dir, revision=info.sha)
         size += 0 if isinstance(here, str) else file.size or 0
     folder = _cache(model_dir)
     while not folder.exists():
@@ -130,15 +138,15 @@ def _check_disk(asked: str, source: ModelSource, model_dir: str | None, patterns
 
 
 @contextlib.contextmanager
-def _the_only_one(source: ModelSource, model_dir: str | None) -> Iterator[None]:
-    """Lets one process at a time download `source`."""
-    name = f"{source.model_id}@{source.revision}".replace("/", "--")
+def _the_only_one(checkpoint: Checkpoint, model_dir: str | None) -> Iterator[None]:
+    """Lets one process at a time download `checkpoint`."""
+    name = f"{checkpoint.model_id}@{checkpoint.revision}".replace("/", "--")
     path = _cache(model_dir) / ".locks" / "caption_assets" / f"{name}.lock"
     held = None
     try:
         held = try_lock(path)
         if held is None:
-            log.warning("Waiting for the weights of %s: %s downloads them.", _name(source), holder(path))
+            log.warning("Waiting for the weights of %s: %s downloads them.", checkpoint, holder(path))
             held = wait_lock(path)
     except OSError as error:
         # Without the lock files may be downloaded twice, but never come out wrong.
@@ -151,7 +159,7 @@ def _the_only_one(source: ModelSource, model_dir: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _one_clear_error(asked: str, source: ModelSource, model_dir: str | None) -> Iterator[None]:
+def _one_clear_error(asked: str, checkpoint: Checkpoint, model_dir: str | None) -> Iterator[None]:
     """Turns whatever a download may raise into a ModelError that says what to do."""
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
@@ -161,12 +169,14 @@ def _one_clear_error(asked: str, source: ModelSource, model_dir: str | None) -> 
     except ModelError:
         raise
     except GatedRepoError as error:
-        fix = f"accept its licence at huggingface.co/{source.model_id}, then set HF_TOKEN (or run `hf auth login`)"
+        fix = f"accept its licence at huggingface.co/{checkpoint.model_id}, then set HF_TOKEN (or run `hf auth login`)"
         raise ModelError(asked, "the model is gated", fix) from error
     except RevisionNotFoundError as error:
-        raise ModelError(asked, "the model has no such revision", "check the revision") from error
+        raise ModelError(asked, "the model does not have this revision", "check the revision") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(asked, "there is no such model, or it is private", "check the id, or set HF_TOKEN") from error
+        raise ModelError(
+            asked, "the model does not exist, or it is private", "check the id, or set HF_TOKEN"
+        ) from error
     except Exception as error:  # the errors of three HTTP and storage libraries have nothing in common
         if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
             raise ModelError(asked, f"access is refused ({first_line(error)})", "check HF_TOKEN") from error
@@ -195,23 +205,18 @@ def _faulty(folder: Path) -> list[str]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file is there and, as safetensors, as long as its own header says."""
+    """Whether a file is there and, as safetensors, whole: whoever opens it checks its length against its header."""
     if not path.is_file():
         return False
     if path.suffix != ".safetensors":
         return True
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < path.stat().st_size else {}
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
+        with safe_open(path, framework="numpy") as file:
+            return bool(file.keys())
+    except (OSError, SafetensorError):
         return False
-    return bool(ends) and path.stat().st_size == 8 + length + max(ends)
-
-
-def _name(source: ModelSource) -> str:
-    return f"{source.model_id} at revision {source.revision}"
 
 
 def _cache(model_dir: str | None) -> Path:

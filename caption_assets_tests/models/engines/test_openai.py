@@ -22,19 +22,21 @@ from caption_assets.demo import draw
 from caption_assets.demo.world import sample_scene
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.media.mp4 import sampled_mp4
-from caption_assets.models.engines.base import EngineDeathError, EngineOptions, EngineSession, ServerOptions
+from caption_assets.models.engines.base import EngineDeathError, EngineOptions, ServerOptions
+from caption_assets.models.engines.openai.address import find_address
 from caption_assets.models.engines.openai.engine import OpenAIEngine
-from caption_assets.models.engines.openai.server import find_address
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
+from caption_assets.models.families import FrameLimits
 from caption_assets.models.requests import caption_request, enhance_request, frame_size, video_metadata
-from caption_assets.models.variants import FrameLimits, caption_variant, text_variant
-from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, model_source
+from caption_assets.models.variants import caption_variant, text_variant
+from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 from caption_assets_tests.openai_server import OpenAIServer
 
 DEMO = caption_variant("demo")
-SOURCE = model_source(DEMO)
-LIMITS = checkpoint_frame_limits(SOURCE.folder, DEMO.family)
+CHECKPOINT = checkpoint_of(DEMO)
+LIMITS = checkpoint_frame_limits(CHECKPOINT.folder, DEMO.family)
 SIZES = ((320, 240), (200, 320), (240, 240))
 URL, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 
@@ -78,16 +80,16 @@ def server(running, monkeypatch):
 @pytest.fixture(scope="module")
 def reference():
     """What transformers says of the windows, here."""
-    engine = TransformersEngine(DEMO, SOURCE, EngineOptions("cpu", sampling=DEMO.sampling))
+    engine = TransformersEngine(DEMO, CHECKPOINT, EngineOptions("cpu", sampling=DEMO.sampling))
     engine.start()
     results = {result.request_id: result for result in engine.generate(WINDOWS)}
     engine.close()
     return results
 
 
-def engine(variant=DEMO, source=SOURCE, batch_size=4, **options):
+def engine(variant=DEMO, checkpoint=CHECKPOINT, batch_size=4, **options):
     server_options = ServerOptions(**{"retry_s": 20.0, "timeout_s": 30.0, "encode_mp4": sampled_mp4} | options)
-    return OpenAIEngine(variant, source, EngineOptions(batch_size=batch_size, server=server_options))
+    return OpenAIEngine(variant, checkpoint, EngineOptions(batch_size=batch_size, server=server_options))
 
 
 @contextmanager
@@ -142,7 +144,7 @@ def test_a_list_of_images_is_read_by_servers_that_take_no_video(server):
     assert not {"media_io_kwargs", "mm_processor_kwargs"} & body.keys()
 
 
-def test_vllm_is_told_the_true_times_and_all_of_the_sampling(server):
+def test_vllm_gets_the_true_times_and_all_of_the_sampling(server):
     sampling = replace(DEMO.sampling, top_p=0.9)
     with started() as e:
         e._options = replace(e._options, sampling=sampling)
@@ -156,7 +158,7 @@ def test_vllm_is_told_the_true_times_and_all_of_the_sampling(server):
     assert body.pop("mm_processor_kwargs") == {"do_resize": False, "do_sample_frames": False}
     assert len(body.pop("messages")) == 1
     sent = {"temperature": 0.0, "top_p": 0.9, "top_k": -1, "repetition_penalty": 1.0, "max_tokens": 64}
-    assert body == {"model": str(SOURCE.folder), "stop": ["</s>"], **sent}
+    assert body == {"model": str(CHECKPOINT.folder), "stop": ["</s>"], **sent}
 
 
 def test_a_drawn_text_has_a_seed_and_a_single_frame_goes_twice(server):
@@ -179,7 +181,7 @@ def test_requests_are_prepared_in_other_processes(server, reference):
         assert {r.request_id: r.text for r in e.generate(ready)} == {f"w{k}": reference[f"w{k}"].text for k in range(3)}
 
 
-def test_what_is_known_of_the_server_is_told(server):
+def test_what_is_known_of_the_server_is_reported(server):
     with started(model=None) as e:
         info = e.start()
     assert (info.engine, info.engine_version, info.device) == ("openai", "vllm 0.32.0", "server")
@@ -205,7 +207,7 @@ def test_times_that_the_server_tells_are_passed_on(server):
 
 def test_the_text_model_may_have_a_server_of_its_own(server, monkeypatch):
     variant = text_variant("demo_lm")
-    source = model_source(variant)
+    checkpoint = checkpoint_of(variant)
     monkeypatch.setenv(KEY, "of-the-captions")
     caption = "A red circle is standing still on a black background."
     requests = [enhance_request(str(k), "Rewrite this caption.", caption, 60) for k in range(3)]
@@ -213,10 +215,10 @@ def test_the_text_model_may_have_a_server_of_its_own(server, monkeypatch):
         texts.be(api_key="of-the-texts", served_model_name="rewriter")
         monkeypatch.setenv("OPENAI_TEXT_BASE_URL", texts.url)
         with pytest.raises(ModelError, match=r"HTTP 401.*Set OPENAI_TEXT_API_KEY") as refused:
-            engine(variant, source).start()
+            engine(variant, checkpoint).start()
         assert "of-the" not in str(refused.value)
         monkeypatch.setenv("OPENAI_TEXT_API_KEY", "of-the-texts")
-        with started(variant=variant, source=source) as e:
+        with started(variant=variant, checkpoint=checkpoint) as e:
             assert e.start().frame_limits is None
             found = list(e.generate(requests))
         assert texts.seen()["bodies"][-1]["chat_template_kwargs"] == {"enable_thinking": False}
@@ -232,7 +234,7 @@ def test_without_an_address_it_says_what_to_set():
         engine().start()
     variant = text_variant("demo_lm")
     with pytest.raises(ModelError, match="OPENAI_TEXT_BASE_URL and OPENAI_BASE_URL are not set"):
-        engine(variant, model_source(variant)).start()
+        engine(variant, checkpoint_of(variant)).start()
 
 
 @pytest.mark.parametrize(
@@ -273,10 +275,10 @@ def test_an_address_beside_the_api_is_told_apart_from_a_server_that_is_not_there
 
 
 def test_another_model_is_refused(server):
-    with pytest.raises(ModelError, match=r"model 'qwen' at the server.*serves no such model, but /.*server_model"):
+    with pytest.raises(ModelError, match=r"model 'qwen' at the server.*does not serve this model, but /.*server_model"):
         engine(model="qwen").start()
-    with pytest.raises(ModelError, match=r"model 'Qwen/Qwen2.5-VL-7B-Instruct' at the server.*no such model, but /"):
-        engine(caption_variant("qwen"), model_source(caption_variant("qwen"))).start()
+    with pytest.raises(ModelError, match=r"model 'Qwen/Qwen2.5-VL-7B-Instruct' at .*does not serve this model, but /"):
+        engine(caption_variant("qwen"), checkpoint_of(caption_variant("qwen"))).start()
     with pytest.raises(ConfigError, match="Choose auto, jpeg"):
         engine(video="webm").start()
 
@@ -292,7 +294,7 @@ def test_a_vllm_that_trusts_no_request_is_refused_at_the_start(server):
 def test_other_servers_are_sent_what_the_api_knows_and_no_more(server):
     server.be(owned_by="openai", version="", served_model_name="gpt")
     penalized = replace(DEMO, sampling=replace(DEMO.sampling, repetition_penalty=1.05))
-    e = OpenAIEngine(penalized, SOURCE, EngineOptions(sampling=penalized.sampling))
+    e = OpenAIEngine(penalized, CHECKPOINT, EngineOptions(sampling=penalized.sampling))
     info = e.start()
     assert [r.outcome.ok for r in e.generate(WINDOWS[:2])] == [True, True]
     e.close()
@@ -304,12 +306,12 @@ def test_other_servers_are_sent_what_the_api_knows_and_no_more(server):
 
 def test_an_old_vllm_and_a_model_by_another_name_are_noted(server):
     server.be(version="0.25.1", served_model_name="m")
-    elsewhere = replace(SOURCE, folder=None)  # as where only the server has the weights
-    with started(variant=replace(DEMO, frames=LIMITS), source=elsewhere) as e:
+    elsewhere = replace(CHECKPOINT, folder=None)  # as where only the server has the weights
+    with started(variant=replace(DEMO, frames=LIMITS), checkpoint=elsewhere) as e:
         notes = e.start().notes
     assert notes[0] == "Frames go to the server in the form 'jpeg'."
     other = replace(DEMO, frames=LIMITS, name="mine")
-    with started(variant=other, source=replace(elsewhere, model_id="me/mine"), model="m") as e:
+    with started(variant=other, checkpoint=replace(elsewhere, model_id="me/mine"), model="m") as e:
         assert [r.outcome.ok for r in e.generate(WINDOWS[:1])] == [True]
     assert "The server calls its model 'm'." in notes
     assert any(note.startswith("vLLM 0.25.1 does not tell Qwen2.5-VL the frames' times") for note in notes)
@@ -422,7 +424,7 @@ def test_a_server_that_comes_back_soon_loses_nothing(server, reference):
 
 def test_a_server_that_stays_away_longer_is_waited_for(server, reference):
     e = engine(video="png", retry_s=1.0, return_s=60.0)
-    session = EngineSession(DEMO, SOURCE, e)
+    session = EngineSession(DEMO, CHECKPOINT, e)
     try:
         results = session.generate(WINDOWS[:10])
         found = {(first := next(results)).request_id: first.text}
@@ -437,7 +439,7 @@ def test_a_server_that_stays_away_longer_is_waited_for(server, reference):
 
 def test_a_server_that_does_not_come_back_ends_the_run(server):
     e = engine(retry_s=1.0, return_s=1.0)
-    session = EngineSession(DEMO, SOURCE, e)
+    session = EngineSession(DEMO, CHECKPOINT, e)
     try:
         results = session.generate(WINDOWS[:12])
         next(results)

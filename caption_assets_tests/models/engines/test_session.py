@@ -3,11 +3,12 @@
 import pytest
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import EngineDeathError, EngineOptions, EngineSession
+from caption_assets.models.engines.base import EngineDeathError, EngineOptions
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.requests import enhance_request
 from caption_assets.models.variants import text_variant
-from caption_assets.models.weights.checkpoints import model_source
+from caption_assets.models.weights.checkpoints import checkpoint_of
 
 CAPTION = "A red circle is standing still on a black background."
 VARIANT = text_variant("demo_lm")
@@ -17,8 +18,8 @@ class MortalEngine(TransformersEngine):
     """Dies when it gets one of `deadly`, with everything else of the batch in flight; `lives` bounds how often."""
 
     def __init__(self, deadly=(), lives=99, batch_size=3):
-        source = model_source(VARIANT)
-        super().__init__(VARIANT, source, EngineOptions("cpu", batch_size=batch_size))
+        checkpoint = checkpoint_of(VARIANT)
+        super().__init__(VARIANT, checkpoint, EngineOptions("cpu", batch_size=batch_size))
         self.deadly, self.lives, self.starts, self.batches = set(deadly), lives, 0, []
 
     def start(self):
@@ -47,7 +48,7 @@ class _CrashError(BaseException):
 
 def answers(engine, count=8):
     requests = [enhance_request(f"r{i}", "Rewrite this caption.", CAPTION, 8) for i in range(count)]
-    session = EngineSession(VARIANT, model_source(VARIANT), engine)
+    session = EngineSession(VARIANT, checkpoint_of(VARIANT), engine)
     try:
         return {result.request_id: result for result in session.generate(iter(requests))}
     finally:

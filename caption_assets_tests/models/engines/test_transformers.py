@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import EngineOptions, EngineSession
+from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import caption_request, enhance_request, frame_size
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
-from caption_assets.models.weights.checkpoints import model_source
+from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 
 
 def session(name, folder, batch_size=4, **options):
     variant = replace({**TEXT_VARIANTS, **CAPTION_VARIANTS}[name], frames=None)
-    source = model_source(variant, str(folder))
-    engine = create_engine(variant, source, EngineOptions(device="cpu", batch_size=batch_size, **options))
-    return EngineSession(variant, source, engine)
+    checkpoint = checkpoint_of(variant, str(folder))
+    engine = create_engine(variant, checkpoint, EngineOptions(device="cpu", batch_size=batch_size, **options))
+    return EngineSession(variant, checkpoint, engine)
 
 
 def window(k, limits, max_tokens=6):
@@ -32,7 +33,7 @@ def window(k, limits, max_tokens=6):
 def test_windows_of_any_size_run_in_a_batch_and_get_the_text_they_get_alone(checkpoints, name, family):
     s = session(name, checkpoints[family])
     try:
-        requests = [window(k, s.info.frame_limits) for k in range(5)]
+        requests = [window(k, s.start().frame_limits) for k in range(5)]
         together = {result.request_id: result for result in s.generate(requests)}
         alone = {r.request_id: next(s.generate([r])) for r in requests}
     finally:
@@ -48,7 +49,7 @@ def test_windows_of_any_size_run_in_a_batch_and_get_the_text_they_get_alone(chec
 def test_a_request_that_breaks_the_batch_fails_alone(checkpoints):
     s = session("qwen2.5", checkpoints["qwen2.5-vl"])
     try:
-        limits = s.info.frame_limits
+        limits = s.start().frame_limits
         bad = window(1, limits)
         crooked = np.zeros((4, 50, 50, 3), np.uint8)  # no multiple of the patch size
         bad = replace(bad, request_id="bad", frames=SampledFrames(crooked, FramePicks((0, 1, 2, 3), (0, 1, 2, 3))))
@@ -76,10 +77,13 @@ def test_text_models_answer_and_say_why_they_stopped(checkpoints):
 def test_an_engine_starts_once_and_only_when_needed(checkpoints):
     s = session("qwen_lm", checkpoints["text"])
     assert not s.started
+    with pytest.raises(ModelError, match=r"variant 'qwen_lm': its engine has not been started\. Call start"):
+        _ = s.info
+    assert not s.started
     list(s.generate([enhance_request("1", "a", "b", 2)]))
     first = s.info
     list(s.generate([enhance_request("2", "a", "b", 2)]))
-    assert s.info is first
+    assert s.start() is s.info is first
     assert first.engine == "transformers"
     assert first.precision == "fp32"
     s.close()
@@ -90,13 +94,13 @@ def test_an_engine_starts_once_and_only_when_needed(checkpoints):
 def test_a_model_of_the_wrong_kind_is_refused(checkpoints):
     s = session("qwen2.5", checkpoints["text"])
     with pytest.raises(ModelError, match=r"Give qwen2\.5 a vision-language model"):
-        _ = s.info
+        s.start()
 
 
 def test_variants_that_need_another_engine_say_so():
     variant = CAPTION_VARIANTS["nemotron"]
     with pytest.raises(ModelError, match="run with vLLM only"):
-        create_engine(variant, model_source(variant), EngineOptions())
+        create_engine(variant, checkpoint_of(variant), EngineOptions())
 
 
 def test_a_gpu_that_is_not_there_is_refused(checkpoints):
@@ -105,7 +109,7 @@ def test_a_gpu_that_is_not_there_is_refused(checkpoints):
     s = session("qwen_lm", checkpoints["text"])
     s._engine._options = replace(s._engine._options, device=f"cuda:{torch.cuda.device_count()}")
     with pytest.raises(ModelError, match="GPU"):
-        _ = s.info
+        s.start()
 
 
 @pytest.mark.parametrize(
@@ -122,26 +126,26 @@ def test_a_folder_that_is_no_checkpoint_is_refused_before_anything_starts(checkp
     folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
     break_it(folder)
     with pytest.raises(ModelError, match=wrong):
-        model_source(TEXT_VARIANTS["qwen_lm"], str(folder))
+        checkpoint_of(TEXT_VARIANTS["qwen_lm"], str(folder))
 
 
 def test_a_missing_folder_is_refused_and_other_weights_have_another_revision(checkpoints, tmp_path):
     import shutil
 
     variant = TEXT_VARIANTS["qwen_lm"]
-    with pytest.raises(ModelError, match="no such folder"):
-        model_source(variant, "./nowhere")
-    before = model_source(variant, str(checkpoints["text"]))
+    with pytest.raises(ModelError, match="the folder does not exist"):
+        checkpoint_of(variant, "./nowhere")
+    before = checkpoint_of(variant, str(checkpoints["text"]))
     folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
-    assert model_source(variant, str(folder)).revision == before.revision
+    assert checkpoint_of(variant, str(folder)).revision == before.revision
     config = folder / "config.json"
     config.write_text(config.read_text() + "\n")
-    assert model_source(variant, str(folder)).revision != before.revision
+    assert checkpoint_of(variant, str(folder)).revision != before.revision
 
 
 def test_weights_that_cannot_be_downloaded_are_one_clear_error(tmp_path):
-    from caption_assets.models.weights.checkpoints import locate
+    from caption_assets.models.weights.downloads import locate
 
     variant = CAPTION_VARIANTS["qwen2.5"]
     with pytest.raises(ModelError, match=r"Qwen/Qwen2.5-VL-7B-Instruct at revision cc594898.*cannot be downloaded"):
-        locate(model_source(variant), str(tmp_path))
+        locate(checkpoint_of(variant), str(tmp_path))

@@ -17,24 +17,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caption_assets.dataset import Dataset
+from caption_assets.dataset import open_dataset
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene, score
-from caption_assets.models.engines.base import EngineOptions, EngineSession, Request
+from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
-from caption_assets.models.engines.vllm.engine import built_for_cpus, vllm_version
+from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.engines.vllm.launch import built_for_cpus, vllm_version
 from caption_assets.models.engines.vllm.loader import LOAD_FORMAT
 from caption_assets.models.prompts import enhance_prompt
-from caption_assets.models.requests import enhance_request
+from caption_assets.models.requests import Request, enhance_request
 from caption_assets.models.variants import text_variant
-from caption_assets.models.weights.checkpoints import model_source
+from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.settings import CaptionSettings, WindowSettings
-from caption_assets.steps import caption_shards, window_shard
+from caption_assets.steps import StepContext, caption_shards, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
-from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.pool import Workers
 
 SHARDS = ("a", "b")
 CLIPS = 4
@@ -59,35 +60,36 @@ def scenes():
 
 
 @pytest.fixture(scope="module")
-def pool():
+def workers():
     """One process: each takes a core's time to load vLLM."""
-    with WorkerPool(1) as pool:
-        yield pool
+    with Workers(1) as workers:
+        yield workers
 
 
 @pytest.fixture(scope="module")
-def planned(scenes, pool, tmp_path_factory):
+def planned(scenes, workers, tmp_path_factory):
     """Two shards whose windows are planned."""
     root = tmp_path_factory.mktemp("clips")
     render_dataset(root, scenes)
     store = Store(str(tmp_path_factory.mktemp("out")))
     for shard in SHARDS:
-        window_shard(store, Dataset(str(root)), shard, WindowSettings(), pool)
+        window_shard(StepContext(store, workers), open_dataset(str(root)), shard, WindowSettings())
     return store
 
 
-def caption(store: Store, pool: WorkerPool, **model):
+def caption(store: Store, workers: Workers, **model):
     """Captions both shards with one engine: reports by shard, and rows by clip."""
     with CaptionModel(caption_key=model.get("engine"), **model).session(8) as session:
-        reports = dict(caption_shards(store, SHARDS, session, CaptionSettings(), pool))
+        given = StepContext(store, workers)
+        reports = {e.shard: e.outcome for e in caption_shards(given, SHARDS, session, CaptionSettings())}
     rows = [row for shard in SHARDS for row in store.read_rows(WINDOW_CAPTIONS, shard, model["engine"])]
     return reports, {row.clip_id: row for row in rows}
 
 
 @pytest.fixture(scope="module")
-def expected(planned, pool):
+def expected(planned, workers):
     """Captions by transformers, which are true."""
-    _, rows = caption(planned, pool, engine="transformers", device="cpu")
+    _, rows = caption(planned, workers, engine="transformers", device="cpu")
     assert len(rows) == len(SHARDS) * CLIPS
     return {clip: row.text for clip, row in rows.items()}
 
@@ -108,7 +110,7 @@ def engine_process() -> int:
 
 
 def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_death(
-    planned, scenes, pool, expected, monkeypatch
+    planned, scenes, workers, expected, monkeypatch
 ):
     """The engine's process is killed while it works on the first windows. Its vision weights are padded, as on GPUs."""
     killed = threading.Event()
@@ -124,7 +126,7 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
     monkeypatch.setattr(EngineSession, "generate", kill_after_the_first)
     wider = {"vision_config": {"intermediate_size": 640}}
     vllm_args = {"kv_cache_memory_bytes": CACHE_BYTES, "load_format": LOAD_FORMAT, "hf_overrides": wider}
-    reports, rows = caption(planned, pool, engine="vllm", device="cpu", vllm_args=vllm_args)
+    reports, rows = caption(planned, workers, engine="vllm", device="cpu", vllm_args=vllm_args)
     assert killed.is_set()
     assert {clip: row.text for clip, row in rows.items()} == expected
     for row in planned.read_rows(CLIP_WINDOWS, "a"):
@@ -143,15 +145,15 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
 
 def test_texts_are_rewritten_as_by_transformers_and_what_is_too_long_fails_alone(expected):
     variant = text_variant("demo_lm")
-    source = model_source(variant)
+    checkpoint = checkpoint_of(variant)
     prompt = enhance_prompt("default")
     good = [enhance_request(str(k), prompt, text, 160) for k, text in enumerate(expected.values())]
     long = Request("long", ({"role": "user", "content": "red " * 20_000},), max_tokens=8)
 
     def texts(name: str, requests: list[Request]):
         options = EngineOptions(device="cpu", vllm_args={"kv_cache_memory_bytes": CACHE_BYTES})
-        engine = create_engine(variant, source, options, engine=name)
-        session = EngineSession(variant, source, engine)
+        engine = create_engine(variant, checkpoint, options, engine=name)
+        session = EngineSession(variant, checkpoint, engine)
         try:
             return {result.request_id: result for result in session.generate(requests)}
         finally:
@@ -192,9 +194,11 @@ def server():
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_captions_by_a_vllm_server_are_those_of_the_model_in_this_process(planned, pool, expected, server, monkeypatch):
+def test_captions_by_a_vllm_server_are_those_of_the_model_in_this_process(
+    planned, workers, expected, server, monkeypatch
+):
     monkeypatch.setenv("OPENAI_BASE_URL", server)
-    reports, rows = caption(planned, pool, engine="openai", server_video="png")
+    reports, rows = caption(planned, workers, engine="openai", server_video="png")
     assert {clip: row.text for clip, row in rows.items()} == expected
     assert {report.ok for report in reports.values()} == {CLIPS}
     assert all(row.prefill_s is not None and row.generate_s is not None for row in rows.values())

@@ -13,11 +13,12 @@ from caption_assets.errors import ModelError
 from caption_assets.models.engines.base import EngineDeathError, EngineOptions
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.vllm import engine as vllm_engine
+from caption_assets.models.engines.vllm import launch as vllm_launch
 from caption_assets.models.engines.vllm.engine import VllmEngine
 from caption_assets.models.engines.vllm.inputs import VllmPrepare
 from caption_assets.models.requests import caption_request
 from caption_assets.models.variants import caption_variant, text_variant
-from caption_assets.models.weights.checkpoints import model_source
+from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 
 pytestmark = pytest.mark.skipif(
@@ -84,7 +85,7 @@ def start(monkeypatch):
 
     def make(llm, variant="demo", *, ready=True, **options):
         row = text_variant(variant) if variant.endswith("_lm") else caption_variant(variant)
-        engine = VllmEngine(row, model_source(row), EngineOptions(**options))
+        engine = VllmEngine(row, checkpoint_of(row), EngineOptions(**options))
         engine.stand_in = llm
         engines.append(engine)
         info = engine.start()
@@ -204,7 +205,7 @@ def test_an_error_of_the_callers_requests_reaches_the_caller(start):
     ],
 )
 def test_vllm_does_not_run_on_what_it_was_not_built_for(monkeypatch, installed, device, says):
-    monkeypatch.setattr(vllm_engine, "vllm_version", lambda: installed)
+    monkeypatch.setattr(vllm_launch, "vllm_version", lambda: installed)
     row = caption_variant("demo")
     with pytest.raises(ModelError, match=f"vLLM {re.escape(installed)} was built for .*{says}"):
-        create_engine(row, model_source(row), EngineOptions(device=device), engine="vllm")
+        create_engine(row, checkpoint_of(row), EngineOptions(device=device), engine="vllm")

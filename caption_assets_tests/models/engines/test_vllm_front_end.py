@@ -16,14 +16,15 @@ import pytest
 
 from caption_assets.models.engines.base import EngineOptions, ServerOptions
 from caption_assets.models.engines.openai.engine import OpenAIEngine
-from caption_assets.models.engines.vllm.engine import vllm_version
+from caption_assets.models.engines.vllm.launch import vllm_version
+from caption_assets.models.families import FAMILIES
 from caption_assets.models.requests import caption_request, frame_size, video_metadata
 from caption_assets.models.variants import caption_variant
-from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, model_source
+from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 
 DEMO = caption_variant("demo")
-SOURCE = model_source(DEMO)
+CHECKPOINT = checkpoint_of(DEMO)
 VLLM = tuple(map(int, vllm_version().split(".")[:2])) if find_spec("vllm") else (0, 0)
 # Made for CUDA, it would look for a GPU.
 ON_CPU = """
@@ -74,16 +75,16 @@ def test_vllm_reads_the_frames_and_their_times_as_they_are(family, checkpoints, 
     from transformers import AutoTokenizer
     from vllm.entrypoints.scale_out.token_in_token_out.mm_serde import decode_mm_kwargs_item
 
-    folder = SOURCE.folder if family == "qwen2.5-vl" else checkpoints[family]
-    variant = DEMO if family == "qwen2.5-vl" else replace(DEMO, family=family)
-    source = model_source(variant, str(folder))
-    limits = checkpoint_frame_limits(folder, family)
+    folder = CHECKPOINT.folder if family == "qwen2.5-vl" else checkpoints[family]
+    variant = DEMO if family == "qwen2.5-vl" else replace(DEMO, family=FAMILIES[family])
+    checkpoint = checkpoint_of(variant, str(folder))
+    limits = checkpoint_frame_limits(folder, FAMILIES[family])
     request = window(limits)
     frames, true = request.frames.frames, video_metadata(request.frames.picks)
     with front_end(folder) as url:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-        e = OpenAIEngine(variant, source, EngineOptions(server=ServerOptions(video="png")))
+        e = OpenAIEngine(variant, checkpoint, EngineOptions(server=ServerOptions(video="png")))
         # It cannot answer, but lists its model; what it objects to would be raised.
         monkeypatch.setattr("caption_assets.models.engines.openai.server.Server.try_out", lambda self, body: None)
         info = e.start()

@@ -14,11 +14,12 @@ from caption_assets.errors import RequestError
 from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_args, engine_input
+from caption_assets.models.families import FAMILIES
 from caption_assets.models.requests import caption_request, enhance_request, frame_size
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
-from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, model_source
+from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
-from caption_assets.workers.pool import WorkerPool
+from caption_assets.workers.pool import Workers
 from caption_assets_tests.checkpoints import save_nemotron, save_omni
 
 pytestmark = [
@@ -33,7 +34,7 @@ TOKENS = {
     "nemotron-v2-vl": (32, 1, "<image>"),
     "nemotron-3-omni": (32, 2, "<image>"),
 }
-FAMILIES = sorted(TOKENS)
+WITH_VIDEO = sorted(TOKENS)
 # True times in seconds: 2 frames a second, half of a 29.97 film's rate rounded to its frames, a variable rate, one.
 TIMES = {
     "steady": tuple(i / 2 for i in range(16)),
@@ -51,20 +52,20 @@ def request(request_id, times, size=(320, 240)):
     return caption_request(request_id, "Describe it.", SampledFrames(pixels, picks), 16)
 
 
-def from_the_worker(pool, prepare, asked):
-    ((_, made),) = pool.run(prepare, [asked])
+def from_the_worker(workers, prepare, asked):
+    ((_, made),) = workers.map_unordered(prepare, [asked])
     if isinstance(made, Exception):
         raise made
     return made
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch, WorkerPool(1) as pool:
+def workers(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch, Workers(1) as workers:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))  # of the checkpoints' own code
-        pool.start()
-        yield pool
+        workers.start()
+        yield workers
 
 
 @pytest.fixture(scope="module")
@@ -79,23 +80,23 @@ def folders(checkpoints, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepares(folders):
     def prepare(family):
-        limits = None if family == "text" else checkpoint_frame_limits(folders[family], family)
+        limits = checkpoint_frame_limits(folders[family], FAMILIES[family])
         remote, most = family.startswith("nemotron"), 4096 if family == "text" else 8192
-        args = engine_args(folders[family], family, limits, max_model_len=most, trust_remote_code=remote)
-        return VllmPrepare(args, family)
+        args = engine_args(folders[family], FAMILIES[family], limits, max_model_len=most, trust_remote_code=remote)
+        return VllmPrepare(args, FAMILIES[family])
 
     return {family: prepare(family) for family in folders}
 
 
 @pytest.fixture(scope="module")
-def rendered(pool, prepares, folders):
+def rendered(workers, prepares, folders):
     """The engine input of each family for each row of times, from frames of the size that we would decode."""
     made = {}
-    for family in FAMILIES:
-        limits = checkpoint_frame_limits(folders[family], family)
+    for family in WITH_VIDEO:
+        limits = checkpoint_frame_limits(folders[family], FAMILIES[family])
         for name, times in TIMES.items():
             asked = request(name, times, frame_size(640, 360, len(times), limits))
-            made[family, name] = asked, engine_input(from_the_worker(pool, prepares[family], asked).prepared)
+            made[family, name] = asked, engine_input(from_the_worker(workers, prepares[family], asked).prepared)
     return made
 
 
@@ -114,7 +115,7 @@ def data(inputs, name):
 
 
 @pytest.mark.parametrize("name", TIMES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_VIDEO)
 def test_the_video_takes_the_planned_tokens(rendered, folders, family, name):
     asked, inputs = rendered[family, name]
     side, together, token = TOKENS[family]
@@ -127,7 +128,7 @@ def test_the_video_takes_the_planned_tokens(rendered, folders, family, name):
 
 
 @pytest.mark.parametrize("name", TIMES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_VIDEO)
 def test_the_times_that_the_model_reads_are_the_true_ones(rendered, folders, family, name):
     times = TIMES[name]
     _, inputs = rendered[family, name]
@@ -184,8 +185,8 @@ def transformers_engines(folders):
     def engine(family, name):
         if family not in started:
             variant = replace(CAPTION_VARIANTS[name], frames=None)
-            source = model_source(variant, str(folders[family]))
-            started[family] = TransformersEngine(variant, source, EngineOptions(device="cpu"))
+            checkpoint = checkpoint_of(variant, str(folders[family]))
+            started[family] = TransformersEngine(variant, checkpoint, EngineOptions(device="cpu"))
             started[family].start()
         return started[family]
 
@@ -204,9 +205,9 @@ def transformers_engines(folders):
         ("nemotron-3-omni", "Describe it.<|im_end|>\n<|im_start|>assistant\n<think></think>"),
     ],
 )
-def test_no_model_is_asked_to_think_aloud(pool, prepares, folders, rendered, family, ending):
+def test_no_model_is_asked_to_think_aloud(workers, prepares, folders, rendered, family, ending):
     if family == "text":
-        made = from_the_worker(pool, prepares["text"], enhance_request("t", "Rewrite.", "A cat.", 16))
+        made = from_the_worker(workers, prepares["text"], enhance_request("t", "Rewrite.", "A cat.", 16))
         inputs = engine_input(made.prepared)
     else:
         _, inputs = rendered[family, "short"]
@@ -215,18 +216,18 @@ def test_no_model_is_asked_to_think_aloud(pool, prepares, folders, rendered, fam
     assert "no_think" not in text
 
 
-def test_a_text_request_gets_the_tokens_that_transformers_gives_it(pool, prepares, folders):
+def test_a_text_request_gets_the_tokens_that_transformers_gives_it(workers, prepares, folders):
     asked = enhance_request("t", "Rewrite.", "A cat sits.", 16)
-    made = from_the_worker(pool, prepares["text"], asked)
+    made = from_the_worker(workers, prepares["text"], asked)
     variant = TEXT_VARIANTS["qwen_lm"]
-    engine = TransformersEngine(variant, model_source(variant, str(folders["text"])), EngineOptions(device="cpu"))
+    engine = TransformersEngine(variant, checkpoint_of(variant, str(folders["text"])), EngineOptions(device="cpu"))
     engine.start()
     assert engine_input(made.prepared)["prompt_token_ids"] == engine._inputs([asked])["input_ids"][0].tolist()
 
 
-def test_a_prepared_request_carries_its_pixels_apart_from_the_message(pool, prepares):
+def test_a_prepared_request_carries_its_pixels_apart_from_the_message(workers, prepares):
     asked = request("a", TIMES["steady"], (112, 112))
-    first, second = (from_the_worker(pool, prepares["qwen2.5-vl"], asked) for _ in range(2))
+    first, second = (from_the_worker(workers, prepares["qwen2.5-vl"], asked) for _ in range(2))
     assert (first.request_id, first.messages, first.max_tokens) == (asked.request_id, asked.messages, asked.max_tokens)
     assert first.frames is None
     assert first.prepared_at < second.prepared_at
@@ -240,15 +241,15 @@ def test_a_prepared_request_carries_its_pixels_apart_from_the_message(pool, prep
     assert inputs["mm_hashes"] != engine_input(second.prepared)["mm_hashes"]
 
 
-def test_a_prompt_that_leaves_no_room_for_an_answer_says_so(pool, prepares):
+def test_a_prompt_that_leaves_no_room_for_an_answer_says_so(workers, prepares):
     prepare = prepares["qwen2.5-vl"]
     short = VllmPrepare(prepare.args | {"max_model_len": 100}, prepare.family)
     with pytest.raises(RequestError, match=r"prompt has \d+ tokens, and the model takes 100"):
-        from_the_worker(pool, short, request("long", TIMES["steady"], (112, 112)))
+        from_the_worker(workers, short, request("long", TIMES["steady"], (112, 112)))
 
 
-def test_a_worker_sees_no_gpu_and_compiles_nothing(pool, prepares):
-    ((_, settings),) = pool.run(worker_settings, [prepares["nemotron-v2-vl"]])
+def test_a_worker_sees_no_gpu_and_compiles_nothing(workers, prepares):
+    ((_, settings),) = workers.map_unordered(worker_settings, [prepares["nemotron-v2-vl"]])
     assert settings == {"cuda": False, "compiles": False}
 
 
@@ -263,7 +264,7 @@ def worker_settings(prepare):
 def test_frames_have_the_size_that_vllm_would_give_them(folders, family):
     from vllm.transformers_utils.processors.nano_nemotron_vl import get_video_target_size_and_feature_size
 
-    limits = checkpoint_frame_limits(folders[family], family)
+    limits = checkpoint_frame_limits(folders[family], FAMILIES[family])
     for width in range(60, 2000, 97):
         for height in range(60, 2000, 89):
             *size, _ = get_video_target_size_and_feature_size(

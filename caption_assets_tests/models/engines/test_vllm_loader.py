@@ -6,7 +6,7 @@ import json
 import pytest
 
 from caption_assets.models.engines.base import EngineOptions
-from caption_assets.models.engines.vllm.engine import launch_args
+from caption_assets.models.engines.vllm.launch import launch_args
 from caption_assets.models.engines.vllm.loader import LOAD_FORMAT, padded, padding_args
 from caption_assets.models.variants import caption_variant
 

@@ -12,26 +12,27 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from caption_assets.errors import ConfigError, ModelError
-from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, ModelSource, Request, Result
+from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions
+from caption_assets.models.engines.openai.address import Address, find_address
 from caption_assets.models.engines.openai.inputs import Form, ServerPrepare
-from caption_assets.models.engines.openai.server import Address, Served, Server, ServerGoneError, find_address
-from caption_assets.models.requests import caption_request, enhance_request, frame_size
-from caption_assets.models.variants import FrameLimits, Variant
-from caption_assets.models.weights.checkpoints import checkpoint_frame_limits
-from caption_assets.models.weights.downloads import fetch_config
+from caption_assets.models.engines.openai.server import Served, Server, ServerGoneError
+from caption_assets.models.families import FrameLimits
+from caption_assets.models.requests import Request, Result, caption_request, enhance_request, frame_size
+from caption_assets.models.variants import Variant
+from caption_assets.models.weights.checkpoints import Checkpoint, checkpoint_frame_limits
+from caption_assets.models.weights.downloads import locate_config
 from caption_assets.records import FramePicks, Outcome, SampledFrames
 
 _FIRST_WAIT_S = 5.0
-_TIMES_TOLD = (0, 26)
 
 
 class OpenAIEngine:
     """A `CaptionEngine` for a model that a server runs. Its weights need not be here."""
 
     def __init__(
-        self, variant: Variant, source: ModelSource, options: EngineOptions, model_dir: str | None = None
+        self, variant: Variant, checkpoint: Checkpoint, options: EngineOptions, model_dir: str | None = None
     ) -> None:
-        self._variant, self._source, self._options, self._model_dir = variant, source, options, model_dir
+        self._variant, self._checkpoint, self._options, self._model_dir = variant, checkpoint, options, model_dir
         self._was_there = False
         self._server: Server | None = None
         self._prepare: ServerPrepare | None = None
@@ -122,24 +123,23 @@ class OpenAIEngine:
 
     def _names(self) -> tuple[str, ...]:
         """What a server may call the model."""
-        folder = [str(self._source.folder)] if self._source.folder else []
-        return self._source.model_id, *folder, self._variant.name
+        folder = [str(self._checkpoint.folder)] if self._checkpoint.folder else []
+        return self._checkpoint.model_id, *folder, self._variant.name
 
     def _frame_limits(self) -> FrameLimits | None:
         if self._variant.is_text:
             return None
-        folder = self._source.folder
         return self._variant.frames or checkpoint_frame_limits(
-            folder or fetch_config(self._source, self._model_dir), self._variant.family
+            locate_config(self._checkpoint, self._model_dir), self._variant.family
         )
 
     def _form(self, served: Served) -> Form:
         options = self._options.server
         video = options.video
         if video not in (*get_args(Form), "auto"):
-            raise ConfigError(f"form of video {video!r}", "there is none such", "choose auto, jpeg, png, images or mp4")
+            raise ConfigError(f"form of video {video!r}", "it is unknown", "choose auto, jpeg, png, images or mp4")
         if video == "mp4" and options.encode_mp4 is None:
-            raise ConfigError("form of video 'mp4'", "there is nothing that makes mp4 files", "give encode_mp4")
+            raise ConfigError("form of video 'mp4'", "nothing here makes mp4 files", "give encode_mp4")
         if video == "auto":
             return "jpeg" if served.software == "vllm" else "images"
         return cast(Form, video)
@@ -153,8 +153,10 @@ class OpenAIEngine:
         if not prepare.extended and self._options.sampling.repetition_penalty != 1:
             yield "The server is not known to take a repetition penalty; none is used."
         release = tuple(int(part) for part in re.findall(r"\d+", served.version)[:2])
-        if served.software == "vllm" and self._variant.family == "qwen2.5-vl" and release < _TIMES_TOLD:
-            yield f"vLLM {served.version} does not tell Qwen2.5-VL the frames' times; 0.26 and newer do."
+        family = self._variant.family
+        if served.software == "vllm" and release < family.server_times_since:
+            since = ".".join(map(str, family.server_times_since))
+            yield f"vLLM {served.version} does not tell {family.title} the frames' times; {since} and newer do."
 
 
 def _ready(request: Request, prepare: ServerPrepare) -> Request | Result:
@@ -216,7 +218,7 @@ class _Conversation:
 
     def send(self, request: Request) -> None:
         """Asks as soon as there is room; returns at once."""
-        with suppress(RuntimeError):  # closed meanwhile, as `answers` will tell
+        with suppress(RuntimeError):  # closed meanwhile, as `answers` will say
             self._loop.call_soon_threadsafe(self._begin, request)
 
     def answers(self, *, block: bool) -> Iterator[Result]:
@@ -232,7 +234,7 @@ class _Conversation:
             raise gone
 
     def close(self) -> None:
-        """Breaks off what is open. A caller that waits for an answer is told. May be called more than once."""
+        """Breaks off what is open. A caller that waits for an answer gets an error. May be called more than once."""
         with self._closing:
             if self._loop.is_closed():
                 return

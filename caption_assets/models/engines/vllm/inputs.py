@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from caption_assets.errors import RequestError
-from caption_assets.models.engines.base import Request
 from caption_assets.models.engines.vllm.loader import RENDERS_ONLY
-from caption_assets.models.requests import chat_text, video_metadata, video_options
-from caption_assets.models.variants import Family, FrameLimits
+from caption_assets.models.families import Family, FrameLimits
+from caption_assets.models.requests import Request, chat_text, video_metadata, video_options
 
 _WORKER_SETTINGS = {
     # A worker must neither see nor touch the GPUs.
@@ -48,7 +47,7 @@ def engine_args(
     """The `EngineArgs` that renderers in worker processes and the engine itself must share, as keywords.
 
     `limits` are those that the requests' frames keep to; vLLM sizes its buffers by them. `more` is passed on:
-    whatever else tells how the checkpoint is to be read (`trust_remote_code`, `load_format`, `hf_overrides`).
+    whatever else says how the checkpoint is to be read (`trust_remote_code`, `load_format`, `hf_overrides`).
     """
     args: dict[str, Any] = {
         "model": str(folder),
@@ -58,11 +57,11 @@ def engine_args(
         "enable_prefix_caching": False,
         **more,
     }
-    if family == "text":
+    if family.is_text:
         return args
-    args["limit_mm_per_prompt"] = {"image": 0, "video": 1} | ({"audio": 0} if family == "nemotron-3-omni" else {})
+    args["limit_mm_per_prompt"] = dict(family.items_per_prompt)
     args["mm_processor_cache_gb"] = 0  # every window is seen once
-    if limits is not None and family.startswith("qwen"):
+    if limits is not None and family.sized_processor:
         # Both "edges" are areas; a single one is an error in some versions, ignored in others.
         args["mm_processor_kwargs"] = {"size": {"shortest_edge": limits.min_pixels, "longest_edge": limits.max_pixels}}
     return args
@@ -95,7 +94,7 @@ class VllmPrepare:
         )
 
     def _renderer(self) -> Any:
-        key = json.dumps([self.family, self.args], sort_keys=True, default=str)
+        key = json.dumps([self.family.name, self.args], sort_keys=True, default=str)
         if key not in _renderers:
             if "torch" not in sys.modules:  # a worker process, which is ours to set up
                 _set_up_worker()
@@ -129,24 +128,22 @@ def render(renderer: Any, family: Family, request: Request) -> dict[str, Any]:
     if request.frames is not None:
         frames, metadata = np.ascontiguousarray(request.frames.frames), video_metadata(request.frames.picks)
         raw["multi_modal_data"] = {"video": [(frames, metadata | {"do_sample_frames": False})]}
-        if family.startswith("qwen"):
-            raw["mm_processor_kwargs"] = video_options(renderer.get_mm_processor().info.get_hf_processor())
+        if family.processor_options:
+            processor = renderer.get_mm_processor().info.get_hf_processor()
+            raw["mm_processor_kwargs"] = video_options(family, processor)
     # Nemotron's resizing would be compiled at its first call, for which every process takes half a minute.
     with torch.compiler.set_stance("force_eager"):
         (rendered,) = renderer.render_cmpl([parse_model_prompt(config, raw)], renderer.default_chat_tok_params)
     if request.frames is not None:
         # Renderers of several processes count their items alike, so their names would meet in the engine's caches.
         rendered["mm_hashes"] = {"video": [uuid.uuid4().hex]}
-        if family == "qwen2.5-vl":
-            _tell_seconds_per_grid(rendered, metadata, config)
+        if family.corrects_grid_seconds:
+            _correct_grid_seconds(rendered, metadata, config)
     return rendered
 
 
-def _tell_seconds_per_grid(rendered: dict[str, Any], metadata: dict[str, Any], config: Any) -> None:
-    """Sets the time between Qwen2.5-VL's temporal positions.
-
-    vLLM before 0.26 takes 24 frames a second whatever the metadata say, and later versions round the time to bfloat16.
-    """
+def _correct_grid_seconds(rendered: dict[str, Any], metadata: dict[str, Any], config: Any) -> None:
+    """Sets the true time between temporal positions, for families whose time vLLM gets wrong."""
     import torch
 
     rate = len(metadata["frames_indices"]) / metadata["total_num_frames"] * metadata["fps"]

@@ -2,7 +2,7 @@
 
 Its vision MLPs are 3420 wide. Rows of that length do not start at multiples of 16 bytes, so that matrix products fall
 back to slow kernels, and FP8 weights are padded anew at each product. The padding is zeros, which change no result:
-silu(0) * 0 is 0. vLLM is told the wider size (`hf_overrides`) and a load format of ours, which it knows by the entry
+silu(0) * 0 is 0. vLLM is given the wider size (`hf_overrides`) and a load format of ours, which it knows by the entry
 point `vllm.general_plugins` of this package.
 """
 

@@ -1,16 +1,21 @@
-"""What starts by itself: the sensor that registers new shards, and the schedule that asks for missing ones."""
+"""Jobs that people start, and what starts by itself: new shards are registered, missing ones are asked for."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
 from caption_assets.defs.assets import ASSETS
-from caption_assets.defs.jobs import caption_shards
 from caption_assets.defs.partitions import SHARDS, range_tags, ranges
 from caption_assets.defs.resources import ClipDataset
 from caption_assets.errors import DatasetError
 
 SHARDS_PER_RUN = 16
+
+caption_shards = dg.define_asset_job(
+    "caption_shards",
+    selection=dg.AssetSelection.assets(*ASSETS),
+    description="Windows, previews, captions and enhanced captions of the chosen shards.",
+)
 
 
 @dg.sensor(

@@ -3,10 +3,7 @@
 import time
 from typing import Generic, Self, TypeVar
 
-from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
-from caption_assets.save_export.render import render_shard
-from caption_assets.settings import DecodeLimits
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow, window_key, window_of  # noqa: F401
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowKey, window_key
 from caption_assets.store.store import Store
 from caption_assets.store.tables import Table
 
@@ -21,7 +18,7 @@ class RowBuffer(Generic[R]):
 
     New rows reach the disk after at most 64 of them or 10 seconds, so that a crash loses little, and at once where
     the `with` block is left by an exception; `commit` replaces the table by exactly the rows that were reused or
-    added. `reused` counts the former.
+    added. `reused` counts the former. For one thread at a time.
     """
 
     def __init__(self, store: Store, table: Table[R], shard: str, key: str | None = None) -> None:
@@ -30,7 +27,7 @@ class RowBuffer(Generic[R]):
         self._store, self._shard, self._key = store, shard, key
         self._table: Table[R] = table
         self.before: list[R] = store.read_rows(table, shard, key)
-        self._before: dict[tuple[str, int, int], R] = {window_key(row): row for row in self.before}
+        self._before: dict[WindowKey, R] = {window_key(row): row for row in self.before}
         self._unsaved: list[R] = []
         self._saved_at = time.monotonic()
 
@@ -41,7 +38,7 @@ class RowBuffer(Generic[R]):
         if kind is not None:
             self.flush()
 
-    def reuse(self, window: tuple[str, int, int], fingerprint: str) -> bool:
+    def reuse(self, window: WindowKey, fingerprint: str) -> bool:
         """Takes over the good row of a window (its `window_key`) that was made just so; False where there is none."""
         row = self._before.get(window)
         if row is None or row.status != "ok" or row.fingerprint != fingerprint:
@@ -58,26 +55,11 @@ class RowBuffer(Generic[R]):
             self.flush()
 
     def flush(self) -> None:
+        """Makes the new rows durable."""
         self._store.append_rows(self._table, self._shard, self._unsaved, self._key)
         self._unsaved, self._saved_at = [], time.monotonic()
 
     def commit(self) -> str:
-        """Replaces the table, in the order of clips and windows; returns its path below the output root."""
+        """Replaces the table, in the order of clips and windows; returns its URL."""
         self.rows.sort(key=window_key)
-        return self._store.commit_rows(self._table, self._shard, self.rows, self._key)
-
-
-def limits_of(row: WindowRow) -> DecodeLimits:
-    return DecodeLimits()
-
-
-def render_documents(store: Store, shard: str, source_root: str | None) -> None:
-    """Renders the shard's documents from its tables, caption keys in the order of the variants."""
-    enhanced = dict.fromkeys(variant.name for variant in TEXT_VARIANTS.values())
-    render_shard(
-        store,
-        shard,
-        caption_keys=tuple(CAPTION_VARIANTS),
-        enhanced_keys=tuple(enhanced),
-        source_root=source_root,
-    )
+        return self._store.url(self._store.commit_rows(self._table, self._shard, self.rows, self._key))

@@ -1,0 +1,95 @@
+"""The reference page: every setting and every column, written from where they are declared. docs/reference.md is it."""
+
+from collections.abc import Iterator
+from dataclasses import MISSING
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from caption_assets.cli.flags import SETTINGS
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    PreviewSettings,
+    TextModelSettings,
+    WindowSettings,
+    WorkerSettings,
+    choices_of,
+    env_of,
+    flag_of,
+    is_shared,
+    settings_fields,
+)
+from caption_assets.store.tables import TABLES, Table, columns
+
+_HEAD = """# Reference
+
+Written by `caption-assets reference` from the declarations in the code.
+
+## Settings
+
+A setting has one name in Dagster (of the asset's config, or of the resource), one flag and one environment variable.
+The variables give a deployment's defaults and are read when the code location loads.
+"""
+
+
+_PLACES = {
+    WindowSettings: "Asset `clip_windows`",
+    PreviewSettings: "Asset `window_previews`",
+    CaptionSettings: "Asset `window_captions`",
+    EnhanceSettings: "Asset `enhanced_captions`",
+    CaptionModelSettings: "Resource `caption_model`",
+    TextModelSettings: "Resource `text_model`",
+    WorkerSettings: "Resource `workers`",
+}
+
+
+def reference() -> str:
+    """The page as Markdown."""
+    return "\n".join([_HEAD, *_settings(), *_tables()])
+
+
+def _settings() -> Iterator[str]:
+    for settings in SETTINGS:
+        yield from (f"### {_PLACES[settings]}", "", " ".join((settings.__doc__ or "").split()), "")
+        yield from ("| setting | flag, variable | default | |", "|---|---|---|---|")
+        flags, variables = (dict(settings_fields(settings, of)) for of in (flag_of, env_of))
+        for name, field in settings.model_fields.items():
+            how = f"`{flags[name]}`<br>`{variables[name]}`"
+            yield f"| `{name}` | {how} | {_default(field.default)} | {_words(field)} |"
+        yield ""
+
+
+def _words(field: FieldInfo) -> str:
+    words = (field.description or "").replace("|", "\\|")
+    if choices := choices_of(field):
+        words += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
+    if bounds := ", ".join(_bound(bound) for bound in field.metadata if _bound(bound)):
+        words += f" {bounds[0].upper()}{bounds[1:]}."
+    return words + (" Of both models." if is_shared(field) else "")
+
+
+def _bound(bound: Any) -> str:
+    names = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return " and ".join(f"{words} {getattr(bound, name)}" for name, words in names.items() if hasattr(bound, name))
+
+
+def _default(value: Any) -> str:
+    return "" if value in (None, {}) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _tables() -> Iterator[str]:
+    yield from ("## Tables", "", "One row a window; a clip without a window has one row whose frames are null.", "")
+    for table in TABLES.values():
+        place = f"tables/{table}/{'<key>/' * table.keyed}<shard>.parquet"
+        yield from (f"### {table}", "", f"`{place}`. {_first_line(table)}", "")
+        yield from ("| column | type | default | |", "|---|---|---|---|")
+        for column in columns(table.row):
+            default = "" if column.default in (MISSING, None, "", ()) else f"`{column.default}`"
+            yield f"| `{column.name}` | {column.type} | {default} | {column.description} |"
+        yield ""
+
+
+def _first_line(table: Table[Any]) -> str:
+    return (table.row.__doc__ or "").strip().splitlines()[0]

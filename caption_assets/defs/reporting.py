@@ -1,0 +1,159 @@
+"""What Dagster is told of a shard: one materialization event, with what people see in the catalog and in plots."""
+
+import base64
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
+from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
+from caption_assets.steps import Ended, Progress, ShardReport
+from caption_assets.store.tables import Table, columns
+
+# Inline pictures land in the event log. The UI gives Markdown pictures no width, so they are scaled here.
+_THUMBNAIL_HEIGHT = 96
+_THUMBNAIL_BYTES = 24 * 1024
+_SHOWN_TEXT = 600
+# Dagster logs an event for every partition of the run when the step's result comes. Each shard has had its own by then,
+# so the result carries Dagster's own mark for "reported already"; without a result, downstream steps would be skipped.
+_REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+
+Reports = Iterator[dg.MaterializeResult]
+
+
+class ShardOutcomes:
+    """How the shards of one step's run ended, each told to Dagster as soon as it is known."""
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        progress: Progress,
+        versions: Mapping[str, int],
+        reported: dict[tuple[str, str], str | None],
+    ) -> None:
+        """`versions` are the code versions of the assets, by name; `reported` is that of the `SharedWorkers`."""
+        self._context, self._progress, self._versions, self._reported = context, progress, versions, reported
+        self._asset = context.asset_key.to_user_string()
+
+    def report(self, outcomes: Iterable[Ended]) -> Reports:
+        """Reports every outcome, then the step's.
+
+        A shard that fails does not stop the others; the step then fails at the end, and the good shards stay
+        materialized.
+        """
+        shards = self._context.partition_keys
+        try:
+            for ended in outcomes:
+                self._tell(ended)
+                failure = str(ended.outcome) if isinstance(ended.outcome, CaptionAssetsError) else None
+                self._reported[ended.asset, ended.shard] = failure
+        except (ConfigError, ModelError) as error:
+            # Nothing that another shard could do better.
+            for shard in shards:
+                if (self._asset, shard) not in self._reported:
+                    self._progress.failed(self._asset, shard, error)
+            raise dg.Failure(str(error), allow_retries=False) from error
+        failed = {shard: text for shard in shards if (text := self._reported.get((self._asset, shard)))}
+        if failed:
+            names = ", ".join(failed)
+            raise dg.Failure(
+                f"{len(failed)} of {len(shards)} shards failed: {names}. " + " ".join(failed.values()),
+                metadata={"failed_shards": dg.MetadataValue.json(failed)},
+                allow_retries=False,
+            )
+        yield dg.MaterializeResult(metadata=_REPORTED)
+
+    def _tell(self, ended: Ended) -> None:
+        if isinstance(ended.outcome, CaptionAssetsError):
+            self._context.log.error(str(ended.outcome))
+            self._progress.failed(ended.asset, ended.shard, ended.outcome)
+            return
+        self._progress.done(ended.outcome)
+        self._context.log_event(
+            dg.AssetMaterialization(
+                dg.AssetKey(ended.asset),
+                partition=ended.shard,
+                metadata=report_metadata(ended.outcome),
+                tags=self._tags(ended.outcome),
+            )
+        )
+
+    def _tags(self, report: ShardReport) -> dict[str, str]:
+        """The versions that Dagster writes on its own events: by these it knows what is stale."""
+        tags = {
+            "dagster/code_version": str(self._versions[report.asset]),
+            "dagster/data_version": report.data_version,
+            "dagster/data_version_is_user_provided": "true",
+        }
+        for name, version in report.input_versions.items():
+            record = self._context.instance.get_latest_data_version_record(dg.AssetKey(name), False, report.shard)
+            tags[f"dagster/input_data_version/{name}"] = version
+            tags[f"dagster/input_event_pointer/{name}"] = str(record.storage_id) if record else "NULL"
+        return tags
+
+
+def column_schema(table: Table[Any]) -> dg.TableSchema:
+    """The columns of a table, with their descriptions."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(c.name, str(c.type), description=c.description) for c in columns(table.row)]
+    )
+
+
+def report_metadata(report: ShardReport) -> dict[str, Any]:
+    """Counts, failures by reason, output path, seconds, samples and thumbnails of one shard."""
+    metadata: dict[str, Any] = {
+        "clips": report.clips,
+        "ok": report.ok,
+        "failed": report.failed,
+        "skipped": report.skipped,
+        "reused": report.reused,
+        "failures_by_reason": dg.MetadataValue.json(dict(report.failures)),
+    }
+    if report.failed_items:
+        metadata["failed_items"] = dg.MetadataValue.md("\n".join(f"- {_plain(item)}" for item in report.failed_items))
+    if report.samples:
+        metadata["sample_captions"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord({"clip": s.clip, "window": s.window, "caption": s.text[:_SHOWN_TEXT]})
+                for s in report.samples
+            ],
+            schema=dg.TableSchema(
+                columns=[dg.TableColumn("clip"), dg.TableColumn("window"), dg.TableColumn("caption")]
+            ),
+        )
+    pictures = [picture for data in report.thumbnails if (picture := thumbnail(data))]
+    if pictures:
+        metadata["previews"] = dg.MetadataValue.md(" ".join(f"![preview]({picture})" for picture in pictures))
+    return metadata | {
+        "seconds": round(report.seconds, 3),
+        **report.figures,
+        "output_table": dg.MetadataValue.path(report.location),
+        "dagster/partition_row_count": report.rows,
+        "dagster/uri": report.location,
+    }
+
+
+def thumbnail(webp: bytes) -> str | None:
+    """A small animated WebP as a data URL of at most 24 KiB of picture; None where it does not fit."""
+    from PIL import Image, ImageSequence
+
+    picture = Image.open(io.BytesIO(webp))
+    height = min(_THUMBNAIL_HEIGHT, picture.height)
+    size = (max(1, round(picture.width * height / picture.height)), height)
+    frames = [frame.convert("RGB").resize(size) for frame in ImageSequence.Iterator(picture)]
+    while frames:
+        buffer = io.BytesIO()
+        duration = int(picture.info.get("duration") or 1000)
+        frames[0].save(
+            buffer, "WEBP", save_all=True, append_images=frames[1:], duration=duration, loop=0, quality=40, method=4
+        )
+        if buffer.tell() <= _THUMBNAIL_BYTES:
+            return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+        frames = frames[: len(frames) // 2]
+    return None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())[:_SHOWN_TEXT]

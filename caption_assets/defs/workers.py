@@ -1,0 +1,33 @@
+"""The worker processes of a run, as a resource: made in one place, shared by all assets of the run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from caption_assets.settings import WorkerSettings
+from caption_assets.workers.base import ClipWorkers
+from caption_assets.workers.pool import Workers
+
+
+@dataclass(frozen=True)
+class SharedWorkers:
+    """What the assets of a run share: its worker processes, with their copies of remote clips.
+
+    Where the steps of a run share this process, as they do by default, `reported` hands on what one has done for
+    another asset of the run on its way: by (asset, shard) why it failed, or None where it is good.
+    """
+
+    processes: ClipWorkers
+    reported: dict[tuple[str, str], str | None] = field(default_factory=dict)
+
+
+class RunWorkers(dg.ConfigurableResource, WorkerSettings):
+    """The worker processes of a run, and what clips may ask of them. They start with the first clip."""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[SharedWorkers]:
+        """The processes, for as long as the run or, where steps have processes of their own, the step."""
+        with Workers.from_settings(self) as processes:
+            yield SharedWorkers(processes)

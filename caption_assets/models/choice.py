@@ -1,0 +1,126 @@
+"""Choosing a model: settings in; the row that is to run, its checkpoint and a session of it out."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from caption_assets.errors import ConfigError, ModelError
+from caption_assets.models.engines.base import EngineOptions, ServerOptions
+from caption_assets.models.engines.select import create_engine
+from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.families import FAMILIES, Family
+from caption_assets.models.gpus import visible_gpus
+from caption_assets.models.variants import Variant, caption_variant, own_variant, require_kind, text_variant
+from caption_assets.models.weights.checkpoints import Checkpoint, checkpoint_family, checkpoint_of
+from caption_assets.models.weights.downloads import locate_config
+from caption_assets.records import SampledFrames
+from caption_assets.settings import CaptionModelSettings, CaptionVariant, TextModelSettings
+
+_SAMPLING = ("temperature", "top_p", "repetition_penalty")
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model as its settings choose it, for captions or for texts. Nothing is loaded before a session needs it."""
+
+    settings: CaptionModelSettings | TextModelSettings
+
+    @property
+    def key(self) -> str:
+        """The key that the model's texts stand under. Raises ConfigError for an invalid one."""
+        key = self.settings.caption_key
+        if key is None:
+            return self._row.name
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", key) or key.endswith("_enhanced"):
+            fix = "use letters, digits, '.', '_' and '-', and another end than _enhanced"
+            raise ConfigError(f"caption key {key!r}", "it cannot stand in the output", fix)
+        return key
+
+    def model(self) -> tuple[Variant, Checkpoint]:
+        """The chosen row of the table as it is to run, and its checkpoint.
+
+        Loads nothing; asks Hugging Face for the config of a model that is not in the table, if it is not here.
+        Raises ConfigError for choices that do not go together, ModelError for a model that is unavailable.
+        """
+        row, checkpoint = self._row, self._own_checkpoint()
+        if checkpoint is None:
+            checkpoint = checkpoint_of(row)
+        else:
+            row = own_variant(row, self._own_family(checkpoint), checkpoint.model_id, checkpoint.revision)
+        chosen = {name: getattr(self.settings, name) for name in _SAMPLING}
+        sampling = {name: value for name, value in chosen.items() if value is not None}
+        row = replace(row, name=self.key, sampling=replace(row.sampling, **sampling))
+        return row.in_precision(self.settings.precision), checkpoint
+
+    @contextmanager
+    def session(
+        self, batch_size: int, encode_mp4: Callable[[SampledFrames], bytes] | None = None
+    ) -> Iterator[EngineSession]:
+        """A session of the chosen model, closed with the block. No weights are loaded before they are needed.
+
+        `batch_size` is how many requests run together; `encode_mp4` is for servers that take video files. Raises
+        ConfigError and ModelError as `model` does, and ModelError where no engine can run it.
+        """
+        settings = self.settings
+        variant, checkpoint = self.model()
+        options = EngineOptions(
+            device=settings.device,
+            precision=settings.precision,
+            batch_size=batch_size,
+            sampling=variant.sampling,
+            tensor_parallel=settings.tensor_parallel,
+            in_flight_bytes=round(settings.in_flight_gib * _GIB),
+            trust_remote_code=settings.trust_remote_code,
+            server=ServerOptions(
+                settings.server_model, settings.server_video, settings.server_timeout_s, encode_mp4=encode_mp4
+            ),
+            vllm_args=settings.vllm_args,
+        )
+        engine = create_engine(variant, checkpoint, options, engine=settings.engine, model_dir=settings.model_dir)
+        session = EngineSession(variant, checkpoint, engine)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    @property
+    def _row(self) -> Variant:
+        if isinstance(self.settings, TextModelSettings):
+            return text_variant(self.settings.model_variant)
+        return caption_variant(self.settings.model_variant)
+
+    def _own_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint that the user gives in place of the row's."""
+        model_id, model_path = self.settings.model_id, self.settings.model_path
+        if model_id is not None and model_path is not None:
+            asked = f"model_id {model_id!r} and model_path {model_path!r}"
+            raise ConfigError(asked, "they are two models", "give one of them")
+        if model_path is not None:
+            return checkpoint_of(self._row, model_path)
+        if model_id is None:
+            return None
+        name, _, revision = model_id.partition("@")
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+            fix = "give owner/name or owner/name@revision; a folder is given as model_path"
+            raise ConfigError(f"model_id {model_id!r}", "it is no Hugging Face id", fix)
+        return Checkpoint(name, revision or "main")
+
+    def _own_family(self, checkpoint: Checkpoint) -> Family:
+        """The family of a model that the user gives: what its config says, or else what the user declares."""
+        settings, row = self.settings, self._row
+        declared = None if settings.model_family == "auto" else FAMILIES[settings.model_family]
+        if checkpoint.folder is None and (declared or settings.engine == "openai"):
+            return declared or row.family  # the engine looks again, once the model is here; a server's need not be
+        family = checkpoint_family(locate_config(checkpoint, settings.model_dir), declared)
+        if declared not in (None, family):
+            asked, fix = f"model {checkpoint.model_id} of family {declared}", "leave model_family at auto"
+            raise ModelError(asked, f"it is of family {family}", fix)
+        require_kind(row, family, f"model {checkpoint.model_id}")
+        return family
+
+
+def default_variant() -> CaptionVariant:
+    """The caption variant where none is named: `qwen` with an NVIDIA GPU, else the embedded `demo`."""
+    return "qwen" if visible_gpus() else "demo"

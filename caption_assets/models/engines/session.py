@@ -1,0 +1,116 @@
+"""A session: one engine for a whole run, started when it is needed, and started again where it dies."""
+
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from caption_assets.errors import ModelError
+from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo
+from caption_assets.models.requests import Request, Result
+from caption_assets.models.variants import Variant
+from caption_assets.models.weights.checkpoints import Checkpoint
+from caption_assets.records import Outcome
+
+log = logging.getLogger(__name__)
+_MOST_SET_ASIDE = 3
+# What a model thinks aloud before it answers. Its beginning may stand in the prompt already.
+_THINKING = re.compile(r"\A(?:(?!</think>).)*</think>", re.DOTALL)
+
+
+class EngineSession:
+    """One model for the whole of a run: its engine starts when the first shard needs it, and stops with the run.
+
+    `variant` and `checkpoint` say which model it is without starting anything. Once it is loaded, `start_seconds` is
+    what that took, and `ready_at` when it was, by `time.perf_counter`.
+    """
+
+    def __init__(self, variant: Variant, checkpoint: Checkpoint, engine: CaptionEngine) -> None:
+        self.variant, self.checkpoint = variant, checkpoint
+        self._engine = engine
+        self._info: EngineInfo | None = None
+        self.start_seconds = 0.0
+        self.ready_at: float | None = None
+
+    def start(self) -> EngineInfo:
+        """Begins to start the engine where that has not been done yet. Returns what runs; raises ModelError."""
+        if self._info is None:
+            self._info = self._engine.start()
+        return self._info
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs. Raises ModelError where the engine has not been started."""
+        if self._info is None:
+            asked = f"what runs variant {self.variant.name!r}"
+            raise ModelError(asked, "its engine has not been started", "call start, or generate, first")
+        return self._info
+
+    @property
+    def started(self) -> bool:
+        return self._info is not None
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
+        """One result for every request, in any order.
+
+        An engine that dies is started again, and what is unfinished is sent again: first the requests that it had
+        when it died, one at a time, then the others. A request that it dies on twice is set aside with a failed
+        result. Raises ModelError where the engine does not start again, dies at once again with no request to blame,
+        or dies of more than a few.
+        """
+        self._await_engine()
+        unfinished: dict[str, Request] = {}
+        deaths: Counter[str] = Counter()
+        answered, set_aside = True, 0
+        fresh = _Recorded(requests, unfinished)
+        parts: list[Iterable[Request]] = [fresh]
+        while parts:
+            try:
+                for result in self._engine.generate(parts[0]):
+                    del unfinished[result.request_id]
+                    answered = True
+                    yield replace(result, text=result.text and _THINKING.sub("", result.text).strip())
+                del parts[0]
+            except EngineDeathError as death:
+                deaths.update(death.in_flight)
+                killers = [name for name in death.in_flight if deaths[name] > 1]
+                set_aside += len(killers)
+                if set_aside > _MOST_SET_ASIDE or not (killers or answered):
+                    raise ModelError(death.asked, f"it keeps dying ({death.wrong})", death.fix) from death
+                log.warning("%s It is started again for what is unfinished.", death)
+                self.close()
+                self._await_engine()
+                for name in killers:
+                    del unfinished[name]
+                    message = f"the engine died on it twice, so it was set aside ({death.wrong})"
+                    yield Result(name, outcome=Outcome("failed", death.kind, message))
+                answered = False
+                suspects = [[request] for name, request in unfinished.items() if deaths[name]]
+                parts = [*suspects, [request for name, request in unfinished.items() if not deaths[name]], fresh]
+
+    def close(self) -> None:
+        self._engine.close()
+        self._info = None
+
+    def _await_engine(self) -> None:
+        self.start()
+        seconds = self._engine.ready()
+        if self.ready_at is None:
+            self.start_seconds, self.ready_at = seconds, time.perf_counter()
+
+
+class _Recorded:
+    """Requests as they are read, each noted in `unfinished` before anything can happen to it."""
+
+    def __init__(self, requests: Iterable[Request], unfinished: dict[str, Request]) -> None:
+        self._requests, self._unfinished = iter(requests), unfinished
+
+    def __iter__(self) -> Iterator[Request]:
+        return self
+
+    def __next__(self) -> Request:
+        request = next(self._requests)
+        self._unfinished[request.request_id] = request
+        return request

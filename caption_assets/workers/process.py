@@ -1,0 +1,80 @@
+"""One worker process, as the process that started it sees it."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from caption_assets.errors import ConfigError
+from caption_assets.media.faults import WorkerDiedError
+from caption_assets.workers.transport import Channel
+
+_START_SECONDS = 120.0
+_START = """
+import sys
+sys.path[:] = {path!r}
+from caption_assets.workers.main import main
+main({descriptor}, {memory})
+"""
+
+
+class WorkerProcess:
+    """One process and what it is doing."""
+
+    def __init__(self, memory_limit_bytes: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            start = _START.format(path=sys.path, descriptor=theirs.fileno(), memory=memory_limit_bytes)
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", start], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        self.channel = Channel(Connection(ours.detach()))
+        self.item: Any = None
+        self.ready = False
+        self.deadline = 0.0
+
+    def give(self, function: Callable[[Any], Any], item: Any, time_limit_s: float) -> None:
+        # A new process needs its imports first; its clock starts anew when it says that it is ready.
+        self.item = item
+        self.deadline = time.monotonic() + time_limit_s + (0.0 if self.ready else _START_SECONDS)
+        self.channel.send((function, item))
+
+    def await_ready(self) -> None:
+        if self.ready:
+            return
+        try:
+            self.channel.receive()
+        except (EOFError, OSError) as error:
+            self.kill()
+            raise ConfigError(
+                "worker processes",
+                f"one ended while it started, with status {self.process.returncode}",
+                "its own message is on standard error",
+            ) from error
+        self.ready = True
+
+    def go_on(self) -> None:
+        """Its last result has been taken."""
+        with contextlib.suppress(OSError):  # it died; that is seen when it is read from
+            self.channel.send(None)
+
+    def kill(self) -> None:
+        """End the process at once; its decoder may be in the middle of anything."""
+        self.channel.close()
+        self.process.kill()
+        self.process.wait()
+
+    def death(self) -> WorkerDiedError:
+        """What became of its item, where it ended by itself."""
+        status = self.process.returncode
+        how = signal.Signals(-status).name if status is not None and status < 0 else f"status {status}"
+        return WorkerDiedError(
+            str(self.item)[:200],
+            f"the worker process that had it ended ({how})",
+            "the decoder crashed on it, or the machine ran out of memory",
+        )

@@ -1,0 +1,177 @@
+"""What is planned is not planned again, and a clip is decoded once for its previews and its captions."""
+
+import os
+import shutil
+
+import pytest
+
+from caption_assets.dataset import open_dataset
+from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
+from caption_assets.steps import (
+    StepContext,
+    caption_shards,
+    model_session,
+    preview_shard,
+    window_shard,
+)
+from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS, Store
+from caption_assets.workers.pool import Workers
+
+SMALL = WindowSettings(window_size=64, remainder_threshold=32)
+
+
+class Watched:
+    """Workers that note what they are given to do."""
+
+    def __init__(self, workers):
+        self._workers = workers
+        self.processes, self.reading = workers.processes, workers.reading
+        self.tasks = []
+
+    def run(self, work, tasks, **bounds):
+        tasks = list(tasks)
+        self.tasks += tasks
+        return self._workers.run(work, tasks, **bounds)
+
+    def read(self):
+        """The clips that were worked on since the last time, with the kind of work."""
+        read = sorted((type(task).__name__, os.path.basename(task.location)) for task in self.tasks)
+        self.tasks.clear()
+        return read
+
+
+@pytest.fixture
+def watched(workers):
+    return Watched(workers)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "out")
+
+
+@pytest.fixture
+def given(store, watched):
+    return StepContext(store, watched)
+
+
+@pytest.fixture
+def plan(given, clips_root):
+    return lambda settings=SMALL: window_shard(given, open_dataset(str(clips_root)), "a", settings)
+
+
+def caption(given, **settings):
+    with model_session(CaptionModelSettings(device="cpu")) as session:
+        asked = CaptionSettings(max_output_tokens=4)
+        return {e.asset: e.outcome for e in caption_shards(given, ["a"], session, asked, **settings)}
+
+
+BOTH = [("PlanTask", "long.mp4"), ("PlanTask", "short.mp4")]
+
+
+def test_planning_again_reads_nothing_and_gives_the_same_rows(plan, watched, store):
+    assert plan().reused == 0
+    rows = store.read_rows(CLIP_WINDOWS, "a")
+    assert watched.read() == BOTH
+    report = plan()
+    assert (report.ok, report.reused, report.figures["windows"]) == (3, 3, 3)
+    assert watched.read() == []
+    assert store.read_rows(CLIP_WINDOWS, "a") == rows
+
+
+def test_only_a_clip_that_has_changed_is_planned_again(plan, watched, clips_root, make_clip):
+    before = plan()
+    watched.read()
+    make_clip(clips_root / "a" / "short.mp4", 30)
+    os.utime(clips_root / "a" / "short.mp4", (1, 1))
+    report = plan()
+    assert watched.read() == [("PlanTask", "short.mp4")]
+    assert (report.ok, report.reused) == (3, 2)
+    assert report.data_version != before.data_version
+
+
+def test_a_clip_behind_a_link_is_planned_again_when_it_changes(plan, watched, clips_root, make_clip, tmp_path):
+    target = make_clip(tmp_path / "elsewhere" / "x.mp4", 24)
+    (clips_root / "a" / "link.mp4").symlink_to(target)
+    plan()
+    watched.read()
+    os.utime(target, (1, 1))
+    plan()
+    assert watched.read() == [("PlanTask", "link.mp4")]
+
+
+def test_other_settings_and_lost_files_ask_for_planning(plan, watched, store):
+    plan()
+    watched.read()
+    with_files = SMALL.model_copy(update={"store_window_mp4": True})
+    plan(with_files)
+    assert watched.read() == BOTH
+    plan(with_files)
+    assert watched.read() == []
+    shutil.rmtree(store.url("window_clips"))
+    plan(with_files)
+    assert watched.read() == BOTH
+
+
+def test_what_failed_is_tried_again(plan, watched, clips_root):
+    (clips_root / "a" / "text.mp4").write_text("no video")
+    plan()
+    watched.read()
+    assert plan().failed == 1
+    assert watched.read() == [("PlanTask", "text.mp4")]
+
+
+def test_captions_and_previews_of_one_call_come_from_one_decoding(plan, watched, given, store, tmp_path):
+    plan()
+    watched.read()
+    outcomes = caption(given, previews=PreviewSettings())
+    assert watched.read() == [("CaptionTask", "long.mp4"), ("CaptionTask", "short.mp4")]
+    assert {asset: outcome.ok for asset, outcome in outcomes.items()} == {"window_captions": 3, "window_previews": 3}
+    made = {row.path: store.read_bytes(row.path) for row in store.read_rows(WINDOW_PREVIEWS, "a")}
+
+    alone = Store(tmp_path / "alone")
+    alone.commit_rows(CLIP_WINDOWS, "a", store.read_rows(CLIP_WINDOWS, "a"))
+    apart = StepContext(alone, given.workers)
+    preview_shard(apart, "a", PreviewSettings())
+    caption(apart)
+    assert {row.path: alone.read_bytes(row.path) for row in alone.read_rows(WINDOW_PREVIEWS, "a")} == made
+    texts = [[row.text for row in s.read_rows(WINDOW_CAPTIONS, "a", "demo")] for s in (store, alone)]
+    assert texts[0] == texts[1]
+    assert all(texts[0])
+    for path in ("metas/v0", "processed_clip_chunks/a", "processed_videos/a"):
+        for name in store.names(path):
+            assert store.read_bytes(f"{path}/{name}") == alone.read_bytes(f"{path}/{name}")
+
+
+def test_only_what_is_missing_is_made(plan, watched, given, store):
+    plan()
+    preview_shard(given, "a", PreviewSettings())
+    watched.read()
+    outcomes = caption(given, previews=PreviewSettings())
+    assert outcomes["window_previews"].reused == 3
+    assert all(task.previews == () and task.wanted for task in watched.tasks)
+    watched.read()
+    again = caption(given, previews=PreviewSettings())
+    assert [outcome.reused for outcome in again.values()] == [3, 3]
+    assert watched.read() == []
+    shutil.rmtree(store.url("previews"))
+    once_more = caption(given, previews=PreviewSettings())
+    assert {asset: outcome.reused for asset, outcome in once_more.items()} == {
+        "window_captions": 3,
+        "window_previews": 0,
+    }
+    assert all(task.wanted == () and task.previews for task in watched.tasks)
+    assert len(list(store.names("previews"))) == 2
+
+
+def test_a_preview_that_fails_costs_no_caption(plan, store, monkeypatch, tmp_path):
+    plan()
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\ncase \"$*\" in *-encoders*) echo ' V....D libwebp  WebP';; *) exit 9;; esac\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
+    with Workers(1) as fresh:
+        outcomes = caption(StepContext(store, fresh), previews=PreviewSettings(quality=7))
+    assert outcomes["window_captions"].ok == 3
+    assert "not one of 3 items worked" in str(outcomes["window_previews"])
+    assert {row.error_kind for row in store.read_rows(WINDOW_PREVIEWS, "a")} == {"ffmpeg"}
