@@ -40,7 +40,7 @@ from benchmarks.parts.sides import (  # noqa: E402
     ready_frames,
 )
 from benchmarks.parts.stress import fuzz, memory  # noqa: E402
-from caption_assets.workers.pool import Workers  # noqa: E402
+from caption_assets.workers.local import Workers  # noqa: E402
 
 REAL = ("bikes", "city_10s", "bottles", "cars", "nasa")
 

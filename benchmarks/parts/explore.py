@@ -22,7 +22,7 @@ from caption_assets.media.decode import decode_frames
 from caption_assets.media.pixels import RgbConverter
 from caption_assets.media.previews import render_previews
 from caption_assets.settings import PreviewSettings
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 
 def ours_two_passes(path: str) -> Iterator[Any]:

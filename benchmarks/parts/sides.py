@@ -21,7 +21,7 @@ from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 SETTINGS = PreviewSettings(num_cpus_per_worker=1)
 

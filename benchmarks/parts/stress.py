@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.parts.measure import CORES, PeakMemory
 from benchmarks.parts.sides import drain, generated, looped, ours_both, ours_captions
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 
 def memory(folder: Path) -> None:
