@@ -49,7 +49,7 @@ from benchmarks.parts.sides import (
     ready_frames,
 )
 from benchmarks.parts.stress import fuzz, memory
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL = ("bikes", "city_10s", "bottles", "cars", "nasa")

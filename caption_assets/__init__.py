@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         window_shard,
     )
     from caption_assets.store import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS, Store
-    from caption_assets.workers.pool import Workers
+    from caption_assets.workers.local import Workers
 
 __all__ = [
     "CLIP_WINDOWS",
@@ -64,7 +64,7 @@ __all__ = [
     "window_shard",
 ]
 
-_ROOMS = ("dataset", "errors", "settings", "steps", "store", "workers.pool")
+_ROOMS = ("dataset", "errors", "settings", "steps", "store", "workers.local")
 
 
 def __getattr__(name: str) -> Any:

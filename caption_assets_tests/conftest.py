@@ -12,7 +12,7 @@ from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.defs.run import run_resources
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.steps import Progress
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
 
 pytest_plugins = ["caption_assets_tests.places"]

@@ -20,7 +20,7 @@ from benchmarks.parts.sides import (
 )
 from caption_assets.media.decode import decode_frames
 from caption_assets.media.pixels import RgbConverter
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 from caption_assets.workers.tasks import CaptionTask
 
 

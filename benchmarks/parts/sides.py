@@ -24,7 +24,7 @@ from caption_assets.models.variants import caption_variant
 from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import CaptionSettings, PreviewSettings, WindowSettings
 from caption_assets.workers.base import ClipTask
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 from caption_assets.workers.tasks import (
     CaptionTask,
     PlannedWindow,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.parts.measure import CORES, PeakMemory
 from benchmarks.parts.sides import caption_tasks, generated, looped, ours, plans_of
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 
 def memory(folder: Path) -> None:

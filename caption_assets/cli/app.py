@@ -28,7 +28,7 @@ from caption_assets.settings import (
 )
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 OK, SHARD_FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -131,7 +131,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     if previews:
         check_ffmpeg()
 
-    # Dagster and the models' packages take a second or two to import: wrong usage has been told by now.
+    # Dagster and the models' packages take a second or two to import: wrong usage has been answered by now.
     from caption_assets.defs.resources import CaptionModel, TextModel
     from caption_assets.defs.run import local_instance, materialize_shards, run_resources
     from caption_assets.defs.workers import SharedWorkers
@@ -157,9 +157,9 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     with (
         local_instance() as instance,
         RunConsole(Console(stderr=True)) as console,
-        Workers.from_settings(settings_from(options, WorkerSettings)) as processes,
+        Workers.from_settings(settings_from(options, WorkerSettings)) as clip_workers,
     ):
-        workers, source_root = SharedWorkers(processes), options["source_root"]
+        workers, source_root = SharedWorkers(clip_workers), options["source_root"]
         resources = run_resources(dataset.root, output_path, source_root, caption_model, text_model, workers)
         failed = materialize_shards(instance, dataset, shards, configs, resources, console)
     console.summarize(shards, Console())

@@ -7,38 +7,24 @@ from typing import Any, TypeVar, get_args
 
 import annotated_types
 import click
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from caption_assets.settings import (
+    ALL_SETTINGS,
     CaptionModelSettings,
-    CaptionSettings,
-    EnhanceSettings,
-    PreviewSettings,
+    Settings,
     TextModelSettings,
-    WindowSettings,
-    WorkerSettings,
     choices_of,
-    flag_of,
-    settings_fields,
+    flags_of,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
-S = TypeVar("S", bound=BaseModel)
+S = TypeVar("S", bound=Settings)
 
-SETTINGS: tuple[type[BaseModel], ...] = (
-    WindowSettings,
-    PreviewSettings,
-    CaptionSettings,
-    EnhanceSettings,
-    CaptionModelSettings,
-    TextModelSettings,
-    WorkerSettings,
-)
 # Other spellings of a flag.
 _ALIASES = {"--enhance-captioning-prompt-variant": "--enhance-captions-prompt-variant"}
 # The original's switches that stand for one word of a choice.
-_SWITCHES: Mapping[str, tuple[type[BaseModel], str, str]] = {
+_SWITCHES: Mapping[str, tuple[type[Settings], str, str]] = {
     "--captioning-use-fp8-weights": (CaptionModelSettings, "precision", "fp8"),
     "--enhance-captions-use-fp8-weights": (TextModelSettings, "precision", "fp8"),
 }
@@ -54,7 +40,7 @@ class Flag:
     """A flag, and the settings' field that it sets."""
 
     name: str
-    settings: type[BaseModel]
+    settings: type[Settings]
     field: str
 
     @property
@@ -64,8 +50,8 @@ class Flag:
 
 def flags() -> Iterator[Flag]:
     """Every flag of every setting; one that is shared by both models comes twice."""
-    for settings in SETTINGS:
-        for name, flag in settings_fields(settings, flag_of):
+    for settings in ALL_SETTINGS:
+        for name, flag in flags_of(settings).items():
             yield Flag(flag, settings, name)
 
 
@@ -73,7 +59,7 @@ def settings_flags(command: F) -> F:
     """Adds the flags of all settings to a click command."""
     by_name = {flag.name: flag for flag in reversed(list(flags()))}  # of a shared one, the captioning model's words
     for switch, (settings, name, word) in reversed(list(_SWITCHES.items())):
-        words = f"The same as {_flag_name(settings, name)} {word}."
+        words = f"The same as {flags_of(settings)[name]} {word}."
         command = click.option(switch, parameter(switch), is_flag=True, help=words)(command)
     for name, flag in by_name.items():
         alias = (_ALIASES[name],) if name in _ALIASES else ()
@@ -83,7 +69,7 @@ def settings_flags(command: F) -> F:
 
 def settings_from(values: Mapping[str, Any], settings: type[S], **defaults: Any) -> S:
     """The settings of one class that the parsed flags ask for; `defaults` are for flags that were not given."""
-    chosen = {name: values[parameter(flag)] for name, flag in settings_fields(settings, flag_of)}
+    chosen = {name: values[parameter(flag)] for name, flag in flags_of(settings).items()}
     for switch, (owner, name, word) in _SWITCHES.items():
         if owner is settings and values[parameter(switch)]:
             chosen[name] = word
@@ -93,10 +79,6 @@ def settings_from(values: Mapping[str, Any], settings: type[S], **defaults: Any)
 def parameter(flag: str) -> str:
     """The name under which click hands on what a flag was given."""
     return flag.removeprefix("--").replace("-", "_")
-
-
-def _flag_name(settings: type[BaseModel], name: str) -> str:
-    return dict(settings_fields(settings, flag_of))[name]
 
 
 class _Json(click.ParamType):

@@ -6,21 +6,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from caption_assets.cli.flags import SETTINGS
-from caption_assets.settings import (
-    CaptionModelSettings,
-    CaptionSettings,
-    EnhanceSettings,
-    PreviewSettings,
-    TextModelSettings,
-    WindowSettings,
-    WorkerSettings,
-    choices_of,
-    env_of,
-    flag_of,
-    is_shared,
-    settings_fields,
-)
+from caption_assets.settings import ALL_SETTINGS, choices_of, flags_of, is_shared, variables_of
 from caption_assets.store.tables import TABLES, Table, columns
 
 _HEAD = """# Reference
@@ -34,15 +20,10 @@ The variables give a deployment's defaults and are read when the code location l
 """
 
 
-_PLACES = {
-    WindowSettings: "Asset `clip_windows`",
-    PreviewSettings: "Asset `window_previews`",
-    CaptionSettings: "Asset `window_captions`",
-    EnhanceSettings: "Asset `enhanced_captions`",
-    CaptionModelSettings: "Resource `caption_model`",
-    TextModelSettings: "Resource `text_model`",
-    WorkerSettings: "Resource `workers`",
-}
+_PLACES = (
+    *(f"Asset `{name}`" for name in TABLES),
+    *(f"Resource `{name}`" for name in ("caption_model", "text_model", "workers")),
+)
 
 
 def reference() -> str:
@@ -51,12 +32,12 @@ def reference() -> str:
 
 
 def _settings() -> Iterator[str]:
-    for settings in SETTINGS:
-        yield from (f"### {_PLACES[settings]}", "", " ".join((settings.__doc__ or "").split()), "")
+    for place, settings in zip(_PLACES, ALL_SETTINGS, strict=True):
+        yield from (f"### {place}", "", " ".join((settings.__doc__ or "").split()), "")
         yield from ("| setting | flag, variable | default | |", "|---|---|---|---|")
-        flags, variables = (dict(settings_fields(settings, of)) for of in (flag_of, env_of))
+        flags, variables = flags_of(settings), variables_of(settings)
         for name, field in settings.model_fields.items():
-            how = f"`{flags[name]}`<br>`{variables[name]}`"
+            how = f"`{flags[name]}`<br>`{variables[name][0]}`"
             yield f"| `{name}` | {how} | {_default(field.default)} | {_words(field)} |"
         yield ""
 

@@ -99,9 +99,7 @@ class FolderDataset:
     def _folder(self, shard: str) -> UPath:
         if shard not in (shards := self.shards()):
             shown = ", ".join(shards[:10]) + (", …" if len(shards) > 10 else "")
-            raise DatasetError(
-                f"shard {shard!r} of dataset {self.root!r}", "there is no such shard", f"choose: {shown}"
-            )
+            raise DatasetError(f"shard {shard!r} of dataset {self.root!r}", "it is unknown", f"choose: {shown}")
         return self.path if self.is_single_shard else self.path / shard_name(shard)
 
 

@@ -170,7 +170,7 @@ ASSETS = [clip_windows, window_previews, window_captions, enhanced_captions]
 
 
 def _given(save_export: SaveExportIOManager, workers: SharedWorkers, progress: Progress) -> StepContext:
-    return StepContext(save_export.store(), workers.processes, save_export.source_root, progress)
+    return StepContext(save_export.store(), workers.clip_workers, save_export.source_root, progress)
 
 
 def _each_shard(

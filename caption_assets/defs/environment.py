@@ -5,36 +5,14 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from caption_assets.errors import ConfigError
-from caption_assets.settings import (
-    ENVIRONMENT_PREFIX,
-    CaptionModelSettings,
-    CaptionSettings,
-    EnhanceSettings,
-    ModelSettings,
-    PreviewSettings,
-    TextModelSettings,
-    WindowSettings,
-    WorkerSettings,
-    env_of,
-    is_shared,
-    settings_fields,
-)
+from caption_assets.settings import ALL_SETTINGS, ENVIRONMENT_PREFIX, Settings, variables_of
 
-C = TypeVar("C", bound=type[BaseModel])
+C = TypeVar("C", bound=type[Settings])
 
 DATASET, OUTPUT, SOURCE_ROOT = (ENVIRONMENT_PREFIX + name for name in ("DATASET", "OUTPUT", "SOURCE_ROOT"))
-_SETTINGS = (
-    WindowSettings,
-    PreviewSettings,
-    CaptionSettings,
-    EnhanceSettings,
-    CaptionModelSettings,
-    TextModelSettings,
-    WorkerSettings,
-)
 # Read where they are needed, and no settings of a run.
 _OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY"))
 
@@ -44,20 +22,11 @@ def variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
-def variables(settings: type[BaseModel], field: str) -> tuple[str, ...]:
-    """The environment variables that set a field; the first that is there counts."""
-    own = dict(settings_fields(settings, env_of))[field]
-    info = settings.model_fields[field]
-    if issubclass(settings, TextModelSettings) and field in ModelSettings.model_fields and is_shared(info):
-        return env_of(info, text=True), own
-    return (own,)
-
-
-def from_environment(settings: type[BaseModel]) -> Mapping[str, Any]:
+def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
     """The fields that the environment sets. Raises ConfigError for a value that cannot be."""
     chosen: dict[str, Any] = {}
-    for field, info in settings.model_fields.items():
-        name = next((name for name in variables(settings, field) if variable(name)), None)
+    for field, names in variables_of(settings).items():
+        name = next((name for name in names if variable(name)), None)
         if name is None:
             continue
         text = variable(name) or ""
@@ -65,7 +34,7 @@ def from_environment(settings: type[BaseModel]) -> Mapping[str, Any]:
             value = json.loads(text) if field == "vllm_args" else text
             chosen[field] = getattr(settings.model_validate({field: value}), field)
         except ValidationError as error:
-            what = (info.description or "").rstrip(".")
+            what = (settings.model_fields[field].description or "").rstrip(".")
             raise ConfigError(f"{name}={text!r}", error.errors()[0]["msg"], f"it sets {field}: {what}") from None
         except ValueError as error:
             raise ConfigError(f"{name}={text!r}", f"it is not JSON ({error})", 'write it as {"name": value}') from None
@@ -75,11 +44,11 @@ def from_environment(settings: type[BaseModel]) -> Mapping[str, Any]:
 def check_names() -> None:
     """Raises ConfigError for a variable with our prefix that sets nothing: a misspelt choice is no choice."""
     known = {DATASET, OUTPUT, SOURCE_ROOT, *_OTHERS}
-    known |= {name for settings in _SETTINGS for field in settings.model_fields for name in variables(settings, field)}
+    known |= {name for settings in ALL_SETTINGS for names in variables_of(settings).values() for name in names}
     unknown = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     if unknown:
         fix = "docs/dagster.md has their names; take it out of the environment if it is not meant for this project"
-        raise ConfigError(f"environment variable {unknown[0]}", "there is no such setting", fix)
+        raise ConfigError(f"environment variable {unknown[0]}", "it is unknown", fix)
 
 
 def defaults_from_environment(config: C) -> C:

@@ -127,7 +127,7 @@ def _materialize(
         error = errors.get(asset)
         text = _root(error).message.strip() if error else "the run failed; see its events"
         for shard in keys:
-            if (asset, shard) not in heard.finished and (asset, shard) not in heard.told:
+            if (asset, shard) not in heard.finished and (asset, shard) not in heard.failures:
                 heard.failed(asset, shard, RuntimeError(text))
 
 
@@ -146,7 +146,7 @@ class _Listener(Progress):
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self.finished: set[tuple[str, str]] = set()
-        self.told: set[tuple[str, str]] = set()
+        self.failures: set[tuple[str, str]] = set()
 
     def start(self, asset: str, shard: str, total: int) -> None:
         self._progress.start(asset, shard, total)
@@ -159,5 +159,5 @@ class _Listener(Progress):
         self._progress.done(report)
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
-        self.told.add((asset, shard))
+        self.failures.add((asset, shard))
         self._progress.failed(asset, shard, error)

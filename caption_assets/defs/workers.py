@@ -8,7 +8,7 @@ import dagster as dg
 
 from caption_assets.settings import WorkerSettings
 from caption_assets.workers.base import ClipWorkers
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class SharedWorkers:
     another asset of the run on its way: by (asset, shard) why it failed, or None where it is good.
     """
 
-    processes: ClipWorkers
+    clip_workers: ClipWorkers
     reported: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
 
@@ -29,5 +29,5 @@ class RunWorkers(dg.ConfigurableResource, WorkerSettings):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[SharedWorkers]:
         """The processes, for as long as the run or, where steps have processes of their own, the step."""
-        with Workers.from_settings(self) as processes:
-            yield SharedWorkers(processes)
+        with Workers.from_settings(self) as clip_workers:
+            yield SharedWorkers(clip_workers)

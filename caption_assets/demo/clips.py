@@ -41,8 +41,8 @@ def render_dataset(root: Path, scenes: dict[str, list[Scene]]) -> int:
         for number, scene in enumerate(of_shard)
     ]
     missing = [(path, scene) for path, scene in wanted if not path.exists()]
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        list(pool.map(render_clip, *zip(*missing, strict=True)) if missing else ())
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        list(threads.map(render_clip, *zip(*missing, strict=True)) if missing else ())
     return len(missing)
 
 

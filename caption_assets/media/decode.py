@@ -52,7 +52,7 @@ def decode_frames(
     `probe` said about it. `threads` is the decoder's, 0 for one a core. Key frames are sought where nothing is wanted
     for long; time that the consumer takes is not counted against the limit.
 
-    Raises DecodeError at the first frame that cannot be had (those before it have been yielded), or another
+    Raises DecodeError at the first frame that is unavailable (those before it have been yielded), or another
     ClipError.
     """
     needed = list(frame_ids)

@@ -230,7 +230,7 @@ class PreviewEncoders:
             return window, error
 
     def broken(self, window: Window, error: ClipError) -> MadePreview:
-        """The outcome of a window whose frames cannot be had."""
+        """The outcome of a window whose frames are unavailable."""
         wrong = f"{error.asked}: {error.wrong}"
         return window, PreviewSourceError(self.name(window), wrong, error.fix, error.kind)
 

@@ -21,7 +21,7 @@ from caption_assets.settings import AskedPrecision
 log = logging.getLogger(__name__)
 
 LEASES = Path(os.environ.get("CAPTION_ASSETS_GPU_LEASES") or "/tmp/caption_assets-gpus")
-"""The folder of lock files: one for all users and jobs of the machine, so it does not follow TMPDIR."""
+"""The folder of lock files: one for all users and processes of the machine, so it does not follow TMPDIR."""
 
 _GIB = 1 << 30
 _POLL_S = 0.5

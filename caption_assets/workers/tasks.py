@@ -193,7 +193,7 @@ def caption_clip(task: CaptionTask, reading: Reading) -> Iterator[Prepared | lis
     """Each wanted window's request as soon as it is decoded, in order; where asked for, previews as they are encoded.
 
     Where there are previews to make, the warnings about the clip come first. Raises ClipError where the file breaks
-    before the last wanted window, when all else that can be had is out, or where the clip cannot be used or has
+    before the last wanted window, when everything else that can be read is out, or where the clip cannot be used or has
     changed.
     """
     settings = task.preview_settings or PreviewSettings()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from caption_assets.cli import main
-from caption_assets.cli.flags import SETTINGS, flags
-from caption_assets.settings import TextModelSettings
+from caption_assets.cli.flags import flags
+from caption_assets.settings import ALL_SETTINGS, TextModelSettings
 
 SHORT = ("--captioning-max-output-tokens", "4", "--enhance-captions-max-output-tokens", "4")
 
@@ -128,7 +128,7 @@ def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_asse
     [
         (["run"], ["--dataset", "--help"]),
         (["run", "--dataset", "nowhere", "--output-path", "o"], ["'nowhere'", "does not exist"]),
-        (["run", "--dataset", "D", "--output-path", "o", "--shard", "z"], ["'z'", "no such shard", "a, b"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--shard", "z"], ["'z'", "it is unknown", "a, b"]),
         (["run", "--dataset", "D", "--output-path", "file/below"], ["file"]),
         (["run", "--dataset", "D", "--output-path", "o", "--captioning-algorithm", "gpt"], ["'gpt'", "'qwen'"]),
         (["run", "--dataset", "D", "--output-path", "o", "--captioning-algorithm", "nemotron"], ["nemotron", "vLLM"]),
@@ -169,7 +169,7 @@ def test_every_setting_has_a_flag_with_its_words_and_default(caption_assets):
         assert flag.name in text
         if flag.settings is not TextModelSettings and "algorithm" not in flag.name:
             assert " ".join(flag.info.description.split()) in text
-    assert {(s, name) for s in SETTINGS for name in s.model_fields} == {(f.settings, f.field) for f in flags()}
+    assert {(s, name) for s in ALL_SETTINGS for name in s.model_fields} == {(f.settings, f.field) for f in flags()}
     for flag in ("--generate-captions", "--generate-previews", "--enhance-captions", "--captioning-algorithm"):
         assert flag in text
 

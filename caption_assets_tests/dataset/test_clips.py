@@ -92,5 +92,5 @@ def test_an_empty_shard_and_an_unknown_one_are_clear_errors(tmp_path):
     (tmp_path / "void").mkdir()
     with pytest.raises(DatasetError, match="holds no clip"):
         open_dataset(str(tmp_path)).clips("void")
-    with pytest.raises(DatasetError, match=r"no such shard\. Choose: void"):
+    with pytest.raises(DatasetError, match=r"it is unknown\. Choose: void"):
         open_dataset(str(tmp_path)).clips("other")

@@ -16,7 +16,7 @@ from caption_assets.defs.partitions import SHARDS, range_tags, ranges
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 SMALL = {
     "ops": {

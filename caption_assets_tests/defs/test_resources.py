@@ -14,11 +14,10 @@ from pydantic import ValidationError
 from caption_assets.cli.app import run
 from caption_assets.cli.flags import flags, settings_from
 from caption_assets.defs.build import default_resources
-from caption_assets.defs.environment import variables
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.variants import CAPTION_VARIANTS
-from caption_assets.settings import CaptionModelSettings, TextModelSettings
+from caption_assets.settings import CaptionModelSettings, TextModelSettings, variables_of
 from caption_assets_tests.models.hub import COMMIT, Hub
 
 
@@ -173,7 +172,7 @@ def test_the_environment_sets_every_field_of_both_models(monkeypatch):
     assert (caption.vllm_args, caption.device, caption.temperature) == ({"max_num_seqs": 8}, "cuda", None)
     assert (text.model_variant, text.precision, text.caption_key, text.vllm_args) == ("qwen_lm", "auto", None, {})
     assert (text.tensor_parallel, text.device, text.temperature) == (2, "cuda:1", 0.5)
-    names = [variables(s, f)[0] for s in (CaptionModelSettings, TextModelSettings) for f in s.model_fields]
+    names = [names[0] for s in (CaptionModelSettings, TextModelSettings) for names in variables_of(s).values()]
     assert len(set(names)) == len(names)
 
 
@@ -196,7 +195,7 @@ def test_a_variable_that_cannot_be_read_is_one_clear_error(monkeypatch, name, va
 
 def test_a_variable_that_sets_nothing_is_refused(monkeypatch):
     monkeypatch.setenv("CAPTION_ASSETS_ENHANCER", "qwen3")
-    with pytest.raises(ConfigError, match="CAPTION_ASSETS_ENHANCER: there is no such setting"):
+    with pytest.raises(ConfigError, match="CAPTION_ASSETS_ENHANCER: it is unknown"):
         default_resources()
 
 

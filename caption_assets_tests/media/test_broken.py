@@ -17,7 +17,7 @@ from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.records import Preview
 from caption_assets.settings import PreviewSettings
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 from caption_assets_tests.media import fuzz
 from caption_assets_tests.media.coded import CLIPS, FRAMES, RATE, Coded, ffmpeg, read
 

@@ -14,7 +14,7 @@ from caption_assets.settings import PreviewSettings, WindowSettings
 from caption_assets.steps import StepContext, preview_shard, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 UUID = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
 

@@ -15,7 +15,7 @@ from caption_assets.steps import (
     window_shard,
 )
 from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS, Store
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 SMALL = WindowSettings(window_size=64, remainder_threshold=32)
 

@@ -14,8 +14,8 @@ from caption_assets.settings import (
 from caption_assets.steps import StepContext, caption_shards, model_session, preview_shard, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
-from caption_assets.workers import pool
-from caption_assets.workers.pool import Workers
+from caption_assets.workers import local
+from caption_assets.workers.local import Workers
 from caption_assets_tests.workers import tasks
 
 SMALL = {"frames": 48, "size": (160, 120)}
@@ -107,7 +107,7 @@ def test_reading_has_a_time_limit_whenever_a_clip_is_read(plan, store, make):
 
 
 def test_a_stuck_worker_is_ended_some_time_after_the_limit(monkeypatch):
-    monkeypatch.setattr(pool, "_SPARE_SECONDS", 0.5)
+    monkeypatch.setattr(local, "_SPARE_SECONDS", 0.5)
     with Workers(1, limits=DecodeLimits(max_decode_seconds=0.1)) as limited:
         ((_, error),) = limited.run(tasks.hang, [tasks.Clip("a clip")])
     assert error.kind == "timeout"

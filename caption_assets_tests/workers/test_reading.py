@@ -21,7 +21,7 @@ from caption_assets.media.probe import probe
 from caption_assets.records import VideoInfo
 from caption_assets.settings import PreviewSettings, WindowSettings
 from caption_assets.workers.base import ClipWorkers
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 from caption_assets.workers.tasks import (
     CaptionTask,
     PlannedWindow,

@@ -35,7 +35,7 @@ from caption_assets.settings import CaptionSettings, WindowSettings
 from caption_assets.steps import StepContext, caption_shards, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 
 SHARDS = ("a", "b")
 CLIPS = 4

@@ -19,7 +19,7 @@ from caption_assets.models.requests import caption_request, enhance_request, fra
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
 from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
-from caption_assets.workers.pool import Workers
+from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_nemotron, save_omni
 
 pytestmark = [

@@ -66,7 +66,7 @@ class Workers:
     def from_settings(cls, settings: WorkerSettings) -> "Workers":
         """The worker processes that a user asks for."""
         limits = DecodeLimits(**settings.model_dump(include=set(DecodeLimits.model_fields)))
-        return cls(settings.workers, limits=limits, keep_bytes=round(settings.keep_gib * _GIB))
+        return cls(settings.processes, limits=limits, keep_bytes=round(settings.keep_gib * _GIB))
 
     def __enter__(self) -> "Workers":
         return self

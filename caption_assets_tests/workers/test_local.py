@@ -14,8 +14,8 @@ from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.media.cores import usable_cores
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.settings import DecodeLimits, WorkerSettings
-from caption_assets.workers import pool, process
-from caption_assets.workers.pool import Workers
+from caption_assets.workers import local, process
+from caption_assets.workers.local import Workers
 from caption_assets_tests.workers import tasks
 
 
@@ -190,7 +190,7 @@ def test_clips_in_this_process_s_memory_are_worked_on_here(workers: Workers) -> 
 
 
 def test_a_stuck_worker_is_ended_some_time_after_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_SPARE_SECONDS", 0.5)
+    monkeypatch.setattr(local, "_SPARE_SECONDS", 0.5)
     with Workers(1, limits=DecodeLimits(max_decode_seconds=0.1)) as workers:
         ((_, error),) = workers.run(tasks.hang, [tasks.Clip("a clip")])
     assert error.kind == "timeout"

@@ -1,0 +1,71 @@
+"""What a user can set: names, defaults, ranges, choices and words, each said once, with its flag and its variable.
+
+Dagster's config classes, the command line's flags, what the environment sets and the reference page are all made from
+these models. Here: how a setting is declared (`declare`), and the settings of clips and of texts. Not here: what a
+setting does.
+"""
+
+from caption_assets.settings.clips import DecodeLimits, PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.declare import (
+    ENVIRONMENT_PREFIX,
+    Settings,
+    choices_of,
+    flags_of,
+    is_shared,
+    variables_of,
+)
+from caption_assets.settings.texts import (
+    AskedFamily,
+    AskedPrecision,
+    CaptionModelSettings,
+    CaptionPrompt,
+    CaptionSettings,
+    CaptionVariant,
+    EngineName,
+    EnhanceSettings,
+    ModelFamily,
+    ModelSettings,
+    TextModelSettings,
+    TextPrompt,
+    TextVariant,
+    VideoForm,
+)
+
+ALL_SETTINGS: tuple[type[Settings], ...] = (
+    WindowSettings,
+    PreviewSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    CaptionModelSettings,
+    TextModelSettings,
+    WorkerSettings,
+)
+"""Everything that can be set, by where it is set in Dagster: the four assets, then the resources."""
+
+__all__ = [
+    "ALL_SETTINGS",
+    "ENVIRONMENT_PREFIX",
+    "AskedFamily",
+    "AskedPrecision",
+    "CaptionModelSettings",
+    "CaptionPrompt",
+    "CaptionSettings",
+    "CaptionVariant",
+    "DecodeLimits",
+    "EngineName",
+    "EnhanceSettings",
+    "ModelFamily",
+    "ModelSettings",
+    "PreviewSettings",
+    "Settings",
+    "TextModelSettings",
+    "TextPrompt",
+    "TextVariant",
+    "VideoForm",
+    "WindowSettings",
+    "WorkerSettings",
+    "choices_of",
+    "flags_of",
+    "is_shared",
+    "variables_of",
+]

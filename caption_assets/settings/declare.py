@@ -1,0 +1,68 @@
+"""How a setting is declared: its default, words and bounds, with its flag and its environment variable beside them."""
+
+from typing import Any, ClassVar, get_args
+
+from pydantic import BaseModel, Field
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+
+ENVIRONMENT_PREFIX = "CAPTION_ASSETS_"
+
+
+def setting(default: Any, description: str, *, flag: str, env: str, shared: bool = False, **bounds: Any) -> Any:
+    """A field that a user can set: by its name in Dagster, by `flag`, or by CAPTION_ASSETS_`env`.
+
+    Of a model's settings, the text model's flag and variable are those of the captioning model with "text" put in:
+    `--model-id` and `--text-model-id`. One that is `shared` is of the machine rather than of a model: one flag sets it
+    for both, and the text model takes the captioning model's variable where it has none of its own.
+    """
+    how: JsonDict = {"flag": flag, "env": env, "shared": shared}
+    return Field(default=default, description=description, json_schema_extra={"setting": how}, **bounds)
+
+
+class Settings(BaseModel):
+    """Base of all settings. `prefixed` are the fields whose flags and variables have "text" put in."""
+
+    prefixed: ClassVar[frozenset[str]] = frozenset()
+
+
+def flags_of(settings: type[Settings]) -> dict[str, str]:
+    """The flag of every field of a settings class."""
+    return {
+        name: f"--{_prefix(settings, name, 'text-')}{_declared(field)['flag'].removeprefix('--')}"
+        for name, field in settings.model_fields.items()
+    }
+
+
+def variables_of(settings: type[Settings]) -> dict[str, tuple[str, ...]]:
+    """The environment variables of every field of a settings class; the first that is there counts."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, field in settings.model_fields.items():
+        own, plain = (f"{ENVIRONMENT_PREFIX}{prefix}{_declared(field)['env']}" for prefix in ("TEXT_", ""))
+        shared = name in settings.prefixed and is_shared(field)
+        found[name] = (own, plain) if shared else (own if _prefix(settings, name, "x") else plain,)
+    return found
+
+
+def is_shared(field: FieldInfo) -> bool:
+    """Whether one value of a model's setting is for both models."""
+    return bool(_declared(field)["shared"])
+
+
+def choices_of(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a field takes; none where it is no choice."""
+    for annotation in (field.annotation, *get_args(field.annotation)):
+        words = get_args(annotation)
+        if words and all(isinstance(word, str) for word in words):
+            return words
+    return ()
+
+
+def _declared(field: FieldInfo) -> Any:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict), "a setting is declared by `setting`"
+    return extra["setting"]
+
+
+def _prefix(settings: type[Settings], name: str, prefix: str) -> str:
+    return prefix if name in settings.prefixed and not is_shared(settings.model_fields[name]) else ""

@@ -1,0 +1,216 @@
+"""Settings of models and of what they are asked. A choice is a Literal, so that whoever offers it offers all of it."""
+
+from typing import Any, ClassVar, Literal
+
+from caption_assets.settings.declare import Settings, setting
+
+CaptionVariant = Literal[
+    "demo",
+    "qwen",
+    "qwen2.5",
+    "qwen3",
+    "nemotron",
+    "nemotron-bf16",
+    "nemotron-fp8",
+    "nemotron-nvfp4",
+    "nemotron-3-nano-omni",
+]
+TextVariant = Literal["demo_lm", "qwen_lm", "qwen", "qwen2.5", "qwen3"]
+ModelFamily = Literal["qwen2.5-vl", "qwen3-vl", "nemotron-v2-vl", "nemotron-3-omni", "text"]
+AskedFamily = Literal["auto", "qwen2.5-vl", "qwen3-vl", "nemotron-v2-vl", "nemotron-3-omni", "text"]
+CaptionPrompt = Literal["default", "av", "av-surveillance"]
+TextPrompt = Literal["default", "av-surveillance"]
+EngineName = Literal["auto", "vllm", "transformers", "openai"]
+AskedPrecision = Literal["auto", "bf16", "fp8", "fp32"]
+VideoForm = Literal["auto", "jpeg", "png", "images", "mp4"]
+
+
+class CaptionSettings(Settings):
+    """How windows are captioned."""
+
+    prompt_variant: CaptionPrompt = setting(
+        "default", "The prompt's variant.", flag="--captioning-prompt-variant", env="PROMPT_VARIANT"
+    )
+    prompt_text: str | None = setting(
+        None, "Prompt text; used in place of the variant.", flag="--captioning-prompt-text", env="PROMPT_TEXT"
+    )
+    batch_size: int = setting(
+        8,
+        "Windows in flight in an engine that works in batches.",
+        flag="--captioning-batch-size",
+        env="BATCH_SIZE",
+        ge=1,
+        le=4096,
+    )
+    max_output_tokens: int = setting(
+        512,
+        "Most tokens of a caption.",
+        flag="--captioning-max-output-tokens",
+        env="MAX_OUTPUT_TOKENS",
+        ge=1,
+        le=32768,
+    )
+    generate_stage2_caption: bool = setting(
+        False,
+        "Show the model the video again with its caption, and keep the refined one.",
+        flag="--captioning-stage2-caption",
+        env="STAGE2_CAPTION",
+    )
+    stage2_prompt_text: str | None = setting(
+        None,
+        "Instruction of the second pass; the first caption follows it.",
+        flag="--captioning-stage2-prompt-text",
+        env="STAGE2_PROMPT_TEXT",
+    )
+
+
+class EnhanceSettings(Settings):
+    """How captions are rewritten by a text model."""
+
+    # The flag is spelled so in the original.
+    prompt_variant: TextPrompt = setting(
+        "default", "The prompt's variant.", flag="--enhance-captioning-prompt-variant", env="ENHANCE_PROMPT_VARIANT"
+    )
+    prompt_text: str | None = setting(
+        None,
+        "Prompt text; used in place of the variant.",
+        flag="--enhance-captions-prompt-text",
+        env="ENHANCE_PROMPT_TEXT",
+    )
+    batch_size: int = setting(
+        128,
+        "Captions in flight in an engine that works in batches.",
+        flag="--enhance-captions-batch-size",
+        env="ENHANCE_BATCH_SIZE",
+        ge=1,
+        le=4096,
+    )
+    max_output_tokens: int = setting(
+        512,
+        "Most tokens of an enhanced caption.",
+        flag="--enhance-captions-max-output-tokens",
+        env="ENHANCE_MAX_OUTPUT_TOKENS",
+        ge=1,
+        le=32768,
+    )
+
+
+class ModelSettings(Settings):
+    """Which model runs, where and how: the same choices for captions and for enhanced captions."""
+
+    model_id: str | None = setting(
+        None,
+        "Hugging Face id (owner/name or owner/name@revision) of a model to load instead.",
+        flag="--model-id",
+        env="MODEL_ID",
+    )
+    model_path: str | None = setting(None, "Folder of a model to load instead.", flag="--model-path", env="MODEL_PATH")
+    model_family: AskedFamily = setting(
+        "auto",
+        "Family of that model: auto is what its config says; name one where that is of no known type.",
+        flag="--model-family",
+        env="MODEL_FAMILY",
+    )
+    caption_key: str | None = setting(
+        None,
+        "Key that the model's texts stand under; the variant's name by default.",
+        flag="--caption-key",
+        env="CAPTION_KEY",
+    )
+    precision: AskedPrecision = setting(
+        "auto",
+        "Precision: auto (as published), bf16, fp8 (Qwen: quantized on load) or fp32 (CPU).",
+        flag="--precision",
+        env="PRECISION",
+    )
+    engine: EngineName = setting("auto", "What runs the model.", flag="--engine", env="ENGINE", shared=True)
+    device: str = setting(
+        "auto", "Device: auto, cpu, cuda, or one GPU as cuda:<n>.", flag="--device", env="DEVICE", shared=True
+    )
+    tensor_parallel: int = setting(
+        1,
+        "GPUs that one model is spread over.",
+        flag="--tensor-parallel",
+        env="TENSOR_PARALLEL",
+        shared=True,
+        ge=1,
+        le=64,
+    )
+    model_dir: str | None = setting(
+        None,
+        "Folder for downloaded weights; Hugging Face's cache by default.",
+        flag="--model-dir",
+        env="MODEL_DIR",
+        shared=True,
+    )
+    trust_remote_code: bool = setting(
+        False,
+        "Let code from the model's repository run, where the variant needs it (Nemotron).",
+        flag="--trust-remote-code",
+        env="TRUST_REMOTE_CODE",
+        shared=True,
+    )
+    in_flight_gib: float = setting(
+        8.0,
+        "Most memory for windows that are ready and wait for vLLM, in GiB.",
+        flag="--in-flight-gib",
+        env="IN_FLIGHT_GIB",
+        shared=True,
+        gt=0,
+        le=1024,
+    )
+    vllm_args: dict[str, Any] = setting(
+        {},
+        "Further engine arguments of vLLM by name, as JSON; they win over the variant's.",
+        flag="--vllm-args",
+        env="VLLM_ARGS",
+    )
+    server_model: str | None = setting(
+        None,
+        "What the server calls the model; found out by default. With engine openai.",
+        flag="--server-model",
+        env="SERVER_MODEL",
+    )
+    server_video: VideoForm = setting(
+        "auto",
+        "How frames go to the server. With engine openai.",
+        flag="--server-video",
+        env="SERVER_VIDEO",
+        shared=True,
+    )
+    server_timeout_s: float = setting(
+        600.0,
+        "Longest wait for an answer of the server, in seconds. With engine openai.",
+        flag="--server-timeout-s",
+        env="SERVER_TIMEOUT_S",
+        shared=True,
+        gt=0,
+    )
+    temperature: float | None = setting(
+        None, "Overrides the variant's; 0 is greedy.", flag="--temperature", env="TEMPERATURE", ge=0, le=2
+    )
+    top_p: float | None = setting(None, "Overrides the variant's.", flag="--top-p", env="TOP_P", gt=0, le=1)
+    repetition_penalty: float | None = setting(
+        None, "Overrides the variant's.", flag="--repetition-penalty", env="REPETITION_PENALTY", gt=0, le=4
+    )
+
+
+class CaptionModelSettings(ModelSettings):
+    """The vision-language model that captions windows."""
+
+    model_variant: CaptionVariant = setting(
+        "demo",
+        "Variant of the captioning model; also the caption key.",
+        flag="--captioning-algorithm",
+        env="VARIANT",
+    )
+
+
+class TextModelSettings(ModelSettings):
+    """The text model that enhances captions."""
+
+    prefixed: ClassVar[frozenset[str]] = frozenset(ModelSettings.model_fields) - {"model_variant"}
+
+    model_variant: TextVariant = setting(
+        "demo_lm", "Variant of the text model.", flag="--enhance-captions-algorithm", env="TEXT_VARIANT"
+    )
