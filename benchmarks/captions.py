@@ -13,30 +13,32 @@ multimodal caches off. The rows, each in a process of its own:
 - assets-two: two such runs at once, each with a shard of as many windows and a GPU of its own, into one output.
 
 `gpu busy` is NVML's utilization between the first and the last moment that the GPU works on windows.
+
+Needs Linux, vLLM and an NVIDIA GPU, two for assets-two; it has been run on H100s and H200s with 16 cores for each.
+Downloads nothing.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from benchmarks.shapes import SHAPES, save_shape
-from caption_assets.dataset import open_dataset
+from benchmarks.parts.assets import materialize
+from benchmarks.parts.shapes import SHAPES, save_shape
 from caption_assets.media.decode import probe, read_windows
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.media.sampling import sample_window
@@ -161,14 +163,13 @@ def feed(row: str, clips: Path, folder: Path, variant: Variant, vllm_args: dict[
         arguments["compilation_config"].pop("compile_mm_encoder", None)
     prepare = VllmPrepare(arguments, variant.family)
     paths = sorted((clips / SHARDS[0]).glob("*.mp4"))
-    with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(8, mp_context=get_context("spawn")) as pool:
         if row == "curator":
             ready: list[Any] = list(pool.map(partial(read_clip, limits=None), paths))
         else:
             ready = list(pool.map(partial(prepared_request, prepare=prepare, limits=limits), paths))
     llm = LLM(**{**arguments, "disable_log_stats": True, "gpu_memory_utilization": 0.85})
     sampling = SamplingParams(temperature=0.0, max_tokens=OUTPUT_TOKENS, ignore_eos=True, repetition_penalty=1.05)
-    tokens: list[int] = []
     run = partial(_curator, llm, sampling) if row == "curator" else partial(_bare, llm, sampling)
     list(run(ready[:CHUNK]))  # what compiles at the first request is no part of the rate
     with GpuWatch() as watch:
@@ -218,39 +219,18 @@ def assets(
     clips: Path, folder: Path, variant: Variant, shard: str, precision: str, vllm_args: dict[str, Any]
 ) -> dict[str, Any]:
     """Windows a second from a shard's mp4 files to documents, through Dagster."""
-    import dagster as dg
-
-    from caption_assets.defs.resources import CaptionModel, TextModel
-    from caption_assets.defs.run import materialize_shards, run_resources
-    from caption_assets.steps import Progress, ShardReport
-
-    done: dict[str, tuple[ShardReport, float]] = {}  # and when that was, before the engine is closed
-
-    class Reports(Progress):
-        def done(self, report: ShardReport) -> None:
-            done[report.asset] = report, time.perf_counter()
-
-        def failed(self, asset: str, shard: str, error: Exception) -> None:
-            print(f"{asset}: {error}", file=sys.stderr)
-
-    model = CaptionModel(
-        model_variant=variant.name,
-        model_path=str(folder),
-        engine="vllm",
-        precision=precision,
-        trust_remote_code=True,
-        vllm_args=vllm_args,
-    )
-    dataset = open_dataset(str(clips))
-    with tempfile.TemporaryDirectory() as work, dg.instance_for_test(temp_dir=work) as instance:
-        resources = run_resources(
-            dataset.root, str(folder.parent / "out"), None, model, TextModel(model_variant="demo_lm")
+    model = {"model_variant": variant.name, "model_path": str(folder), "engine": "vllm", "precision": precision}
+    with GpuWatch() as watch:
+        done = materialize(
+            str(clips),
+            str(folder.parent / "out"),
+            {"clip_windows": {}, "window_captions": {"max_output_tokens": OUTPUT_TOKENS}},
+            caption_model={**model, "trust_remote_code": True, "vllm_args": vllm_args},
+            text_model={},
+            runs=[[shard]],
         )
-        captions = {"max_output_tokens": OUTPUT_TOKENS}
-        with GpuWatch() as watch:
-            for asset, config in (("clip_windows", {}), ("window_captions", captions)):
-                materialize_shards(instance, dataset, [shard], {asset: config}, resources, Reports())
-    report, end = done["window_captions"]
+    (planned,), (report,) = done.of("clip_windows"), done.of("window_captions")
+    end = done.ended["window_captions"]
     figures = dict(report.figures)
     assert figures["output_tokens"] == OUTPUT_TOKENS * report.ok, figures
     working = report.ok / float(figures["windows_per_second"])
@@ -261,7 +241,7 @@ def assets(
         **watch.busy(str(figures["device"]).split()[-1], end - working, end),
         "prompt_tokens": float(figures["prompt_tokens"]) / report.ok,
         "engine_start_seconds": figures.get("engine_start_seconds"),
-        "planning_windows_per_second": done["clip_windows"][0].figures["windows_per_second"],
+        "planning_windows_per_second": planned.figures["windows_per_second"],
         **{name: value for name, value in figures.items() if name.startswith("mean_")},
         "engine": figures["engine"],
         "device": figures["device"],
@@ -269,11 +249,27 @@ def assets(
     }
 
 
-def run_row(row: str, shape: str, clips: Path, shard: str, more: dict[str, Any]) -> dict[str, Any]:
+def run_row(row: str, shape: str, clips: Path, vllm_args: dict[str, Any], shard: str) -> dict[str, Any]:
+    """The figures of one run."""
     folder, variant = clips.parent / shape, CAPTION_VARIANTS[VARIANTS[shape]]
     if row.startswith("assets"):
-        return assets(clips, folder, variant, shard, "fp8" if row.endswith("fp8") else "auto", DUMMY | more)
-    return feed(row, clips, folder, variant, DUMMY | more)
+        precision = "fp8" if row == "assets-fp8" else "auto"
+        return assets(clips, folder, variant, shard, precision, DUMMY | vllm_args)
+    return feed(row, clips, folder, variant, DUMMY | vllm_args)
+
+
+def to_standard_error() -> None:
+    """What a run prints besides, such as vLLM's own words with VLLM_LOGGING_LEVEL=INFO, is kept out of the table."""
+    os.dup2(2, 1)
+
+
+def measure(row: str, *arguments: Any) -> dict[str, Any]:
+    """The figures of a row, whose runs have a process each; `arguments` are those of `run_row`."""
+    shards = SHARDS if row == "assets-two" else SHARDS[:1]
+    with ProcessPoolExecutor(len(shards), get_context("spawn"), to_standard_error) as pool:
+        runs = [pool.submit(run_row, row, *arguments, shard) for shard in shards]
+        figures = [run.result() for run in runs]
+    return together(figures) if len(figures) > 1 else figures[0]
 
 
 def together(figures: list[dict[str, Any]]) -> dict[str, Any]:
@@ -301,36 +297,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where clips and checkpoints are kept between runs")
     parser.add_argument("--out", type=Path, help="append all of each row's figures to this file, as JSON lines")
     parser.add_argument("--vllm-args", type=json.loads, default={}, help="further EngineArgs, as JSON, for every row")
-    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
-    parser.add_argument("--clips", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--shard", choices=SHARDS, help=argparse.SUPPRESS)
-    parser.add_argument("--figures", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.row:
-        figures = run_row(options.row, options.shape, options.clips, options.shard, options.vllm_args)
-        options.figures.write_text(json.dumps(figures))
-        return
     root = options.work or Path(tempfile.gettempdir()) / "caption_assets_benchmark"
     clips = make_clips(root, options.windows)
     save_shape(options.shape, root / options.shape, PIXELS * (16 if options.shape.startswith("qwen3") else 1))
     print(f"{'row':12s} {'windows':>7s} {'windows/s':>9s} {'gpu busy':>8s} {'prompt tokens':>13s}  more", flush=True)
     for row in options.rows:
         shutil.rmtree(root / "out", ignore_errors=True)
-        two = row == "assets-two"
-        command = [sys.executable, "-m", "benchmarks.captions", "--shape", options.shape, "--clips", str(clips)]
-        command += ["--row", "assets" if two else row, "--vllm-args", json.dumps(options.vllm_args)]
-        files = {shard: root / f"{shard}.json" for shard in (SHARDS if two else SHARDS[:1])}
-        # What a run prints besides, such as vLLM's own words with VLLM_LOGGING_LEVEL=INFO, goes to standard error.
-        runs = [
-            subprocess.Popen([*command, "--shard", shard, "--figures", str(file)], stdout=sys.stderr)
-            for shard, file in files.items()
-        ]
-        statuses = [run.wait() for run in runs]
-        if any(statuses):
-            print(f"{row:12s} failed with status {statuses}; see standard error", flush=True)
+        try:
+            figures = measure(row, options.shape, clips, options.vllm_args)
+        except Exception as error:
+            traceback.print_exc()
+            print(f"{row:12s} failed: {error}", flush=True)
             continue
-        made = [json.loads(file.read_text()) for file in files.values()]
-        figures = together(made) if two else made[0]
         if options.out:
             with options.out.open("a") as file:
                 file.write(json.dumps({"shape": options.shape, "row": row, **options.vllm_args, **figures}) + "\n")

@@ -1,174 +1,134 @@
-"""Scores and speed of the shipped demo checkpoints through transformers, on frames that came out of real video files.
+"""What the demo checkpoints say of frames that came out of real video files, and how fast, by any engine.
 
-    python benchmarks/demo.py --clips 10
-    python benchmarks/demo.py checks.npz --device cpu --out cpu.json
-    python benchmarks/demo.py --compare cpu.json gpu.json
+    python -m benchmarks.demo --clips 10
+    python -m benchmarks.demo checks.npz --device cpu --out transformers.json
+    python -m benchmarks.demo checks.npz --engine vllm --out vllm.json
+    python -m benchmarks.demo --compare transformers.json vllm.json
 
 A check file is written by `training.make_checks` (the package's renderer with H.264, the other renderer with MPEG-4);
-without one, `--clips` clips of each are made on the spot.
+without one, `--clips` clips of each are made on the spot. Texts are greedy. The text model rewrites the true captions,
+so that an error of one model is not also one of the other. Speed leaves out the engine's start.
+
+Needs no GPU, except for `--engine vllm` with vLLM's ordinary build.
 """
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from caption_assets.demo import checkpoint
 from caption_assets.demo.facts import compare, read
+from caption_assets.models.engines.base import EngineOptions
+from caption_assets.models.engines.select import create_engine
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
+from caption_assets.models.requests import Request, caption_request, enhance_request
+from caption_assets.models.variants import Variant, caption_variant, text_variant
+from caption_assets.models.weights.checkpoints import checkpoint_of
+from caption_assets.records import FramePicks, SampledFrames
 
 
-class Captioner:
-    """The caption model, greedy, through transformers' ordinary classes."""
+def checked_clips(args: argparse.Namespace) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """(description, frames) of each clip, as `training.checks` has them."""
+    from training.checks import load
+    from training.make_checks import write_checks
 
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
-        import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        self.processor = AutoProcessor.from_pretrained(folder)
-        self.processor.tokenizer.padding_side = "left"
-        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device).eval()
-
-    def __call__(self, videos: list[np.ndarray], seconds: list[float], prompt: str) -> list[str]:
-        """Captions of videos (uint8 RGB of shape (T, H, W, 3), on the model's grid) that last `seconds`."""
-        import torch
-
-        message = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}
-        text = self.processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-        clock = [
-            {
-                "fps": 1000.0,
-                "total_num_frames": max(len(v), round(1000 * s)),
-                "frames_indices": [round(1000 * s * k / len(v)) for k in range(len(v))],
-                "duration": s,
-            }
-            for v, s in zip(videos, seconds, strict=True)
-        ]
-        inputs = self.processor(
-            text=[text] * len(videos),
-            videos=[torch.from_numpy(v).permute(0, 3, 1, 2) for v in videos],
-            video_metadata=clock,
-            do_sample_frames=False,
-            padding=True,
-            return_tensors="pt",
-        )
-        inputs.pop("video_metadata", None)
-        with torch.inference_mode():
-            out = self.model.generate(**inputs.to(self.model.device), max_new_tokens=64, do_sample=False)
-        return self.processor.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    if args.checks:
+        return load(args.checks)[: args.limit]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "checks.npz"
+        write_checks(file, args.clips, args.clips, first_seed=800_000)
+        return load(file)
 
 
-class Enhancer:
-    """The rewriting model, greedy, through transformers' ordinary classes."""
-
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device).eval()
-
-    def __call__(self, captions: list[str], prompt: str) -> list[str]:
-        """The captions, rewritten."""
-        import torch
-
-        texts = [
-            self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": f"{prompt}\n\n{caption}"}], tokenize=False, add_generation_prompt=True
-            )
-            for caption in captions
-        ]
-        inputs = self.tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
-        inputs.pop("token_type_ids", None)
-        with torch.inference_mode():
-            out = self.model.generate(**inputs.to(self.model.device), max_new_tokens=160, do_sample=False)
-        return self.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+def sampled(clip: dict[str, Any], video: np.ndarray) -> SampledFrames:
+    count = len(video)
+    times = tuple(clip["seconds"] * k / count for k in range(count))
+    return SampledFrames(video, FramePicks(tuple(range(count)), times))
 
 
-def run(args: argparse.Namespace) -> dict:
-    """Caption and enhance every clip of the check file; texts, shares of right attributes, and speeds."""
-    with np.load(args.checks) as data:
-        clips = json.loads(str(data["clips"]))[: args.limit]
-        videos = [data[clip["name"]] for clip in clips]
-    # Neighbours in a batch should be about as long as each other: padding is work.
-    order = sorted(range(len(clips)), key=lambda k: videos[k].shape)
-    groups = [order[i : i + args.batch] for i in range(0, len(order), args.batch)]
-    caption = Captioner(args.demo, args.device, args.dtype)
-    enhance = Enhancer(args.demo_lm, args.device, args.dtype)
+def ask(
+    variant: Variant, folder: str | None, requests: Sequence[Request], args: argparse.Namespace
+) -> tuple[list[str], dict[str, Any]]:
+    """The engine's text for every request, empty where there is none, and what ran at what speed."""
+    options = EngineOptions(device=args.device, precision=args.precision, batch_size=args.batch)
+    checkpoint = checkpoint_of(variant, folder)
+    session = EngineSession(variant, checkpoint, create_engine(variant, checkpoint, options, engine=args.engine))
+    try:
+        info = session.start()
+        if info.prepare is not None:  # work for processes that see no GPU
+            with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+                requests = list(pool.map(info.prepare, requests))
+        results = {result.request_id: result for result in session.generate(requests)}
+        seconds = time.perf_counter() - (session.ready_at or 0.0)
+    finally:
+        session.close()
+    about = {"engine": f"{info.engine} {info.engine_version}", "device": info.device, "precision": info.precision}
+    speed = {"start_seconds": round(session.start_seconds, 1), "per_second": round(len(requests) / seconds, 2)}
+    failed = {name: result.outcome.message for name, result in results.items() if not result.outcome.ok}
+    return [results[request.request_id].text or "" for request in requests], {**about, **speed, "failed": failed}
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Caption every clip and rewrite its true caption; texts, shares of right attributes, and speeds."""
+    clips = checked_clips(args)
     prompt, rewrite = caption_prompt(args.prompt), enhance_prompt("default")
-    caption([videos[groups[0][0]]], [clips[groups[0][0]]["seconds"]], prompt)
-    texts, longer = [""] * len(clips), [""] * len(clips)
-    began = time.perf_counter()
-    for group in groups:
-        said = caption([videos[k] for k in group], [clips[k]["seconds"] for k in group], prompt)
-        for k, text in zip(group, said, strict=True):
-            texts[k] = text
-    middle = time.perf_counter()
-    for group in groups:
-        for k, text in zip(group, enhance([texts[k] for k in group], rewrite), strict=True):
-            longer[k] = text
-    ended = time.perf_counter()
+    videos = [caption_request(clip["name"], prompt, sampled(clip, video), 64) for clip, video in clips]
+    captions = [enhance_request(clip["name"], rewrite, clip["caption"], 160) for clip, _ in clips]
+    texts, demo = ask(caption_variant("demo"), args.demo, videos, args)
+    longer, demo_lm = ask(text_variant("demo_lm"), args.demo_lm, captions, args)
     right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for clip, text, long in zip(clips, texts, longer, strict=True):
-        for attribute, good in compare(read(text), read(clip["caption"])).items():
-            right[clip["source"]][attribute].append(good)
-        kept = bool(read(text).subjects) and len(long) > len(text) and compare(read(long), read(text))["all"]
-        right[clip["source"]]["enhanced keeps all"].append(kept)
+    rows = []
+    for (clip, video), text, long in zip(clips, texts, longer, strict=True):
+        true, scores = clip["caption"], right[clip["source"]]
+        for attribute, good in compare(read(text), read(true)).items():
+            scores[attribute].append(good)
+        scores["word for word"].append(text == true)
+        scores["enhanced keeps all"].append(len(long) > len(true) and compare(read(long), read(true))["all"])
+        row = {"name": clip["name"], "source": clip["source"], "frames": zlib.crc32(np.ascontiguousarray(video))}
+        rows.append({**row, "true": true, "caption": text, "enhanced": long})
     shares = {s: {k: round(float(np.mean(v)), 4) for k, v in table.items()} for s, table in right.items()}
-    speed = {"captions_per_s": len(clips) / (middle - began), "enhanced_per_s": len(clips) / (ended - middle)}
-    rows = [
-        {"name": c["name"], "source": c["source"], "frames": zlib.crc32(np.ascontiguousarray(v)),
-         "true": c["caption"], "caption": t, "enhanced": e}
-        for c, v, t, e in zip(clips, videos, texts, longer, strict=True)
-    ]  # fmt: skip
-    return {"device": args.device, "dtype": args.dtype, "shares": shares, "speed": speed, "clips": rows}
+    return {"captions": demo, "enhanced": demo_lm, "shares": shares, "clips": rows}
 
 
-def agreement(first: Path, second: Path) -> dict:
-    """Share of equal captions and enhanced captions of two results, the captions that differ, and equal inputs."""
+def agreement(first: Path, second: Path) -> dict[str, Any]:
+    """How many frames, captions and enhanced captions of two results are equal, and the texts that differ."""
     a, b = (json.loads(path.read_text())["clips"] for path in (first, second))
     pairs = list(zip(a, b, strict=True))
-    return {
-        "equal frames": float(np.mean([x["frames"] == y["frames"] for x, y in pairs])),
-        "captions": float(np.mean([x["caption"] == y["caption"] for x, y in pairs])),
-        "enhanced": float(np.mean([x["enhanced"] == y["enhanced"] for x, y in pairs if x["caption"] == y["caption"]])),
-        "different": [(x["true"], x["caption"], y["caption"]) for x, y in pairs if x["caption"] != y["caption"]],
-    }
+    equal = {name: sum(x[name] == y[name] for x, y in pairs) for name in ("frames", "caption", "enhanced")}
+    texts = ("caption", "enhanced")
+    different = [(x["true"], x[name], y[name]) for name in texts for x, y in pairs if x[name] != y[name]]
+    return {"clips": len(pairs), "equal": equal, "different": different}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checks", type=Path, nargs="?")
-    parser.add_argument("--compare", type=Path, nargs=2)
-    parser.add_argument("--demo", type=Path, default=checkpoint("demo"))
-    parser.add_argument("--demo-lm", type=Path, default=checkpoint("demo_lm"))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--prompt", default="default")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--clips", type=int, default=12, help="clips of each renderer, where no check file is given")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--limit", type=int, help="the first clips of the check file only")
+    parser.add_argument("--engine", choices=["transformers", "vllm", "openai"], default="transformers")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--prompt", default="default")
+    parser.add_argument("--demo", help="another checkpoint of the caption model")
+    parser.add_argument("--demo-lm", help="another checkpoint of the text model")
+    parser.add_argument("--out", type=Path, help="write all texts to this file")
+    parser.add_argument("--compare", type=Path, nargs=2, help="two such files")
     args = parser.parse_args()
     if args.compare:
         print(json.dumps(agreement(*args.compare), indent=1))
         return
-    if args.checks:
-        result = run(args)
-    else:
-        sys.path.insert(0, str(Path(__file__).parents[1]))
-        from training.make_checks import write_checks
-
-        with tempfile.TemporaryDirectory() as folder:
-            args.checks = Path(folder) / "checks.npz"
-            write_checks(args.checks, args.clips, args.clips, first_seed=800_000)
-            result = run(args)
+    result = run(args)
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))
     print(json.dumps({k: v for k, v in result.items() if k != "clips"}, indent=1))

@@ -1,18 +1,17 @@
 """What the demo models make of fresh clips, through everything: mp4 files on disk, the assets, `metas/v0`.
 
-    python benchmarks/demo_assets.py [--clips 500] [--others 300] [--work runs/demo_assets]
+    python -m benchmarks.demo_assets [--clips 500] [--others 300] [--work runs/demo_assets]
 
 Clips of the package's renderer (H.264; every tenth has two windows) and of the other one (MPEG-4), of seeds that
 training does not use, are materialized in a Dagster instance of their own. What the documents then say is held
 against what the clips show. Speeds are the assets' own figures, without the engine's start. The clips stay in
---work for the next run, and `result.json` there has all figures and every window that is wrong.
+--work for the next run, and `result.json` there has all figures and every window that is wrong. Needs no GPU.
 """
 
 import argparse
 import json
 import os
 import shutil
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -21,19 +20,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-if str(Path(__file__).parents[1]) not in sys.path:
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 
-from benchmarks.other_renderer import OtherClip, random_clip
-from caption_assets.dataset import Dataset, open_dataset
+from benchmarks.parts.assets import Reports, materialize
 from caption_assets.demo.facts import Facts, compare, read, write
 from caption_assets.demo.world import ATTRIBUTES, Scene, sample_scene
-from caption_assets.steps import Progress, ShardReport
 from caption_assets.store.store import Store
 from caption_assets_tests.demo.truth import shares, told
 from training.make_checks import encode
+from training.other_renderer import OtherClip, random_clip
 
 FIRST_SEED = 600_000
 CLIPS_A_SHARD = 100
@@ -82,43 +77,11 @@ def render_dataset(work: Path, wanted: dict[str, Scene | OtherClip]) -> tuple[Pa
     return dataset, len(missing)
 
 
-class Reports(Progress):
-    """Keeps the assets' reports."""
-
-    def __init__(self) -> None:
-        self.reports: list[ShardReport] = []
-
-    def done(self, report: ShardReport) -> None:
-        self.reports.append(report)
-
-    def per_second(self, asset: str) -> float:
-        """New rows a second of an asset over all shards, without its engine's start."""
-        new = [(report, report.ok - report.reused) for report in self.reports if report.asset == asset]
-        seconds = sum(rows / float(report.figures["windows_per_second"]) for report, rows in new if rows)
-        return sum(rows for _, rows in new) / seconds
-
-
-def materialize(dataset: Dataset, output: Path, device: str, model_path: str | None) -> Reports:
-    """Windows, captions and enhanced captions of every shard, through Dagster."""
-    import dagster as dg
-
-    from caption_assets.defs.resources import CaptionModel, TextModel
-    from caption_assets.defs.run import materialize_shards, run_resources
-
-    reports = Reports()
-    with tempfile.TemporaryDirectory() as home, dg.instance_for_test(temp_dir=home) as instance:
-        resources = run_resources(
-            dataset.root,
-            str(output),
-            None,
-            CaptionModel(model_variant="demo", model_path=model_path, device=device),
-            TextModel(model_variant="demo_lm", device=device),
-        )
-        settings: dict[str, dict[str, Any]] = {"clip_windows": {}, "window_captions": {}, "enhanced_captions": {}}
-        failed = materialize_shards(instance, dataset, dataset.shards(), settings, resources, reports)
-    if failed:
-        raise SystemExit(f"shards failed: {', '.join(sorted(failed))}")
-    return reports
+def per_second(done: Reports, asset: str) -> float:
+    """New rows a second of an asset over all shards, without its engine's start."""
+    new = [(report, report.ok - report.reused) for report in done.of(asset)]
+    seconds = sum(rows / float(report.figures["windows_per_second"]) for report, rows in new if rows)
+    return sum(rows for _, rows in new) / seconds
 
 
 def truth(scene: Scene | OtherClip, window: dict[str, Any]) -> Facts:
@@ -162,7 +125,13 @@ def main() -> None:
     if args.render_only:
         return
     with tempfile.TemporaryDirectory() as output:
-        reports = materialize(open_dataset(str(root)), Path(output), args.device, args.model_path)
+        done = materialize(
+            str(root),
+            output,
+            {"clip_windows": {}, "window_captions": {}, "enhanced_captions": {}},
+            caption_model={"device": args.device, "model_path": args.model_path},
+            text_model={"device": args.device},
+        )
         found = list(windows(Store(output), wanted))
 
     table, figures = {}, {}
@@ -173,8 +142,8 @@ def main() -> None:
         figures[source] = min(table[source][name] for name in ATTRIBUTES if name != "order")
     figures["own, all"] = table["own"]["all"]
     figures["enhanced: longer, every fact kept"] = sum(row["kept"] for row in found) / len(found)
-    figures["windows/s"] = reports.per_second("window_captions")
-    figures["enhanced captions/s"] = reports.per_second("enhanced_captions")
+    figures["windows/s"] = per_second(done, "window_captions")
+    figures["enhanced captions/s"] = per_second(done, "enhanced_captions")
 
     names = (*ATTRIBUTES, "all")
     print(f"\n{'clips of':16s} {'windows':>7s} " + " ".join(f"{name:>10s}" for name in names))

@@ -1,16 +1,25 @@
 """How fast media code is: against NeMo Curator's own functions, and against what ffmpeg can do at best.
 
-    python benchmarks/media.py [--runs 5] [--only captions] [--explore] [--memory] [--fuzz 3000]
+    python -m benchmarks.media [--runs 5] [--only captions] [--explore] [--memory] [--fuzz 3000]
 
 Clips are bikes, city_10s, bottles, cars and nasa of ../shared/videos, where that folder is, and two generated ones
-of 1280x720. The comparison needs NeMo Curator 1.4.0 in a folder of its own (it is not installed with the project):
+of 1280x720. The comparison needs NeMo Curator 1.4.0 in a folder of its own (it is not installed with the
+project), which --peer names where it is another one:
 
-    pip install --no-deps --target .bench/peer nemo-curator==1.4.0 loguru
+    .venv/bin/python -m pip install --no-deps --target .bench/peer nemo-curator==1.4.0 loguru
 
-and that folder as --peer (default .bench/peer). Its other imports (torch, av, numpy, cv2) are the project's. Both
-sides use imageio-ffmpeg's ffmpeg. Start-up (imports, worker processes) is in no figure. The runs of a row are made in
-turn, so that a machine that gets slower does so for all sides; ratios are medians of the ratios of each turn. All sides
-take the clips from the largest to the smallest, as the steps do, which know their sizes from the plan.
+What else it imports (torch, av, numpy, cv2) is the project's. Both sides use imageio-ffmpeg's ffmpeg.
+
+Ours is what a run does: the tasks that `window_captions` gives its workers, with an engine that prepares nothing,
+until all results are here; for previews, the same tasks make them from the same decoding. Each figure has what a side
+finds out about a clip before it decodes: ours hashes and probes it, NeMo Curator counts its frames and reads its rate.
+None has the plan, which `clip_windows` has made by then (a run probes there, too), start-up (imports, worker
+processes), and what is stored.
+
+The runs of a row are made in turn, so that a machine that gets slower does so for all sides; ratios are medians of the
+ratios of each turn. All sides take the clips from the largest to the smallest.
+
+Needs no GPU. --memory needs Linux, and measures all processes together; --fuzz damages the clips of the tests.
 """
 
 import argparse
@@ -21,63 +30,65 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-if str(REPOSITORY) not in sys.path:
-    sys.path.insert(0, str(REPOSITORY))
-
-from benchmarks.parts.explore import explore  # noqa: E402
-from benchmarks.parts.measure import CORES, compare  # noqa: E402
-from benchmarks.parts.sides import (  # noqa: E402
-    drain,
+from benchmarks.parts.explore import explore
+from benchmarks.parts.measure import CORES, compare
+from benchmarks.parts.sides import (
+    Plan,
+    a_clip_a_core,
+    caption_tasks,
     generated,
+    has_peer,
     in_sequence,
     largest_first,
     limit,
-    ours_both,
-    ours_captions,
+    ours,
     peer_both,
     peer_captions,
+    plans_of,
+    put_ffmpeg_on_path,
     ready_frames,
 )
-from benchmarks.parts.stress import fuzz, memory  # noqa: E402
-from caption_assets.workers.local import Workers  # noqa: E402
+from benchmarks.parts.stress import fuzz, memory
+from caption_assets.workers.local import Workers
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 REAL = ("bikes", "city_10s", "bottles", "cars", "nasa")
 
 
-def speed(paths: Sequence[str], peer: str, runs: int, only: str, peer_in_sequence: bool) -> None:
+def speed(plans: Sequence[Plan], peer: str, runs: int, only: str, peer_in_sequence: bool) -> None:
     """Print the three tables for one set of clips."""
+    paths = [each.path for each in plans]
+    both, captions = (caption_tasks(plans, previews=previews) for previews in (True, False))
     with Workers(CORES) as workers, Workers(CORES) as peers:
         workers.start()
-        windows = drain(workers, ours_both, paths)["windows"]
-        print(f"  {len(paths)} clips, {windows} windows, {CORES} cores")
-        has_peer = (Path(peer) / "nemo_curator").is_dir()
-        if has_peer:
+        print(f"  {len(plans)} clips, {sum(len(each.windows) for each in plans)} windows, {CORES} cores")
+        compared = has_peer(peer)
+        if compared:
             peers.start()
         else:
             print(f"  NeMo Curator is not in {peer}: it is left out. See the head of this file for how to install it.")
         if only in ("all", "both"):
-            sides: dict[str, Callable[[], object]] = {"ours": lambda: drain(workers, ours_both, paths)}
-            if has_peer:
-                both = partial(peer_both, folder=peer)
-                sides["NeMo Curator"] = lambda: in_sequence(both, paths)
+            sides: dict[str, Callable[[], object]] = {"ours": lambda: ours(workers, both)}
+            if compared:
+                theirs = partial(peer_both, folder=peer)
+                sides["NeMo Curator"] = lambda: in_sequence(theirs, paths)
                 if not peer_in_sequence:
-                    sides["NeMo Curator, a clip a core"] = lambda: drain(peers, both, paths)
+                    sides["NeMo Curator, a clip a core"] = lambda: a_clip_a_core(peers, theirs, paths)
             compare("1. caption inputs and previews", sides, runs)
         if only in ("all", "captions"):
-            sides = {"ours, resized": lambda: drain(workers, ours_captions, paths)}
-            if has_peer:
-                captions = partial(peer_captions, folder=peer)
-                sides["NeMo Curator, not resized"] = lambda: in_sequence(captions, paths)
+            sides = {"ours, resized": lambda: ours(workers, captions)}
+            if compared:
+                inputs = partial(peer_captions, folder=peer)
+                sides["NeMo Curator, not resized"] = lambda: in_sequence(inputs, paths)
                 if not peer_in_sequence:
-                    sides["NeMo Curator, not resized, a clip a core"] = lambda: drain(peers, captions, paths)
+                    sides["NeMo Curator, not resized, a clip a core"] = lambda: a_clip_a_core(peers, inputs, paths)
             compare("2. caption inputs", sides, runs)
         if only in ("all", "limit"):
-            ready = ready_frames(paths)
+            ready = ready_frames(plans)
             sides = {
                 "ffmpeg, a clip after the other": lambda: limit(paths, ready, 1),
                 "ffmpeg, a clip a core": lambda: limit(paths, ready, CORES),
-                "ours": lambda: drain(workers, ours_both, paths),
+                "ours": lambda: ours(workers, both),
             }
             compare("3. the limit: decode to nothing, then encode what is ready", sides, runs)
 
@@ -97,6 +108,7 @@ def main() -> None:
     sys.stdout = io.TextIOWrapper(sys.stdout.buffer, line_buffering=True)
     with tempfile.TemporaryDirectory(prefix="bench-media-") as name:
         folder = Path(name)
+        put_ffmpeg_on_path(folder)
         if arguments.fuzz:
             fuzz(arguments.fuzz, folder)
             return
@@ -114,11 +126,11 @@ def main() -> None:
             sets["generated clips, 1280x720"] = generated(folder, 2, 14)
         for title, paths in sets.items():
             print(f"\n== {title}")
-            paths = largest_first(paths)
+            plans = largest_first(plans_of(paths))
             if arguments.explore:
-                explore(paths, arguments.runs)
+                explore(plans, arguments.runs)
             else:
-                speed(paths, arguments.peer, arguments.runs, arguments.only, arguments.peer_in_sequence)
+                speed(plans, arguments.peer, arguments.runs, arguments.only, arguments.peer_in_sequence)
 
 
 if __name__ == "__main__":

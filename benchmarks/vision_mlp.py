@@ -1,8 +1,10 @@
-"""What the width of Qwen2.5-VL's vision MLPs costs on a GPU: as published (3420) and padded (see `models.vllm_loader`).
+"""What the width of Qwen2.5-VL's vision MLPs costs on a GPU: as published (3420), and padded to 3424 and to 3456, as
+`caption_assets.models.engines.vllm.loader` does.
 
     python -m benchmarks.vision_mlp [--windows 5]
 
 One block's MLP in bf16 on the patches of so many windows of 16 frames of 1036x588, timed by events on the device.
+Needs an NVIDIA GPU, and no vLLM.
 """
 
 import argparse
@@ -30,12 +32,12 @@ def milliseconds(function: Callable[[], object], repeats: int = 30) -> list[floa
 
 
 def main() -> None:
-    import torch
-    import torch.nn.functional as F
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=5)
     windows = parser.parse_args().windows
+    import torch
+    import torch.nn.functional as F
+
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {windows} windows of {PATCHES} patches")
     make = {"device": "cuda", "dtype": torch.bfloat16}
     x = torch.randn(windows * PATCHES, HIDDEN, **make)
@@ -48,9 +50,9 @@ def main() -> None:
             "up": milliseconds(lambda up=up, bias=up_bias: F.linear(x, up, bias)),
             "down": milliseconds(lambda inner=inner, down=down, bias=down_bias: F.linear(inner, down, bias)),
         }
-        told = ", ".join(f"{name} {median(t):.3f} ({t[0]:.3f} to {t[-1]:.3f}) ms" for name, t in parts.items())
+        figures = ", ".join(f"{name} {median(t):.3f} ({t[0]:.3f} to {t[-1]:.3f}) ms" for name, t in parts.items())
         total = BLOCKS * sum(median(t) for t in parts.values()) / windows
-        print(f"width {width}: {told}; all {BLOCKS} blocks {total:.1f} ms a window")
+        print(f"width {width}: {figures}; all {BLOCKS} blocks {total:.1f} ms a window")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Write a check file: `python -m training.make_checks checks.npz --clips 80 --others 80`.
 
-Scenes are drawn by the package's own renderer (H.264) and by the benchmark's other renderer (MPEG-4), encoded,
+Scenes are drawn by the package's own renderer (H.264) and by `other_renderer` (MPEG-4), encoded,
 decoded, sampled and resized as captioning does it, with seeds that training does not use. `--drawn` leaves out the
 video file in between, and does without PyAV.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.other_renderer import OtherClip, random_clip, write_mp4
 from caption_assets.demo import draw, world
 from caption_assets.media.sampling import count_picks
 from caption_assets.models.requests import frame_size
 from training.clips import LIMITS
+from training.other_renderer import OtherClip, random_clip, write_mp4
 
 FIRST_SEED = 900_000
 

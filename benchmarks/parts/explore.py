@@ -1,58 +1,45 @@
 """Alternatives to what is built in."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from benchmarks.parts.measure import CORES, compare
 from benchmarks.parts.sides import (
-    SETTINGS,
-    drain,
+    Plan,
+    caption_tasks,
     in_sequence,
     model_size,
-    ours_both,
-    ours_captions,
-    planned,
+    our_previews,
+    ours,
+    ours_here,
+    preview_tasks,
 )
 from caption_assets.media.decode import decode_frames
 from caption_assets.media.pixels import RgbConverter
-from caption_assets.media.previews import render_previews
-from caption_assets.settings import PreviewSettings
 from caption_assets.workers.local import Workers
+from caption_assets.workers.tasks import CaptionTask
 
 
-def ours_two_passes(path: str) -> Iterator[Any]:
-    """The same with a decode of its own for each."""
-    yield from ours_captions(path)
-    info, windows, _ = planned(path)
-    yield from render_previews(path, info, windows, SETTINGS)
-
-
-def ours_previews(path: str) -> Iterator[Any]:
-    info, windows, _ = planned(path)
-    yield from render_previews(path, info, windows, SETTINGS)
-
-
-def in_threads(function: Callable[[str], Any], paths: Sequence[str]) -> None:
+def in_threads(function: Callable[[CaptionTask], object], tasks: Sequence[CaptionTask]) -> None:
     with ThreadPoolExecutor(CORES) as pool:
-        list(pool.map(lambda path: sum(1 for _ in function(path)), paths))
+        list(pool.map(function, tasks))
 
 
-def _decode_only(path: str, *, threads: int = 1, skip: bool = True, restart: bool = True) -> int:
-    info, _, picks = planned(path)
+def _decode_only(plan: Plan, *, threads: int = 1, skip: bool = True, restart: bool = True) -> int:
+    info = plan.info
     if not skip:
         info = dataclasses.replace(info, frames_in_order=True)
     if not restart:
         info = dataclasses.replace(info, keyframe_ids=None)
-    ids = sorted({frame_id for pick in picks for frame_id in pick.frame_ids})
-    return sum(1 for _ in decode_frames(path, info, ids, threads=threads))
+    ids = sorted({frame_id for item in plan.planned for frame_id in item.picks.frame_ids})
+    return sum(1 for _ in decode_frames(plan.path, info, ids, threads=threads))
 
 
-def explore(paths: Sequence[str], runs: int) -> None:
+def explore(plans: Sequence[Plan], runs: int) -> None:
     """Alternatives to what is built in."""
     decode = {
         "one thread": partial(_decode_only, threads=1),
@@ -61,34 +48,42 @@ def explore(paths: Sequence[str], runs: int) -> None:
         "threads as decoders like": partial(_decode_only, threads=0),
         "threads as decoders like, everything decoded": partial(_decode_only, threads=0, skip=False),
     }
-    compare("decoding alone", {n: partial(in_sequence, f, paths) for n, f in decode.items()}, runs)
+    compare("decoding alone", {n: partial(in_sequence, f, plans) for n, f in decode.items()}, runs)
+    captions, previews = caption_tasks(plans, previews=False), preview_tasks(plans)
+    one_thread, all_threads, as_they_like = (
+        [dataclasses.replace(task, threads=threads) for task in caption_tasks(plans, previews=True)]
+        for threads in (1, CORES, 0)
+    )
     with Workers(CORES) as workers:
         workers.start()
+
+        def in_two() -> None:
+            ours(workers, captions)
+            our_previews(workers, previews)
+
         ways: dict[str, Callable[[], object]] = {
-            "processes, one decoder thread each": lambda: drain(workers, ours_both, paths),
-            "processes, decoder threads as they like": lambda: drain(workers, partial(ours_both, threads=0), paths),
-            "threads, one decoder thread each": lambda: in_threads(ours_both, paths),
-            "one clip at a time, all threads": lambda: in_sequence(
-                partial(ours_both, threads=0, settings=PreviewSettings(num_cpus_per_worker=CORES)), paths
-            ),
-            "processes, a decode for captions and one for previews": lambda: drain(workers, ours_two_passes, paths),
-            "processes, caption inputs alone": lambda: drain(workers, ours_captions, paths),
-            "processes, caption inputs alone, smallest clips first": lambda: drain(workers, ours_captions, paths[::-1]),
-            "processes, previews alone": lambda: drain(workers, ours_previews, paths),
+            "processes, one decoder thread each": lambda: ours(workers, one_thread),
+            "processes, decoder threads as they like": lambda: ours(workers, as_they_like),
+            "threads, one decoder thread each": lambda: in_threads(ours_here, one_thread),
+            "one clip at a time, all threads": lambda: in_sequence(ours_here, all_threads),
+            "processes, a decode for captions and one for previews": in_two,
+            "processes, caption inputs alone": lambda: ours(workers, captions),
+            "processes, previews alone": lambda: our_previews(workers, previews),
         }
         compare("how work is spread", ways, runs)
-    conversions(paths, runs)
+    conversions(plans, runs)
 
 
-def conversions(paths: Sequence[str], runs: int) -> None:
+def conversions(plans: Sequence[Plan], runs: int) -> None:
     """Ways from a decoded frame to RGB at the model's size."""
     import cv2
     from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
     work = []
-    for path in paths:
-        info, _, picks = planned(path)
-        work.append((model_size(info), [f for _, f in decode_frames(path, info, picks[0].frame_ids)]))
+    for plan in plans:
+        ids = plan.planned[0].picks.frame_ids
+        frames = [frame for _, frame in decode_frames(plan.path, plan.info, ids)]
+        work.append((model_size(plan.info, len(ids)), frames))
     exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
     def swscale(flags: int) -> None:

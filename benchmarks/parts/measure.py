@@ -43,10 +43,13 @@ def compare(title: str, sides: dict[str, Callable[[], object]], runs: int) -> di
 
 
 class PeakMemory:
-    """Peak of the resident memory of this process and its children together, sampled; as a context manager."""
+    """Peak memory of a process (by default this one) and its children together, sampled; a context manager."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._pid = pid or os.getpid()
+        self.peak_mib = 0.0
 
     def __enter__(self) -> "PeakMemory":
-        self.peak_mib = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -58,7 +61,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.05):
-            self.peak_mib = max(self.peak_mib, _tree_mib(os.getpid()))
+            self.peak_mib = max(self.peak_mib, _tree_mib(self._pid))
 
 
 def _children(pid: int) -> list[int]:

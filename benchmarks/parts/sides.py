@@ -1,100 +1,184 @@
 """The sides that are compared: ours, NeMo Curator's own functions, and ffmpeg alone. Workers import this module."""
 
-import math
 import os
 import subprocess
 import sys
 import tempfile
-import types
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import imageio_ffmpeg
 
 from benchmarks.parts.measure import CORES
-from caption_assets.media.decode import probe, read_windows
-from caption_assets.media.previews import plan_previews, preview_size, read_windows_and_previews
-from caption_assets.media.sampling import sample_window
-from caption_assets.media.windows import compute_windows
+from caption_assets.media.decode import read_windows
+from caption_assets.media.files import Reading
+from caption_assets.media.previews import plan_previews, preview_size
+from caption_assets.models.prompts import caption_prompt
+from caption_assets.models.requests import Request, frame_size
+from caption_assets.models.variants import caption_variant
 from caption_assets.records import Preview, VideoInfo, Window
-from caption_assets.settings import PreviewSettings
+from caption_assets.settings import CaptionSettings, PreviewSettings, WindowSettings
+from caption_assets.workers.base import ClipTask
 from caption_assets.workers.local import Workers
+from caption_assets.workers.tasks import (
+    CaptionTask,
+    PlannedWindow,
+    PlanTask,
+    Prepared,
+    PreviewTask,
+    WantedFrames,
+    caption_clip,
+    caption_workers,
+    plan_clip,
+    preview_clip,
+    preview_workers,
+)
 
-SETTINGS = PreviewSettings(num_cpus_per_worker=1)
+PREVIEWS, CAPTIONS = PreviewSettings(), CaptionSettings()
 
-# --- ours ----------------------------------------------------------------------------------------------------------
-
-
-def model_size(info: VideoInfo) -> tuple[int, int]:
-    """(width, height) that Qwen2.5-VL's processor takes frames to: multiples of 28, 128 to 768 patches of 28x28."""
-    width, height = info.display_width, info.display_height
-    low, high = 128 * 28 * 28, 768 * 28 * 28
-    scale = min(1.0, math.sqrt(high / (width * height))) * max(1.0, math.sqrt(low / (width * height)))
-    steps = math.floor if scale < 1 else math.ceil if scale > 1 else round
-    return max(28, steps(width * scale / 28) * 28), max(28, steps(height * scale / 28) * 28)
-
-
-def planned(path: str) -> tuple[VideoInfo, tuple[Window, ...], list[Any]]:
-    info = probe(path)
-    windows = compute_windows(info.num_frames, 256, 128)
-    return info, windows, [sample_window(w, info.pts_s, info.frame_rate, 2.0) for w in windows]
+# --- ours: the tasks that a run gives its workers, as `caption_assets.steps` makes them ----------------------------
 
 
-def ours_captions(path: str, threads: int = 1) -> Iterator[Any]:
-    """Caption inputs of a clip, at the model's size."""
-    info, _, picks = planned(path)
-    yield from read_windows(path, info, picks, size=model_size(info), threads=threads)
+@dataclass(frozen=True)
+class Plan:
+    """What `clip_windows` says of a clip, of which each of our tasks is made."""
+
+    path: str
+    info: VideoInfo
+    planned: tuple[PlannedWindow, ...]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return tuple(item.window for item in self.planned)
 
 
-def ours_both(path: str, threads: int = 1, settings: PreviewSettings = SETTINGS) -> Iterator[Any]:
-    """Caption inputs and previews of a clip."""
-    info, windows, picks = planned(path)
-    yield from read_windows_and_previews(path, info, windows, picks, settings, size=model_size(info), threads=threads)
+def plans_of(paths: Sequence[str]) -> list[Plan]:
+    """The plan of every clip, in the order of the paths."""
+    plans = {}
+    for path in set(paths):
+        info, *planned = plan_clip(PlanTask(path, WindowSettings()), Reading())
+        plans[path] = Plan(path, info, tuple(planned))
+    return [plans[path] for path in paths]
 
 
-def drain(workers: Workers, function: Callable[[str], Any], paths: Sequence[str]) -> Counter[str]:
-    """Run the workers to their end and count what came."""
-    counts: Counter[str] = Counter()
-    for _, result in workers.map_unordered(function, paths):
-        if isinstance(result, Exception):
-            raise result
-        counts["windows"] += 1
-        if isinstance(result, tuple):
-            assert isinstance(result[-1], Preview)
-    return counts
+def model_size(info: VideoInfo, frames: int) -> tuple[int, int]:
+    """(width, height) in which the default model, Qwen2.5-VL, sees so many frames of a clip."""
+    limits = caption_variant("qwen").frames
+    assert limits is not None
+    return frame_size(info.display_width, info.display_height, frames, limits)
 
 
-def in_sequence(function: Callable[[str], Any], paths: Sequence[str]) -> None:
-    for path in paths:
-        result = function(path)
-        if not isinstance(result, int):
-            for _ in result:
+def caption_tasks(plans: Sequence[Plan], *, previews: bool) -> list[CaptionTask]:
+    """What `window_captions` has its workers do, for an engine that prepares nothing; with previews made beside it."""
+    threads = max(1, caption_workers(CORES) // len(plans))
+    return [_caption_task(each, previews, threads) for each in plans]
+
+
+def _caption_task(plan: Plan, previews: bool, threads: int) -> CaptionTask:
+    wanted = [
+        WantedFrames(item.window, item.picks, model_size(plan.info, len(item.picks.frame_ids))) for item in plan.planned
+    ]
+    prompt = caption_prompt(CAPTIONS.prompt_variant)
+    return CaptionTask(
+        location=plan.path,
+        content_hash=plan.info.content_hash,
+        wanted=tuple(wanted),
+        questions={window: (f"{plan.path}/{window}", prompt) for window in plan.windows},
+        max_tokens=CAPTIONS.max_output_tokens,
+        prepare=None,
+        previews=plan.windows if previews else (),
+        preview_settings=PREVIEWS if previews else None,
+        threads=threads,
+    )
+
+
+def preview_tasks(plans: Sequence[Plan]) -> list[PreviewTask]:
+    """What `window_previews` has its workers do where captions are made in another run."""
+    return [PreviewTask(plan.path, plan.info.content_hash, plan.windows, PREVIEWS) for plan in plans]
+
+
+def ours(workers: Workers, tasks: Sequence[CaptionTask]) -> None:
+    """Have the workers do what `window_captions` asks of them, and take all results, as it does."""
+    in_flight = 2 * CAPTIONS.batch_size
+    results = workers.run(caption_clip, tasks, at_once=caption_workers(workers.processes), in_flight=in_flight)
+    _check(tasks, (made for _, made in results))
+
+
+def ours_here(task: CaptionTask) -> None:
+    """The same of one clip, in this process."""
+    _check([task], caption_clip(task, Reading()))
+
+
+def our_previews(workers: Workers, tasks: Sequence[PreviewTask]) -> None:
+    """The same for what `window_previews` asks of them."""
+    at_once = preview_workers(PREVIEWS, workers.processes)
+    results = workers.run(preview_clip, tasks, at_once=at_once)
+    _check(tasks, (made for _, made in results))
+
+
+def _check(tasks: Sequence[ClipTask], made: Iterable[Any]) -> None:
+    """Take all that was made. Raises where that is not a request and a preview for every window that wants them."""
+    requests = previews = 0
+    for item in made:
+        match item:
+            case Prepared(request=Request(frames=frames)) if frames is not None:
+                requests += 1
+            case (Window(), Preview()):
+                previews += 1
+            case list():  # warnings
                 pass
+            case _:
+                raise RuntimeError(f"not made: {item}")
+        del item  # as whoever asks an engine does
+    asked = sum(len(task.wanted) for task in tasks if isinstance(task, CaptionTask))
+    shown = sum(len(task.previews if isinstance(task, CaptionTask) else task.windows) for task in tasks)
+    assert (requests, previews) == (asked, shown), f"{requests} of {asked} requests, {previews} of {shown} previews"
+
+
+def in_sequence(function: Callable[[Any], object], items: Sequence[Any]) -> None:
+    for item in items:
+        function(item)
 
 
 # --- NeMo Curator --------------------------------------------------------------------------------------------------
 
 
+def has_peer(folder: str) -> bool:
+    return (Path(folder) / "nemo_curator").is_dir()
+
+
+def put_ffmpeg_on_path(folder: Path) -> None:
+    """NeMo Curator starts `ffmpeg` by its name; workers that are started from now on find it, too."""
+    (folder / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@cache
 def peer_functions(folder: str) -> tuple[Any, Any, Any]:
     """NeMo Curator's windowing module, preview stage and window class."""
-    if folder not in sys.path:
-        sys.path.append(folder)
-        # Its package asks cosmos-xenna for a limit of Ray's; neither takes part in these functions.
-        for name in ("cosmos_xenna", "cosmos_xenna.ray_utils", "cosmos_xenna.ray_utils.cluster"):
-            sys.modules.setdefault(name, types.ModuleType(name))
-        sys.modules["cosmos_xenna.ray_utils.cluster"].API_LIMIT = 1  # type: ignore[attr-defined]
-        tools = Path(tempfile.mkdtemp(prefix="bench-ffmpeg-"))
-        (tools / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
-        os.environ["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    # Its package asks cosmos-xenna for a limit of Ray's; neither takes part in these functions.
+    for name in ("cosmos_xenna", "cosmos_xenna.ray_utils", "cosmos_xenna.ray_utils.cluster"):
+        sys.modules[name] = ModuleType(name)
+    sys.modules["cosmos_xenna.ray_utils.cluster"].API_LIMIT = 1  # type: ignore[attr-defined]
+    sys.path.append(folder)
     from nemo_curator.stages.video.preview.preview import PreviewStage
     from nemo_curator.tasks.video import _Window
     from nemo_curator.utils import windowing_utils
 
     PreviewStage._validate_worker_sizing = lambda self: None  # asks Ray about the cluster
     return windowing_utils, PreviewStage, _Window
+
+
+def a_clip_a_core(workers: Workers, function: Callable[[str], int], paths: Sequence[str]) -> None:
+    """NeMo Curator's functions in worker processes like ours."""
+    for _, result in workers.map_unordered(function, paths):
+        if isinstance(result, Exception):
+            raise result
 
 
 def peer_captions(path: str, folder: str) -> int:
@@ -132,13 +216,13 @@ def decode_to_nothing(path: str) -> None:
     ffmpeg("-i", path, "-map", "0:v:0", "-f", "null", "-")
 
 
-def ready_frames(paths: Sequence[str]) -> list[tuple[bytes, str]]:
+def ready_frames(plans: Sequence[Plan]) -> list[tuple[bytes, str]]:
     """Raw preview frames of every window, and their size."""
     ready = []
-    for path in paths:
-        info, windows, _ = planned(path)
-        size = preview_size(info, SETTINGS.target_height)
-        for sampled in read_windows(path, info, plan_previews(info, windows, SETTINGS), size=size):
+    for plan in plans:
+        size = preview_size(plan.info, PREVIEWS.target_height)
+        shown = plan_previews(plan.info, plan.windows, PREVIEWS)
+        for sampled in read_windows(plan.path, plan.info, shown, size=size):
             ready.append((sampled.frames.tobytes(), f"{size[0]}x{size[1]}"))
     return ready
 
@@ -162,10 +246,9 @@ def limit(paths: Sequence[str], ready: Sequence[tuple[bytes, str]], workers: int
 # --- clips ---------------------------------------------------------------------------------------------------------
 
 
-def largest_first(paths: Sequence[str]) -> list[str]:
+def largest_first(plans: Sequence[Plan]) -> list[Plan]:
     """By the pixels to decode."""
-    infos = {path: probe(path) for path in paths}
-    return sorted(paths, key=lambda p: -infos[p].num_frames * infos[p].width * infos[p].height)
+    return sorted(plans, key=lambda each: -each.info.num_frames * each.info.width * each.info.height)
 
 
 def generated(folder: Path, count: int, seconds: int) -> list[str]:

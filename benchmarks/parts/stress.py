@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.parts.measure import CORES, PeakMemory
-from benchmarks.parts.sides import drain, generated, looped, ours_both, ours_captions
+from benchmarks.parts.sides import caption_tasks, generated, looped, ours, plans_of
 from caption_assets.workers.local import Workers
 
 
@@ -17,9 +17,11 @@ def memory(folder: Path) -> None:
     sets += [(2, 60 * minutes, looped(minute, minutes)) for minutes in (1, 4, 16)]
     print(f"\nmemory, 1280x720 clips on {CORES} cores: peak of all processes")
     for count, seconds, path in sets:
-        for name, function in (("caption inputs", ours_captions), ("and previews", ours_both)):
+        plans = plans_of([path] * count)
+        windows = sum(len(each.windows) for each in plans)
+        for name, previews in (("caption inputs", False), ("and previews", True)):
             with PeakMemory() as peak, Workers(CORES) as workers:
-                windows = drain(workers, function, [path] * count)["windows"]
+                ours(workers, caption_tasks(plans, previews=previews))
             print(f"  {count:3d} clips of {seconds:3d} s {windows:4d} windows   {name:14s} {peak.peak_mib:6.0f} MiB")
 
 

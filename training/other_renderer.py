@@ -1,4 +1,4 @@
-"""A second renderer of the demo world, kept out of training: Pillow, named CSS colours, its own motion, MPEG-4.
+"""A second renderer of the demo world, which no model learns from: Pillow, named CSS colours, its own motion, MPEG-4.
 
 It shares the world's words with the package and nothing else: no code, no shades, no proportions, no encoder. What it
 scores says whether the caption model knows the world or one renderer's habits.
