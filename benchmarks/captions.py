@@ -9,7 +9,8 @@ multimodal caches off. The rows, each in a process of its own:
 - curator: raw frames of 1280x720, decoded beforehand, `LLM.generate` on chunks of 8, as NeMo Curator feeds vLLM;
 - bare: requests rendered beforehand, all of them handed to vLLM's own `LLM` at once: what the engine can do at best;
 - assets: from mp4 files to `metas/v0` through `clip_windows` and `window_captions`, engine start not counted;
-- assets-fp8: the same with weights quantized to FP8 on load;
+- assets-previews: the same with `window_previews`, from the same decoding;
+- assets-fp8: as assets, with weights quantized to FP8 on load;
 - assets-two: two such runs at once, each with a shard of as many windows and a GPU of its own, into one output.
 
 `gpu busy` is NVML's utilization between the first and the last moment that the GPU works on windows.
@@ -67,7 +68,7 @@ VARIANTS = {
 }
 DUMMY = {"load_format": "dummy"}
 SHARDS = ("shard-0", "shard-1")
-ROWS = ("curator", "bare", "assets", "assets-fp8", "assets-two")
+ROWS = ("curator", "bare", "assets", "assets-previews", "assets-fp8", "assets-two")
 
 
 def make_clip(path: Path, seed: int) -> None:
@@ -216,15 +217,17 @@ def _bare(llm: Any, sampling: Any, requests: list[Request]) -> Iterator[Any]:
 
 
 def assets(
-    clips: Path, folder: Path, variant: Variant, shard: str, precision: str, vllm_args: dict[str, Any]
+    clips: Path, folder: Path, variant: Variant, shard: str, row: str, vllm_args: dict[str, Any]
 ) -> dict[str, Any]:
     """Windows a second from a shard's mp4 files to documents, through Dagster."""
+    precision = "fp8" if row == "assets-fp8" else "auto"
+    previews: dict[str, dict[str, Any]] = {"window_previews": {}} if row == "assets-previews" else {}
     model = {"model_variant": variant.name, "model_path": str(folder), "engine": "vllm", "precision": precision}
     with GpuWatch() as watch:
         done = materialize(
             str(clips),
             str(folder.parent / "out"),
-            {"clip_windows": {}, "window_captions": {"max_output_tokens": OUTPUT_TOKENS}},
+            {"clip_windows": {}, "window_captions": {"max_output_tokens": OUTPUT_TOKENS}, **previews},
             caption_model={**model, "trust_remote_code": True, "vllm_args": vllm_args},
             text_model={},
             runs=[[shard]],
@@ -253,8 +256,7 @@ def run_row(row: str, shape: str, clips: Path, vllm_args: dict[str, Any], shard:
     """The figures of one run."""
     folder, variant = clips.parent / shape, CAPTION_VARIANTS[VARIANTS[shape]]
     if row.startswith("assets"):
-        precision = "fp8" if row == "assets-fp8" else "auto"
-        return assets(clips, folder, variant, shard, precision, DUMMY | vllm_args)
+        return assets(clips, folder, variant, shard, row, DUMMY | vllm_args)
     return feed(row, clips, folder, variant, DUMMY | vllm_args)
 
 

@@ -14,13 +14,10 @@ from rich.text import Text
 from caption_assets.dataset import shard_name
 from caption_assets.steps import Progress as StepProgress
 from caption_assets.steps import ShardReport
+from caption_assets.store import TABLES
 
-_COLUMNS = {
-    "clip_windows": "windows",
-    "window_previews": "previews",
-    "window_captions": "captions",
-    "enhanced_captions": "enhanced",
-}
+# Of the tables' names, the word that tells them apart.
+_COLUMNS = {name: name.removeprefix("clip_").removeprefix("window_").removesuffix("_captions") for name in TABLES}
 
 
 class RunConsole(StepProgress):

@@ -10,15 +10,13 @@ from typing import Any
 import dagster as dg
 
 from caption_assets.dataset import Dataset
-from caption_assets.defs.assets import ASSETS, clip_windows, enhanced_captions, window_captions, window_previews
+from caption_assets.defs.assets import ASSETS
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.partitions import SHARDS, add_new_shards, range_tags, ranges
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.defs.workers import RunWorkers, SharedWorkers
 from caption_assets.steps import Progress
 
-# Assets of a stage need nothing of each other, and share a run.
-_STAGES = ([clip_windows], [window_captions, window_previews], [enhanced_captions])
 _INSTANCE_FILE = "dagster.yaml"
 # Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
 _OWN_HOME = Path("~/.local/share/caption_assets")
@@ -84,7 +82,7 @@ def materialize_shards(
     sync_shards(instance, dataset)
     order = registered_shards(instance)
     failed: dict[str, set[str]] = {}
-    for stage in _STAGES:
+    for stage in _stages():
         wanted = [asset for asset in stage if _name(asset) in configs]
         if not wanted:
             continue
@@ -129,6 +127,16 @@ def _materialize(
         for shard in keys:
             if (asset, shard) not in heard.finished and (asset, shard) not in heard.failures:
                 heard.failed(asset, shard, RuntimeError(text))
+
+
+def _stages() -> list[list[dg.AssetsDefinition]]:
+    """The assets in the order of their needs; those of a stage need nothing of each other, and share a run."""
+    stages: list[list[dg.AssetsDefinition]] = []
+    done: set[dg.AssetKey] = set()
+    while left := [asset for asset in ASSETS if asset.key not in done]:
+        stages.append([asset for asset in left if asset.dependency_keys <= done])
+        done |= {asset.key for asset in stages[-1]}
+    return stages
 
 
 def _name(asset: dg.AssetsDefinition) -> str:

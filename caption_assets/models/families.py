@@ -33,11 +33,11 @@ class FrameLimits:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Family:
-    """One architecture. It is compared by identity, pickled by its name, and prints as its name.
+    """One architecture. It is compared by identity, pickled by its name, and prints as its name; `title` is for people.
 
     Models of it are recognized by `config_types`, model types or architectures in config.json; `is_text` models see
-    no video. `frame_limits` reads the limits of a checkpoint's frames from one of its `frame_limit_files`, and is None
-    or returns None where there are none. `in_transformers` says that transformers has classes for it.
+    no video. `frame_limits` reads the limits of a checkpoint's frames from its `frame_limit_files`, of which the first
+    that states them counts; text models have neither. `in_transformers` says that transformers has classes for it.
 
     Its thinking is switched off by `template_options` of its chat template, and by `system_message`, which is put
     before the other messages. `processor_options` have transformers' processor take frames as they are, sampled and

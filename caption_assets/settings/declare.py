@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
@@ -21,7 +21,12 @@ def setting(default: Any, description: str, *, flag: str, env: str, shared: bool
 
 
 class Settings(BaseModel):
-    """Base of all settings. `prefixed` are the fields whose flags and variables have "text" put in."""
+    """Base of all settings; one that is unknown is refused.
+
+    `prefixed` are the fields whose flags and variables have "text" put in.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     prefixed: ClassVar[frozenset[str]] = frozenset()
 

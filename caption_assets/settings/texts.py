@@ -17,7 +17,7 @@ CaptionVariant = Literal[
 ]
 TextVariant = Literal["demo_lm", "qwen_lm", "qwen", "qwen2.5", "qwen3"]
 ModelFamily = Literal["qwen2.5-vl", "qwen3-vl", "nemotron-v2-vl", "nemotron-3-omni", "text"]
-AskedFamily = Literal["auto", "qwen2.5-vl", "qwen3-vl", "nemotron-v2-vl", "nemotron-3-omni", "text"]
+AskedFamily = Literal["auto", ModelFamily]
 CaptionPrompt = Literal["default", "av", "av-surveillance"]
 TextPrompt = Literal["default", "av-surveillance"]
 EngineName = Literal["auto", "vllm", "transformers", "openai"]

@@ -152,6 +152,7 @@ class _Captions(ShardStream[CaptionRow]):
         for location in self._locations:
             asked = by_location.get(location, [])
             wanted = self._wanted(asked, info.frame_limits) if info is not None and info.frame_limits else {}
+            asked = [(row, prompt) for row, prompt in asked if window_of(row) in wanted]
             windows = previews.pending(location) if previews is not None else ()
             if not wanted and not windows:
                 continue

@@ -292,5 +292,8 @@ class ShardStreams(Generic[R]):
             del self._owners[result.request_id]
 
     def _save(self) -> None:
+        while not self._news.empty():
+            if isinstance(news := self._news.get(), _Opened):
+                self._opened[news.stream.shard] = news.stream
         for stream in self._opened.values():
             stream.save()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -175,3 +176,18 @@ def test_a_preview_that_fails_costs_no_caption(plan, store, monkeypatch, tmp_pat
     assert outcomes["window_captions"].ok == 3
     assert "not one of 3 items worked" in str(outcomes["window_previews"])
     assert {row.error_kind for row in store.read_rows(WINDOW_PREVIEWS, "a")} == {"ffmpeg"}
+
+
+def test_a_window_that_no_model_takes_and_a_clip_that_is_gone_are_a_row_each(plan, given, store, clips_root):
+    plan()
+    rows = [
+        replace(row, display_width=64_000) if row.start_frame == 0 and "long" in row.relative_path else row
+        for row in store.read_rows(CLIP_WINDOWS, "a")
+    ]
+    store.commit_rows(CLIP_WINDOWS, "a", rows)
+    (clips_root / "a" / "long.mp4").unlink()
+    outcomes = caption(given, previews=PreviewSettings())
+    assert (outcomes["window_captions"].ok, outcomes["window_captions"].failed) == (1, 2)
+    assert (outcomes["window_previews"].ok, outcomes["window_previews"].failed) == (1, 2)
+    failed = [row for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo") if row.status == "failed"]
+    assert [(row.start_frame, row.error_kind) for row in failed] == [(0, "decode"), (64, "missing")]

@@ -198,7 +198,7 @@ def test_a_stuck_worker_is_ended_some_time_after_the_limit(monkeypatch: pytest.M
 
 
 def test_what_a_user_sets_is_what_the_workers_do() -> None:
-    with Workers.from_settings(WorkerSettings(workers=3, keep_gib=0.5, max_clip_seconds=9.0)) as workers:
+    with Workers.from_settings(WorkerSettings(processes=3, keep_gib=0.5, max_clip_seconds=9.0)) as workers:
         assert workers.processes == 3
         assert workers.reading.limits == DecodeLimits(max_clip_seconds=9.0)
         assert workers.reading.copies.most_bytes == 1 << 29

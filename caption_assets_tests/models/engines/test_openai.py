@@ -268,7 +268,7 @@ def test_an_address_is_shown_without_what_is_secret_in_it(monkeypatch):
     assert address.redact("p@ss p%40ss dXNlcjpwQHNz") == "*** *** ***"
 
 
-def test_an_address_beside_the_api_is_told_apart_from_a_server_that_is_not_there(server, monkeypatch):
+def test_an_address_beside_the_api_is_not_taken_for_a_server_that_is_not_there(server, monkeypatch):
     monkeypatch.setenv(URL, server.url.removesuffix("/v1"))
     with pytest.raises(ModelError, match=r"it lists no models \(HTTP 404, Not Found\).*mostly ends in /v1"):
         engine().start()
@@ -314,7 +314,7 @@ def test_an_old_vllm_and_a_model_by_another_name_are_noted(server):
     with started(variant=other, checkpoint=replace(elsewhere, model_id="me/mine"), model="m") as e:
         assert [r.outcome.ok for r in e.generate(WINDOWS[:1])] == [True]
     assert "The server calls its model 'm'." in notes
-    assert any(note.startswith("vLLM 0.25.1 does not tell Qwen2.5-VL the frames' times") for note in notes)
+    assert any(note.startswith("vLLM 0.25.1 does not give Qwen2.5-VL the frames' times") for note in notes)
 
 
 # Trouble that passes
@@ -561,11 +561,11 @@ def test_address_and_key_are_in_no_log_result_or_record(server, monkeypatch, cap
     monkeypatch.setenv(KEY, "s3cret-key")
     e = engine(retry_s=1.0)
     info = e.start()
-    told = json.dumps({"error": {"message": f"your key s3cret-key at {server.url} is out of funds"}})
+    quoted = json.dumps({"error": {"message": f"your key s3cret-key at {server.url} is out of funds"}})
     server.fail(
-        {"match": "a", "status": 402, "body": told},
-        {"match": "b", "status": 500, "body": told, "times": 9},
-        {"match": "c", "body": told},
+        {"match": "a", "status": 402, "body": quoted},
+        {"match": "b", "status": 500, "body": quoted, "times": 9},
+        {"match": "c", "body": quoted},
         {"match": "d", "drop": True, "times": 9},
     )
     results = list(e.generate([window(k, letter) for k, letter in enumerate("abcd")]))

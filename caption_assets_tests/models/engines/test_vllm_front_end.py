@@ -98,7 +98,7 @@ def test_vllm_reads_the_frames_and_their_times_as_they_are(family, checkpoints, 
     grid = [len(frames) // 2, frames.shape[1] // patch, frames.shape[2] // patch]
     assert item["video_grid_thw"].data.tolist() == grid
     if family == "qwen2.5-vl" and VLLM < (0, 26):
-        assert "does not tell Qwen2.5-VL the frames' times" in info.notes[-1]
+        assert "does not give Qwen2.5-VL the frames' times" in info.notes[-1]
     elif family == "qwen2.5-vl":
         seconds = 2 * true["total_num_frames"] / 1000 / len(frames)
         assert item["second_per_grid_ts"].data.item() == pytest.approx(seconds, rel=2**-8)

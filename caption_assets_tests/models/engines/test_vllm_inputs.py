@@ -140,12 +140,12 @@ def test_the_times_that_the_model_reads_are_the_true_ones(rendered, folders, fam
     text = text_of(folders[family], inputs)
     if family == "qwen3-vl":
         pairs = [(times[i], times[min(i + 1, len(times) - 1)]) for i in range(0, len(times), 2)]
-        told = [float(t) for t in re.findall(r"<([\d.]+) seconds>", text)]
-        assert told == pytest.approx([sum(pair) / 2 for pair in pairs], abs=0.051)
+        stated = [float(t) for t in re.findall(r"<([\d.]+) seconds>", text)]
+        assert stated == pytest.approx([sum(pair) / 2 for pair in pairs], abs=0.051)
     else:
-        told = [(int(k), float(t)) for k, t in re.findall(r"[Ff]rame (\d+) sampled at ([\d.]+) seconds", text)]
-        assert [k for k, _ in told] == list(range(1, len(times) + 1))
-        assert [t for _, t in told] == pytest.approx(times, abs=0.0056)
+        stated = [(int(k), float(t)) for k, t in re.findall(r"[Ff]rame (\d+) sampled at ([\d.]+) seconds", text)]
+        assert [k for k, _ in stated] == list(range(1, len(times) + 1))
+        assert [t for _, t in stated] == pytest.approx(times, abs=0.0056)
 
 
 @pytest.mark.parametrize("name", TIMES)

@@ -156,7 +156,7 @@ class OpenAIEngine:
         family = self._variant.family
         if served.software == "vllm" and release < family.server_times_since:
             since = ".".join(map(str, family.server_times_since))
-            yield f"vLLM {served.version} does not tell {family.title} the frames' times; {since} and newer do."
+            yield f"vLLM {served.version} does not give {family.title} the frames' times; {since} and newer do."
 
 
 def _ready(request: Request, prepare: ServerPrepare) -> Request | Result:
@@ -182,7 +182,7 @@ def _trial(prepare: ServerPrepare, limits: FrameLimits | None) -> bytes:
 def _refused(address: Address, form: Form | None, objection: str) -> ModelError:
     asked = f"video in the form {form!r}" if form else "a text"
     if "trust-request-mm-kwargs" in objection:
-        fix = "start the server with --trust-request-mm-kwargs, by which vLLM lets a request tell its frames' times"
+        fix = "start the server with --trust-request-mm-kwargs, by which vLLM lets a request state its frames' times"
     elif form:
         fix = "start the server as docs/engines.md says, or choose another form as server_video"
     else:
