@@ -303,14 +303,14 @@ def main() -> None:
     root = options.work or Path(tempfile.gettempdir()) / "caption_assets_benchmark"
     clips = make_clips(root, options.windows)
     save_shape(options.shape, root / options.shape, PIXELS * (16 if options.shape.startswith("qwen3") else 1))
-    print(f"{'row':12s} {'windows':>7s} {'windows/s':>9s} {'gpu busy':>8s} {'prompt tokens':>13s}  more", flush=True)
+    print(f"{'row':16s} {'windows':>7s} {'windows/s':>9s} {'gpu busy':>8s} {'prompt tokens':>13s}  more", flush=True)
     for row in options.rows:
         shutil.rmtree(root / "out", ignore_errors=True)
         try:
             figures = measure(row, options.shape, clips, options.vllm_args)
         except Exception as error:
             traceback.print_exc()
-            print(f"{row:12s} failed: {error}", flush=True)
+            print(f"{row:16s} failed: {error}", flush=True)
             continue
         if options.out:
             with options.out.open("a") as file:
@@ -319,7 +319,7 @@ def main() -> None:
         main_figures = [figures.pop(name) for name in ("windows", "windows_per_second", "gpu_busy", "prompt_tokens")]
         more = ", ".join(f"{name} {value}" for name, value in figures.items())
         count, rate, busy, tokens = main_figures
-        print(f"{row:12s} {count:7d} {rate:9.2f} {busy:7.0f}% {tokens:13.0f}  {more}", flush=True)
+        print(f"{row:16s} {count:7d} {rate:9.2f} {busy:7.0f}% {tokens:13.0f}  {more}", flush=True)
 
 
 if __name__ == "__main__":
