@@ -16,6 +16,7 @@ from caption_assets.media.mp4 import write_mp4
 from caption_assets.steps import Progress
 from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
+from caption_assets_tests.openai_server import LoadedModels
 
 pytest_plugins = ["caption_assets_tests.places"]
 
@@ -90,6 +91,13 @@ def workers() -> Iterator[Workers]:
     """Two worker processes for all tests that want no others. They have the environment in which they were started."""
     with Workers(2) as workers:
         yield workers
+
+
+@pytest.fixture(scope="session")
+def served_models() -> Iterator[LoadedModels]:
+    """For servers. Files that use it are of the `xdist_group` "servers": the models are loaded once."""
+    with LoadedModels() as models:
+        yield models
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,10 @@ from caption_assets.models.variants import caption_variant, text_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("vllm") is None, reason="vllm is not installed; make test installs it"
-)
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed; make test-vllm installs it"),
+]
 
 
 class Llm:
