@@ -24,7 +24,7 @@ MakeClip = Callable[..., Path]
 
 
 # From the longest on: started last, one of them would keep one of two processes busy alone.
-_LONGEST = tuple(f"test_{name}.py" for name in ("openai", "server", "cli", "assets", "truth", "weights", "right_frames"))
+_LONGEST = tuple(f"test_{name}.py" for name in ("openai", "server", "cli", "assets", "truth", "weights"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -117,9 +117,7 @@ def make_resources(workers: Workers) -> Callable[..., dict[str, object]]:
 
 
 @pytest.fixture
-def resources(
-    clips_root: Path, tmp_path: Path, make_resources: Callable[..., dict[str, object]]
-) -> dict[str, object]:
+def resources(clips_root: Path, tmp_path: Path, make_resources: Callable[..., dict[str, object]]) -> dict[str, object]:
     """Resources of a run over `clips_root` that writes to `tmp_path / "out"`."""
     return make_resources(clips_root, tmp_path / "out")
 

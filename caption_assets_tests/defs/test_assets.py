@@ -286,8 +286,8 @@ def test_settings_out_of_range_fail_the_run_before_any_work(after):
         assert not materialize(after.instance, after.resources, ["b"], assets=chosen, config=changed).success, config
         assert files() == before, config
     for asset, config in UNKNOWN:
+        changed = {**SMALL, "ops": {asset: {"config": config}}}
         with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum type"):
-            changed = {**SMALL, "ops": {asset: {"config": config}}}
             materialize(after.instance, after.resources, ["b"], config=changed)
 
 

@@ -18,7 +18,7 @@ from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.variants import CAPTION_VARIANTS
 from caption_assets.settings import CaptionModelSettings, TextModelSettings, variables_of
-from caption_assets_tests.models.hub import COMMIT, Hub
+from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
 
 
 def options(model, batch_size=3):
@@ -148,7 +148,7 @@ for _ in sys.stdin:
 def test_a_model_of_a_hub_is_found_out_loaded_and_run(checkpoints, tmp_path):
     with Hub(checkpoints["text"]) as hub:
         env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+        env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", **PATIENT}
         command = [sys.executable, "-c", FROM_A_HUB, COMMIT, str(tmp_path / "models")]
         with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 

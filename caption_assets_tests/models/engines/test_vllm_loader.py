@@ -87,7 +87,7 @@ def test_other_weights_are_not_touched(name):
 
 
 @pytest.mark.vllm
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed; make test-vllm installs it")
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not here; make test-vllm brings it")
 def test_vllm_finds_the_load_format_by_the_installed_package():
     from vllm.config.load import LoadConfig
     from vllm.model_executor.model_loader import get_model_loader
