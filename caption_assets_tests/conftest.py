@@ -1,5 +1,6 @@
 """Real clips, real checkpoints and real Dagster instances for every test."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.defs.run import run_resources
+from caption_assets.defs.workers import RunWorkers, SharedWorkers
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.steps import Progress
 from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
+from caption_assets_tests.openai_server import LoadedModels
 
 pytest_plugins = ["caption_assets_tests.places"]
 
@@ -21,11 +24,15 @@ MakeClip = Callable[..., Path]
 
 
 # From the longest on: started last, one of them would keep one of two processes busy alone.
-_LONGEST = tuple(f"test_{name}.py" for name in ("vllm_cpu", "openai_engine", "assets", "truth", "cli", "server"))
+_LONGEST = tuple(f"test_{name}.py" for name in ("openai", "server", "cli", "assets", "truth", "weights"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of the files. A file stays in one process, and with it those of its `xdist_group`."""
     items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(autouse=True)
@@ -57,16 +64,13 @@ def make_clip() -> MakeClip:
 
 
 @pytest.fixture(scope="session")
-def make_shards(make_clip: MakeClip) -> Callable[[Path], Path]:
+def make_shards(make_clip: MakeClip, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     """Makes a dataset of two shards: `a` with a short and a two-window clip, `b` with a short clip in a sub-folder."""
-
-    def make(root: Path) -> Path:
-        make_clip(root / "a" / "short.mp4", 48)
-        make_clip(root / "a" / "long.mp4", 100)
-        make_clip(root / "b" / "deep" / "only.mp4", 40)
-        return root
-
-    return make
+    made = tmp_path_factory.mktemp("shards")
+    make_clip(made / "a" / "short.mp4", 48)
+    make_clip(made / "a" / "long.mp4", 100)
+    make_clip(made / "b" / "deep" / "only.mp4", 40)
+    return lambda root: shutil.copytree(made, root)
 
 
 @pytest.fixture
@@ -82,28 +86,38 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {family: save(root / family) for family, save in savers.items()}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def workers() -> Iterator[Workers]:
-    """Two worker processes, which live as long as a file of tests."""
+    """Two worker processes for all tests that want no others. They have the environment in which they were started."""
     with Workers(2) as workers:
         yield workers
 
 
 @pytest.fixture(scope="session")
-def make_resources() -> Callable[[Path, Path], dict[str, object]]:
-    """Makes the resources of a run over a dataset that writes to a folder, with the embedded models."""
+def served_models() -> Iterator[LoadedModels]:
+    """For servers. Files that use it are of the `xdist_group` "servers": the models are loaded once."""
+    with LoadedModels() as models:
+        yield models
 
-    def make(clips_root: Path, out: Path) -> dict[str, object]:
+
+@pytest.fixture(scope="session")
+def make_resources(workers: Workers) -> Callable[..., dict[str, object]]:
+    """Makes the resources of a run over a dataset that writes to a folder, with the embedded models.
+
+    The worker processes are those of all tests, or with `own_workers` the run's.
+    """
+
+    def make(clips_root: Path, out: Path, *, own_workers: bool = False) -> dict[str, object]:
         models = CaptionModel(device="cpu"), TextModel(device="cpu")
-        return {**run_resources(str(clips_root), str(out), None, *models), "progress": Progress()}
+        shared = dg.ResourceDefinition(lambda _: SharedWorkers(workers))  # what they report is of one run
+        chosen = {"workers": RunWorkers() if own_workers else shared, "progress": Progress()}
+        return {**run_resources(str(clips_root), str(out), None, *models), **chosen}
 
     return make
 
 
 @pytest.fixture
-def resources(
-    clips_root: Path, tmp_path: Path, make_resources: Callable[[Path, Path], dict[str, object]]
-) -> dict[str, object]:
+def resources(clips_root: Path, tmp_path: Path, make_resources: Callable[..., dict[str, object]]) -> dict[str, object]:
     """Resources of a run over `clips_root` that writes to `tmp_path / "out"`."""
     return make_resources(clips_root, tmp_path / "out")
 

@@ -1,15 +1,14 @@
-"""A real OpenAI-compatible server in a process of its own, which runs a checkpoint through transformers on the CPU.
+"""Real OpenAI-compatible servers in processes of their own, which run checkpoints through transformers on the CPU.
 
-It reads frames as `vllm serve` does, with the same defaults, and refuses what that refuses. On demand it is another
+They read frames as `vllm serve` does, with the same defaults, and refuse what that refuses. On demand one is another
 server (`OpenAIServer.be`) or misbehaves: `fail` plants faults, and `stop` and `start` let it go away and come back.
 
-Loading a model takes long. So one process loads it, and a fork of that one serves: it is killed, and forked again. By
-hand, give the orders as lines: `start`, `stop`.
+Loading models takes long. So one process loads them (`LoadedModels`), and forks of it serve: they are killed, and
+forked again. By hand, give it orders as lines, such as `start demo 8000` and `stop 8000`:
 
-    python -m caption_assets_tests.openai_server --port 8000 --variant demo
+    python -m caption_assets_tests.openai_server
 """
 
-import argparse
 import json
 import os
 import queue
@@ -22,9 +21,12 @@ import threading
 import time
 import urllib.request
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -42,15 +44,37 @@ BEHAVIOUR = {
     "trust_request_mm_kwargs": True,
 }
 _MOST_TOGETHER = 8
+_LONG_S = 120.0  # for what takes milliseconds: only a hang takes longer
+
+
+class LoadedModels:
+    """The process that loads each model when a server first needs it: a context manager."""
+
+    def __enter__(self) -> "LoadedModels":
+        command = [sys.executable, "-m", __name__]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def order(self, *words: object) -> int:
+        """Gives an order and returns what it answers: the serving process's id, or 0."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(*words, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        assert answer.strip().isdigit(), f"the server did not {words[0]}; its own message is on standard error"
+        return int(answer)
 
 
 class OpenAIServer:
-    """The server as tests hold it: a context manager."""
+    """A server as tests hold it: a context manager."""
 
-    def __init__(self, variant: str = "demo") -> None:
+    def __init__(self, models: LoadedModels, variant: str = "demo") -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
-        self._command = [sys.executable, "-m", __name__, "--port", str(self.port), "--variant", variant]
+        self._models, self._variant = models, variant
         self.pid = 0  # of the process that serves; 0 while there is none
 
     @property
@@ -58,28 +82,19 @@ class OpenAIServer:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> "OpenAIServer":
-        self._loaded = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loaded.communicate()
+        self.stop()
 
     def start(self) -> None:
         """Starts to serve, and waits until it does."""
-        self.pid = self._order("start")
+        self.pid = self._models.order("start", self._variant, self.port)
 
     def stop(self) -> None:
         """Kills the process that serves, with whatever it is at."""
-        self.pid = self._order("stop")
-
-    def _order(self, word: str) -> int:
-        assert self._loaded.stdin is not None
-        assert self._loaded.stdout is not None
-        print(word, file=self._loaded.stdin, flush=True)
-        answer = self._loaded.stdout.readline()
-        assert answer.strip().isdigit(), f"the server did not {word}; its own message is on standard error"
-        return int(answer)
+        self.pid = self._models.order("stop", self.port)
 
     def be(self, **behaviour: Any) -> None:
         """Changes the server's `BEHAVIOUR` where given, and goes back to it elsewhere."""
@@ -89,7 +104,8 @@ class OpenAIServer:
         """Plants faults in place of those that are left, and forgets what was seen.
 
         Each is `{"match": text in the prompt, "times": how often}` and one of `"status"` (with `"headers"` and
-        `"body"`), `"body"` alone, `"drop"`, `"truncate"`, or `"hang"`: seconds before the answer.
+        `"body"`), `"body"` alone, `"drop"`, `"truncate"`, `"hang"`: seconds before the answer, `"until_open"`: how many
+        requests have to be open before it, or `"away_s"`: status 429 with the date so many seconds after the request.
         """
         self._call("/faults", list(faults))
 
@@ -101,21 +117,21 @@ class OpenAIServer:
 
     def _call(self, path: str, data: Any = None) -> Any:
         body = None if data is None else json.dumps(data).encode()
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", body, timeout=30) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", body, timeout=_LONG_S) as response:
             return json.load(response)
 
 
 class Model:
     """A checkpoint that answers in batches of whatever waits."""
 
-    def __init__(self, variant: str, model_path: str | None) -> None:
+    def __init__(self, variant: str) -> None:
         import torch
 
         from caption_assets.models.engines.transformers import TransformersEngine
 
         torch.set_num_threads(1)
         self.variant = {**TEXT_VARIANTS, **CAPTION_VARIANTS}[variant]
-        self.checkpoint = checkpoint_of(self.variant, model_path)
+        self.checkpoint = checkpoint_of(self.variant)
         options = EngineOptions("cpu", batch_size=_MOST_TOGETHER, sampling=self.variant.sampling)
         self._engine = TransformersEngine(self.variant, self.checkpoint, options)
         self._engine.start()
@@ -223,7 +239,12 @@ class Handler(BaseHTTPRequestHandler):
         fault = state.fault(prompt)
         if "hang" in fault and not self._sleep(fault["hang"]):
             return
-        if fault.get("drop"):
+        if "until_open" in fault and not self._sleep(_LONG_S, until=lambda: state.peak >= fault["until_open"]):
+            return
+        if "away_s" in fault:
+            date = format_datetime(datetime.now(UTC) + timedelta(seconds=fault["away_s"]), usegmt=True)
+            self._send(429, b"", {"Retry-After": date})
+        elif fault.get("drop"):
             self._hang_up()
         elif "status" in fault or "body" in fault:
             self._send(fault.get("status", 200), fault.get("body", "").encode(), fault.get("headers", {}))
@@ -266,9 +287,10 @@ class Handler(BaseHTTPRequestHandler):
         self._json(401, {"error": {"message": f"Unauthorized: {self.headers.get('Authorization')}"}})
         return False
 
-    def _sleep(self, seconds: float) -> bool:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+    def _sleep(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """Waits so long, or `until` something is so. Whether the client is still there."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not until():
             if self._client_left(0.01):
                 return False
         return True
@@ -314,30 +336,32 @@ def serve(model: Model, port: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--variant", default="demo")
-    parser.add_argument("--model-path")
-    args = parser.parse_args()
-    model = Model(args.variant, args.model_path)
-    serving = 0
-    for order in sys.stdin:
-        if serving:
-            os.kill(serving, signal.SIGKILL)
-            os.waitpid(serving, 0)
-            serving = 0
-        if order == "start\n":
-            serving = os.fork()
-            if not serving:
-                try:
-                    serve(model, args.port)
-                finally:
-                    print("failed", flush=True)
-                    os._exit(1)
-        else:
+    models: dict[str, Model] = {}
+    serving: dict[int, int] = {}
+    for line in sys.stdin:
+        order, *words = line.split()
+        port = int(words[-1])
+        _kill(serving.pop(port, 0))
+        if order == "stop":
             print(0, flush=True)
-    if serving:
-        os.kill(serving, signal.SIGKILL)
+            continue
+        if words[0] not in models:
+            models[words[0]] = Model(words[0])
+        serving[port] = os.fork()
+        if not serving[port]:
+            try:
+                serve(models[words[0]], port)
+            finally:
+                print("failed", flush=True)
+                os._exit(1)
+    for process in serving.values():
+        _kill(process)
+
+
+def _kill(process: int) -> None:
+    if process:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 from caption_assets_tests.openai_server import OpenAIServer
 
+pytestmark = pytest.mark.xdist_group("servers")
+
 SHARD = "shard-000"
 MADE = [asset for asset in ASSETS if asset.key.path[-1] != "window_previews"]
 
@@ -32,8 +34,8 @@ def clips(scenes, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def servers():
-    with OpenAIServer() as captions, OpenAIServer("demo_lm") as texts:
+def servers(served_models):
+    with OpenAIServer(served_models) as captions, OpenAIServer(served_models, "demo_lm") as texts:
         captions.be(api_key="s3cret-key")
         yield captions, texts
 
@@ -44,6 +46,7 @@ def _addresses(servers, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", captions.url)
     monkeypatch.setenv("OPENAI_API_KEY", "s3cret-key")
     monkeypatch.setenv("OPENAI_TEXT_BASE_URL", texts.url)
+    monkeypatch.setattr("caption_assets.models.engines.openai.engine._FIRST_WAIT_S", 120.0)  # it is there, if slow
 
 
 @pytest.fixture(scope="module")

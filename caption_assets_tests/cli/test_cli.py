@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from caption_assets.cli import main
@@ -23,14 +25,23 @@ class Finished:
     stderr: str
 
 
+@pytest.fixture(scope="module")
+def new_home(tmp_path_factory):
+    """A DAGSTER_HOME whose databases have just been made."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "dagster.yaml").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(home))
+        with dg.DagsterInstance.get() as instance:
+            instance.get_dynamic_partitions("shards")
+    return home
+
+
 @pytest.fixture
-def caption_assets(tmp_path, checkpoints, monkeypatch, capsys):
+def caption_assets(tmp_path, new_home, checkpoints, monkeypatch, capsys):
     """Calls the command's entry point in a folder of its own, with tiny models; returns what it printed."""
     models = ("--model-path", str(checkpoints["qwen2.5-vl"]), "--text-model-path", str(checkpoints["text"]))
-    home = tmp_path / "dagster_home"
-    home.mkdir()
-    (home / "dagster.yaml").touch()
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", str(shutil.copytree(new_home, tmp_path / "dagster_home")))
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.chdir(tmp_path)
 

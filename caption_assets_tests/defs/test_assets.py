@@ -1,6 +1,7 @@
 """The assets on a real Dagster instance."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from caption_assets.defs.assets import ASSETS
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import SHARDS, range_tags, ranges
 from caption_assets.defs.resources import CaptionModel
+from caption_assets.defs.workers import RunWorkers
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
 from caption_assets.workers.local import Workers
@@ -63,15 +65,36 @@ class Made:
     instance: dg.DagsterInstance
     resources: dict[str, object]
     out: Path
+    tasks: list[str]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, make_shards, make_resources):
-    root = tmp_path_factory.mktemp("made")
-    resources = make_resources(make_shards(root / "clips"), root / "out")
-    with dg.DagsterInstance.ephemeral() as instance:
-        assert materialize(instance, resources, ["a", "b"]).success
-        yield Made(instance, resources, root / "out")
+    """Of everything, by a run with worker processes of its own. `tasks` are those that they were given, by name."""
+    root, tasks, run = tmp_path_factory.mktemp("made"), [], Workers.run
+
+    def noting(self, work, of_call, **bounds):
+        of_call = list(of_call)
+        tasks.extend(type(task).__name__ for task in of_call)
+        return run(self, work, of_call, **bounds)
+
+    resources = make_resources(make_shards(root / "clips"), root / "out", own_workers=True)
+    (root / "instance").mkdir()
+    with dg.DagsterInstance.local_temp(str(root / "instance")) as instance:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Workers, "run", noting)
+            assert materialize(instance, resources, ["a", "b"]).success
+        yield Made(instance, resources, root / "out", tasks)
+
+
+@pytest.fixture
+def after(made, tmp_path, make_resources):
+    """That run's clips with copies of its instance and output, for tests that go on from there."""
+    root = made.out.parent
+    shutil.copytree(root / "instance", tmp_path / "instance")
+    out = shutil.copytree(made.out, tmp_path / "out")
+    with dg.DagsterInstance.local_temp(str(tmp_path / "instance")) as instance:
+        yield Made(instance, make_resources(root / "clips", out), out, [])
 
 
 def test_a_run_over_two_shards_materializes_all_four_assets_of_both(made):
@@ -152,28 +175,9 @@ def test_what_is_made_of_an_earlier_version_is_stale_and_nothing_else(instance, 
     assert "window_previews" not in stale(instance, "ab")["a"]
 
 
-@pytest.fixture
-def decoded(monkeypatch):
-    """The tasks that workers are given, by name."""
-    tasks = []
-    run = Workers.run
-
-    def noting(self, work, of_call, **bounds):
-        of_call = list(of_call)
-        tasks.extend(type(task).__name__ for task in of_call)
-        return run(self, work, of_call, **bounds)
-
-    monkeypatch.setattr(Workers, "run", noting)
-    return tasks
-
-
-def test_a_run_over_previews_and_captions_decodes_each_clip_once(instance, resources, decoded):
-    assert materialize(instance, resources, ["a", "b"], assets=ASSETS[:3]).success
-    assert sorted(decoded) == ["CaptionTask"] * 3 + ["PlanTask"] * 3
-    for shard in ("a", "b"):
-        assert [len(events(instance, asset.key.path[-1], shard)) for asset in ASSETS[:3]] == [1, 1, 1]
-    assert metadata(instance, "window_previews", "a")["ok"].value == 3
-    assert metadata(instance, "window_previews", "a")["windows_per_second"].value > 0
+def test_a_run_over_previews_and_captions_decodes_each_clip_once(made):
+    assert sorted(made.tasks) == ["CaptionTask"] * 3 + ["PlanTask"] * 3
+    assert metadata(made.instance, "window_previews", "a")["ok"].value == 3
 
 
 def test_a_preview_that_fails_fails_its_own_step_and_not_the_captions(instance, resources, monkeypatch, tmp_path):
@@ -181,7 +185,7 @@ def test_a_preview_that_fails_fails_its_own_step_and_not_the_captions(instance, 
     broken.write_text("#!/bin/sh\ncase \"$*\" in *-encoders*) echo ' V....D libwebp  WebP';; *) exit 9;; esac\n")
     broken.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
-    result = materialize(instance, resources, ["a", "b"])
+    result = materialize(instance, {**resources, "workers": RunWorkers()}, ["a", "b"])
     assert not result.success
     assert [event.step_key for event in result.get_step_failure_events()] == ["window_previews"]
     assert materialized(instance, "enhanced_captions") == {"a", "b"}
@@ -195,15 +199,14 @@ def test_a_run_makes_its_previews_itself_where_the_model_cannot_start(instance, 
     assert materialized(instance, "window_captions") == set()
 
 
-def test_a_second_run_reuses_everything_and_touches_no_document(instance, resources, tmp_path):
-    materialize(instance, resources, ["a"])
-    documents = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.json")}
-    previews = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.webp")}
+def test_a_second_run_reuses_everything_and_touches_no_document(after):
+    documents = {p: p.stat().st_mtime_ns for p in after.out.rglob("*.json")}
+    previews = {p: p.stat().st_mtime_ns for p in after.out.rglob("*.webp")}
     assert documents
     assert previews
-    assert materialize(instance, resources, ["a"]).success
+    assert materialize(after.instance, after.resources, ["a"]).success
     for asset in TABLES:
-        assert metadata(instance, asset, "a")["reused"].value == 3
+        assert metadata(after.instance, asset, "a")["reused"].value == 3
     assert documents | previews == {p: p.stat().st_mtime_ns for p in [*documents, *previews]}
 
 
@@ -229,30 +232,35 @@ def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(instance
     assert materialized(instance, "window_captions") == set()
 
 
-def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(instance, resources, tmp_path, checkpoints):
-    materialize(instance, resources, ["b"])
+def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(after, checkpoints):
     other = CaptionModel(model_variant="qwen3", model_path=str(checkpoints["qwen3-vl"]), device="cpu")
-    assert materialize(instance, {**resources, "caption_model": other}, ["b"], assets=ASSETS[2:3]).success
-    (path,) = (tmp_path / "out" / "metas" / "v0").glob("*.json")
+    chosen = {**after.resources, "caption_model": other}
+    assert materialize(after.instance, chosen, ["b"], assets=ASSETS[2:3]).success
+    (row,) = Store(str(after.out)).read_rows(CLIP_WINDOWS, "b")
+    path = after.out / "metas" / "v0" / f"{row.clip_id}.json"
     before = json.loads(path.read_text())["windows"][0]
     assert before["demo_caption"]
     assert before["qwen3_caption"]
     again = {**SMALL, "ops": {"window_captions": {"config": {"max_output_tokens": 3, "prompt_text": "Otherwise."}}}}
-    assert materialize(instance, resources, ["b"], assets=ASSETS[2:3], config=again).success
-    after = json.loads(path.read_text())["windows"][0]
-    assert after["qwen3_caption"] == before["qwen3_caption"]
-    assert after["demo_caption"] != before["demo_caption"]
-    assert "demo_lm_enhanced_caption" not in after  # it enhanced a caption that is gone
+    assert materialize(after.instance, after.resources, ["b"], assets=ASSETS[2:3], config=again).success
+    found = json.loads(path.read_text())["windows"][0]
+    assert found["qwen3_caption"] == before["qwen3_caption"]
+    assert found["demo_caption"] != before["demo_caption"]
+    assert "demo_lm_enhanced_caption" not in found  # it enhanced a caption that is gone
 
 
-def test_other_windows_replace_the_previews_of_the_old_ones_and_nothing_else(instance, resources, tmp_path):
-    materialize(instance, resources, ["a"])
-    stray = tmp_path / "out" / "previews" / "of-somebody-else.txt"
+def test_other_windows_replace_the_previews_of_the_old_ones_and_nothing_else(after):
+    def previews(shard):
+        clips = {row.clip_id for row in Store(str(after.out)).read_rows(CLIP_WINDOWS, shard)}
+        return {p: p.stat().st_mtime_ns for clip in clips for p in (after.out / "previews" / clip).glob("*.webp")}
+
+    stray = after.out / "previews" / "of-somebody-else.txt"
     stray.write_text("stays")
+    others = previews("b")
     config = {**SMALL, "ops": {**SMALL["ops"], "clip_windows": {"config": {"window_size": 40}}}}
-    assert materialize(instance, resources, ["a"], config=config).success
-    names = {p.name for p in (tmp_path / "out" / "previews").rglob("*.webp")}
-    assert names == {"0_47.webp", "0_39.webp", "40_99.webp"}
+    assert materialize(after.instance, after.resources, ["a"], config=config).success
+    assert {p.name for p in previews("a")} == {"0_47.webp", "0_39.webp", "40_99.webp"}
+    assert previews("b") == others != {}
     assert stray.exists()
 
 
@@ -266,21 +274,21 @@ OUT_OF_RANGE = [
 UNKNOWN = [("window_captions", {"prompt_variant": "poem"}), ("enhanced_captions", {"prompt_variant": "av"})]
 
 
-def test_settings_out_of_range_fail_the_run_before_any_work(instance, resources, tmp_path):
+def test_settings_out_of_range_fail_the_run_before_any_work(after):
     def files():
-        return sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*") if p.is_file())
+        return sorted((p, p.stat().st_mtime_ns) for p in after.out.rglob("*") if p.is_file())
 
-    materialize(instance, resources, ["b"])
     before = files()
     assert before
     for asset, config in OUT_OF_RANGE:
         chosen = [a for a in ASSETS if a.key.path[-1] == asset]
         changed = {**SMALL, "ops": {asset: {"config": config}}}
-        assert not materialize(instance, resources, ["b"], assets=chosen, config=changed).success, config
+        assert not materialize(after.instance, after.resources, ["b"], assets=chosen, config=changed).success, config
         assert files() == before, config
     for asset, config in UNKNOWN:
+        changed = {**SMALL, "ops": {asset: {"config": config}}}
         with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum type"):
-            materialize(instance, resources, ["b"], config={**SMALL, "ops": {asset: {"config": config}}})
+            materialize(after.instance, after.resources, ["b"], config=changed)
 
 
 def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(made):

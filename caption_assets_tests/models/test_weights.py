@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -15,7 +17,7 @@ from caption_assets.models.families import FAMILIES
 from caption_assets.models.variants import CAPTION_VARIANTS
 from caption_assets.models.weights.checkpoints import checkpoint_family, checkpoint_max_len, checkpoint_of, weights_gib
 from caption_assets.models.weights.downloads import locate
-from caption_assets_tests.models.hub import COMMIT, Hub
+from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
 
 LOCATE = """
 import logging, sys
@@ -82,7 +84,7 @@ def start(hub, tmp_path):
 
     def start(model="tiny/model", revision=COMMIT, before="", trust=False, cache=tmp_path / "cache", **environment):
         env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), **environment}
+        env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), **PATIENT, **environment}
         command = [sys.executable, "-c", LOCATE.format(before=before, trust=trust), model, revision, str(cache)]
         started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return started[-1]
@@ -102,7 +104,7 @@ def run(start):
 
 
 def finished(process) -> Run:
-    out, log = process.communicate(timeout=120)
+    out, log = process.communicate()
     assert process.returncode == 0, log
     return Run(out.strip(), log)
 
@@ -144,9 +146,19 @@ def test_code_comes_along_only_where_it_is_trusted(run, hub, published):
 
 
 def test_one_process_downloads_while_the_others_wait_and_say_so(start, hub, published):
-    hub.slow = 0.4
+    hub.open.clear()
     together = [start() for _ in range(3)]
-    runs = [finished(process) for process in together]
+    logs: dict[int, list[str]] = {process.pid: [] for process in together}
+    readers = [Thread(target=lambda p=process: logs[p.pid].extend(p.stderr)) for process in together]
+    for reader in readers:
+        reader.start()
+    while sum("Waiting for the weights" in "".join(log) for log in logs.values()) < 2:
+        assert all(process.poll() is None for process in together), logs
+        time.sleep(0.05)
+    hub.open.set()
+    for each in (*readers, *together):
+        each.join() if isinstance(each, Thread) else each.wait()
+    runs = [Run(process.stdout.read().strip(), "".join(logs[process.pid])) for process in together]
     assert len({run.folder for run in runs}) == 1
     same_files(runs[0].folder, published)
     assert set(hub.fetched.values()) == {1}
@@ -159,11 +171,11 @@ def test_one_process_downloads_while_the_others_wait_and_say_so(start, hub, publ
 def test_a_killed_download_goes_on_with_the_files_that_were_missing(start, run, hub, published, shards):
     hub.hold = {shards[-1]}
     process = start()
-    assert hub.held.wait(60)
-    # The others are small and done by the time that one of the two at a time hangs; none of them is fetched again.
-    done = {name for name, number in hub.fetched.items() if number and name != shards[-1]}
+    assert hub.held.wait(200)
     process.kill()
     process.wait()
+    # The others are small and done by the time that one of the two at a time hangs; none of them is fetched again.
+    done = {name for name, number in hub.fetched.items() if number and name != shards[-1]}
     on_disk = {p.name for p in Path(process.args[-1]).rglob(f"snapshots/{COMMIT}/*")}
     hub.hold = set()
     folder = run().folder

@@ -14,9 +14,7 @@ from caption_assets.settings import (
 from caption_assets.steps import StepContext, caption_shards, model_session, preview_shard, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
-from caption_assets.workers import local
 from caption_assets.workers.local import Workers
-from caption_assets_tests.workers import tasks
 
 SMALL = {"frames": 48, "size": (160, 120)}
 LARGE = {"frames": 120, "size": (320, 240)}
@@ -104,14 +102,6 @@ def test_reading_has_a_time_limit_whenever_a_clip_is_read(plan, store, make):
                 make(store, limited)
         else:
             assert "Raise max_decode_seconds" in str(make(store, limited))
-
-
-def test_a_stuck_worker_is_ended_some_time_after_the_limit(monkeypatch):
-    monkeypatch.setattr(local, "_SPARE_SECONDS", 0.5)
-    with Workers(1, limits=DecodeLimits(max_decode_seconds=0.1)) as limited:
-        ((_, error),) = limited.run(tasks.hang, [tasks.Clip("a clip")])
-    assert error.kind == "timeout"
-    assert "max_decode_seconds" in str(error).lower()
 
 
 def test_the_bounds_of_sampling_change_the_picks(plan):

@@ -1,12 +1,8 @@
-"""The store, in every kind of place: durable parts, atomic commits, whole documents, and refusals in plain words."""
+"""The store, in every kind of place: durable parts, atomic commits, and refusals in plain words."""
 
-import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +10,6 @@ import pytest
 from upath import UPath
 
 from caption_assets.errors import StoreError
-from caption_assets.save_export.files import dump_document, parse_document, read_document, write_document
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 from caption_assets_tests.rows import BIKES, COSMOS, caption, failed_caption, failed_clip, window
@@ -183,7 +178,7 @@ def test_rows_of_another_table_are_refused(local: Store) -> None:
     assert not Path(local.url()).exists()
 
 
-# Bytes and documents
+# Bytes
 
 
 def test_bytes_are_written_read_listed_and_deleted(store: Store) -> None:
@@ -202,43 +197,11 @@ def test_bytes_are_written_read_listed_and_deleted(store: Store) -> None:
 
 def test_names_with_spaces_marks_and_letters_of_all_kinds_work(store: Store) -> None:
     rel = "processed_videos/sub folder/自転車 #1 50% é?.mp4.json"
-    assert write_document(store, rel, {"video": "x"})
-    assert read_document(store, rel) == {"video": "x"}
+    store.write_bytes(rel, b"x")
+    assert store.read_bytes(rel) == b"x"
     assert store.names("processed_videos/sub folder") == ["自転車 #1 50% é?.mp4.json"]
     store.commit_rows(CLIP_WINDOWS, "Ärger & 50%", WINDOWS)
     assert store.read_rows(CLIP_WINDOWS, "Ärger & 50%") == WINDOWS
-
-
-def test_documents_have_the_layouts_form(store: Store) -> None:
-    write_document(store, "metas/v0/c.json", {"text": 'café "自転車"\n', "numbers": [1, 2.5], "none": None})
-    assert store.read_bytes("metas/v0/c.json") == (
-        b'{\n    "text": "caf\\u00e9 \\"\\u81ea\\u8ee2\\u8eca\\"\\n",\n'
-        b'    "numbers": [\n        1,\n        2.5\n    ],\n    "none": null\n}'
-    )
-
-
-def test_an_identical_document_is_left_alone(local: Store) -> None:
-    assert write_document(local, "metas/v0/c.json", {"a": 1})
-    before = os.stat(local.url("metas/v0/c.json"))
-    assert not write_document(local, "metas/v0/c.json", {"a": 1})
-    after = os.stat(local.url("metas/v0/c.json"))
-    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
-    assert write_document(local, "metas/v0/c.json", {"a": 2})
-
-
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_nan_is_refused_and_the_older_document_stays(store: Store, number: float) -> None:
-    write_document(store, "metas/v0/c.json", {"score": 1.0})
-    with pytest.raises(StoreError, match="a number that JSON cannot"):
-        write_document(store, "metas/v0/c.json", {"score": number})
-    assert read_document(store, "metas/v0/c.json") == {"score": 1.0}
-
-
-def test_documents_of_other_tools_are_read_leniently() -> None:
-    assert parse_document('\ufeff{"text": "自転車"}'.encode()) == {"text": "自転車"}
-    assert parse_document(b'{"score": NaN, "other": -Infinity}') == {"score": None, "other": None}
-    for torn in (b"", b'{"a": 1', b"[1, 2]", b"\xff\xfe{}", b"[" * 100_000):
-        assert parse_document(torn) is None
 
 
 @pytest.mark.parametrize("rel", ["", "/etc/passwd", "../out2/x", "a/../../b", "a//b", "a/./b", "a\0b"])
@@ -246,32 +209,6 @@ def test_paths_that_lead_out_of_the_root_are_refused(local: Store, rel: str) -> 
     for act in (local.read_bytes, local.delete, lambda rel: local.write_bytes(rel, b""), local.names):
         with pytest.raises(StoreError, match="it leads elsewhere"):
             act(rel)
-
-
-def test_a_killed_writer_leaves_a_whole_document_and_no_other_json(local: Store) -> None:
-    code = """
-import sys
-from caption_assets.save_export.files import write_document
-from caption_assets.store.store import Store
-store, number = Store(sys.argv[1]), 0
-while True:
-    number += 1
-    write_document(store, "metas/v0/c.json", {"text": str(number % 10) * 2_000_000})
-    print(number, flush=True)
-"""
-    for _ in range(5):
-        writer = subprocess.Popen([sys.executable, "-c", code, local.url()], stdout=subprocess.PIPE)
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(0.05)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
-        document = read_document(local, "metas/v0/c.json")
-        assert document is not None
-        assert len(document["text"]) == 2_000_000
-    assert list(Path(local.url("metas/v0")).glob("*.json")) == [Path(local.url("metas/v0/c.json"))]
-    assert local.names("metas/v0") == ["c.json"]
 
 
 # Places
@@ -323,7 +260,7 @@ def test_a_server_that_is_down_is_a_store_error() -> None:
     with pytest.raises(StoreError, match="write below s3://bucket/out"):
         Store(root).check_writable()
     with pytest.raises(StoreError, match=r"read s3://bucket/out/a\.json"):
-        read_document(Store(root), "a.json")
+        Store(root).read_bytes("a.json")
 
 
 @pytest.mark.parametrize(("root", "wrong"), [("", "it is empty"), ("nothing://x", "it cannot be opened")])
@@ -339,4 +276,4 @@ def test_a_relative_root_stays_where_it_was_named(tmp_path: Path, monkeypatch: p
     store.write_bytes("a", b"1")
     assert (tmp_path / "out" / "a").read_bytes() == b"1"
     assert Store(f"file://{tmp_path}/out").read_bytes("a") == b"1"
-    assert json.loads(dump_document({"url": store.url("a")})) == {"url": f"{tmp_path}/out/a"}
+    assert store.url("a") == f"{tmp_path}/out/a"

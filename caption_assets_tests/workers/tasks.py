@@ -78,10 +78,18 @@ def hang(task: Clip, reading: Reading) -> Iterator[str]:
 
 
 def tell(task: Clip, reading: Reading) -> Iterator[object]:
-    """The process, how it reads, and when it began and ended, in seconds of the clock of all processes."""
+    """The process, and how it reads."""
+    yield os.getpid(), reading
+
+
+def meet(task: Clip, reading: Reading) -> Iterator[tuple[float, float]]:
+    """When it began and ended, in seconds of the clock of all processes. Ends when as many as its work have begun."""
     began = time.monotonic()
-    time.sleep(0.2)
-    yield os.getpid(), reading, began, time.monotonic()
+    Path(task.location).touch()
+    while len(os.listdir(Path(task.location).parent)) < task.work and time.monotonic() < began + 120:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    yield began, time.monotonic()
 
 
 def pid(_: int) -> int:

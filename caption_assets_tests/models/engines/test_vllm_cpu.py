@@ -43,10 +43,11 @@ CACHE_BYTES = 1 << 28
 
 
 pytestmark = [
+    pytest.mark.vllm,
     pytest.mark.skipif(
-        not (find_spec("vllm") and built_for_cpus()), reason="no vLLM that was built for CPUs; make test brings one"
+        not (find_spec("vllm") and built_for_cpus()),
+        reason="no vLLM for CPUs; make test-vllm brings it",
     ),
-    pytest.mark.timeout(420),
 ]
 
 

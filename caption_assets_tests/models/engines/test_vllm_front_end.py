@@ -69,6 +69,7 @@ def window(limits):
     return caption_request("w", "Describe.", SampledFrames(frames, picks), 64)
 
 
+@pytest.mark.vllm
 @pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed")
 @pytest.mark.parametrize("family", ["qwen2.5-vl", "qwen3-vl"])
 def test_vllm_reads_the_frames_and_their_times_as_they_are(family, checkpoints, monkeypatch):

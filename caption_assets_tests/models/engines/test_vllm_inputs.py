@@ -23,8 +23,8 @@ from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_nemotron, save_omni
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed; make test installs it"),
-    pytest.mark.timeout(900),  # vLLM looks at every new model class in a process of its own, once a machine
+    pytest.mark.vllm,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not here; make test-vllm brings it"),
 ]
 
 # Pixels of a token's side, frames that share tokens, and the token itself.

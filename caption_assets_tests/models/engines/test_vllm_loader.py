@@ -86,7 +86,8 @@ def test_other_weights_are_not_touched(name):
     assert padded(name, name, 128) is name
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed; make test installs it")
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not here; make test-vllm brings it")
 def test_vllm_finds_the_load_format_by_the_installed_package():
     from vllm.config.load import LoadConfig
     from vllm.model_executor.model_loader import get_model_loader
