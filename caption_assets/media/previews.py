@@ -18,7 +18,7 @@ from caption_assets.media.decode import FrameRequest, read_requests
 from caption_assets.media.files import ClipFile, location_of
 from caption_assets.media.sampling import preview_picks
 from caption_assets.media.webp import MAX_SIDE, WebpFormatError, WebpFrame, animate, read_animation, split_stills
-from caption_assets.records import FramePicks, Preview, SampledFrames, VideoInfo, Window
+from caption_assets.records import FramePicks, Preview, VideoInfo, Window
 from caption_assets.settings import DecodeLimits, PreviewSettings
 
 _log = logging.getLogger(__name__)
@@ -262,45 +262,3 @@ def render_previews(
             yield from encoders.rest()
             yield from (encoders.broken(window, error) for window in left)
         yield from encoders.rest()
-
-
-def read_windows_and_previews(
-    clip: ClipFile | str,
-    info: VideoInfo,
-    windows: Sequence[Window],
-    picks: Sequence[FramePicks],
-    settings: PreviewSettings,
-    *,
-    size: tuple[int, int] | None = None,
-    threads: int = 0,
-    limits: DecodeLimits | None = None,
-) -> Iterator[tuple[Window, SampledFrames, Preview | PreviewError]]:
-    """Caption inputs and previews of a clip's windows from one decode: `read_windows` and `render_previews` together.
-
-    `picks` has the caption model's frames of each window, `size` is theirs. Yields in order, each window when both
-    are ready.
-
-    Raises DecodeError where the file breaks, after the windows before that have been yielded.
-    """
-    shown = preview_requests(info, windows, settings)
-    requests = [
-        request for pick, show in zip(picks, shown, strict=True) for request in (FrameRequest(pick, size), show)
-    ]
-    sampled = read_requests(clip, info, requests, threads=threads, limits=limits)
-    decoded: deque[SampledFrames] = deque()
-    fault: ClipError | None = None
-    with PreviewEncoders(location_of(clip), settings) as encoders:
-        try:
-            for window in windows:
-                frames = next(sampled)
-                encoders.add(window, next(sampled).frames)
-                decoded.append(frames)
-                del frames  # the consumer's alone from here on
-                for done, preview in encoders.made():
-                    yield done, decoded.popleft(), preview
-        except ClipError as error:
-            fault = error
-        for window, preview in encoders.rest():
-            yield window, decoded.popleft(), preview
-    if fault is not None:
-        raise fault

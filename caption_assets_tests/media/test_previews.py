@@ -15,7 +15,7 @@ from PIL import Image
 
 from caption_assets.errors import ConfigError, PreviewError
 from caption_assets.media import webp
-from caption_assets.media.decode import probe, read_windows
+from caption_assets.media.decode import probe
 from caption_assets.media.previews import (
     FfmpegError,
     check_ffmpeg,
@@ -24,10 +24,8 @@ from caption_assets.media.previews import (
     plan_previews,
     preview_size,
     preview_warnings,
-    read_windows_and_previews,
     render_previews,
 )
-from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.records import Preview, VideoInfo
 from caption_assets.settings import PreviewSettings
@@ -109,22 +107,6 @@ def test_previews_show_the_planned_frames_upright(name: str, tmp_path: Path) -> 
         assert preview.width == round(96 * info.display_width / info.display_height)
         shown = [np.rot90(frame, clip.rotation // 90) for frame in decoded(preview)[0]]
         assert [read(frame) for frame in shown] == [clip.numbers[k] for k in picks.frame_ids]
-
-
-def test_captions_and_previews_come_from_one_decode(tmp_path: Path) -> None:
-    path = str(BY_NAME["uneven_h264.mp4"].make(tmp_path))
-    info = probe(path)
-    windows = compute_windows(info.num_frames, 20, 10)
-    picks = [sample_window(w, info.pts_s, info.frame_rate, 3.0) for w in windows]
-    settings = PreviewSettings(target_height=64)
-    alone = list(read_windows(path, info, picks, size=(96, 80)))
-    previews = dict(render_previews(path, info, windows, settings))
-    both = list(read_windows_and_previews(path, info, windows, picks, settings, size=(96, 80)))
-    assert [window for window, _, _ in both] == list(windows)
-    for expected, (window, sampled, preview) in zip(alone, both, strict=True):
-        assert np.array_equal(sampled.frames, expected.frames)
-        assert sampled.picks == expected.picks
-        assert preview == previews[window]
 
 
 def test_the_number_of_cores_changes_nothing(tmp_path: Path) -> None:
