@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from caption_assets.media.cores import usable_cores
+
+CORES = usable_cores()
 
 # Workers free memory and collect garbage after their last result: that is not to fall into the next side's time.
 _TIDY_SECONDS = 0.5

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from caption_assets.dataset import open_dataset
-from caption_assets.defs.resources import CaptionModel
 from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene, score
@@ -31,8 +30,8 @@ from caption_assets.models.prompts import enhance_prompt
 from caption_assets.models.requests import Request, enhance_request
 from caption_assets.models.variants import text_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of
-from caption_assets.settings import CaptionSettings, WindowSettings
-from caption_assets.steps import StepContext, caption_shards, window_shard
+from caption_assets.settings import CaptionModelSettings, CaptionSettings, WindowSettings
+from caption_assets.steps import StepContext, caption_shards, model_session, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 from caption_assets.workers.local import Workers
@@ -80,7 +79,7 @@ def planned(scenes, workers, tmp_path_factory):
 
 def caption(store: Store, workers: Workers, **model):
     """Captions both shards with one engine: reports by shard, and rows by clip."""
-    with CaptionModel(caption_key=model.get("engine"), **model).session(8) as session:
+    with model_session(CaptionModelSettings(caption_key=model.get("engine"), **model)) as session:
         given = StepContext(store, workers)
         reports = {e.shard: e.outcome for e in caption_shards(given, SHARDS, session, CaptionSettings())}
     rows = [row for shard in SHARDS for row in store.read_rows(WINDOW_CAPTIONS, shard, model["engine"])]
