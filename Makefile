@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 
 # Two processes, whatever the machine: each may hold two gigabytes of models' packages. One thread each: more would wait
 # for each other.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: lint
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not vllm"

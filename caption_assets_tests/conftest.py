@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -27,12 +28,25 @@ MakeClip = Callable[..., Path]
 _LONGEST = tuple(f"test_{name}.py" for name in ("openai", "server", "cli", "assets", "truth", "weights"))
 
 
+# The tests of these files need servers, whose models are loaded once a process.
+_SERVED = ("test_openai.py", "test_server.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The order of the files. A file stays in one process, and with it those of its `xdist_group`."""
     items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`: a file stays in one process, and so do those that need servers, together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "servers" if file.endswith(_SERVED) else file
+
+    return Files(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +109,7 @@ def workers() -> Iterator[Workers]:
 
 @pytest.fixture(scope="session")
 def served_models() -> Iterator[LoadedModels]:
-    """For servers. Files that use it are of the `xdist_group` "servers": the models are loaded once."""
+    """For servers. The files that use it stand in `_SERVED`."""
     with LoadedModels() as models:
         yield models
 

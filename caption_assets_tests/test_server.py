@@ -13,8 +13,6 @@ from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 from caption_assets_tests.openai_server import OpenAIServer
 
-pytestmark = pytest.mark.xdist_group("servers")
-
 SHARD = "shard-000"
 MADE = [asset for asset in ASSETS if asset.key.path[-1] != "window_previews"]
 

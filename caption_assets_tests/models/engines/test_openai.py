@@ -33,8 +33,6 @@ from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, c
 from caption_assets.records import FramePicks, SampledFrames
 from caption_assets_tests.openai_server import OpenAIServer
 
-pytestmark = pytest.mark.xdist_group("servers")
-
 ENGINE, SERVER = (f"caption_assets.models.engines.openai.{name}" for name in ("engine", "server"))
 LONG_S = 120.0  # for what a busy machine takes seconds for: only a hang takes longer
 DEMO = caption_variant("demo")
