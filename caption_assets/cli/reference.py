@@ -16,7 +16,8 @@ Written by `caption-assets reference` from the declarations in the code.
 ## Settings
 
 A setting has one name in Dagster (of the asset's config, or of the resource), one flag and one environment variable.
-The variables give a deployment's defaults and are read when the code location loads.
+The variables give a Dagster deployment's defaults and are read when the code location loads; the command line takes
+flags.
 """
 
 

@@ -7,13 +7,14 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
+from fsspec import AbstractFileSystem
 from upath import UPath
 
 from caption_assets.dataset.ids import clip_id, shard_key, shard_name
 from caption_assets.errors import DatasetError
 from caption_assets.records import Clip
 
-# What file systems call a file's version, the most exact first.
+# What file systems call a file's version.
 _VERSIONS = (
     "ETag",
     "etag",
@@ -86,7 +87,7 @@ class FolderDataset:
             # `find` gives paths as the filesystem spells them; the part below the shard's folder is what counts.
             below = path[len(folder.path.rstrip("/")) + 1 :] if folder.path != "/" else path[1:]
             relative = below if self.is_single_shard else f"{folder.name}/{below}"
-            stamp = _stamp(found[path]) or _stamp(folder.fs.info(path))
+            stamp = _stamp(folder.fs, path, found[path])
             clips.append(Clip(clip_id(relative), shard, str(folder / below), relative, stamp))
         if not clips:
             raise DatasetError(
@@ -107,9 +108,18 @@ def _is_clip(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in CLIP_SUFFIXES and not PurePosixPath(name).name.startswith(".")
 
 
-def _stamp(info: Mapping[str, Any]) -> str | None:
-    """What a listing says of a file's version: size and time, or ETag, or whatever else the file system has."""
-    if info.get("islink"):  # the link's own time says nothing about the file that it leads to
-        info = {**info, "mtime": os.stat(info["name"]).st_mtime}
-    version = next((info[key] for key in _VERSIONS if info.get(key)), None)
-    return None if version is None else f"{info.get('size')} {version}"
+def _stamp(fs: AbstractFileSystem, path: str, info: Mapping[str, Any]) -> str | None:
+    """What a listing says of a file's version: its ETag or the like, else size and times; None where it says nothing.
+
+    Of local files the time of the last change counts, too: it moves when somebody sets the other one back.
+    """
+    try:
+        if info.get("islink"):  # the link's own times say nothing about the file that it leads to
+            found = os.stat(path)
+            info = {"size": found.st_size, "mtime": found.st_mtime, "created": found.st_ctime}
+        elif not any(info.get(key) for key in _VERSIONS):
+            info = fs.info(path)
+    except OSError:  # a link that leads nowhere, or a file that is gone: whoever opens it says so
+        return None
+    versions = [str(info[key]) for key in _VERSIONS if info.get(key)]
+    return " ".join([str(info.get("size")), *versions]) if versions else None

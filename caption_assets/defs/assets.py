@@ -4,6 +4,7 @@ from collections.abc import Callable, Container
 from typing import Any
 
 import dagster as dg
+from pydantic import ValidationError
 
 from caption_assets.defs.environment import defaults_from_environment
 from caption_assets.defs.io_manager import SaveExportIOManager
@@ -12,6 +13,7 @@ from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.defs.workers import SharedWorkers
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
+from caption_assets.media.previews import check_ffmpeg
 from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import (
     Ended,
@@ -202,5 +204,8 @@ def _previews_to_make(context: dg.AssetExecutionContext, workers: SharedWorkers)
     if any((name, shard) in workers.reported for shard in context.partition_keys):
         return None  # they went first, while this step waited for a GPU
     ops: Any = context.run.run_config.get("ops", {})
-    config = ops.get(name, {}).get("config", {})
-    return WindowPreviewsConfig(**config)
+    try:
+        check_ffmpeg()
+        return WindowPreviewsConfig(**ops.get(name, {}).get("config", {}))
+    except (ConfigError, ValidationError):
+        return None  # what is wrong there is for their own step to say, and costs no caption

@@ -47,7 +47,9 @@ def check_names() -> None:
     known |= {name for settings in ALL_SETTINGS for names in variables_of(settings).values() for name in names}
     unknown = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     if unknown:
-        fix = "docs/dagster.md has their names; take it out of the environment if it is not meant for this project"
+        fix = (
+            "see docs/reference.md for their names, or take it out of the environment if it is meant for something else"
+        )
         raise ConfigError(f"environment variable {unknown[0]}", "it is unknown", fix)
 
 

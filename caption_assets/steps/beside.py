@@ -1,5 +1,6 @@
 """Previews that are made beside a shard's captions, from the same decoding."""
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from caption_assets.errors import CaptionAssetsError
@@ -12,8 +13,8 @@ from caption_assets.steps.report import Ended
 class PreviewsBeside:
     """A shard's previews, written and noted in a thread of their own.
 
-    Neither who asks the engine nor who takes its answers waits for a store: `pending` and `settle` are for the asking
-    thread, the others for the answering one.
+    Neither who asks the engine nor who takes its answers waits for a store: `pending`, `settle` and `complete` are for
+    the asking thread, the others for the answering one.
     """
 
     def __init__(self, previews: ShardPreviews) -> None:
@@ -22,13 +23,20 @@ class PreviewsBeside:
         self._pending = previews.pending_by_clip()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._written: list[Future[None]] = []
+        self._began = self._ended = 0.0
 
     @property
     def settings(self) -> PreviewSettings:
         return self._previews.settings
 
+    @property
+    def to_make(self) -> bool:
+        """Whether any preview was missing when the shard was opened."""
+        return bool(self._pending)
+
     def pending(self, location: str) -> tuple[Window, ...]:
         """The windows of a clip that are to be made."""
+        self._began = self._began or time.perf_counter()
         return self._pending.get(location, ())
 
     def settle(self, location: str, made: Made | CaptionAssetsError) -> None:
@@ -37,18 +45,25 @@ class PreviewsBeside:
             self._written = [future for future in self._written if not future.done() or future.exception()]
             self._written.append(self._writer.submit(self._previews.settle, location, made))
 
-    def finish(self, shard: str, seconds: float) -> Ended:
-        """How the shard ended in so many seconds, which are also its captions', once everything is stored.
+    def complete(self) -> None:
+        """Everything has been settled: it is made durable now, however long the captions take."""
+        self._ended = time.perf_counter()
+        self._written.append(self._writer.submit(self._previews.buffer.flush))
+        self._writer.shutdown(wait=False)
 
-        The documents are left to whoever finishes the captions.
+    def finish(self, shard: str) -> Ended:
+        """How the shard ended, once everything is stored. The documents are left to whoever finishes the captions.
+
+        Its seconds are those in which its clips were decoded, for captions and previews together.
         """
+        self._writer.shutdown()
         try:
-            self._writer.shutdown()
             for written in self._written:
                 written.result()
+            seconds = self._ended - self._began
             return Ended(STEP.name, shard, self._previews.report(self._previews.commit(), seconds))
         except CaptionAssetsError as error:
-            return Ended(STEP.name, shard, error)
+            return self.give_up(shard, error)
 
     def give_up(self, shard: str, error: CaptionAssetsError) -> Ended:
         """Keeps what there is of a shard that ends with an error."""

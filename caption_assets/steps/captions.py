@@ -1,7 +1,6 @@
 """Caption windows: decode ahead, ask the engine, keep what it answers; and preview them on the way, where asked for."""
 
 import json
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -62,7 +61,7 @@ def caption_shards(
         beside = None if previews is None else PreviewsBeside(ShardPreviews(context, shard, windows, previews))
         return _Captions(context, shard, windows, session, asked, beside)
 
-    fails_with = () if previews is None else (PREVIEWS.name,)
+    fails_with = () if previews is None else (PREVIEWS,)
     yield from ShardStreams(STEP, shards, open_shard, session, fails_with).outcomes()
 
 
@@ -109,8 +108,14 @@ class _Captions(ShardStream[CaptionRow]):
 
     # In the asking thread.
 
+    @property
+    def works_beside(self) -> bool:
+        return self._previews is not None and self._previews.to_make
+
     def requests(self) -> Iterator[Request]:
         yield from self._ask([(row, self._asked_for.prompt) for row in self._pending.values()], self._previews)
+        if self._previews is not None:
+            self._previews.complete()
 
     def more_requests(self) -> Iterator[Request]:
         while self._second:
@@ -229,7 +234,7 @@ class _Captions(ShardStream[CaptionRow]):
     def finish(self) -> Iterator[Ended]:
         if self._previews is not None:
             # First: the documents that are rendered for the captions then have the previews, too.
-            yield self._previews.finish(self.shard, time.perf_counter() - self.started)
+            yield self._previews.finish(self.shard)
         yield from super().finish()
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:

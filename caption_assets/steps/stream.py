@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar, Generic, TypeVar
 
-from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
+from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError, ShardError, StoreError
 from caption_assets.models.engines.base import EngineInfo
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Request, Result
@@ -59,6 +59,11 @@ class ShardStream(ABC, Generic[R]):
     @abstractmethod
     def requests(self) -> Iterator[Request]:
         """A request for everything that waits, except what is handed to `unasked`."""
+
+    @property
+    def works_beside(self) -> bool:
+        """Whether `requests` does other work on its way, also where it has nothing to ask."""
+        return False
 
     def more_requests(self) -> Iterator[Request]:
         """Requests that answers so far have led to; called again and again."""
@@ -195,13 +200,13 @@ class ShardStreams(Generic[R]):
         shards: Sequence[str],
         open_shard: Callable[[str], ShardStream[R]],
         session: EngineSession,
-        fails_with: tuple[str, ...] = (),
+        fails_with: tuple[Step, ...] = (),
     ) -> None:
-        """`fails_with` names further assets that a shard which cannot be opened fails in."""
+        """`fails_with` are further steps that a shard which cannot be opened fails in."""
         # Of both threads, and never changed.
         self._shards, self._session = shards, session
         self._open_shard: Callable[[str], ShardStream[R]] = open_shard
-        self._assets = (step.name, *fails_with)
+        self._step, self._fails_with = step, fails_with
         # From the asking thread to the answering one.
         self._news: queue.SimpleQueue[_Opened[R] | _AllAsked | _Failed | _Unasked] = queue.SimpleQueue()
         # Of the asking thread: the shards whose answers may lead to further requests.
@@ -218,36 +223,53 @@ class ShardStreams(Generic[R]):
         """
         with ExitStack() as saved:
             saved.callback(self._save)
-            asked: Iterator[Request] = self._requests()
+            later: list[ShardStream[R]] = []
+            asked: Iterator[Request] = self._requests(later)
             while True:
                 # The engine starts with the first request, and not at all where nothing is left to do.
                 first = next(asked, None)
                 yield from self._ended()
                 if first is None:
-                    return
+                    break
                 for result in self._session.generate(chain([first], asked)):
                     yield from self._ended()
                     self._settle(result)
                     yield from self._ended()
                 yield from self._ended()
                 asked = self._more_requests()
+            for stream in later:
+                list(self._asked(stream))  # nothing is asked
+                yield from self._ended()
 
     # In the asking thread.
 
-    def _requests(self) -> Iterator[Request]:
+    def _requests(self, later: list[ShardStream[R]]) -> Iterator[Request]:
+        """All requests. A shard that only has work beside them is put off, so that no engine waits for it."""
         for shard in self._shards:
             try:
                 stream = self._open_shard(shard)
                 stream.unasked = self._tell_unasked(shard)
                 self._news.put(_Opened(stream))
-                self._asking.append(stream)
-                yield from stream.requests()
-                self._news.put(_AllAsked(shard))
             except (ConfigError, ModelError):
                 raise
             except CaptionAssetsError as error:
                 self._news.put(_Failed(shard, error))
+                continue
+            if stream.works_beside and not stream.waiting:
+                later.append(stream)
+                continue
+            self._asking.append(stream)
+            yield from self._asked(stream)
             yield from self._more_requests()
+
+    def _asked(self, stream: ShardStream[R]) -> Iterator[Request]:
+        try:
+            yield from stream.requests()
+            self._news.put(_AllAsked(stream.shard))
+        except (ConfigError, ModelError):
+            raise
+        except CaptionAssetsError as error:
+            self._news.put(_Failed(stream.shard, error))
 
     def _more_requests(self) -> Iterator[Request]:
         self._asking = [stream for stream in self._asking if not stream.ended]
@@ -272,12 +294,20 @@ class ShardStreams(Generic[R]):
             elif news.shard in self._opened:
                 yield from self._end(news.shard).give_up(news.error)
             else:
-                yield from (Ended(asset, news.shard, news.error) for asset in self._assets)
+                yield from self._not_opened(news)
         for stream in list(self._opened.values()):
             if stream.shard in self._all_asked and not stream.waiting:
                 yield from self._end(stream.shard).finish()
                 for other in self._opened.values():
                     other.started = time.perf_counter()
+
+    def _not_opened(self, failed: _Failed) -> Outcomes:
+        yield Ended(self._step.name, failed.shard, failed.error)
+        for step in self._fails_with:
+            error = failed.error
+            if isinstance(error, ShardError):
+                error = step.not_ready(failed.shard, error.wrong)
+            yield Ended(step.name, failed.shard, error)
 
     def _end(self, shard: str) -> ShardStream[R]:
         stream = self._opened.pop(shard)
@@ -296,4 +326,7 @@ class ShardStreams(Generic[R]):
             if isinstance(news := self._news.get(), _Opened):
                 self._opened[news.stream.shard] = news.stream
         for stream in self._opened.values():
-            stream.save()
+            try:
+                stream.save()
+            except StoreError as error:  # the others are to be saved all the same
+                log.error("%s", error)

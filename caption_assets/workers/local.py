@@ -2,17 +2,20 @@
 
 Processes and not threads: a decoder that crashes, hangs or eats memory on a broken file takes one process with it,
 and that clip gets an error. They are started as plain interpreters, so that neither the state of this process
-(threads, locks, CUDA) nor its `__main__` module reaches them. Of Python's own pools, one
-gives up all work when a process dies and the other waits for it without end, and both give a task's results together.
+(threads, locks, CUDA) nor its `__main__` module reaches them. Of Python's own pools, one gives up all work when a
+process dies and the other waits for it without end, and both give a task's results together.
 """
 
+import contextlib
 import queue
+import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any, TypeVar
 
 from caption_assets.errors import CaptionAssetsError, ConfigError
@@ -20,6 +23,7 @@ from caption_assets.media.copies import Copies
 from caption_assets.media.cores import usable_cores
 from caption_assets.media.faults import TimeLimitError
 from caption_assets.media.files import Reading
+from caption_assets.models.locks import FileLock, try_lock
 from caption_assets.settings import DecodeLimits, WorkerSettings
 from caption_assets.workers.base import Task, work_on
 from caption_assets.workers.process import WorkerProcess
@@ -30,6 +34,7 @@ _GIB = 1 << 30
 _KEEP_BYTES = 16 * _GIB
 # For what is done with the frames.
 _SPARE_SECONDS = 60.0
+_COPIES, _LOCK = "caption_assets-copies-", ".lock"
 
 
 class Workers:
@@ -60,6 +65,7 @@ class Workers:
         self._memory_limit_bytes = memory_limit_bytes or 0
         self._idle: list[WorkerProcess] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._mine: FileLock | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -79,7 +85,7 @@ class Workers:
         """How clips are read; handed to every task."""
         with self._lock:
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="caption_assets-", ignore_cleanup_errors=True)
+                self._folder, self._mine = _new_folder()
             return Reading(self._limits, Copies(self._folder.name, self._keep_bytes))
 
     def start(self) -> None:
@@ -100,10 +106,13 @@ class Workers:
         with self._lock:
             idle, self._idle = self._idle, []
             folder, self._folder = self._folder, None
+            mine, self._mine = self._mine, None
         for worker in idle:
             worker.kill()
         if folder is not None:
             folder.cleanup()
+        if mine is not None:
+            mine.close()
 
     def run(
         self,
@@ -275,3 +284,18 @@ class _Pump(threading.Thread):
         waited = time.monotonic() - before
         for worker in self._busy.values():
             worker.deadline += waited
+
+
+def _new_folder() -> tuple[tempfile.TemporaryDirectory[str], FileLock | None]:
+    """A folder for copies, and the lock that says that its process lives. Those of processes that were killed go."""
+    folder = tempfile.TemporaryDirectory(prefix=_COPIES, ignore_cleanup_errors=True)
+    with contextlib.suppress(OSError):
+        for path in Path(tempfile.gettempdir()).glob(f"{_COPIES}*"):
+            # One without a lock file has just been made.
+            if path != Path(folder.name) and (path / _LOCK).exists():
+                with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+                    if (abandoned := try_lock(path / _LOCK)) is not None:
+                        held.enter_context(abandoned)
+                        shutil.rmtree(path, ignore_errors=True)
+        return folder, try_lock(Path(folder.name) / _LOCK)
+    return folder, None

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from caption_assets.dataset import open_dataset
+from caption_assets.errors import StoreError
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import (
     StepContext,
@@ -191,3 +192,61 @@ def test_a_window_that_no_model_takes_and_a_clip_that_is_gone_are_a_row_each(pla
     assert (outcomes["window_previews"].ok, outcomes["window_previews"].failed) == (1, 2)
     failed = [row for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo") if row.status == "failed"]
     assert [(row.start_frame, row.error_kind) for row in failed] == [(0, "decode"), (64, "missing")]
+
+
+def test_shards_that_only_lack_previews_end_one_after_the_other_and_are_durable(given, store, clips_root):
+    for shard in ("a", "b"):
+        window_shard(given, open_dataset(str(clips_root)), shard, SMALL)
+    with model_session(CaptionModelSettings(device="cpu")) as session:
+        list(caption_shards(given, ["a"], session, CaptionSettings(max_output_tokens=4)))
+        asked = CaptionSettings(max_output_tokens=4)
+        ended = []
+        for one in caption_shards(given, ["a", "b"], session, asked, PreviewSettings()):
+            ended.append((one.asset, one.shard))
+            assert len(store.read_rows(WINDOW_PREVIEWS, one.shard)) == len(store.read_rows(CLIP_WINDOWS, one.shard))
+            if one.shard == "b":
+                assert not store.read_rows(WINDOW_PREVIEWS, "a")  # what only has previews to make comes last
+    assert ended == [
+        ("window_previews", "b"),
+        ("window_captions", "b"),
+        ("window_previews", "a"),
+        ("window_captions", "a"),
+    ]
+
+
+def test_a_store_that_refuses_one_preview_keeps_the_others(plan, given, store, monkeypatch):
+    plan()
+    write, refused = Store.write_bytes, []
+
+    def refuse_one(self, rel, data):
+        if rel.endswith("0_47.webp"):
+            refused.append(rel)
+            raise StoreError(f"write {rel}", "the disk is full")
+        write(self, rel, data)
+
+    monkeypatch.setattr(Store, "write_bytes", refuse_one)
+    outcomes = caption(given, previews=PreviewSettings())
+    assert outcomes["window_captions"].ok == 3
+    assert "the disk is full" in str(outcomes["window_previews"])
+    assert refused
+    assert len(store.read_rows(WINDOW_PREVIEWS, "a")) == 2
+
+
+def test_a_link_that_leads_nowhere_and_a_loop_cost_themselves_only(plan, clips_root, store):
+    (clips_root / "a" / "nowhere.mp4").symlink_to(clips_root / "gone")
+    (clips_root / "a" / "loop.mp4").symlink_to(clips_root / "a" / "loop.mp4")
+    report = plan()
+    assert (report.ok, report.failed) == (3, 2)
+    kinds = {row.relative_path: row.error_kind for row in store.read_rows(CLIP_WINDOWS, "a") if row.status != "ok"}
+    assert kinds == {"a/nowhere.mp4": "missing", "a/loop.mp4": "missing"}
+
+
+def test_a_change_that_keeps_size_and_time_is_seen_all_the_same(plan, watched, clips_root):
+    plan()
+    watched.read()
+    clip = clips_root / "a" / "short.mp4"
+    before, data = clip.stat(), clip.read_bytes()
+    clip.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(clip, ns=(before.st_atime_ns, before.st_mtime_ns))
+    plan()
+    assert watched.read() == [("PlanTask", "short.mp4")]

@@ -2,6 +2,8 @@
 
 import builtins
 import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -122,7 +124,7 @@ def test_a_remote_clip_is_fetched_once_a_run(
 def test_without_room_for_copies_each_task_fetches_once(http: str, requests: Counter[str]) -> None:
     with Workers(1, keep_bytes=0) as workers:
         go_over(workers, http)
-        assert os.listdir(workers.reading.copies.folder) == []
+        assert os.listdir(workers.reading.copies.folder) == [".lock"]
     assert requests == {"GET": 3}
 
 
@@ -233,3 +235,24 @@ def test_a_changed_clip_is_refused(clip: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(CaptionAssetsError, match="changed since its windows were planned"):
             list(function(task, Reading()))  # type: ignore[operator]
+
+
+def test_what_a_killed_run_has_kept_goes_with_the_next_one() -> None:
+    program = """
+import sys, time
+from caption_assets.workers.local import Workers
+workers = Workers(1)
+print(workers.reading.copies.folder, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        folder = Path(killed.stdout.readline().strip())
+        (folder / "clip.mp4").write_bytes(b"kept")
+        with Workers(1) as workers:
+            assert workers.reading.copies is not None
+            assert folder.exists()  # its process lives
+        killed.kill()
+    with Workers(1) as workers:
+        assert workers.reading.copies is not None
+        assert not folder.exists()
