@@ -1,5 +1,6 @@
 """Real clips, real checkpoints and real Dagster instances for every test."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -51,9 +52,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test may ask for weights, nor write into somebody's instance."""
+    """No test may ask for weights, nor write into somebody's instance, which one before it may have set."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_instance() -> None:
+    """The same for what is made for many tests: make sets the checkout's instance."""
+    os.environ.pop("DAGSTER_HOME", None)
 
 
 @pytest.fixture(scope="session")
