@@ -16,6 +16,7 @@ from caption_assets.settings import (
     TextModelSettings,
     choices_of,
     flags_of,
+    is_mapping,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -99,18 +100,16 @@ def _options(flag: Flag) -> dict[str, Any]:
     about: dict[str, Any] = {"help": field.description, "default": field.default}
     if flag.name in _DEPENDS:
         about |= {"help": _DEPENDS[flag.name], "default": None}
+    if is_mapping(field):
+        return about | {"type": _Json(), "metavar": "JSON"}
     base = _base_type(field)
     if base is bool:
         return about | {"is_flag": True}
-    if base is dict:
-        return about | {"type": _Json(), "metavar": "JSON"}
     return about | {"type": _click_type(field, base), "show_default": about["default"] is not None}
 
 
 def _base_type(field: FieldInfo) -> type:
     annotations = (field.annotation, *get_args(field.annotation))
-    if any(getattr(a, "__origin__", None) is dict for a in annotations):
-        return dict
     return next((t for t in annotations if t in (bool, int, float, str)), str)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from caption_assets.errors import ConfigError
-from caption_assets.settings import ALL_SETTINGS, ENVIRONMENT_PREFIX, Settings, variables_of
+from caption_assets.settings import ALL_SETTINGS, ENVIRONMENT_PREFIX, Settings, is_mapping, variables_of
 
 C = TypeVar("C", bound=type[Settings])
 
@@ -31,7 +31,7 @@ def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
             continue
         text = variable(name) or ""
         try:
-            value = json.loads(text) if field == "vllm_args" else text
+            value = json.loads(text) if is_mapping(settings.model_fields[field]) else text
             chosen[field] = getattr(settings.model_validate({field: value}), field)
         except ValidationError as error:
             what = (settings.model_fields[field].description or "").rstrip(".")

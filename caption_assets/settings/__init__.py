@@ -11,6 +11,7 @@ from caption_assets.settings.declare import (
     Settings,
     choices_of,
     flags_of,
+    is_mapping,
     is_shared,
     variables_of,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "WorkerSettings",
     "choices_of",
     "flags_of",
+    "is_mapping",
     "is_shared",
     "variables_of",
 ]

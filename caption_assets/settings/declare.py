@@ -1,6 +1,6 @@
 """How a setting is declared: its default, words and bounds, with its flag and its environment variable beside them."""
 
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -34,7 +34,9 @@ class Settings(BaseModel):
 def flags_of(settings: type[Settings]) -> dict[str, str]:
     """The flag of every field of a settings class."""
     return {
-        name: f"--{_prefix(settings, name, 'text-')}{_declared(field)['flag'].removeprefix('--')}"
+        name: _declared(field)["flag"].replace("--", "--text-", 1)
+        if name in settings.prefixed and not is_shared(field)
+        else _declared(field)["flag"]
         for name, field in settings.model_fields.items()
     }
 
@@ -44,8 +46,10 @@ def variables_of(settings: type[Settings]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for name, field in settings.model_fields.items():
         own, plain = (f"{ENVIRONMENT_PREFIX}{prefix}{_declared(field)['env']}" for prefix in ("TEXT_", ""))
-        shared = name in settings.prefixed and is_shared(field)
-        found[name] = (own, plain) if shared else (own if _prefix(settings, name, "x") else plain,)
+        if name not in settings.prefixed:
+            found[name] = (plain,)
+        else:
+            found[name] = (own, plain) if is_shared(field) else (own,)
     return found
 
 
@@ -63,11 +67,12 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
     return ()
 
 
+def is_mapping(field: FieldInfo) -> bool:
+    """Whether a field takes names with values, which text has as JSON."""
+    return any(get_origin(annotation) is dict for annotation in (field.annotation, *get_args(field.annotation)))
+
+
 def _declared(field: FieldInfo) -> Any:
     extra = field.json_schema_extra
     assert isinstance(extra, dict), "a setting is declared by `setting`"
     return extra["setting"]
-
-
-def _prefix(settings: type[Settings], name: str, prefix: str) -> str:
-    return prefix if name in settings.prefixed and not is_shared(settings.model_fields[name]) else ""

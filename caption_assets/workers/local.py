@@ -124,9 +124,8 @@ class Workers:
     ) -> Iterator[tuple[Task, Any]]:
         """`(task, result)` for everything that `work`, a generator function of a module, yields, as results come.
 
-        A task that fails ends with `(task, CaptionAssetsError)`; the others go on. Results of one task come in order,
-        those of different tasks mix. At most `at_once` tasks (by default as many as there are processes) are worked on
-        at the same time; `in_flight` is as for `map_unordered`. What lies in this process's memory (`memory://`) is
+        As `ClipWorkers.run` has it: by default `at_once` is the number of processes, and `in_flight` is as for
+        `map_unordered`. What lies in this process's memory (`memory://`) is
         invisible to other processes, so such clips are worked on here.
         """
         # The largest first: no worker is left with one when the others are done.
