@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar, Generic, TypeVar
 
-from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError, ShardError, StoreError
+from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError, ShardError
 from caption_assets.models.engines.base import EngineInfo
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Request, Result
@@ -113,7 +113,7 @@ class ShardStream(ABC, Generic[R]):
         """Keeps what there is of a shard that ends with an error."""
         try:
             self.buffer.flush()
-        except StoreError as lost:
+        except Exception as lost:  # the error that ends the shard is the one to tell
             log.error("%s", lost)
         yield Ended(self.step.name, self.shard, error)
 
@@ -355,5 +355,5 @@ class ShardStreams(Generic[R]):
         for stream in self._opened.values():
             try:
                 stream.save()
-            except StoreError as error:  # the others are to be saved all the same
+            except Exception as error:  # the others are to be saved all the same
                 log.error("%s", error)
