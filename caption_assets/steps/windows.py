@@ -35,7 +35,10 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     """
     started = time.perf_counter()
     store, progress = context.store, context.progress
-    clips, duplicates = split_duplicates(dataset.clips(shard))
+    listing = dataset.listing(shard)
+    clips, duplicates = split_duplicates(listing.clips)
+    if listing.left_out:
+        log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, listing.left_out)))
     before = store.read_rows(CLIP_WINDOWS, shard)
     progress.start(STEP.name, shard, len(clips))
 
@@ -72,6 +75,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
             **windows_per_second(len(windows) - reused, seconds),
             "frames_picked": sum(len(row.frame_ids) for row in windows),
             "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
+            "files_left_out": sum(len(left_out.names) for left_out in listing.left_out),
         },
     )
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from caption_assets.errors import StoreError
+from caption_assets.names import written
 from caption_assets.store import paths
 from caption_assets.store.files import open_files
 from caption_assets.store.rows import Row
@@ -48,8 +49,8 @@ class Store:
         return f"Store({self._files.url!r})"
 
     def url(self, rel: str = "") -> str:
-        """Absolute path or URL of a file, or of the root."""
-        return f"{self._files.url}/{_checked(rel)}" if rel else self._files.url
+        """Absolute path or URL of a file, or of the root, as `names.written` has it."""
+        return written(f"{self._files.url}/{_checked(rel)}" if rel else self._files.url)
 
     def check_writable(self) -> None:
         """Raise StoreError where nothing could be written, before anything has been created."""
