@@ -38,7 +38,8 @@ class S3Server:
     """Answers at `url` until `close`; a context manager.
 
     `bucket` is an empty one of its own. `asked` counts requests by method and path, and `most_at_once` is how many
-    were in work together. Each waits `delay_s` first. `fault` is asked before each, by method and path, and may name what goes wrong with it.
+    were in work together. Each waits `delay_s` first. `fault` is asked before each, by method and path, and may name
+    what goes wrong with it.
     """
 
     def __init__(self, fault: Callable[[str, str], Fault | None] = lambda method, path: None) -> None:

@@ -70,9 +70,9 @@ class LocalPlace:
         with os.scandir(self._root) as entries:
             for entry in entries:
                 # A link that leads nowhere is a clip that is missing; a named pipe is none.
-                if entry.is_dir():
+                if _is_folder(entry):
                     folders.append(entry.name)
-                elif entry.is_file() or entry.is_symlink():
+                elif entry.is_symlink() or entry.is_file():
                     others.append(entry.name)
         return folders, others
 
@@ -96,8 +96,8 @@ class LocalPlace:
         for entry in entries:
             below = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name.startswith("."):
-                yield File(below + "/" * entry.is_dir(), trouble="hidden")
-            elif entry.is_dir():
+                yield File(below + "/" * _is_folder(entry), trouble="hidden")
+            elif _is_folder(entry):
                 yield from self._below(below, (*above, own))
             else:
                 yield self._file(below, entry)
@@ -172,3 +172,10 @@ class RemotePlace:
                 return None
         versions = [str(info[key]) for key in _VERSIONS if info.get(key)]
         return " ".join([str(info.get("size")), *versions]) if versions else None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

@@ -1,11 +1,11 @@
-"""Render a shard's tables into the documents of the Save & Export layout, and clear away what no row names.
+"""Render a shard's tables into the documents of the Save & Export layout.
 
 There is no lock. A render writes, then looks whether a table was committed meanwhile, and if so renders again; and
 whoever commits a table renders afterwards. So whichever of two writers comes last has seen both tables.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from caption_assets.errors import ConfigError
 from caption_assets.save_export import chunks, paths
 from caption_assets.save_export.documents import Document, clip_document, is_cut
 from caption_assets.save_export.files import parse_document, write_document
-from caption_assets.store.rows import PreviewRow, WindowRow
+from caption_assets.store.rows import WindowRow
 from caption_assets.store.snapshot import ClipRows, read_snapshot, read_stamps
 from caption_assets.store.store import Store
 
@@ -57,27 +57,6 @@ def render_shard(
         if read_stamps(store, shard) == snapshot.stamps:
             break
     return RenderSummary(written=len(written), unchanged=len(rendered - written))
-
-
-def remove_stale_previews(store: Store, old_rows: Iterable[PreviewRow], new_rows: Iterable[PreviewRow]) -> list[str]:
-    """Delete the files of old preview rows that no new row names; returns their paths.
-
-    Only files directly in the clip's own folder of previews are touched, and that folder itself once it is empty.
-    Call it when the new rows are committed.
-    """
-    kept = {row.path for row in new_rows}
-    deleted = []
-    for row in old_rows:
-        if row.path is None or row.path in kept:
-            continue
-        folder = paths.preview_folder(row.clip_id)
-        name = row.path.removeprefix(f"{folder}/")
-        if row.path != f"{folder}/{name}" or "/" in name or name in ("", ".", ".."):
-            continue
-        if store.delete(row.path):
-            deleted.append(row.path)
-        store.delete_empty_folder(folder)
-    return deleted
 
 
 class _Pass:

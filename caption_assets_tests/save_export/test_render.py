@@ -12,7 +12,7 @@ from upath import UPath
 from caption_assets.errors import ConfigError
 from caption_assets.save_export import paths
 from caption_assets.save_export.files import read_document, write_document
-from caption_assets.save_export.render import RenderSummary, remove_stale_previews, render_shard
+from caption_assets.save_export.render import RenderSummary, render_shard
 from caption_assets.store.rows import CaptionRow, WindowRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
@@ -283,28 +283,3 @@ def test_parallel_shards_of_one_chunk_converge(root: UPath) -> None:
 
     race(lambda: work("a"), lambda: work("b"))
     assert chunk_of(store, 0)["all_windows"] == {"a": {"0_249": "a 2"}, "b": {"0_249": "b 2"}}
-
-
-# Stale previews
-
-
-def test_previews_that_no_row_names_are_removed_and_nothing_else(store: Store) -> None:
-    old = [preview(window(BIKES, start, start + 95)) for start in (0, 96)] + [preview(window(COSMOS, 0, 255))]
-    for row in old:
-        store.write_bytes(str(row.path), b"webp")
-    store.write_bytes(f"previews/{BIKES}/poster.webp", b"theirs")
-    failed = preview(window(BIKES, 96, 191), path=None, status="failed", error_kind="preview")
-    removed = remove_stale_previews(store, old, [old[0], failed])
-    assert removed == [f"previews/{BIKES}/96_191.webp", f"previews/{COSMOS}/0_255.webp"]
-    assert store.names("previews") == [BIKES]
-    assert store.names(f"previews/{BIKES}") == ["0_95.webp", "poster.webp"]
-    assert remove_stale_previews(store, old, [old[0]]) == []
-
-
-@pytest.mark.parametrize("path", ["metas/v0/c.json", "previews/other/0_9.webp", "previews/c/sub/x", "previews/c/.."])
-def test_no_file_outside_the_clips_previews_is_removed(local: Store, path: str) -> None:
-    for rel in ("metas/v0/c.json", "previews/other/0_9.webp", "previews/c/sub/x"):
-        local.write_bytes(rel, b"")
-    before = snapshot(local)
-    assert remove_stale_previews(local, [preview(window("c"), path=path)], []) == []
-    assert snapshot(local) == before
