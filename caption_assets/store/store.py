@@ -150,15 +150,16 @@ class Store:
     def keys(self, table: Table[R], shard: str) -> list[str]:
         """Caption keys with rows for the shard, committed or in parts, sorted."""
         _check_key(table, "any")
-        return [
-            key
-            for key in self._files.names(paths.table_folder(table.name))
-            if self._look(*self._table_paths(table, shard, key)) != (None, [])
-        ]
+        return [key for key in self.table_stamps(table, shard) if key is not None]
 
-    def table_stamp(self, table: Table[R], shard: str, key: str | None = None) -> str | None:
-        """Something that changes whenever the shard's table is committed; None without a table."""
-        return self._files.stamp(self._table_paths(table, shard, key)[0])
+    def table_stamps(self, table: Table[R], shard: str) -> dict[str | None, str | None]:
+        """Something that changes whenever a table of the shard's is committed, by caption key, sorted.
+
+        None where there is nothing but parts. The key is None for a table without keys, which is always there.
+        """
+        keys = self._files.names(paths.table_folder(table.name)) if table.keyed else [None]
+        looked = self.each(lambda key: self._look(*self._table_paths(table, shard, key)), keys)
+        return {key: found[0] for key, found in zip(keys, looked, strict=True) if key is None or found != (None, [])}
 
     # Bytes
 

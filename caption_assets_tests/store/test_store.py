@@ -30,7 +30,7 @@ def files_below(store: Store) -> list[str]:
 def test_a_shard_without_a_table_has_no_rows(store: Store) -> None:
     assert store.read_rows(CLIP_WINDOWS, "shard") == []
     assert store.keys(WINDOW_CAPTIONS, "shard") == []
-    assert store.table_stamp(CLIP_WINDOWS, "shard") is None
+    assert store.table_stamps(CLIP_WINDOWS, "shard") == {None: None}
 
 
 def test_committed_rows_are_read_back_in_order(store: Store) -> None:
@@ -150,9 +150,9 @@ def test_the_stamp_changes_with_every_commit_of_other_rows(store: Store) -> None
     stamps = []
     for row in CAPTIONS:
         store.commit_rows(WINDOW_CAPTIONS, "shard", [row], "qwen")
-        stamps.append(store.table_stamp(WINDOW_CAPTIONS, "shard", "qwen"))
+        stamps.append(store.table_stamps(WINDOW_CAPTIONS, "shard")["qwen"])
     assert len(set(stamps)) == len(CAPTIONS)
-    assert stamps[-1] == store.table_stamp(WINDOW_CAPTIONS, "shard", "qwen")
+    assert stamps[-1] == store.table_stamps(WINDOW_CAPTIONS, "shard")["qwen"]
 
 
 @pytest.mark.parametrize("rel", ["tables/clip_windows/s.parquet", "tables/clip_windows/s.parts/00000000-ab.parquet"])
