@@ -11,6 +11,7 @@ from rich.console import Console
 import caption_assets
 from caption_assets.cli.console import RunConsole
 from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.cli.stopping import stoppable
 from caption_assets.dataset import Dataset, open_dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, DatasetError
@@ -186,16 +187,17 @@ def _show_samples(store: Store, shards: list[str], console: Console) -> None:
 
 
 def main() -> None:
-    """Entry point: errors that we understand are one line and exit status 2."""
-    try:
-        cli(standalone_mode=False)
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "caption-assets"
-        click.echo(f"{where}: {error.format_message()} See {where} --help.", err=True)
-        sys.exit(WRONG_USAGE)
-    except CaptionAssetsError as error:
-        click.echo(f"caption-assets: {error}", err=True)
-        sys.exit(WRONG_USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("caption-assets: stopped; what is finished is kept", err=True)
-        sys.exit(130)
+    """Entry point: errors that we understand are one line and exit status 2; 130 after Ctrl-C, 143 after SIGTERM."""
+    with stoppable() as stop:
+        try:
+            cli(standalone_mode=False)
+        except click.UsageError as error:
+            where = error.ctx.command_path if error.ctx else "caption-assets"
+            click.echo(f"{where}: {error.format_message()} See {where} --help.", err=True)
+            sys.exit(WRONG_USAGE)
+        except CaptionAssetsError as error:
+            click.echo(f"caption-assets: {error}", err=True)
+            sys.exit(WRONG_USAGE)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("caption-assets: stopped; what is finished is kept", err=True)
+            sys.exit(stop.status)

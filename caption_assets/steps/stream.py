@@ -9,7 +9,7 @@ import logging
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -111,7 +111,10 @@ class ShardStream(ABC, Generic[R]):
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:
         """Keeps what there is of a shard that ends with an error."""
-        self.buffer.flush()
+        try:
+            self.buffer.flush()
+        except StoreError as lost:
+            log.error("%s", lost)
         yield Ended(self.step.name, self.shard, error)
 
     def save(self) -> None:
@@ -120,10 +123,11 @@ class ShardStream(ABC, Generic[R]):
 
     def _finished(self) -> ShardReport | CaptionAssetsError:
         try:
-            location = self.buffer.commit()
-            seconds = time.perf_counter() - self.started
-            render_documents(self.context, self.shard)
-            return self._report(location, seconds)
+            with self.step.errors_of(self.shard):
+                location = self.buffer.commit()
+                seconds = time.perf_counter() - self.started
+                render_documents(self.context, self.shard)
+                return self._report(location, seconds)
         except CaptionAssetsError as error:
             return error
 
@@ -215,6 +219,7 @@ class ShardStreams(Generic[R]):
         self._opened: dict[str, ShardStream[R]] = {}
         self._owners: dict[str, ShardStream[R]] = {}
         self._all_asked: set[str] = set()
+        self._over: set[str] = set()
 
     def outcomes(self) -> Outcomes:
         """How every shard ended, as they end.
@@ -233,7 +238,7 @@ class ShardStreams(Generic[R]):
                     break
                 for result in self._session.generate(chain([first], asked)):
                     yield from self._ended()
-                    self._settle(result)
+                    self._take(result)
                     yield from self._ended()
                 yield from self._ended()
                 asked = self._more_requests()
@@ -247,7 +252,8 @@ class ShardStreams(Generic[R]):
         """All requests. A shard that only has work beside them is put off, so that no engine waits for it."""
         for shard in self._shards:
             try:
-                stream = self._open_shard(shard)
+                with self._step.errors_of(shard):
+                    stream = self._open_shard(shard)
                 stream.unasked = self._tell_unasked(shard)
                 self._news.put(_Opened(stream))
             except (ConfigError, ModelError):
@@ -263,18 +269,25 @@ class ShardStreams(Generic[R]):
             yield from self._more_requests()
 
     def _asked(self, stream: ShardStream[R]) -> Iterator[Request]:
-        try:
-            yield from stream.requests()
+        if (yield from self._of(stream, stream.requests())):
             self._news.put(_AllAsked(stream.shard))
-        except (ConfigError, ModelError):
-            raise
-        except CaptionAssetsError as error:
-            self._news.put(_Failed(stream.shard, error))
 
     def _more_requests(self) -> Iterator[Request]:
         self._asking = [stream for stream in self._asking if not stream.ended]
         for stream in self._asking:
-            yield from stream.more_requests()
+            yield from self._of(stream, stream.more_requests())
+
+    def _of(self, stream: ShardStream[R], requests: Iterator[Request]) -> Generator[Request, None, bool]:
+        """A shard's requests, and whether they came to their end: where they fail, that shard does, and no other."""
+        try:
+            with self._step.errors_of(stream.shard):
+                yield from requests
+            return True
+        except (ConfigError, ModelError):
+            raise
+        except CaptionAssetsError as error:
+            self._news.put(_Failed(stream.shard, error))
+            return False
 
     def _tell_unasked(self, shard: str) -> Callable[[str, CaptionAssetsError], None]:
         return lambda request_id, error: self._news.put(_Unasked(shard, request_id, error))
@@ -287,14 +300,17 @@ class ShardStreams(Generic[R]):
             if isinstance(news, _Opened):
                 self._opened[news.stream.shard] = news.stream
                 self._owners |= dict.fromkeys(news.stream.waiting, news.stream)
+            elif isinstance(news, _Failed) and news.shard not in self._opened:
+                if news.shard not in self._over:
+                    yield from self._not_opened(news)
+            elif news.shard in self._over:
+                continue  # it has failed meanwhile
             elif isinstance(news, _AllAsked):
                 self._all_asked.add(news.shard)
             elif isinstance(news, _Unasked):
-                self._opened[news.shard].settle(news.request_id, news.error)
-            elif news.shard in self._opened:
-                yield from self._end(news.shard).give_up(news.error)
+                self._settle(self._opened[news.shard], news.request_id, news.error)
             else:
-                yield from self._not_opened(news)
+                yield from self._end(news.shard).give_up(news.error)
         for stream in list(self._opened.values()):
             if stream.shard in self._all_asked and not stream.waiting:
                 yield from self._end(stream.shard).finish()
@@ -302,6 +318,7 @@ class ShardStreams(Generic[R]):
                     other.started = time.perf_counter()
 
     def _not_opened(self, failed: _Failed) -> Outcomes:
+        self._over.add(failed.shard)
         yield Ended(self._step.name, failed.shard, failed.error)
         for step in self._fails_with:
             error = failed.error
@@ -312,14 +329,24 @@ class ShardStreams(Generic[R]):
     def _end(self, shard: str) -> ShardStream[R]:
         stream = self._opened.pop(shard)
         stream.ended = True
+        self._over.add(shard)
         return stream
 
-    def _settle(self, result: Result) -> None:
+    def _take(self, result: Result) -> None:
         stream = self._owners[result.request_id]
         if not stream.ended:
-            stream.settle(result.request_id, result)
-        if result.request_id not in stream.waiting:
+            self._settle(stream, result.request_id, result)
+        if stream.ended or result.request_id not in stream.waiting:
             del self._owners[result.request_id]
+
+    def _settle(self, stream: ShardStream[R], request_id: str, result: Result | CaptionAssetsError) -> None:
+        try:
+            with self._step.errors_of(stream.shard):
+                stream.settle(request_id, result)
+        except (ConfigError, ModelError):
+            raise
+        except CaptionAssetsError as error:
+            self._news.put(_Failed(stream.shard, error))
 
     def _save(self) -> None:
         while not self._news.empty():

@@ -24,7 +24,7 @@ def double(item: int) -> int:
 
 def frames(item: int) -> Iterator[np.ndarray]:
     for k in range(3):
-        yield np.full((4, 200, 300, 3), item + k, np.uint8)
+        yield np.full((4, 200, 300, 3), (item + k) % 256, np.uint8)
 
 
 def count_into(path: str) -> Iterator[np.ndarray]:

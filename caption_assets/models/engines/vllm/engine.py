@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ from caption_assets.records import FramePicks, Outcome, SampledFrames
 
 log = logging.getLogger(__name__)
 _SPARE_GIB = 4.0
+_BREAK_OFF_SECONDS, _CLOSE_SECONDS = 3.0, 60.0
 _WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS = (1280, 720), 8, 4
 _SETTINGS = {
     # The core is a process of its own, started afresh: this one has threads, and maybe CUDA.
@@ -54,6 +57,7 @@ class VllmEngine:
         self._llm: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launched: Future[float] | None = None
+        self._others: set[BaseProcess] = set()  # children of this process that are not vLLM's
 
     def start(self) -> EngineInfo:
         """Checks and leases the GPU, fetches the weights and begins to load them. Raises ModelError."""
@@ -98,8 +102,9 @@ class VllmEngine:
 
     def _launch(self, arguments: dict[str, Any], gpus: GpuLease, limits: FrameLimits | None) -> None:
         """Begins to start vLLM's processes, from an event loop in a thread, which then talks to them."""
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
+        loop = self._loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="vllm", daemon=True).start()
+        self._others = set(multiprocessing.active_children())
 
         async def make() -> float:
             started = time.perf_counter()
@@ -109,6 +114,8 @@ class VllmEngine:
                 from vllm.engine.arg_utils import AsyncEngineArgs
                 from vllm.v1.engine.async_llm import AsyncLLM
 
+                if self._loop is not loop:
+                    raise ModelError(f"variant {self._variant.name!r}", "it was closed while it started")
                 self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
             await self._warm_up(limits)
             return time.perf_counter() - started
@@ -156,18 +163,27 @@ class VllmEngine:
         loop, gpus = self._loop, self._lease
         self._loop = self._lease = None
         if loop is not None:
+            self._break_off_start()
 
             async def end() -> None:
                 if self._llm is not None:
                     self._llm.shutdown()
 
-            # It may be dead already; one that is still starting ends as soon as it has started.
-            with suppress(Exception):
-                asyncio.run_coroutine_threadsafe(end(), loop).result(timeout=600)
+            with suppress(Exception):  # it may be dead already
+                starting = self._launched is not None and not self._launched.done()
+                asyncio.run_coroutine_threadsafe(end(), loop).result(timeout=0 if starting else _CLOSE_SECONDS)
             loop.call_soon_threadsafe(loop.stop)
             self._llm = None
         if gpus is not None:
             gpus.close()
+
+    def _break_off_start(self) -> None:
+        """Ends the processes of an engine that is still starting: vLLM itself would first wait for them."""
+        until = time.monotonic() + _BREAK_OFF_SECONDS
+        while self._launched is not None and not self._launched.done() and time.monotonic() < until:
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.kill()
+            time.sleep(0.05)  # what is imported meanwhile is imported to the end
 
     def _feed(self, requests: Iterable[Request], flight: Flight) -> None:
         assert self._loop is not None
