@@ -4,8 +4,8 @@
 
 Each trial puts a clip's, a source video's and a chunk's document of the original into an output root, changes values,
 types, keys or bytes of some of them at random, and renders a shard of that clip and a good one over them, as a run
-does. The render must end, the good clip must be rendered, what belongs to others must be kept, a warning must name every
-file that could not be used, and a second render must have nothing left to write.
+does. The render must end, the good clip must be rendered, what belongs to others must be kept, a warning must name
+every file that could not be used, and a second render must have nothing left to write.
 """
 
 import argparse
@@ -36,7 +36,21 @@ SOURCE = "/data/videos/sub/long.mp4"
 SHARD = "s"
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**64, -(10**30), 10**400, 1.5, -0.0, 1e308, float("nan"), float("inf")),
-    *("", "a", "qwen", "../../x", "/", "/etc/passwd", "a/../b", "\0", "\ud83d", "\udcff", "日本", "x" * 300, "long.mp4"),
+    *(
+        "",
+        "a",
+        "qwen",
+        "../../x",
+        "/",
+        "/etc/passwd",
+        "a/../b",
+        "\0",
+        "\ud83d",
+        "\udcff",
+        "日本",
+        "x" * 300,
+        "long.mp4",
+    ),
     *("\x1b[31m", "<b>[red]", [], {}, [None], [0], [[0]], [{}], {"": None}, {"a": {"b": []}}),
 )
 # Synced files cost nothing there.
