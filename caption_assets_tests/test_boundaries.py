@@ -11,7 +11,7 @@ import caption_assets
 
 PACKAGE = Path(caption_assets.__file__).parent
 
-# Room -> the rooms that it may import. `errors`, `records` and `settings` are free to all; they import each other only.
+# Room -> the rooms that it may import. Those in `FREE` are free to all; they import each other only.
 GROUND = {"store", "dataset", "media", "models"}
 RENDERINGS = {"save_export", "workers", "demo"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": GROUND | RENDERINGS | {"steps", "defs"},
     "__main__": {"cli"},
 }
-FREE = {"errors", "records", "settings"}
+FREE = {"errors", "names", "records", "settings"}
 # The same within `models`: a file or folder of it -> what else of the room it may import.
 MODELS: dict[str, set[str]] = {
     "families": set(),

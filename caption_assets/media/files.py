@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from caption_assets.media.faults import (
     open_fault,
     reason,
 )
+from caption_assets.names import actual, is_remote
 from caption_assets.settings import DecodeLimits
 
 # Playlists and image sequences make the demuxer open other files and URLs; a clip is one file.
@@ -114,24 +116,30 @@ class ClipFile:
 def open_clip(location: str, reading: Reading | None = None) -> Iterator[ClipFile]:
     """The clip at `location` (local, or a URL that fsspec knows) as a local file, for as long as the context lasts.
 
-    A remote file is copied: the demuxer reads back and forth, and every pass reads it all.
+    `location` is as `names.written` has it. A remote file is copied: the demuxer reads back and forth, and every pass
+    reads it all.
 
     Raises MissingClipError or EmptyFileError.
     """
     reading = reading or Reading()
     with contextlib.ExitStack() as stack:
-        if "://" not in location or location.startswith("file://"):
-            local = location.removeprefix("file://")
-        else:
-            local = stack.enter_context(local_copy(location, reading.copies))
+        path = location.removeprefix("file://")
+        local = stack.enter_context(local_copy(path, reading.copies)) if is_remote(path) else actual(path)
         try:
-            file = stack.enter_context(open(local, "rb", buffering=0))
+            file = stack.enter_context(open(local, "rb", buffering=0, opener=_open_at_once))
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise MissingClipError(location, "it is no regular file", "remove it from the dataset")
         except OSError as error:
             raise MissingClipError(location, reason(error), "check the path and its permissions") from error
         clip = ClipFile(location, local, file, reading.limits)
         if clip.num_bytes == 0:
             raise EmptyFileError(location, "the file is empty", "fetch it again or remove it")
         yield clip
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens also a named pipe that nobody writes to."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def location_of(clip: ClipFile | str) -> str:

@@ -9,7 +9,9 @@ import logging
 import queue
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -27,6 +29,7 @@ from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
 
 log = logging.getLogger(__name__)
 _SAMPLES = 8
+_MOST_FINISHING = 4
 R = TypeVar("R", CaptionRow, EnhancedRow)
 
 
@@ -34,7 +37,8 @@ class ShardStream(ABC, Generic[R]):
     """One shard on its way: rows in `buffer`, and in `waiting` the ids of requests that have no row yet.
 
     `requests` and `more_requests` run in the asking thread, and hand what fails before it reaches the engine to
-    `unasked`. Everything else runs in the answering thread.
+    `unasked`. A stream is made in a thread of its own, and finished in another: neither of the two others waits for a
+    store. Everything else runs in the answering thread.
     """
 
     step: ClassVar[Step]
@@ -53,7 +57,7 @@ class ShardStream(ABC, Generic[R]):
         # Of the answering thread.
         self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, self.key)
         self.waiting: set[str] = set()
-        self.started = time.perf_counter()
+        self.started = self.ended_at = time.perf_counter()
         self._asked = 0
 
     @abstractmethod
@@ -125,9 +129,8 @@ class ShardStream(ABC, Generic[R]):
         try:
             with self.step.errors_of(self.shard):
                 location = self.buffer.commit()
-                seconds = time.perf_counter() - self.started
                 render_documents(self.context, self.shard)
-                return self._report(location, seconds)
+                return self._report(location, self.ended_at - self.started)
         except CaptionAssetsError as error:
             return error
 
@@ -219,6 +222,9 @@ class ShardStreams(Generic[R]):
         self._opened: dict[str, ShardStream[R]] = {}
         self._owners: dict[str, ShardStream[R]] = {}
         self._all_asked: set[str] = set()
+        self._finishing: deque[tuple[ShardStream[R], Future[list[Ended]]]] = deque()
+        self._opener = ThreadPoolExecutor(1, thread_name_prefix="open-shards")
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish-shards")
         self._over: set[str] = set()
 
     def outcomes(self) -> Outcomes:
@@ -245,15 +251,16 @@ class ShardStreams(Generic[R]):
             for stream in later:
                 list(self._asked(stream))  # nothing is asked
                 yield from self._ended()
+            yield from self._finished(most_left=0)
 
     # In the asking thread.
 
     def _requests(self, later: list[ShardStream[R]]) -> Iterator[Request]:
         """All requests. A shard that only has work beside them is put off, so that no engine waits for it."""
-        for shard in self._shards:
+        for shard, opened in self._opened_ahead():
             try:
                 with self._step.errors_of(shard):
-                    stream = self._open_shard(shard)
+                    stream = opened.result()
                 stream.unasked = self._tell_unasked(shard)
                 self._news.put(_Opened(stream))
             except (ConfigError, ModelError):
@@ -267,6 +274,15 @@ class ShardStreams(Generic[R]):
             self._asking.append(stream)
             yield from self._asked(stream)
             yield from self._more_requests()
+
+    def _opened_ahead(self) -> Iterator[tuple[str, "Future[ShardStream[R]]"]]:
+        """Every shard as it is opened: the next one while this one is asked."""
+        ahead: deque[tuple[str, Future[ShardStream[R]]]] = deque()
+        for shard in self._shards:
+            ahead.append((shard, self._opener.submit(self._open_shard, shard)))
+            if len(ahead) > 1:
+                yield ahead.popleft()
+        yield from ahead
 
     def _asked(self, stream: ShardStream[R]) -> Iterator[Request]:
         if (yield from self._of(stream, stream.requests())):
@@ -313,9 +329,16 @@ class ShardStreams(Generic[R]):
                 yield from self._end(news.shard).give_up(news.error)
         for stream in list(self._opened.values()):
             if stream.shard in self._all_asked and not stream.waiting:
-                yield from self._end(stream.shard).finish()
+                self._end(stream.shard)
+                self._finishing.append((stream, self._finisher.submit(_finish, stream)))
                 for other in self._opened.values():
                     other.started = time.perf_counter()
+        yield from self._finished(most_left=_MOST_FINISHING)
+
+    def _finished(self, most_left: int) -> Outcomes:
+        """What has been finished; waits where more than so many are left, so that no more of them are in memory."""
+        while self._finishing and (len(self._finishing) > most_left or self._finishing[0][1].done()):
+            yield from self._finishing.popleft()[1].result()
 
     def _not_opened(self, failed: _Failed) -> Outcomes:
         self._over.add(failed.shard)
@@ -328,7 +351,8 @@ class ShardStreams(Generic[R]):
 
     def _end(self, shard: str) -> ShardStream[R]:
         stream = self._opened.pop(shard)
-        stream.ended = True
+        stream.ended, stream.ended_at = True, time.perf_counter()
+        self._all_asked.discard(shard)
         self._over.add(shard)
         return stream
 
@@ -352,8 +376,14 @@ class ShardStreams(Generic[R]):
         while not self._news.empty():
             if isinstance(news := self._news.get(), _Opened):
                 self._opened[news.stream.shard] = news.stream
-        for stream in self._opened.values():
+        self._opener.shutdown(cancel_futures=True)
+        self._finisher.shutdown(cancel_futures=True)
+        for stream in [*self._opened.values(), *(one for one, finished in self._finishing if finished.cancelled())]:
             try:
                 stream.save()
             except Exception as error:  # the others are to be saved all the same
                 log.error("%s", error)
+
+
+def _finish(stream: ShardStream[R]) -> list[Ended]:
+    return list(stream.finish())

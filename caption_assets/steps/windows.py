@@ -35,11 +35,14 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     """
     started = time.perf_counter()
     store, progress = context.store, context.progress
-    clips, duplicates = split_duplicates(dataset.clips(shard))
-    before = store.read_rows(CLIP_WINDOWS, shard)
+    listing = dataset.listing(shard)
+    clips, duplicates = split_duplicates(listing.clips)
+    if listing.left_out:
+        log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, listing.left_out)))
+    before = store.read_table(CLIP_WINDOWS, shard)
     progress.start(STEP.name, shard, len(clips))
 
-    rows = _reusable(store, before, [clip for clip in clips if clip.clip_id not in duplicates], settings)
+    rows = _reusable(store, before.rows, [clip for clip in clips if clip.clip_id not in duplicates], settings)
     reused, planned = sum(row.status == "ok" for row in rows), {row.clip_id for row in rows}
     progress.advance(STEP.name, shard, len(planned))
     to_plan = []
@@ -53,8 +56,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
             to_plan.append(clip)
     rows += _planned(context, shard, to_plan, settings)
     rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
-    location = store.url(store.commit_rows(CLIP_WINDOWS, shard, rows))
-    _remove_stale_mp4(store, before, rows)
+    location = store.url(store.commit_rows(CLIP_WINDOWS, shard, rows, before=before))
     for row in rows:
         if row.status != "ok":
             log.warning("%s: %s", row.relative_path, row.error)
@@ -72,6 +74,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
             **windows_per_second(len(windows) - reused, seconds),
             "frames_picked": sum(len(row.frame_ids) for row in windows),
             "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
+            "files_left_out": sum(len(left_out.names) for left_out in listing.left_out),
         },
     )
 
@@ -90,8 +93,8 @@ def _reusable(
             continue
         if any(row.status == "failed" and row.error_kind != _DAMAGED for row in of_clip):
             continue
-        files = {row.mp4_path.rpartition("/")[2] for row in of_clip if row.mp4_path}
-        if files and not files <= set(store.names(paths.window_mp4_folder(clip.clip_id))):
+        stamps = store.stamps(row.mp4_path for row in of_clip if row.mp4_path)
+        if stamps is not None and None in stamps.values():
             continue
         rows += of_clip
     return rows
@@ -183,11 +186,3 @@ def _video_fields(info: VideoInfo) -> dict[str, Any]:
         "num_bytes": info.num_bytes,
         "content_hash": info.content_hash,
     }
-
-
-def _remove_stale_mp4(store: Store, before: list[WindowRow], after: list[WindowRow]) -> None:
-    kept = {row.mp4_path for row in after}
-    for row in before:
-        if row.mp4_path and row.mp4_path not in kept:
-            store.delete(row.mp4_path)
-            store.delete_empty_folder(row.mp4_path.rpartition("/")[0])
