@@ -47,19 +47,25 @@ def damages(paths: Sequence[Path], seeds: int) -> Iterator[Damage]:
 
 
 def survive(damage: Damage) -> tuple[int, int, str, str]:
-    """Windows planned, windows read, and the kind and text of the error that ended it ("" for none)."""
+    """Windows planned, windows read, and the kind and text of the last error ("" for none)."""
     with tempfile.NamedTemporaryFile(suffix=Path(damage.path).suffix) as file:
         file.write(damage.apply(Path(damage.path).read_bytes()))
         file.flush()
         planned = done = 0
+        lost: ClipError | None = None
         try:
             info = probe(file.name, LIMITS)
             windows = compute_windows(info.num_frames, 16, 8)
             planned = len(windows)
             picks = [sample_window(w, info.pts_s, info.frame_rate, 5.0) for w in windows]
             for sampled in read_windows(file.name, info, picks, size=(84, 56), threads=1, limits=LIMITS):
+                if isinstance(sampled, ClipError):
+                    lost = sampled
+                    continue
                 assert sampled.frames.shape[1:] == (56, 84, 3)
                 done += 1
         except ClipError as error:
-            return planned, done, error.kind, str(error)
+            lost = error
+        if lost is not None:
+            return planned, done, lost.kind, str(lost)
         return planned, done, "", info.problem

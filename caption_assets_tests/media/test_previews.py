@@ -27,7 +27,7 @@ from caption_assets.media.previews import (
     render_previews,
 )
 from caption_assets.media.windows import compute_windows
-from caption_assets.records import Preview, VideoInfo
+from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings
 from caption_assets_tests.media.coded import CLIPS, FRAMES, Coded, draw, read
 
@@ -101,12 +101,12 @@ def test_previews_show_the_planned_frames_upright(name: str, tmp_path: Path) -> 
     plan = plan_previews(info, windows, settings)
     made = list(render_previews(path, info, windows, settings))
     assert [window for window, _ in made] == list(windows)
-    for picks, (_, preview) in zip(plan, made, strict=True):
+    for planned, (_, preview) in zip(plan, made, strict=True):
         assert isinstance(preview, Preview)
         assert preview.height == 96
         assert preview.width == round(96 * info.display_width / info.display_height)
         shown = [np.rot90(frame, clip.rotation // 90) for frame in decoded(preview)[0]]
-        assert [read(frame) for frame in shown] == [clip.numbers[k] for k in picks.frame_ids]
+        assert [read(frame) for frame in shown] == [clip.numbers[k] for k in planned.picks.frame_ids]
 
 
 def test_the_number_of_cores_changes_nothing(tmp_path: Path) -> None:
@@ -133,8 +133,9 @@ def probe_like(width: int, height: int, rate: int = 25) -> VideoInfo:
 
 
 def test_warnings_for_slow_and_low_clips() -> None:
-    assert preview_warnings(probe_like(640, 480), PreviewSettings()) == []
-    slow, low = preview_warnings(probe_like(64, 48, rate=1), PreviewSettings(target_fps=2))
+    whole = [Window(0, 0)]
+    assert preview_warnings(probe_like(640, 480), whole, PreviewSettings()) == []
+    slow, low = preview_warnings(probe_like(64, 48, rate=1), whole, PreviewSettings(target_fps=2))
     assert "fewer than target_fps=2" in slow
     assert "lower than target_height=240" in low
 
