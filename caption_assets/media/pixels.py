@@ -3,6 +3,7 @@
 import functools
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av.filter
@@ -117,7 +118,9 @@ class Cropper:
         if self._graph is None:
             shown = f"{width - crop.left - crop.right}:{height - crop.top - crop.bottom}:{crop.left}:{crop.top}"
             self._graph = av.filter.Graph()
-            source = self._graph.add_buffer(width=width, height=height, format=frame.format, time_base=frame.time_base)
+            source = self._graph.add_buffer(
+                width=width, height=height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+            )
             cut, sink = self._graph.add("crop", f"{shown}:exact=1"), self._graph.add("buffersink")
             source.link_to(cut)
             cut.link_to(sink)
