@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 # Frames that a decoder holds back to bring them into order, at most (H.264 and HEVC).
 _MOST_REORDERED = 16
+# Where so many times ascend, the others are faults; fewer do where frames are reordered.
+_NEARLY_ALL = 0.9
 
 
 def ascending_times(times: Sequence[int | None], step: int) -> list[int]:
@@ -13,18 +15,18 @@ def ascending_times(times: Sequence[int | None], step: int) -> list[int]:
 
     Times that ascend stay. Where they are those of the frames, given to the wrong ones (muxers that write the time of
     decoding for that of showing), they are put in order. Where most ascend, the others are spread evenly between
-    those. Else they make no sense: frames then follow each other by `step`.
+    those. Else none makes sense: frames then follow each other by `step`.
     """
     known = [t for t in times if t is not None]
-    if len(known) == len(times):
-        if ascend(known):
-            return known
+    if len(known) == len(times) and ascend(known):
+        return known
+    trusted = _longest_ascending(times)
+    if len(trusted) < _NEARLY_ALL * len(times) and len(known) == len(times):
         order = sorted(range(len(known)), key=known.__getitem__)
         put = [known[k] for k in order]
         if ascend(put) and all(abs(k - place) <= _MOST_REORDERED for place, k in enumerate(order)):
             return put
-    trusted = _longest_ascending(times)
-    if len(trusted) * 2 <= len(times):
+    if len(trusted) * 2 <= len(known):
         start = min(known, default=0)
         return [start + k * step for k in range(len(times))]
     return _filled(times, trusted, step)
@@ -36,23 +38,25 @@ def ascend(times: Sequence[int]) -> bool:
 
 
 def _longest_ascending(times: Sequence[int | None]) -> list[int]:
-    """Places of the longest ascending run of times that leaves a tick for each frame in between."""
-    ends: list[int] = []  # the least last value of a run of each length, less its place
-    last: list[int] = []  # the place of that value
-    before: list[int] = [-1] * len(times)
-    for place, time in enumerate(times):
+    """Places of the longest ascending run of times that leaves a tick for each frame in between; of equal times, the
+    first is taken."""
+    ends: list[int] = []  # the least end of a run of each length, seen from the last time on
+    last: list[int] = []  # the place of that end
+    after: list[int] = [-1] * len(times)
+    for place in reversed(range(len(times))):
+        time = times[place]
         if time is None:
             continue
-        # Values less their places must not fall: then at least one tick lies between two places.
-        value = time - place
+        # Values less their places must not rise: then at least one tick lies between two places.
+        value = place - time
         length = bisect_left(ends, value + 1)
-        before[place] = last[length - 1] if length else -1
+        after[place] = last[length - 1] if length else -1
         ends[length : length + 1], last[length : length + 1] = [value], [place]
     found, place = [], last[-1] if last else -1
     while place >= 0:
         found.append(place)
-        place = before[place]
-    return found[::-1]
+        place = after[place]
+    return found
 
 
 def _filled(times: Sequence[int | None], trusted: Sequence[int], step: int) -> list[int]:

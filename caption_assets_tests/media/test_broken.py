@@ -239,15 +239,14 @@ def test_an_edit_list_can_end_early(folder: Path) -> None:
 
 def test_damaged_files_end_as_frames_or_with_a_reason(folder: Path) -> None:
     paths = [BY_NAME[name].make(folder) for name in FUZZED]
-    ends: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    compared = 0
     with Workers(2, memory_limit_bytes=4 << 30) as workers:
-        for damage, result in workers.map_unordered(fuzz.survive, fuzz.damages(paths, 12), time_limit_s=60):
-            assert isinstance(result, tuple), (damage, result)  # no crash, no hang, no bug
-            planned, done, kind, reason = result
-            assert done == planned or kind, damage
-            assert bool(reason) or not kind, damage
-            ends[kind or ("cut off" if reason else "frames")] += 1
-    assert sum(ends.values()) == len(FUZZED) * (fuzz.CUTS + 12)
-    assert ends["frames"] > 20
-    assert ends["truncated"] > 20
-    assert ends["cut off"] > 20
+        for damage, found in workers.map_unordered(fuzz.examine, fuzz.damages(paths, 60), time_limit_s=120):
+            assert isinstance(found, fuzz.Found), (damage, found)  # no crash, no hang
+            assert found.bugs == [], damage
+            outcomes.update(found.outcomes)
+            compared += found.compared
+    assert min(outcomes["request"], outcomes["preview"]) > 60
+    assert outcomes["truncated"] > 0
+    assert compared > 300

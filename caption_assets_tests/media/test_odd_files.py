@@ -114,13 +114,20 @@ SCREEN = [
 ]
 
 
+def still(folder: Path, name: str) -> Path:
+    """Makes a clip that is called as its codec and container are.
+
+    Each number is shown four times: screen codecs write little or nothing for the last three.
+    """
+    raw = b"".join(draw(k - k % 4).tobytes() for k in range(FRAMES))
+    source = "-f rawvideo -pix_fmt gray -s 160x128 -r 25 -i pipe:0"
+    ffmpeg([*source.split(), "-c:v", Path(name).stem, "-q:v", "2", str(folder / name)], raw)
+    return folder / name
+
+
 @pytest.mark.parametrize("name", SCREEN)
 def test_of_codecs_with_packets_for_nothing_changed_frames_are_those_that_come_out(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    # Each number is shown four times: screen codecs write little or nothing for the last three.
-    raw = b"".join(draw(k - k % 4).tobytes() for k in range(FRAMES))
-    source = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", "160x128", "-r", "25", "-i", "pipe:0"]
-    ffmpeg([*source, "-c:v", path.stem, "-q:v", "2", str(path)], raw)
+    path = still(tmp_path, name)
     assert differences(path) == []
     assert differences(path, threads=4) == []
 

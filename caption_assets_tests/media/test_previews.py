@@ -29,7 +29,7 @@ from caption_assets.media.previews import (
 from caption_assets.media.windows import compute_windows
 from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings
-from caption_assets_tests.media.coded import CLIPS, FRAMES, Coded, draw, read
+from caption_assets_tests.media.coded import CLIPS, FRAMES, Coded, draw, ffmpeg, read
 
 BY_NAME = {clip.name: clip for clip in CLIPS}
 
@@ -247,3 +247,46 @@ def test_reading_animations_refuses_what_is_none() -> None:
     for bad in (b"", b"RIFF", good[:-1], good + b"x", os.urandom(100)):
         with pytest.raises(webp.WebpFormatError):
             webp.read_animation(bad)
+
+
+@pytest.fixture(scope="module")
+def gap(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """60 frames, with a pause of an hour in the middle."""
+    path = tmp_path_factory.mktemp("gap") / "gap.mkv"
+    frames = b"".join(draw(k, 64, 64).tobytes() for k in range(60))
+    source = "-f rawvideo -pix_fmt gray -s 64x64 -r 25 -i pipe:0"
+    pause = "-vf settb=1/1000,setpts=40*N+3600000*gte(N\\,30) -fps_mode passthrough -enc_time_base 1/1000"
+    ffmpeg([*source.split(), *pause.split(), "-c:v", "libx264", "-pix_fmt", "yuv420p", str(path)], frames)
+    return str(path)
+
+
+def test_a_preview_has_no_more_frames_than_it_may_and_lasts_as_long(gap: str) -> None:
+    info, settings = probe(gap), PreviewSettings(target_height=64, max_frames=50)
+    windows = [Window(0, 59), Window(0, 24)]
+    (long, short), whole = plan_previews(info, windows, settings), info.duration_s
+    assert (len(long.picks.frame_ids), long.fps) == (50, pytest.approx(50 / whole))
+    assert (len(short.picks.frame_ids), short.fps) == (1, 1.0)
+    (_, made), _ = render_previews(gap, info, windows, settings)
+    assert isinstance(made, Preview)
+    images, durations = decoded(made)
+    assert made.num_frames == len(images) == 50
+    assert sum(durations) == pytest.approx(1000 * whole, abs=1)
+    assert [read(image) for image in images] == list(long.picks.frame_ids)
+    assert read(images[0]) == 29  # the last one before the pause is shown for almost an hour
+
+
+def test_a_preview_that_is_bounded_says_so(gap: str) -> None:
+    info = probe(gap)
+    (said, *_) = preview_warnings(info, [Window(0, 59)], PreviewSettings(target_height=16, max_frames=50))
+    assert "max_frames=50" in said
+    assert "one every 72 s" in said
+    assert preview_warnings(info, [Window(0, 24)], PreviewSettings(target_height=16, target_fps=0.01)) == []
+    usual = PreviewSettings()
+    assert len(plan_previews(info, [Window(0, 59)], usual)[0].picks.frame_ids) == usual.max_frames
+
+
+def test_a_bound_that_a_window_just_keeps_changes_nothing(tmp_path: Path) -> None:
+    info = probe(str(BY_NAME["h264_closed.mp4"].make(tmp_path)))  # 2.4 s: 5 frames at 2 a second
+    for bound, count, fps in ((6, 5, 2.0), (5, 5, 2.0), (4, 4, 4 / 2.4), (1, 1, 1 / 2.4)):
+        (plan,) = plan_previews(info, [Window(0, 59)], PreviewSettings(target_fps=2.0, max_frames=bound))
+        assert (len(plan.picks.frame_ids), plan.fps) == (count, pytest.approx(fps)), bound
