@@ -1,5 +1,6 @@
 """Two ways to get frames out of a clip by number: a plain one, and one that decodes little and is fast."""
 
+import heapq
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from caption_assets.media.cores import decoder_threads, usable_cores
 from caption_assets.media.faults import DecodeError
 from caption_assets.media.files import ClipFile, Deadline, stream_time_base, video_stream
 from caption_assets.media.packets import ERRORS, Packets, Shown
+from caption_assets.media.times import MOST_REORDERED
 from caption_assets.records import VideoInfo
 
 # A jump over fewer frames is read through: seeking costs about as much as demuxing these.
@@ -42,18 +44,12 @@ class PlainReader:
         stream = video_stream(clip, container)
         self._location, self._info = clip.location, info
         self._shown = Shown(clip, container, stream, deadline)
-        self._ids: dict[int | None, int] | None = None
-        if info.keyframe_ids is not None:
-            ticks = frame_ticks(info, float(stream_time_base(stream)))
-            self._ids = {tick: k for k, tick in enumerate(ticks)}
+        self._time_base = float(stream_time_base(stream))
 
     def frames(self, needed: Sequence[int]) -> Iterator[tuple[int, VideoFrame | DecodeError]]:
         """The `needed` frames (ascending), each with its number, or why it is lost."""
         left = deque(needed)
-        for place, frame in enumerate(self._shown):
-            frame_id = place if self._ids is None else self._ids.get(frame.pts)
-            if frame_id is None or frame_id < left[0]:
-                continue
+        for frame_id, frame in self._numbered():
             while left and left[0] < frame_id:
                 yield self._lost(left.popleft())
             if left and left[0] == frame_id:
@@ -62,6 +58,24 @@ class PlainReader:
                 return
         for frame_id in left:
             yield self._lost(frame_id)
+
+    def _numbered(self) -> Iterator[tuple[int, VideoFrame]]:
+        """All frames with their numbers: their places, or those of their times."""
+        if self._info.keyframe_ids is None:
+            yield from enumerate(self._shown)
+            return
+        ids = {tick: k for k, tick in enumerate(frame_ticks(self._info, self._time_base))}
+        # Where times are damaged, frames do not come out in their order.
+        held: list[tuple[int, int, VideoFrame]] = []
+        for place, frame in enumerate(self._shown):
+            frame_id = ids.get(frame.pts) if frame.pts is not None else None
+            if frame_id is not None:
+                heapq.heappush(held, (frame_id, place, frame))
+            if len(held) > MOST_REORDERED:
+                frame_id, _, frame = heapq.heappop(held)
+                yield frame_id, frame
+        for frame_id, _, frame in sorted(held):
+            yield frame_id, frame
 
     def _lost(self, frame_id: int) -> tuple[int, DecodeError]:
         at, fault = self._info.pts_s[frame_id] - self._info.pts_s[0], self._shown.fault

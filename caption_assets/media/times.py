@@ -4,8 +4,8 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
 
-# Frames that a decoder holds back to bring them into order, at most (H.264 and HEVC).
-_MOST_REORDERED = 16
+MOST_REORDERED = 16
+"""Frames that a decoder holds back to bring them into order, at most (H.264 and HEVC)."""
 # Where so many times ascend, the others are faults; fewer do where frames are reordered.
 _NEARLY_ALL = 0.9
 
@@ -24,7 +24,7 @@ def ascending_times(times: Sequence[int | None], step: int) -> list[int]:
     if len(trusted) < _NEARLY_ALL * len(times) and len(known) == len(times):
         order = sorted(range(len(known)), key=known.__getitem__)
         put = [known[k] for k in order]
-        if ascend(put) and all(abs(k - place) <= _MOST_REORDERED for place, k in enumerate(order)):
+        if ascend(put) and all(abs(k - place) <= MOST_REORDERED for place, k in enumerate(order)):
             return put
     if len(trusted) * 2 <= len(known):
         start = min(known, default=0)

@@ -173,8 +173,9 @@ def _compare(path: Path, planned: bool | str, found: Found) -> None:
         return
     _, ours, lost = by_us(path, limits=LIMITS)
     found.compared = len(theirs.frames)
-    wrong = unlike(ours, theirs.frames)
-    if len(ours) != found.compared or wrong:
-        found.bugs.append(
-            f"we read {len(ours)} frames and lose {len(lost)}, ffmpeg shows {found.compared}; others: {wrong[:5]}"
+    _, mistaken = unlike(ours, theirs.frames)
+    if len(ours) != found.compared or mistaken:
+        wrong = (
+            f"we read {len(ours)} frames and lose {len(lost)}, ffmpeg shows {found.compared}; others: {mistaken[:5]}"
         )
+        found.bugs.append(wrong)

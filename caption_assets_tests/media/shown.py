@@ -64,18 +64,24 @@ def by_us(
     return info, frames, lost
 
 
-def unlike(ours: dict[int, np.ndarray], theirs: np.ndarray) -> list[int]:
-    """Numbers of the frames that are not as the ones of the same place, or are more like a neighbour of those."""
-    found = []
+def unlike(ours: dict[int, np.ndarray], theirs: np.ndarray) -> tuple[list[int], list[int]]:
+    """Numbers of the frames that are not as the ones of the same place, and of those among them that are like a
+    neighbour of it: of a damaged frame, two decoders need not make the same."""
+    other, mistaken = [], []
     for place, (frame_id, mine) in enumerate(list(ours.items())[: len(theirs)]):
-        near = range(max(0, place - 1), min(len(theirs), place + 2))
+        near = range(max(0, place - 2), min(len(theirs), place + 3))
         apart = {k: np.abs(mine.astype(int) - theirs[k]) for k in near}
-        means = {k: float(difference.mean()) for k, difference in apart.items()}
-        blocks = apart[place].reshape(6, SIZE[1] // 6, 8, SIZE[0] // 8).mean(axis=(1, 3))
-        alike = means[place] <= _FRAME_ALIKE and blocks.max() <= _BLOCK_ALIKE
-        if not alike or means[place] > min(means.values()) + 0.5:
-            found.append(frame_id)
-    return found
+        nearest = min(near, key=lambda k: (apart[k].mean() - 0.5 * (k == place), k))
+        if nearest != place or not _alike(apart[place]):
+            other.append(frame_id)
+            if nearest != place and _alike(apart[nearest]):
+                mistaken.append(frame_id)
+    return other, mistaken
+
+
+def _alike(apart: np.ndarray) -> bool:
+    blocks = apart.reshape(6, SIZE[1] // 6, 8, SIZE[0] // 8).mean(axis=(1, 3))
+    return bool(apart.mean() <= _FRAME_ALIKE and blocks.max() <= _BLOCK_ALIKE)
 
 
 def differences(path: Path | str, threads: int = 1) -> list[str]:
@@ -85,7 +91,7 @@ def differences(path: Path | str, threads: int = 1) -> list[str]:
     found = [str(error) for error in lost]
     if len(frames) != len(theirs.frames):
         found.append(f"we read {len(frames)} frames, ffmpeg shows {len(theirs.frames)}")
-    wrong = unlike(frames, theirs.frames)
+    wrong, _ = unlike(frames, theirs.frames)
     if wrong:
         found.append(f"other frames: {wrong[:5]}, {len(wrong)} in all")
     ours_s = info.pts_s[list(frames)][: len(theirs.times_s)]
