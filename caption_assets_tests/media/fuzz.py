@@ -175,7 +175,5 @@ def _compare(path: Path, planned: bool | str, found: Found) -> None:
     found.compared = len(theirs.frames)
     _, mistaken = unlike(ours, theirs.frames)
     if len(ours) != found.compared or mistaken:
-        wrong = (
-            f"we read {len(ours)} frames and lose {len(lost)}, ffmpeg shows {found.compared}; others: {mistaken[:5]}"
-        )
-        found.bugs.append(wrong)
+        read = f"we read {len(ours)} frames and lose {len(lost)}, ffmpeg shows {found.compared}"
+        found.bugs.append(f"{read}; numbered wrongly: {mistaken[:5]}")
