@@ -20,7 +20,8 @@ def model_fields(session: EngineSession) -> dict[str, Any]:
 def model_identity(session: EngineSession) -> list[str]:
     """What, with the same request, gives the same text; part of every fingerprint."""
     variant, checkpoint = session.variant, session.checkpoint
-    return [variant.name, checkpoint.model_id, checkpoint.revision, variant.precision, repr(variant.sampling)]
+    frames = repr((variant.frames, variant.min_pixels, variant.max_pixels))
+    return [variant.name, checkpoint.model_id, checkpoint.revision, variant.precision, repr(variant.sampling), frames]
 
 
 def answer_fields(result: Result | CaptionAssetsError) -> dict[str, Any]:
