@@ -168,12 +168,13 @@ def test_texts_are_rewritten_as_by_transformers_and_what_is_too_long_fails_alone
 
 def test_an_engine_that_is_stopped_is_started_again_and_what_is_drawn_is_drawn_again(expected):
     """Its process is stopped, not ended, once it has answered the first request."""
-    variant, texts = text_variant("demo_lm"), list(expected.values())
+    # Of what the model does not know, it is not sure what to say.
+    variant, texts = text_variant("demo_lm"), [*list(expected.values())[:3], "la la la", "la la la"]
     checkpoint = checkpoint_of(variant)
-    sampling = Sampling(temperature=1.5, seed=5)
+    sampling = Sampling(temperature=2.0, seed=5)
     options = EngineOptions("cpu", sampling=sampling, stuck_s=30.0, vllm_args={"kv_cache_memory_bytes": CACHE_BYTES})
     session = EngineSession(variant, checkpoint, create_engine(variant, checkpoint, options, engine="vllm"))
-    requests = [enhance_request(str(k), "Rewrite.", texts[k % len(texts)], 40) for k in range(2 * len(texts))]
+    requests = [enhance_request(str(k), "Rewrite.", text, 40) for k, text in enumerate(texts)]
     rounds = []
     try:
         for stops in (False, True):
@@ -188,8 +189,7 @@ def test_an_engine_that_is_stopped_is_started_again_and_what_is_drawn_is_drawn_a
     first, again = rounds
     assert all(result.outcome.ok for result in again.values())
     assert {k: r.text for k, r in again.items()} == {k: r.text for k, r in first.items()}
-    # The same caption is rewritten differently in another window.
-    assert any(first[str(k)].text != first[str(k + len(texts))].text for k in range(len(texts)))
+    assert first["3"].text != first["4"].text  # each window has draws of its own
 
 
 def _one_then(requests, found):
