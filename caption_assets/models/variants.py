@@ -87,6 +87,11 @@ class Variant:
     def is_embedded(self) -> bool:
         return self.model_id.startswith("embedded:")
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it stands for a user's own model, of which nobody knows how much memory it needs."""
+        return not self.min_gpu_gib
+
     def in_precision(self, asked: AskedPrecision) -> "Variant":
         """This row as it runs in the precision `asked` for: auto is the row's own, fp8 may quantize on load.
 
