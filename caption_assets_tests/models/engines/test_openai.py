@@ -27,7 +27,7 @@ from caption_assets.models.engines.openai.server import Server
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.families import FrameLimits
-from caption_assets.models.requests import caption_request, enhance_request, frame_size, video_metadata
+from caption_assets.models.requests import caption_request, enhance_request, frame_size, request_seed, video_metadata
 from caption_assets.models.variants import caption_variant, text_variant
 from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
@@ -201,8 +201,10 @@ def test_a_drawn_text_has_a_seed_and_a_single_frame_goes_twice(server):
     with started() as e:
         sampled = replace(e._prepare, sampling=replace(DEMO.sampling, temperature=0.7))
         one = SampledFrames(WINDOWS[0].frames.frames[:1], FramePicks((0,), (0.0,)))
-        body = json.loads(bytes(sampled(replace(WINDOWS[0], frames=one)).prepared))
-    assert body["seed"] == 0
+        body, other = (
+            json.loads(bytes(sampled(replace(WINDOWS[0], frames=one, request_id=name)).prepared)) for name in "ab"
+        )
+    assert (body["seed"], other["seed"]) == (request_seed(0, "a"), request_seed(0, "b"))
     assert body["media_io_kwargs"]["video"]["frames_indices"] == [0, 0]
     assert body["messages"][0]["content"][0]["video_url"]["url"].count(",") == 2
 

@@ -19,7 +19,7 @@ from caption_assets.models.engines.openai.server import Served, Server, ServerGo
 from caption_assets.models.families import FrameLimits
 from caption_assets.models.requests import Request, Result, caption_request, enhance_request, frame_size
 from caption_assets.models.variants import Variant
-from caption_assets.models.weights.checkpoints import Checkpoint, checkpoint_frame_limits
+from caption_assets.models.weights.checkpoints import Checkpoint, asked_limits, frame_limits
 from caption_assets.models.weights.downloads import locate_config
 from caption_assets.records import FramePicks, Outcome, SampledFrames
 
@@ -51,6 +51,8 @@ class OpenAIEngine:
         server = Server(address, self._options.server)
         served = server.look(self._names(), self._options.server.return_s if self._was_there else _FIRST_WAIT_S)
         form = self._form(served)
+        if limits is not None and form in ("images", "mp4"):
+            limits = limits.as_images()
         prepare = ServerPrepare(
             served.model,
             self._variant.family,
@@ -129,9 +131,10 @@ class OpenAIEngine:
     def _frame_limits(self) -> FrameLimits | None:
         if self._variant.is_text:
             return None
-        return self._variant.frames or checkpoint_frame_limits(
-            locate_config(self._checkpoint, self._model_dir), self._variant.family
-        )
+        if self._variant.frames is not None and self._checkpoint.folder is None:
+            return asked_limits(self._variant, self._variant.frames)
+        folder = locate_config(self._checkpoint, self._model_dir)
+        return frame_limits(self._variant, folder, self._variant.family)
 
     def _form(self, served: Served) -> Form:
         options = self._options.server

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from caption_assets.errors import RequestError
+from caption_assets.models.chat import without_marks
 from caption_assets.models.families import Family
-from caption_assets.models.requests import Request, video_metadata, without_thinking
+from caption_assets.models.requests import Request, request_seed, video_metadata, without_thinking
 from caption_assets.models.variants import Sampling
 from caption_assets.records import FramePicks, SampledFrames
 
@@ -52,7 +53,9 @@ class ServerPrepare:
 
     def body(self, request: Request) -> dict[str, Any]:
         """The fields of a chat completion. All sampling is stated: servers have defaults of their own."""
-        messages, switches = without_thinking(self.family, request.messages)
+        # The server tokenizes what it is sent.
+        plain = [without_marks(message) for message in request.messages]
+        messages, switches = without_thinking(self.family, plain)
         sampling = self.sampling
         fields: dict[str, Any] = {
             "model": self.model,
@@ -61,12 +64,14 @@ class ServerPrepare:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
         }
+        if sampling.presence_penalty:
+            fields["presence_penalty"] = sampling.presence_penalty
         if sampling.temperature > 0:
-            fields["seed"] = 0
+            fields["seed"] = request_seed(sampling.seed, request.request_id)
         if self.stop:
             fields["stop"] = list(self.stop)
         if self.extended:
-            fields |= {"top_k": -1, "repetition_penalty": sampling.repetition_penalty}
+            fields |= {"top_k": sampling.top_k or -1, "repetition_penalty": sampling.repetition_penalty}
             if switches:
                 fields["chat_template_kwargs"] = switches
         if request.frames is not None and self.form in ("jpeg", "png"):
