@@ -12,7 +12,7 @@ from caption_assets.errors import ModelError, first_line
 from caption_assets.models.engines.base import EngineInfo, EngineOptions
 from caption_assets.models.families import Family
 from caption_assets.models.gpus import GpuLease, lease, visible_gpus
-from caption_assets.models.requests import Request, Result, chat_text, video_metadata, video_options
+from caption_assets.models.requests import Author, Request, Result, chat_text, video_metadata, video_options
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
     Checkpoint,
@@ -46,6 +46,9 @@ class TransformersEngine:
         self._model: Any = None
         self._processor: Any = None
         self._seconds = 0.0
+
+    def author(self) -> Author:
+        return Author(self._checkpoint.model_id, self._checkpoint.revision)
 
     def start(self) -> EngineInfo:
         """Loads the model. Raises ModelError for missing weights, an unknown device, or a family it cannot run."""

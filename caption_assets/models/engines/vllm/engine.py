@@ -20,7 +20,7 @@ from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input,
 from caption_assets.models.engines.vllm.launch import check_build, launch_args, vllm_version
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.gpus import GpuLease, check, fit, lease
-from caption_assets.models.requests import Request, Result, caption_request, enhance_request, frame_size
+from caption_assets.models.requests import Author, Request, Result, caption_request, enhance_request, frame_size
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
     Checkpoint,
@@ -54,6 +54,9 @@ class VllmEngine:
         self._llm: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launched: Future[float] | None = None
+
+    def author(self) -> Author:
+        return Author(self._checkpoint.model_id, self._checkpoint.revision)
 
     def start(self) -> EngineInfo:
         """Checks and leases the GPU, fetches the weights and begins to load them. Raises ModelError."""
