@@ -119,14 +119,15 @@ KINDS = {
         model="Qwen/Qwen2.5-VL-7B",
         version="lmstudio",
         author=("qwen/qwen2.5-vl-7b", "qwen/qwen2.5-vl-7b"),
-        sent={"repeat_penalty": 1.05},
+        sent={"repeat_penalty": 1.05, "top_k": 0},
+        unsent=("repetition_penalty", "media_io_kwargs"),
     ),
     "LMDeploy": Kind(
         {"listing": listing({"id": "m", "owned_by": "lmdeploy", "root": "m", "parent": None})},
         model="m",
         version="lmdeploy",
-        sent={"repetition_penalty": 1.05},
-        unsent=("top_k",),
+        sent={"repetition_penalty": 1.05, "top_k": 0},
+        unsent=("media_io_kwargs",),
     ),
     "TGI": Kind(
         {
@@ -142,8 +143,8 @@ KINDS = {
             "answer": answer(choice={"stop_reason": None, "disaggregated_params": None}),
         },
         version="tensorrt_llm",
-        sent={"repetition_penalty": 1.05},
-        unsent=("top_k",),
+        sent={"repetition_penalty": 1.05, "top_k": 0},
+        unsent=("media_io_kwargs",),
     ),
     "OpenAI with a model that reasons": Kind(
         {

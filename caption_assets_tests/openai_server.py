@@ -111,10 +111,10 @@ class OpenAIServer:
     def fail(self, *faults: dict[str, Any]) -> None:
         """Plants faults in place of those that are left, and forgets what was seen.
 
-        Each is `{"match": text in the prompt, "times": how often}` and one of `"status"` (with `"headers"` and
-        `"body"`), `"body"` alone, `"drop"`, `"truncate"`, `"drip"`: seconds from byte to byte, `"hang"`: seconds before
-        the answer, `"until_open"`: how many requests have to be open before it, or `"away_s"`: status 429 with the date
-        so many seconds after the request.
+        Each is `{"match": text in the prompt, "times": how often}` and one of `"status"` (with `"headers"`, `"body"`
+        and what is sent `"after"` it), `"body"` alone, `"drop"`, `"truncate"`, `"drip"`: seconds from byte to byte,
+        `"hang"`: seconds before the answer, `"until_open"`: how many requests have to be open before it, or `"away_s"`:
+        status 429 with the date so many seconds after the request.
         """
         self._call("/faults", list(faults))
 
@@ -271,7 +271,8 @@ class Handler(BaseHTTPRequestHandler):
             _, status, content = refusal
             self._json(status, content)
         elif "status" in fault or "body" in fault:
-            self._send(fault.get("status", 200), fault.get("body", "").encode(), fault.get("headers", {}))
+            data = fault.get("body", "").encode()
+            self._send(fault.get("status", 200), data, fault.get("headers", {}), after=fault.get("after", "").encode())
         else:
             try:
                 future = state.model.ask(
@@ -353,12 +354,12 @@ class Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, content: Any) -> None:
         self._send(status, json.dumps(content).encode(), {})
 
-    def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+    def _send(self, status: int, data: bytes, headers: dict[str, str], after: bytes = b"") -> None:
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data + after)
 
 
 def filled_in(answer: Any, said: dict[str, Any]) -> Any:

@@ -421,6 +421,16 @@ def test_what_is_one_request_s_own_fault_stops_nothing(server):
     assert {r.outcome.message for r in found if not r.outcome.ok} == {"the server refuses it: HTTP 403, flagged"}
 
 
+def test_what_a_server_sends_twice_is_not_another_window_s_caption(server):
+    """The second answer comes with the first, on the same connection, before anything else is asked there."""
+    said = json.dumps(answer(content="Of the first window.")).encode()
+    once_more = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said)
+    with started(batch_size=1) as e:
+        server.fail({"match": "first", "body": said.decode(), "after": once_more.decode()})
+        found = {r.request_id: r.text for r in e.generate([window(0, "first", 8), *BRIEF[1:4]])}
+    assert [text for text in found.values() if text == "Of the first window."] == [found["w0"]]
+
+
 def test_a_window_answered_byte_by_byte_fails_alone_when_its_time_is_up(server, monkeypatch):
     impatient(monkeypatch, "slowly")
     with started() as e:

@@ -14,14 +14,12 @@ from caption_assets.models.engines.openai.address import Address
 if TYPE_CHECKING:
     import httpx2
 
-# Less than the five seconds after which uvicorn closes an idle connection, perhaps while a request is on its way.
-_KEEP_ALIVE_S = 3.0
 
+def new_client(address: Address, connect_s: float) -> "httpx2.AsyncClient":
+    """A client with a connection of its own for each request; the caller bounds how long one takes.
 
-def new_client(address: Address, connections: int, connect_s: float) -> "httpx2.AsyncClient":
-    """A client that keeps up to so many connections; the caller bounds how long a request takes.
-
-    Raises ModelError for a proxy in the environment that cannot be one.
+    On a connection that is used again, what a server has sent too much would be taken for the next request's answer,
+    and a caption would stand under another window. Raises ModelError for a proxy in the environment that cannot be one.
     """
     import httpx2
 
@@ -30,11 +28,9 @@ def new_client(address: Address, connections: int, connect_s: float) -> "httpx2.
         log.setLevel(logging.WARNING)  # it would write the address into every run's log
     try:
         return httpx2.AsyncClient(
-            headers={"Content-Type": "application/json", **address.headers},
+            headers={"Content-Type": "application/json", "Connection": "close", **address.headers},
             timeout=httpx2.Timeout(None, connect=connect_s),
-            limits=httpx2.Limits(
-                max_connections=None, max_keepalive_connections=connections, keepalive_expiry=_KEEP_ALIVE_S
-            ),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
             follow_redirects=False,
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:

@@ -10,20 +10,23 @@ class Dialect:
     """One software, as the fields of its requests.
 
     `names` are the fields beyond OpenAI's that it takes, by our names for them, which are vLLM's; what stands in
-    `constants` goes with them. `thinking` is how a request switches thinking off: by options for the chat template
-    (`chat_template_kwargs`), by `reasoning_effort`, or in no way that is known. `template_needs` says when the
-    template's options count. `version_path` is where its version is, beside the API.
+    `constants` goes with them, and `no_top_k` is its word for all tokens. `thinking` is how a request switches thinking
+    off: by options for the chat template (`chat_template_kwargs`), by `reasoning_effort`, or in no way that is known.
+    `template_needs` says when the template's options count. `version_path` is where its version is, beside the API.
     """
 
     title: str
     names: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
+    no_top_k: int = -1
     thinking: Literal["template", "effort", ""] = ""
     template_needs: str = ""
     version_path: str = ""
 
     def fields(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the wanted fields that it takes, under its own names."""
+        if wanted.get("top_k") == -1:
+            wanted = {**wanted, "top_k": self.no_top_k}
         taken = {self.names[name]: value for name, value in wanted.items() if name in self.names}
         return taken | dict(self.constants) if taken else taken
 
@@ -44,6 +47,7 @@ class Dialect:
 
 
 _AS_VLLM = {"top_k": "top_k", "repetition_penalty": "repetition_penalty"}
+_AS_LLAMACPP = {"top_k": "top_k", "repetition_penalty": "repeat_penalty"}
 UNKNOWN = Dialect("The server")
 # From their documentation and sources. What a server ignores is not sent, so that nobody believes in it.
 DIALECTS: Mapping[str, Dialect] = {
@@ -52,15 +56,15 @@ DIALECTS: Mapping[str, Dialect] = {
     # Its penalty looks back 64 tokens by default; -1 is the whole context, as with vLLM.
     "llamacpp": Dialect(
         "llama.cpp",
-        {"top_k": "top_k", "repetition_penalty": "repeat_penalty"},
+        _AS_LLAMACPP,
         {"repeat_last_n": -1},
         thinking="template",
         template_needs="where it was started with --jinja, which newer releases do by themselves",
     ),
     "ollama": Dialect("Ollama", thinking="effort", version_path="api/version"),
-    "lmstudio": Dialect("LM Studio", {"repetition_penalty": "repeat_penalty"}),
-    "lmdeploy": Dialect("LMDeploy", {"repetition_penalty": "repetition_penalty"}, thinking="template"),
-    "tensorrt_llm": Dialect("TensorRT-LLM", {"repetition_penalty": "repetition_penalty"}, thinking="template"),
+    "lmstudio": Dialect("LM Studio", _AS_LLAMACPP, no_top_k=0),
+    "lmdeploy": Dialect("LMDeploy", _AS_VLLM, no_top_k=0, thinking="template"),
+    "tensorrt_llm": Dialect("TensorRT-LLM", _AS_VLLM, no_top_k=0, thinking="template"),
 }
 # What they state as `owned_by` in the list of their models, where that is not their name.
 _OWNERS = {"library": "ollama", "organization_owner": "lmstudio", "organization-owner": "lmstudio"}

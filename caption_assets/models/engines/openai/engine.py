@@ -130,7 +130,7 @@ class OpenAIEngine:
     def _find(self, wait_s: float) -> _Found:
         started = time.perf_counter()
         address, limits = find_address(text_model=self._variant.is_text), self._frame_limits()
-        with _Conversation(Server(address, self._options.server, 1), 1) as conversation:
+        with _Conversation(Server(address, self._options.server), 1) as conversation:
             self._open.add(conversation)
             try:
                 served, passed = conversation.run(self._meet(conversation.server, limits, wait_s))
@@ -160,7 +160,7 @@ class OpenAIEngine:
         return served, await hold_trial(server, prepare, limits, max(wait_s, options.server.retry_s))
 
     def _conversation(self, found: _Found, connections: int) -> "_Conversation":
-        server = Server(found.address, self._options.server, connections)
+        server = Server(found.address, self._options.server)
         server.trial, server.trial_model, server.author = found.passed.body, found.passed.answer.model, found.author
         return _Conversation(server, connections)
 

@@ -71,12 +71,12 @@ class Server:
     named, and `author` whom the texts are from.
     """
 
-    def __init__(self, address: Address, options: ServerOptions, connections: int) -> None:
+    def __init__(self, address: Address, options: ServerOptions) -> None:
         """Raises ModelError for a proxy in the environment that cannot be one."""
         import httpx2
 
         self.address, self.options, self._http = address, options, httpx2
-        self._client = new_client(address, connections, CONNECT_S)
+        self._client = new_client(address, CONNECT_S)
         self.trial, self.trial_model, self.author = b"", "", Author("")
         self._check: asyncio.Task[None] | None = None
 
