@@ -38,6 +38,20 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes a text: the model and its revision, "" where that is not known.
+
+    `server_model` is what a server calls the model, "" where no server runs it; `manner` is then what else the texts
+    depend on: the form in which frames are sent, and what could not be asked of it.
+    """
+
+    model_id: str
+    revision: str = ""
+    server_model: str = ""
+    manner: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What became of one request. `text` is None unless `outcome` is ok.
 
@@ -46,6 +60,7 @@ class Result:
     `max_tokens` cut the text off. `seconds` is the engine's time for it, shared evenly where requests ran as a batch.
     Where the engine reports it, `wait_s` is the time from the end of the request's preparation until the model began
     with it, `prefill_s` from then to the first token, and `generate_s` from the first to the last token.
+    `author` is who wrote the text, where the answer itself tells.
     """
 
     request_id: str
@@ -57,6 +72,7 @@ class Result:
     wait_s: float | None = None
     prefill_s: float | None = None
     generate_s: float | None = None
+    author: Author | None = None
     outcome: Outcome = OK
 
 

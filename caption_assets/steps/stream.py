@@ -159,8 +159,10 @@ class ShardStream(ABC, Generic[R]):
 
     def _engine_figures(self, seconds: float) -> dict[str, float | str]:
         """What ran, what it took to start where this shard did that, and windows a second from when it was ready."""
-        checkpoint = self.session.checkpoint
-        figures: dict[str, float | str] = {"model": f"{checkpoint.model_id}@{checkpoint.revision}"}
+        author = self.session.author()
+        figures: dict[str, float | str] = {"model": f"{author.model_id}@{author.revision}".removesuffix("@")}
+        if author.server_model:
+            figures["server_model"] = author.server_model
         if not self.session.started:
             return figures
         info = self.session.info

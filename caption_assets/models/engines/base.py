@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.models.contexts import Context
 from caption_assets.models.families import FrameLimits
-from caption_assets.models.requests import Prepare, Request, Result
+from caption_assets.models.requests import Author, Prepare, Request, Result
 from caption_assets.models.variants import Sampling
 from caption_assets.records import SampledFrames
 from caption_assets.settings import AskedPrecision, VideoForm
@@ -120,8 +120,12 @@ class CaptionEngine(Protocol):
     it is loaded, and returns the seconds that this took. Both raise ModelError. `generate` yields one result for every
     request, in any order, and never raises for a single bad request; it may read `requests` ahead, in a thread, and
     has stopped doing so when it ends. Where the engine itself ends or gets stuck, it raises EngineDeathError. `close`
-    frees everything and may be called at any time, more than once; `start` may follow it.
+    frees everything and may be called at any time, more than once; `start` may follow it. `author` is who will write
+    the texts; it may be asked for before the start, loads nothing, and raises ModelError where a server has to tell it
+    and does not.
     """
+
+    def author(self) -> Author: ...
 
     def start(self) -> EngineInfo: ...
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from caption_assets.errors import ModelError
 from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo, EngineStuckError
-from caption_assets.models.requests import Request, Result
+from caption_assets.models.requests import Author, Request, Result
 from caption_assets.models.thinking import answer_of
 from caption_assets.models.variants import Variant
 from caption_assets.models.weights.checkpoints import Checkpoint
@@ -51,6 +51,10 @@ class EngineSession:
     @property
     def started(self) -> bool:
         return self._info is not None
+
+    def author(self) -> Author:
+        """Who writes the texts. Loads nothing; a server is asked which model it has. Raises ModelError."""
+        return self._engine.author()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """One result for every request, in any order.

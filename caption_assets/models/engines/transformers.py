@@ -15,7 +15,7 @@ from caption_assets.models.engines.draws import score_changes
 from caption_assets.models.engines.watched import StuckError, Watched
 from caption_assets.models.families import Family
 from caption_assets.models.gpus import GpuLease, lease, visible_gpus
-from caption_assets.models.requests import Request, Result, request_seed, video_metadata, video_options
+from caption_assets.models.requests import Author, Request, Result, request_seed, video_metadata, video_options
 from caption_assets.models.thinking import TOKENS, opened_by
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
@@ -55,6 +55,9 @@ class TransformersEngine:
         self._context = Context()
         self._watched: Watched | None = None
         self._seconds = 0.0
+
+    def author(self) -> Author:
+        return Author(self._checkpoint.model_id, self._checkpoint.revision)
 
     def start(self) -> EngineInfo:
         """Loads the model. Raises ModelError for missing weights, an unknown device, or a family it cannot run."""

@@ -24,6 +24,7 @@ from caption_assets.models.engines.vllm.launch import check_build, launch_args, 
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.gpus import GpuLease, check, fit, lease
 from caption_assets.models.requests import (
+    Author,
     Request,
     Result,
     caption_request,
@@ -69,6 +70,9 @@ class VllmEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launched: Future[float] | None = None
         self._others: set[BaseProcess] = set()  # children of this process that are not vLLM's
+
+    def author(self) -> Author:
+        return Author(self._checkpoint.model_id, self._checkpoint.revision)
 
     def start(self) -> EngineInfo:
         """Checks and leases the GPU, fetches the weights and begins to load them. Raises ModelError."""
