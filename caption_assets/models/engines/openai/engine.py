@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions
+from caption_assets.models.engines.openai import server as asking
 from caption_assets.models.engines.openai.address import Address, find_address
 from caption_assets.models.engines.openai.dialects import DIALECTS
 from caption_assets.models.engines.openai.inputs import Form, ServerPrepare
@@ -29,6 +30,7 @@ from caption_assets.records import Outcome
 
 log = logging.getLogger(__name__)
 _FIRST_WAIT_S = 5.0
+_MORE_TRIES = 3
 T = TypeVar("T")
 
 
@@ -145,6 +147,19 @@ class OpenAIEngine:
         return _Found(address, served, passed, author, limits, time.perf_counter() - started)
 
     async def _meet(self, server: Server, limits: FrameLimits | None, wait_s: float) -> tuple[Served, Passed]:
+        """A server that was there before is not given up for one answer: others may come from where it restarts."""
+        deadline, pause = time.monotonic() + wait_s, asking.FIRST_PAUSE_S
+        for _ in range(0 if self._author is None else _MORE_TRIES):
+            try:
+                return await self._meet_once(server, limits, max(0.0, deadline - time.monotonic()))
+            except ModelError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause *= 2
+        return await self._meet_once(server, limits, max(0.0, deadline - time.monotonic()))
+
+    async def _meet_once(self, server: Server, limits: FrameLimits | None, wait_s: float) -> tuple[Served, Passed]:
         options = self._options
         served = await look(server, self._names(), wait_s)
         form = self._form(served)
