@@ -6,9 +6,11 @@ from uuid import uuid4
 
 import pytest
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 from upath import UPath
 
 from caption_assets.store.store import Store
+from caption_assets_tests.s3 import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +22,17 @@ def s3_options() -> Iterator[dict[str, str]]:
     UPath("s3://bucket", **options).fs.mkdir("bucket")
     yield options
     server.stop()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A server of the test's own, which every process that it starts finds."""
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()  # they are kept for as long as a process lives, with their server
+        yield server
+        S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

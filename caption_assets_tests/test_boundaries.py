@@ -11,7 +11,7 @@ import caption_assets
 
 PACKAGE = Path(caption_assets.__file__).parent
 
-# Room -> the rooms that it may import. `errors`, `records` and `settings` are free to all; they import each other only.
+# Room -> the rooms that it may import. Those in `FREE` are free to all; they import each other only.
 GROUND = {"store", "dataset", "media", "models"}
 RENDERINGS = {"save_export", "workers", "demo"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": GROUND | RENDERINGS | {"steps", "defs"},
     "__main__": {"cli"},
 }
-FREE = {"errors", "records", "settings"}
+FREE = {"errors", "names", "records", "settings"}
 # The same within `models`: a file or folder of it -> what else of the room it may import.
 MODELS: dict[str, set[str]] = {
     "families": set(),
@@ -33,16 +33,23 @@ MODELS: dict[str, set[str]] = {
     "locks": set(),
     "variants": {"families"},
     "requests": {"families", "prompts", "variants"},
+    "thinking": set(),
+    "contexts": {"families", "requests"},
+    "chat": {"families", "requests"},
     "weights": {"families", "locks", "variants"},
     "gpus": {"families", "locks", "variants"},
-    "engines": {"families", "prompts", "locks", "variants", "requests", "weights", "gpus"},
+    "engines": {
+        *{"families", "prompts", "locks", "variants", "requests", "thinking", "contexts", "chat", "weights", "gpus"}
+    },
     "choice": {"families", "variants", "requests", "weights", "gpus", "engines"},
 }
 # And within `engines`: no engine knows another one.
 ENGINES: dict[str, set[str]] = {
     "base": set(),
     "session": {"base"},
-    "transformers": {"base"},
+    "draws": set(),
+    "watched": {"base"},
+    "transformers": {"base", "draws", "watched"},
     "vllm": {"base"},
     "openai": {"base"},
     "select": {"base", "transformers", "vllm", "openai"},

@@ -1,7 +1,7 @@
 """The command `caption-assets`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from rich.console import Console
 import caption_assets
 from caption_assets.cli.console import RunConsole
 from caption_assets.cli.flags import settings_flags, settings_from
-from caption_assets.dataset import Dataset, open_dataset, shard_key, shard_name
+from caption_assets.cli.stopping import stoppable
+from caption_assets.dataset import Dataset, open_dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
-from caption_assets.errors import CaptionAssetsError
+from caption_assets.errors import CaptionAssetsError, DatasetError
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import default_variant
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
@@ -31,6 +32,7 @@ from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WIND
 from caption_assets.workers.local import Workers
 
 OK, SHARD_FAILED, WRONG_USAGE = 0, 1, 2
+_SHOWN = 10
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -42,7 +44,7 @@ def cli() -> None:
 @cli.command()
 @click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
 @click.option("--output-path", required=True, help="Folder or fsspec URL for tables, documents and previews.")
-@click.option("--shard", "shards", multiple=True, help="Only this shard (its folder's name); may be repeated.")
+@click.option("--shard", "shards", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
 @click.option("--source-root", help="Root of the source videos, for clips that another tool has cut.")
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
@@ -55,7 +57,7 @@ def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any)
     does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
     listed), 1 when a shard failed, 2 for wrong usage.
     """
-    sys.exit(_run(open_dataset(dataset), output_path, [shard_key(name) for name in shards], options))
+    sys.exit(_run(open_dataset(dataset), output_path, list(shards), options))
 
 
 @cli.command()
@@ -122,11 +124,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     """Checks everything that can be wrong before any work, then works. Returns the exit status."""
     wanted = ("generate_captions", "generate_previews", "enhance_captions")
     captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
-    known = dataset.shards()
-    for shard in shards:
-        if shard not in known:
-            dataset.clips(shard)  # says which shards there are
-    shards = shards or known
+    shards = _chosen(dataset, shards)
     Store(output_path).check_writable()
     if previews:
         check_ffmpeg()
@@ -166,6 +164,16 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     return SHARD_FAILED if failed else OK
 
 
+def _chosen(dataset: Dataset, named: Sequence[str]) -> list[str]:
+    """The shards that are named, by their folder's name or by their key; all where none is. Raises DatasetError."""
+    known = dataset.shards()
+    by_name = {key: key for key in known} | {shard_name(key): key for key in known}
+    if unknown := [name for name in named if name not in by_name]:
+        shown = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
+        raise DatasetError(f"shard {unknown[0]!r} of dataset {dataset.root!r}", "it is unknown", f"choose: {shown}")
+    return list(dict.fromkeys(by_name[name] for name in named)) or known
+
+
 def _show_samples(store: Store, shards: list[str], console: Console) -> None:
     """The first caption and enhanced caption of every shard, with its preview's path."""
     for shard in shards:
@@ -179,16 +187,17 @@ def _show_samples(store: Store, shards: list[str], console: Console) -> None:
 
 
 def main() -> None:
-    """Entry point: errors that we understand are one line and exit status 2."""
-    try:
-        cli(standalone_mode=False)
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "caption-assets"
-        click.echo(f"{where}: {error.format_message()} See {where} --help.", err=True)
-        sys.exit(WRONG_USAGE)
-    except CaptionAssetsError as error:
-        click.echo(f"caption-assets: {error}", err=True)
-        sys.exit(WRONG_USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("caption-assets: stopped; what is finished is kept", err=True)
-        sys.exit(130)
+    """Entry point: errors that we understand are one line and exit status 2; 130 after Ctrl-C, 143 after SIGTERM."""
+    with stoppable() as stop:
+        try:
+            cli(standalone_mode=False)
+        except click.UsageError as error:
+            where = error.ctx.command_path if error.ctx else "caption-assets"
+            click.echo(f"{where}: {error.format_message()} See {where} --help.", err=True)
+            sys.exit(WRONG_USAGE)
+        except CaptionAssetsError as error:
+            click.echo(f"caption-assets: {error}", err=True)
+            sys.exit(WRONG_USAGE)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("caption-assets: stopped; what is finished is kept", err=True)
+            sys.exit(stop.status)

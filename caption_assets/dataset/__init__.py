@@ -5,11 +5,21 @@ clips and shards. It lists and never opens a clip. Not here: what is in a clip (
 (`store`).
 """
 
-from caption_assets.dataset.base import Dataset
+from caption_assets.dataset.base import Dataset, LeftOut, Listing
 from caption_assets.dataset.folders import CLIP_SUFFIXES, FolderDataset
 from caption_assets.dataset.ids import clip_id, shard_key, shard_name, split_duplicates
 
-__all__ = ["CLIP_SUFFIXES", "Dataset", "clip_id", "open_dataset", "shard_key", "shard_name", "split_duplicates"]
+__all__ = [
+    "CLIP_SUFFIXES",
+    "Dataset",
+    "LeftOut",
+    "Listing",
+    "clip_id",
+    "open_dataset",
+    "shard_key",
+    "shard_name",
+    "split_duplicates",
+]
 
 
 def open_dataset(root: str) -> Dataset:

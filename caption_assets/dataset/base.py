@@ -1,8 +1,32 @@
 """What every dataset is: shards, and the clips of a shard."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from caption_assets.records import Clip
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What lies in a shard and is no clip: `what` it is, and the `names` of all such, as they are written."""
+
+    what: str
+    names: Sequence[str]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.names[:_SHOWN]) + (", …" if len(self.names) > _SHOWN else "")
+        return f"{len(self.names)} {self.what} ({shown})"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a shard holds: its clips in a stable order, and what is none."""
+
+    clips: list[Clip]
+    left_out: list[LeftOut]
 
 
 class Dataset(Protocol):
@@ -17,6 +41,10 @@ class Dataset(Protocol):
         """Partition keys of all shards, in a stable order. Raises DatasetError where there is none."""
         ...
 
+    def listing(self, shard: str) -> Listing:
+        """All that a shard holds. Raises DatasetError for an unknown shard or one without a clip."""
+        ...
+
     def clips(self, shard: str) -> list[Clip]:
-        """All clips of a shard, in a stable order. Raises DatasetError for an unknown shard or one without a clip."""
+        """The clips of `listing`."""
         ...

@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote
 
+from caption_assets.names import name_bytes
 from caption_assets.records import Clip
 
 
 def clip_id(relative_path: str) -> str:
     """A clip's id: its file stem where that is a UUID, else uuid5(NAMESPACE_URL, `relative_path`).
 
-    `relative_path` is posix and relative to the dataset root, so ids are the same on every machine.
+    `relative_path` is posix, relative to the dataset root and as `names.written` has it, so ids are the same on every
+    machine.
     """
     stem = PurePosixPath(relative_path).stem
     try:
@@ -27,17 +29,17 @@ def _path_id(relative_path: str) -> str:
 
 
 def shard_key(name: str) -> str:
-    """Partition key of a shard folder: characters outside `[A-Za-z0-9._-]` percent-encoded as UTF-8.
+    """Partition key of a shard folder: all but `[A-Za-z0-9._-]` percent-encoded, byte for byte.
 
     Dagster forbids "..." and control characters in keys, and commas break selections in its UI.
     """
-    key = quote(name, safe="").replace("~", "%7E")
+    key = quote(name_bytes(name), safe="").replace("~", "%7E")
     return key.replace(".", "%2E") if "..." in key else key
 
 
 def shard_name(key: str) -> str:
     """Folder name of a partition key; the inverse of `shard_key`."""
-    return unquote(key)
+    return unquote(key, errors="surrogateescape")
 
 
 def split_duplicates(clips: list[Clip]) -> tuple[list[Clip], dict[str, str]]:

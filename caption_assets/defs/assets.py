@@ -95,7 +95,7 @@ def clip_windows(
     and nothing depends on the captioning model. A clip that cannot be used is a row that says why.
     """
     given, dataset = _given(save_export, workers, progress), clips.dataset()
-    ended = _each_shard(context, lambda shard: window_shard(given, dataset, shard, config))
+    ended = _each_shard(context, windows.STEP, lambda shard: window_shard(given, dataset, shard, config))
     yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
 
 
@@ -114,7 +114,7 @@ def window_previews(
     makes both from one decoding.
     """
     given = _given(save_export, workers, progress)
-    ended = _each_shard(context, lambda shard: preview_shard(given, shard, config), workers.reported)
+    ended = _each_shard(context, previews.STEP, lambda shard: preview_shard(given, shard, config), workers.reported)
     yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
 
 
@@ -177,20 +177,22 @@ def _given(save_export: SaveExportIOManager, workers: SharedWorkers, progress: P
 
 def _each_shard(
     context: dg.AssetExecutionContext,
-    step: Callable[[str], ShardReport],
+    step: Step,
+    of_shard: Callable[[str], ShardReport],
     reported: Container[tuple[str, str]] = (),
 ) -> Outcomes:
     """How `step` ends for each shard of the run that has not been reported yet, one after the other."""
-    asset = context.asset_key.to_user_string()
     for shard in context.partition_keys:
-        if (asset, shard) in reported:
+        if (step.name, shard) in reported:
             continue
         try:
-            yield Ended(asset, shard, step(shard))
+            with step.errors_of(shard):
+                report = of_shard(shard)
+            yield Ended(step.name, shard, report)
         except (ConfigError, ModelError):
             raise
         except CaptionAssetsError as error:
-            yield Ended(asset, shard, error)
+            yield Ended(step.name, shard, error)
 
 
 def _previews_to_make(context: dg.AssetExecutionContext, workers: SharedWorkers) -> PreviewSettings | None:

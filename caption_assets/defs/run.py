@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
 
 from caption_assets.dataset import Dataset
 from caption_assets.defs.assets import ASSETS
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.partitions import SHARDS, add_new_shards, range_tags, ranges
+from caption_assets.defs.pools import COMMAND_TAG, looked_after
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.defs.workers import RunWorkers, SharedWorkers
 from caption_assets.steps import Progress
@@ -77,9 +79,22 @@ def materialize_shards(
 
     Assets that need each other go one after the other, the others together, each time in one run for a contiguous
     range of shards, so that its engine starts once and is closed before the next one's. A shard that fails in one
-    asset is left out of those that need it.
+    asset is left out of those that need it. Raises KeyboardInterrupt where a run was interrupted.
     """
     sync_shards(instance, dataset)
+    command = str(uuid.uuid4())
+    with looked_after(instance, command):
+        return _materialize_stages(instance, shards, configs, resources, progress, command)
+
+
+def _materialize_stages(
+    instance: dg.DagsterInstance,
+    shards: Sequence[str],
+    configs: Mapping[str, Mapping[str, Any]],
+    resources: Mapping[str, object],
+    progress: Progress,
+    command: str,
+) -> set[str]:
     order = registered_shards(instance)
     failed: dict[str, set[str]] = {}
     for stage in _stages():
@@ -90,7 +105,7 @@ def materialize_shards(
         blocked = set().union(*(failed.get(need, set()) for need in needs))
         heard = _Listener(progress)
         for keys in ranges([shard for shard in shards if shard not in blocked], order):
-            _materialize(instance, wanted, keys, configs, {**resources, "progress": heard})
+            _materialize(instance, wanted, keys, configs, {**resources, "progress": heard}, command)
         for asset in wanted:
             failed[_name(asset)] = {shard for shard in shards if (_name(asset), shard) not in heard.finished}
     return set().union(*failed.values())
@@ -102,6 +117,7 @@ def _materialize(
     keys: tuple[str, ...],
     configs: Mapping[str, Mapping[str, Any]],
     resources: dict[str, object],
+    command: str,
 ) -> None:
     heard: _Listener = resources["progress"]  # type: ignore[assignment]
     result = dg.materialize(
@@ -110,7 +126,7 @@ def _materialize(
         instance=instance,
         resources=resources,
         partition_key=keys[0] if len(keys) == 1 else None,
-        tags={"caption_assets/command": str(uuid.uuid4()), **(range_tags(keys) if len(keys) > 1 else {})},
+        tags={COMMAND_TAG: command, **(range_tags(keys) if len(keys) > 1 else {})},
         run_config={
             "ops": {_name(asset): {"config": dict(configs[_name(asset)])} for asset in assets},
             # The command line has its own progress and summary; the event log has the rest.
@@ -120,6 +136,8 @@ def _materialize(
     )
     if result.success:
         return
+    if any(_interrupted(event) for event in result.all_events):
+        raise KeyboardInterrupt  # Dagster has made a failed run of it
     errors = {event.step_key: event.step_failure_data.error for event in result.get_step_failure_events()}
     for asset in map(_name, assets):
         error = errors.get(asset)
@@ -141,6 +159,12 @@ def _stages() -> list[list[dg.AssetsDefinition]]:
 
 def _name(asset: dg.AssetsDefinition) -> str:
     return asset.key.to_user_string()
+
+
+def _interrupted(event: dg.DagsterEvent) -> bool:
+    if event.event_type_value != dg.DagsterEventType.RUN_FAILURE.value:
+        return False
+    return event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
 
 
 def _root(error: Any) -> Any:

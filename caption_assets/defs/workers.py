@@ -1,11 +1,12 @@
 """The worker processes of a run, as a resource: made in one place, shared by all assets of the run."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import dagster as dg
 
+from caption_assets.defs.pools import looked_after
 from caption_assets.settings import WorkerSettings
 from caption_assets.workers.base import ClipWorkers
 from caption_assets.workers.local import Workers
@@ -29,5 +30,10 @@ class RunWorkers(dg.ConfigurableResource, WorkerSettings):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[SharedWorkers]:
         """The processes, for as long as the run or, where steps have processes of their own, the step."""
-        with Workers.from_settings(self) as clip_workers:
+        run, instance = context.run, context.instance
+        if run is None or instance is None:
+            life: AbstractContextManager[None] = nullcontext()
+        else:
+            life = looked_after(instance, run.run_id, lambda text: instance.report_engine_event(text, run))
+        with life, Workers.from_settings(self) as clip_workers:
             yield SharedWorkers(clip_workers)

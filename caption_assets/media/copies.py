@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caption_assets.media.faults import MissingClipError
+from caption_assets.names import actual, open_url
 
 # What copies leave free on a disk that others write to as well.
 _SPARE_BYTES = 2 << 30
@@ -54,10 +55,8 @@ def local_copy(location: str, copies: Copies | None = None) -> Iterator[str]:
 
 
 def _fetch(location: str, local: str) -> None:
-    from fsspec.core import url_to_fs  # takes long to import, and most clips are local
-
     try:
-        files, path = url_to_fs(location)
+        files, path = open_url(actual(location))
         _allow_time(files)
         files.get_file(path, local)
         if not os.path.isfile(local):

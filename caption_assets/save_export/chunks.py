@@ -9,8 +9,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import add
 
-from caption_assets.save_export.documents import Document, is_caption_key, is_enhanced_key
+from caption_assets.save_export import foreign
+from caption_assets.save_export.documents import FIELDS, Document, is_caption_key, is_enhanced_key
+from caption_assets.save_export.foreign import Clean, usable
 from caption_assets.store.rows import WindowRow
+
+VIDEO_FIELDS: Mapping[str, Clean] = {"num_total_clips": foreign.count, "num_clip_chunks": foreign.count}
+CHUNK_FIELDS: Mapping[str, Clean] = {
+    "clips": foreign.texts,
+    "filtered_clips": foreign.texts,
+    "num_clips_passed": foreign.number,
+    "num_clips_transcoded": foreign.number,
+    "total_clip_duration": foreign.number,
+    "max_clip_duration": foreign.number,
+    "all_windows": foreign.mapping,
+    "all_windows_enhanced_caption": foreign.mapping,
+}
+"""What is read of the splitter's documents; all other keys are its own, whatever they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +48,11 @@ class ClipSummary:
 
 def summarize(document: Document) -> ClipSummary:
     """A clip document in short; documents of the original pipeline are read just as well as ours."""
-    windows = [window for window in document.get("windows") or () if isinstance(window, dict)]
+    windows = usable(document, FIELDS)[0].get("windows", ())
     captions: dict[str, str] = {}
     enhanced: dict[str, str] = {}
     for window in windows:
-        name = f"{window.get('start_frame')}_{window.get('end_frame')}"
+        name = f"{window['start_frame']}_{window['end_frame']}"
         for texts, wanted in ((captions, is_caption_key), (enhanced, is_enhanced_key)):
             text = next((value for key, value in window.items() if wanted(key) and isinstance(value, str)), None)
             if text is not None:
@@ -78,7 +93,7 @@ def cut_video_document(existing: Document | None, clip: Document, num_clips: int
     What only the source file could tell is null. The counts grow where more clips and chunks are known of than
     the existing document counted.
     """
-    existing = existing or {}
+    existing = usable(existing or {}, VIDEO_FIELDS)[0]
     filled = {
         "video": clip["source_video"],
         "height": clip["height_source"],
@@ -92,17 +107,14 @@ def cut_video_document(existing: Document | None, clip: Document, num_clips: int
         "num_total_clips": num_clips,
         "num_clip_chunks": num_chunks,
     }
-    counts = {
-        key: max(filled[key], existing[key])
-        for key in ("num_total_clips", "num_clip_chunks")
-        if isinstance(existing.get(key), int)
-    }
+    counts = {key: max(filled[key], existing[key]) for key in VIDEO_FIELDS if key in existing}
     return filled | existing | counts
 
 
 def listed_clips(chunk: Document | None) -> list[str]:
     """Ids of all clips of a chunk, kept or filtered."""
-    return [*_ids(chunk, "clips"), *_ids(chunk, "filtered_clips")]
+    known = usable(chunk or {}, CHUNK_FIELDS)[0]
+    return [*known.get("clips", ()), *known.get("filtered_clips", ())]
 
 
 def chunk_document(
@@ -114,16 +126,15 @@ def chunk_document(
     document does not list yet, in the order in which they are to be added. Filtered clips do not count, as in the
     original.
     """
-    existing = existing or {}
-    kept, filtered = [*_ids(existing, "clips"), *new], _ids(existing, "filtered_clips")
+    existing = usable(existing or {}, CHUNK_FIELDS)[0]
+    kept, filtered = [*existing.get("clips", ()), *new], existing.get("filtered_clips", [])
     own = {clip: clips[clip] for clip in kept if clip in clips}
     known = [clips[clip] for clip in (*kept, *filtered) if clip in clips]
     added = [clips[clip] for clip in new]
 
     def count(key: str, of: Callable[[list[ClipSummary]], float], join: Callable[..., float] = add) -> float:
         # The splitter's figure, with what the new clips add to it; without one, what is known of all clips.
-        figure = existing.get(key)
-        return join(figure, of(added)) if isinstance(figure, int | float) else of(known)
+        return join(existing[key], of(added)) if key in existing else of(known)
 
     document: Document = {
         "video": existing.get("video", video),
@@ -152,14 +163,8 @@ def chunk_document(
 
 def _texts(existing: Document, key: str, kept: list[str], own: Mapping[str, Mapping[str, str]]) -> Document:
     """Texts of every kept clip; a clip without a document keeps what the existing chunk says."""
-    old = existing.get(key)
-    old = old if isinstance(old, dict) else {}
+    old = existing.get(key, {})
     return {clip: dict(own[clip]) if clip in own else old.get(clip, {}) for clip in kept}
-
-
-def _ids(chunk: Document | None, key: str) -> list[str]:
-    ids = (chunk or {}).get(key)
-    return [id_ for id_ in ids if isinstance(id_, str)] if isinstance(ids, list) else []
 
 
 def _longest(clips: list[ClipSummary]) -> float:
@@ -167,6 +172,7 @@ def _longest(clips: list[ClipSummary]) -> float:
 
 
 def _duration(span: object) -> float:
-    if isinstance(span, list) and len(span) == 2 and all(isinstance(value, int | float) for value in span):
-        return float(span[1] - span[0])
-    return 0.0
+    try:
+        return float(foreign.number(span[1]) - foreign.number(span[0])) if isinstance(span, list) else 0.0
+    except (ValueError, IndexError):
+        return 0.0

@@ -11,10 +11,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from caption_assets.records import FramePicks, text_hash
+from caption_assets.save_export import foreign
+from caption_assets.save_export.foreign import usable
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
 from caption_assets.store.snapshot import ClipRows, Frames
 
 Document = dict[str, Any]
+
+FIELDS: Mapping[str, foreign.Clean] = {
+    "source_video": foreign.text,
+    "errors": foreign.codes,
+    "error_details": foreign.mapping,
+    "windows": foreign.windows,
+}
+"""What is read of a clip's existing document; all other keys are others', whatever they hold."""
 
 # Our codes in a clip's `errors`. The first is one of the original's.
 NO_WINDOWS = "windows"
@@ -67,15 +77,16 @@ def is_cut(clip: WindowRow, existing: Document | None) -> bool:
 
 def clip_document(rows: ClipRows, existing: Document | None) -> Document:
     """The clip's document, with everything that others put into the existing one."""
-    existing = existing or {}
+    existing = usable(existing or {}, FIELDS)[0]
     clip = rows.clip
     windows = _windows(rows, existing)
     document: Document = {"span_uuid": clip.clip_id, **_source(clip, existing), "clip_location": clip.location}
     probed = {key: getattr(clip, name) for key, name in _PROBED.items()}
     document |= {key: value for key, value in probed.items() if value is not None}
     document |= {key: existing[key] for key in _SCORES if key in existing}
-    codes = [code for code in _codes(existing.get("errors")) if code not in _OWN_CODES]
-    details = {code: text for code, text in _mapping(existing.get("error_details")).items() if code not in _OWN_CODES}
+    errors = existing.get("errors", [])
+    codes = [code for code in ([errors] if isinstance(errors, str) else errors) if code not in _OWN_CODES]
+    details = {code: text for code, text in existing.get("error_details", {}).items() if code not in _OWN_CODES}
     troubled = next((row for row in rows.windows if row.start_frame is None), clip)
     if not windows:
         codes.append(NO_WINDOWS)
@@ -111,11 +122,7 @@ def _source(clip: WindowRow, existing: Document) -> Document:
 
 
 def _windows(rows: ClipRows, existing: Document) -> list[Document]:
-    known = {
-        (window.get("start_frame"), window.get("end_frame")): window
-        for window in _list(existing.get("windows"))
-        if isinstance(window, dict)
-    }
+    known = {(window["start_frame"], window["end_frame"]): window for window in existing.get("windows", ())}
     windows = []
     for row in rows.windows:
         if row.start_frame is not None and row.end_frame is not None:
@@ -213,17 +220,6 @@ def _is_of(row: EnhancedRow, caption: object) -> bool:
         return isinstance(caption, str) and text_hash(caption) == row.caption_hash
     except UnicodeEncodeError:  # half a surrogate pair in another tool's document
         return False
-
-
-def _codes(errors: object) -> list[str]:
-    """Codes of an existing `errors`, which is a list but may be what another tool made of it."""
-    if isinstance(errors, str):
-        return [errors]
-    return [str(code) for code in errors] if isinstance(errors, list | dict) else []
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -1,11 +1,16 @@
 """Documents as files: JSON as the layout has it, and any tool's JSON read back."""
 
 import json
+import math
 from types import EllipsisType
 from typing import Any
 
 from caption_assets.errors import StoreError
 from caption_assets.store.store import Store
+
+_MOST_LEVELS = 100
+_MOST_DIGITS = 300
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def read_document(store: Store, rel: str) -> dict[str, Any] | None:
@@ -35,10 +40,43 @@ def dump_document(document: dict[str, Any], asked: str = "write a document") -> 
 def parse_document(data: bytes) -> dict[str, Any] | None:
     """A JSON object of any tool, ASCII-escaped or plain UTF-8; None where it is torn or no object.
 
-    NaN and infinities, which other tools write although they are no JSON, are read as null.
+    What no document of ours can hold is read as null: NaN and infinities, which other tools write although they are no
+    JSON, numbers of thousands of digits, and what lies more than 100 levels deep.
     """
     try:
-        document = json.loads(data.decode("utf-8-sig"), parse_constant=lambda _: None)
+        document = json.loads(
+            data.decode("utf-8-sig"), parse_constant=lambda _: None, parse_float=_finite, parse_int=_short
+        )
     except (ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return None
+    return _shallow(document, _MOST_LEVELS) if _seems_deep(data) else document
+
+
+def _finite(digits: str) -> float | None:
+    return value if math.isfinite(value := float(digits)) else None
+
+
+def _short(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MOST_DIGITS else None
+
+
+def _seems_deep(data: bytes) -> bool:
+    """Whether brackets, also those in texts, are nested deeper than any tool would."""
+    level = 0
+    for bracket in data.translate(None, _NO_BRACKETS):
+        level += 1 if bracket in b"[{" else -1
+        if level > _MOST_LEVELS:
+            return True
+    return False
+
+
+def _shallow(value: Any, levels: int) -> Any:
+    if not isinstance(value, dict | list):
+        return value
+    if levels == 0:
+        return None
+    if isinstance(value, list):
+        return [_shallow(element, levels - 1) for element in value]
+    return {key: _shallow(element, levels - 1) for key, element in value.items()}

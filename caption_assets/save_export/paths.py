@@ -69,6 +69,11 @@ def window_mp4(clip_id: str, start_frame: int, end_frame: int) -> str:
     return f"{window_mp4_folder(clip_id)}/{start_frame}_{end_frame}.mp4"
 
 
+def rendered(shard: str) -> str:
+    """What is known of the shard's documents; among the tables, which are ours alone."""
+    return f"tables/documents/{fitted(component(shard, 'shard'), '.json.gz')}"
+
+
 def processed_video(source_rel: str) -> str:
     """`source_rel` is the source video below its root, with sub-folders and extension: `sub/a.mp4`."""
     return f"processed_videos/{fitted(source_rel, '.json')}"

@@ -1,5 +1,6 @@
 """Previews that are made beside a shard's captions, from the same decoding."""
 
+import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -8,6 +9,8 @@ from caption_assets.records import Window
 from caption_assets.settings import PreviewSettings
 from caption_assets.steps.previews import STEP, Made, ShardPreviews
 from caption_assets.steps.report import Ended
+
+log = logging.getLogger(__name__)
 
 
 class PreviewsBeside:
@@ -58,16 +61,20 @@ class PreviewsBeside:
         """
         self._writer.shutdown()
         try:
-            for written in self._written:
-                written.result()
-            seconds = self._ended - self._began
-            return Ended(STEP.name, shard, self._previews.report(self._previews.commit(), seconds))
+            with STEP.errors_of(shard):
+                for written in self._written:
+                    written.result()
+                seconds = self._ended - self._began
+                return Ended(STEP.name, shard, self._previews.report(self._previews.commit(), seconds))
         except CaptionAssetsError as error:
             return self.give_up(shard, error)
 
     def give_up(self, shard: str, error: CaptionAssetsError) -> Ended:
         """Keeps what there is of a shard that ends with an error."""
-        self.save()
+        try:
+            self.save()
+        except Exception as lost:  # the error that ends the shard is the one to tell
+            log.error("%s", lost)
         return Ended(STEP.name, shard, error)
 
     def save(self) -> None:

@@ -4,7 +4,7 @@ import time
 from typing import Generic, Self, TypeVar
 
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowKey, window_key
-from caption_assets.store.store import Store
+from caption_assets.store.store import Store, Stored
 from caption_assets.store.tables import Table
 
 R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
@@ -14,7 +14,7 @@ _FLUSH_SECONDS = 10.0
 
 
 class RowBuffer(Generic[R]):
-    """Collects one shard's rows of one table, from those of `before`, which it has, and from new ones.
+    """Collects one shard's rows of one table, from those that it has, and from new ones.
 
     New rows reach the disk after at most 64 of them or 10 seconds, so that a crash loses little, and at once where
     the `with` block is left by an exception; `commit` replaces the table by exactly the rows that were reused or
@@ -26,8 +26,8 @@ class RowBuffer(Generic[R]):
         self.reused = 0
         self._store, self._shard, self._key = store, shard, key
         self._table: Table[R] = table
-        self.before: list[R] = store.read_rows(table, shard, key)
-        self._before: dict[WindowKey, R] = {window_key(row): row for row in self.before}
+        self._stored: Stored[R] = store.read_table(table, shard, key)
+        self._before: dict[WindowKey, R] = {window_key(row): row for row in self._stored.rows}
         self._unsaved: list[R] = []
         self._saved_at = time.monotonic()
 
@@ -62,4 +62,5 @@ class RowBuffer(Generic[R]):
     def commit(self) -> str:
         """Replaces the table, in the order of clips and windows; returns its URL."""
         self.rows.sort(key=window_key)
-        return self._store.url(self._store.commit_rows(self._table, self._shard, self.rows, self._key))
+        rel = self._store.commit_rows(self._table, self._shard, self.rows, self._key, before=self._stored)
+        return self._store.url(rel)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Final
 
-from caption_assets.errors import CaptionAssetsError, ClipError
+from caption_assets.errors import CaptionAssetsError
 from caption_assets.media.previews import check_ffmpeg
+from caption_assets.models.engines.base import EngineInfo
 from caption_assets.models.engines.session import EngineSession
-from caption_assets.models.families import FrameLimits
 from caption_assets.models.prompts import caption_prompt, stage2_prompt, with_caption
-from caption_assets.models.requests import Author, Request, Result, frame_size
+from caption_assets.models.requests import Author, Request, Result
 from caption_assets.records import FramePicks, Window, text_hash
 from caption_assets.settings import CaptionSettings, PreviewSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
@@ -157,7 +157,7 @@ class _Captions(ShardStream[CaptionRow]):
         tasks = []
         for location in self._locations:
             asked = by_location.get(location, [])
-            wanted = self._wanted(asked, info.frame_limits) if info is not None and info.frame_limits else {}
+            wanted = self._wanted(asked, info) if info is not None else {}
             asked = [(row, prompt) for row, prompt in asked if window_of(row) in wanted]
             windows = previews.pending(location) if previews is not None else ()
             if not wanted and not windows:
@@ -177,13 +177,21 @@ class _Captions(ShardStream[CaptionRow]):
         threads = max(1, caption_workers(self.context.workers.processes) // max(1, len(tasks)))
         return [replace(task, threads=threads) for task in tasks]
 
-    def _wanted(self, asked: list[tuple[WindowRow, str]], limits: FrameLimits) -> dict[Window, WantedFrames]:
-        """What to decode, by window; a window whose frames no model takes is left out and said to fail."""
-        wanted = {}
-        for row, _ in asked:
+    def _wanted(self, asked: list[tuple[WindowRow, str]], info: EngineInfo) -> dict[Window, WantedFrames]:
+        """What to decode, by window; a window that the model cannot take is left out and said to fail."""
+        wanted: dict[Window, WantedFrames] = {}
+        if info.frame_limits is None:
+            return wanted
+        max_tokens = self._asked_for.settings.max_output_tokens
+        for row, prompt in asked:
+            name, shown, count = (
+                f"window {window_of(row)}",
+                (row.display_width or 0, row.display_height or 0),
+                len(row.frame_ids),
+            )
             try:
-                size = frame_size(row.display_width or 0, row.display_height or 0, len(row.frame_ids), limits)
-            except ClipError as error:
+                size = info.context.frame_size(name, prompt, max_tokens, shown, count, info.frame_limits)
+            except CaptionAssetsError as error:
                 self.unasked(self._request_id(row), error)
                 continue
             wanted[window_of(row)] = WantedFrames(window_of(row), FramePicks(row.frame_ids, row.times_s), size)

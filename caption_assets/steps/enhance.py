@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError
+from caption_assets.models.contexts import ContextError
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.models.requests import Author, Request, Result, enhance_request
@@ -76,10 +77,17 @@ class _Enhanced(ShardStream[EnhancedRow]):
         self.wait_for(self._pending, of=len(captions))
 
     def requests(self) -> Iterator[Request]:
-        if self._pending:
-            self.start_engine()
+        if not self._pending:
+            return
+        context, max_tokens = self.start_engine().context, self._settings.max_output_tokens
         for request_id, row in self._pending.items():
-            yield enhance_request(request_id, self._prompt, row.text or "", self._settings.max_output_tokens)
+            request = enhance_request(request_id, self._prompt, row.text or "", max_tokens)
+            try:
+                context.require_room(f"caption of {request_id}", request.messages[0]["content"], max_tokens)
+            except ContextError as error:
+                self.unasked(request_id, error)
+                continue
+            yield request
 
     def answer(self, request_id: str, result: Result | CaptionAssetsError) -> EnhancedRow:
         caption = self._pending[request_id]

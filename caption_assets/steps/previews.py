@@ -4,14 +4,12 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from itertools import groupby
 from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError, PreviewError
-from caption_assets.media.previews import FfmpegError, check_ffmpeg
+from caption_assets.media.previews import FfmpegError, check_ffmpeg, preview_fps
 from caption_assets.records import Preview, Window, text_hash
 from caption_assets.save_export import paths
-from caption_assets.save_export.render import remove_stale_previews
 from caption_assets.settings import PreviewSettings
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
@@ -26,7 +24,7 @@ from caption_assets.workers.tasks import PreviewTask, preview_clip, preview_work
 log = logging.getLogger(__name__)
 Made = list[str] | tuple[Window, Preview | PreviewError]
 """What a worker says of a clip: warnings, and a window's preview or why there is none."""
-STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,))
+STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,), version=2)
 _THUMBNAILS = 4
 
 
@@ -98,16 +96,14 @@ class ShardPreviews:
             self._add(_done(row, preview, rel, _fingerprint(row, self.settings), seconds))
 
     def finish(self) -> ShardReport:
-        """Commits the rows, clears away what no row names, writes the documents. Raises ShardError, StoreError."""
+        """Commits the rows, and writes the documents. Raises ShardError, StoreError."""
         location = self.commit()
         render_documents(self._context, self._shard)
         return self.report(location, time.perf_counter() - self._started)
 
     def commit(self) -> str:
-        """Commits the rows, and removes files that no row names; returns the table's URL."""
-        location = self.buffer.commit()
-        remove_stale_previews(self._context.store, self.buffer.before, self.buffer.rows)
-        return location
+        """Commits the rows, which removes files that no row names; returns the table's URL."""
+        return self.buffer.commit()
 
     def report(self, location: str, seconds: float) -> ShardReport:
         """What the shard's previews came to. Raises ShardError."""
@@ -139,11 +135,11 @@ def _pending(
 ) -> dict[str, dict[Window, WindowRow]]:
     """The windows, by clip, without a file that would be made again just so; the rows of the others are reused."""
     pending: dict[str, dict[Window, WindowRow]] = {}
-    for clip_id, group in groupby(windows, key=lambda row: row.clip_id):
-        files = set(store.names(paths.preview_folder(clip_id)))
-        for row in group:
-            if _file(row) not in files or not buffer.reuse(window_key(row), _fingerprint(row, settings)):
-                pending.setdefault(row.location, {})[window_of(row)] = row
+    stamps = store.stamps(map(_file, windows))
+    for row in windows:
+        lost = stamps is not None and stamps[_file(row)] is None
+        if lost or not buffer.reuse(window_key(row), _fingerprint(row, settings)):
+            pending.setdefault(row.location, {})[window_of(row)] = row
     return pending
 
 
@@ -178,17 +174,21 @@ def _of(row: WindowRow) -> Mapping[str, Any]:
 
 
 def _file(row: WindowRow) -> str:
-    return paths.preview(row.clip_id, row.start_frame or 0, row.end_frame or 0).rpartition("/")[2]
+    return paths.preview(row.clip_id, row.start_frame or 0, row.end_frame or 0)
 
 
 def _fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
-    # Cores and logging change nothing in the file; the picks of the caption model do not, either.
-    made_by = settings.model_dump(exclude={"num_cpus_per_worker", "verbose"})
+    # Cores and logging change nothing in the file; the picks of the caption model do not, either. The bound on frames
+    # does where it acts.
+    made_by = settings.model_dump(exclude={"num_cpus_per_worker", "verbose", "max_frames"})
+    fps = preview_fps((row.end_s or 0.0) - (row.start_s or 0.0), settings)
+    if fps < settings.target_fps:
+        made_by["fps"] = fps
     return text_hash(json.dumps([STEP.version, row.content_hash, row.start_frame, row.end_frame, made_by]))
 
 
 def _thumbnails(store: Store, rows: list[PreviewRow]) -> list[bytes]:
     """Files of windows spread over the shard."""
     step = max(1, len(rows) // _THUMBNAILS)
-    found = (store.read_bytes(row.path) for row in rows[::step][:_THUMBNAILS] if row.path)
-    return [data for data in found if data]
+    shown = [row.path for row in rows[::step][:_THUMBNAILS] if row.path]
+    return [data for data in store.each(store.read_bytes, shown) if data]

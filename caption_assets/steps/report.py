@@ -1,15 +1,18 @@
 """What a step says about a shard when it is done, and while it works."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from caption_assets.errors import CaptionAssetsError, ShardError
+from caption_assets.errors import CaptionAssetsError, ShardError, first_line
 from caption_assets.steps.versions import data_version
 from caption_assets.store.rows import Row
 from caption_assets.store.tables import Table
 
+log = logging.getLogger(__name__)
 _SHOWN = 20
 
 
@@ -32,7 +35,23 @@ class Step:
     def not_ready(self, shard: str, wrong: str) -> ShardError:
         """The error for a shard for which what this step reads is not there."""
         fix = f"materialize {' and '.join(table.name for table in self.reads)} for it first"
-        return ShardError(f"{self.name} of shard {shard!r}", wrong, fix)
+        return ShardError(self.asked(shard), wrong, fix)
+
+    def asked(self, shard: str) -> str:
+        """What an error about a shard names."""
+        return f"{self.name} of shard {shard!r}"
+
+    @contextmanager
+    def errors_of(self, shard: str) -> Iterator[None]:
+        """Makes a ShardError of an exception that nobody foresaw, so that it is this shard's and no other's."""
+        try:
+            yield
+        except CaptionAssetsError:
+            raise
+        except Exception as error:
+            log.exception("%s", self.asked(shard))
+            wrong = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
+            raise ShardError(self.asked(shard), wrong, "report this as a bug, with what the log says") from error
 
 
 class Progress:
@@ -126,7 +145,7 @@ def shard_report(
         items += (f"and {len(bad) - _SHOWN} more",)
     if not by_status["ok"]:
         wrong = "it has nothing to work on" if not rows else f"not one of {len(rows)} items worked; first: {items[0]}"
-        raise ShardError(f"{step.name} of shard {shard!r}", wrong.rstrip("."), "look at the shard's clips")
+        raise ShardError(step.asked(shard), wrong.rstrip("."), "look at the shard's clips")
     return ShardReport(
         asset=step.name,
         shard=shard,

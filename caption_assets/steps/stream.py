@@ -9,13 +9,15 @@ import logging
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar, Generic, TypeVar
 
-from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError, ShardError, StoreError
+from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError, ShardError
 from caption_assets.models.engines.base import EngineInfo
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Request, Result
@@ -27,6 +29,7 @@ from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
 
 log = logging.getLogger(__name__)
 _SAMPLES = 8
+_MOST_FINISHING = 4
 R = TypeVar("R", CaptionRow, EnhancedRow)
 
 
@@ -34,7 +37,8 @@ class ShardStream(ABC, Generic[R]):
     """One shard on its way: rows in `buffer`, and in `waiting` the ids of requests that have no row yet.
 
     `requests` and `more_requests` run in the asking thread, and hand what fails before it reaches the engine to
-    `unasked`. Everything else runs in the answering thread.
+    `unasked`. A stream is made in a thread of its own, and finished in another: neither of the two others waits for a
+    store. Everything else runs in the answering thread.
     """
 
     step: ClassVar[Step]
@@ -53,7 +57,7 @@ class ShardStream(ABC, Generic[R]):
         # Of the answering thread.
         self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, self.key)
         self.waiting: set[str] = set()
-        self.started = time.perf_counter()
+        self.started = self.ended_at = time.perf_counter()
         self._asked = 0
 
     @abstractmethod
@@ -111,7 +115,10 @@ class ShardStream(ABC, Generic[R]):
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:
         """Keeps what there is of a shard that ends with an error."""
-        self.buffer.flush()
+        try:
+            self.buffer.flush()
+        except Exception as lost:  # the error that ends the shard is the one to tell
+            log.error("%s", lost)
         yield Ended(self.step.name, self.shard, error)
 
     def save(self) -> None:
@@ -120,10 +127,10 @@ class ShardStream(ABC, Generic[R]):
 
     def _finished(self) -> ShardReport | CaptionAssetsError:
         try:
-            location = self.buffer.commit()
-            seconds = time.perf_counter() - self.started
-            render_documents(self.context, self.shard)
-            return self._report(location, seconds)
+            with self.step.errors_of(self.shard):
+                location = self.buffer.commit()
+                render_documents(self.context, self.shard)
+                return self._report(location, self.ended_at - self.started)
         except CaptionAssetsError as error:
             return error
 
@@ -217,6 +224,10 @@ class ShardStreams(Generic[R]):
         self._opened: dict[str, ShardStream[R]] = {}
         self._owners: dict[str, ShardStream[R]] = {}
         self._all_asked: set[str] = set()
+        self._finishing: deque[tuple[ShardStream[R], Future[list[Ended]]]] = deque()
+        self._opener = ThreadPoolExecutor(1, thread_name_prefix="open-shards")
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish-shards")
+        self._over: set[str] = set()
 
     def outcomes(self) -> Outcomes:
         """How every shard ended, as they end.
@@ -235,21 +246,23 @@ class ShardStreams(Generic[R]):
                     break
                 for result in self._session.generate(chain([first], asked)):
                     yield from self._ended()
-                    self._settle(result)
+                    self._take(result)
                     yield from self._ended()
                 yield from self._ended()
                 asked = self._more_requests()
             for stream in later:
                 list(self._asked(stream))  # nothing is asked
                 yield from self._ended()
+            yield from self._finished(most_left=0)
 
     # In the asking thread.
 
     def _requests(self, later: list[ShardStream[R]]) -> Iterator[Request]:
         """All requests. A shard that only has work beside them is put off, so that no engine waits for it."""
-        for shard in self._shards:
+        for shard, opened in self._opened_ahead():
             try:
-                stream = self._open_shard(shard)
+                with self._step.errors_of(shard):
+                    stream = opened.result()
                 stream.unasked = self._tell_unasked(shard)
                 self._news.put(_Opened(stream))
             except (ConfigError, ModelError):
@@ -264,19 +277,35 @@ class ShardStreams(Generic[R]):
             yield from self._asked(stream)
             yield from self._more_requests()
 
+    def _opened_ahead(self) -> Iterator[tuple[str, "Future[ShardStream[R]]"]]:
+        """Every shard as it is opened: the next one while this one is asked."""
+        ahead: deque[tuple[str, Future[ShardStream[R]]]] = deque()
+        for shard in self._shards:
+            ahead.append((shard, self._opener.submit(self._open_shard, shard)))
+            if len(ahead) > 1:
+                yield ahead.popleft()
+        yield from ahead
+
     def _asked(self, stream: ShardStream[R]) -> Iterator[Request]:
-        try:
-            yield from stream.requests()
+        if (yield from self._of(stream, stream.requests())):
             self._news.put(_AllAsked(stream.shard))
-        except (ConfigError, ModelError):
-            raise
-        except CaptionAssetsError as error:
-            self._news.put(_Failed(stream.shard, error))
 
     def _more_requests(self) -> Iterator[Request]:
         self._asking = [stream for stream in self._asking if not stream.ended]
         for stream in self._asking:
-            yield from stream.more_requests()
+            yield from self._of(stream, stream.more_requests())
+
+    def _of(self, stream: ShardStream[R], requests: Iterator[Request]) -> Generator[Request, None, bool]:
+        """A shard's requests, and whether they came to their end: where they fail, that shard does, and no other."""
+        try:
+            with self._step.errors_of(stream.shard):
+                yield from requests
+            return True
+        except (ConfigError, ModelError):
+            raise
+        except CaptionAssetsError as error:
+            self._news.put(_Failed(stream.shard, error))
+            return False
 
     def _tell_unasked(self, shard: str) -> Callable[[str, CaptionAssetsError], None]:
         return lambda request_id, error: self._news.put(_Unasked(shard, request_id, error))
@@ -289,21 +318,32 @@ class ShardStreams(Generic[R]):
             if isinstance(news, _Opened):
                 self._opened[news.stream.shard] = news.stream
                 self._owners |= dict.fromkeys(news.stream.waiting, news.stream)
+            elif isinstance(news, _Failed) and news.shard not in self._opened:
+                if news.shard not in self._over:
+                    yield from self._not_opened(news)
+            elif news.shard in self._over:
+                continue  # it has failed meanwhile
             elif isinstance(news, _AllAsked):
                 self._all_asked.add(news.shard)
             elif isinstance(news, _Unasked):
-                self._opened[news.shard].settle(news.request_id, news.error)
-            elif news.shard in self._opened:
-                yield from self._end(news.shard).give_up(news.error)
+                self._settle(self._opened[news.shard], news.request_id, news.error)
             else:
-                yield from self._not_opened(news)
+                yield from self._end(news.shard).give_up(news.error)
         for stream in list(self._opened.values()):
             if stream.shard in self._all_asked and not stream.waiting:
-                yield from self._end(stream.shard).finish()
+                self._end(stream.shard)
+                self._finishing.append((stream, self._finisher.submit(_finish, stream)))
                 for other in self._opened.values():
                     other.started = time.perf_counter()
+        yield from self._finished(most_left=_MOST_FINISHING)
+
+    def _finished(self, most_left: int) -> Outcomes:
+        """What has been finished; waits where more than so many are left, so that no more of them are in memory."""
+        while self._finishing and (len(self._finishing) > most_left or self._finishing[0][1].done()):
+            yield from self._finishing.popleft()[1].result()
 
     def _not_opened(self, failed: _Failed) -> Outcomes:
+        self._over.add(failed.shard)
         yield Ended(self._step.name, failed.shard, failed.error)
         for step in self._fails_with:
             error = failed.error
@@ -313,22 +353,39 @@ class ShardStreams(Generic[R]):
 
     def _end(self, shard: str) -> ShardStream[R]:
         stream = self._opened.pop(shard)
-        stream.ended = True
+        stream.ended, stream.ended_at = True, time.perf_counter()
+        self._all_asked.discard(shard)
+        self._over.add(shard)
         return stream
 
-    def _settle(self, result: Result) -> None:
+    def _take(self, result: Result) -> None:
         stream = self._owners[result.request_id]
         if not stream.ended:
-            stream.settle(result.request_id, result)
-        if result.request_id not in stream.waiting:
+            self._settle(stream, result.request_id, result)
+        if stream.ended or result.request_id not in stream.waiting:
             del self._owners[result.request_id]
+
+    def _settle(self, stream: ShardStream[R], request_id: str, result: Result | CaptionAssetsError) -> None:
+        try:
+            with self._step.errors_of(stream.shard):
+                stream.settle(request_id, result)
+        except (ConfigError, ModelError):
+            raise
+        except CaptionAssetsError as error:
+            self._news.put(_Failed(stream.shard, error))
 
     def _save(self) -> None:
         while not self._news.empty():
             if isinstance(news := self._news.get(), _Opened):
                 self._opened[news.stream.shard] = news.stream
-        for stream in self._opened.values():
+        self._opener.shutdown(cancel_futures=True)
+        self._finisher.shutdown(cancel_futures=True)
+        for stream in [*self._opened.values(), *(one for one, finished in self._finishing if finished.cancelled())]:
             try:
                 stream.save()
-            except StoreError as error:  # the others are to be saved all the same
+            except Exception as error:  # the others are to be saved all the same
                 log.error("%s", error)
+
+
+def _finish(stream: ShardStream[R]) -> list[Ended]:
+    return list(stream.finish())

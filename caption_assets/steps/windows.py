@@ -1,5 +1,6 @@
 """Plan a shard's windows: probe every clip, cut it into windows, pick the frames that a model will see."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -22,7 +23,7 @@ from caption_assets.store.tables import CLIP_WINDOWS
 from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 log = logging.getLogger(__name__)
-STEP: Final = Step(CLIP_WINDOWS)
+STEP: Final = Step(CLIP_WINDOWS, version=2)
 # Of a file that breaks off: its windows are good, and this row says that there was more.
 _DAMAGED = "damaged"
 
@@ -35,11 +36,14 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     """
     started = time.perf_counter()
     store, progress = context.store, context.progress
-    clips, duplicates = split_duplicates(dataset.clips(shard))
-    before = store.read_rows(CLIP_WINDOWS, shard)
+    listing = dataset.listing(shard)
+    clips, duplicates = split_duplicates(listing.clips)
+    if listing.left_out:
+        log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, listing.left_out)))
+    before = store.read_table(CLIP_WINDOWS, shard)
     progress.start(STEP.name, shard, len(clips))
 
-    rows = _reusable(store, before, [clip for clip in clips if clip.clip_id not in duplicates], settings)
+    rows = _reusable(store, before.rows, [clip for clip in clips if clip.clip_id not in duplicates], settings)
     reused, planned = sum(row.status == "ok" for row in rows), {row.clip_id for row in rows}
     progress.advance(STEP.name, shard, len(planned))
     to_plan = []
@@ -53,8 +57,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
             to_plan.append(clip)
     rows += _planned(context, shard, to_plan, settings)
     rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
-    location = store.url(store.commit_rows(CLIP_WINDOWS, shard, rows))
-    _remove_stale_mp4(store, before, rows)
+    location = store.url(store.commit_rows(CLIP_WINDOWS, shard, rows, before=before))
     for row in rows:
         if row.status != "ok":
             log.warning("%s: %s", row.relative_path, row.error)
@@ -72,6 +75,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
             **windows_per_second(len(windows) - reused, seconds),
             "frames_picked": sum(len(row.frame_ids) for row in windows),
             "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
+            "files_left_out": sum(len(left_out.names) for left_out in listing.left_out),
         },
     )
 
@@ -90,8 +94,8 @@ def _reusable(
             continue
         if any(row.status == "failed" and row.error_kind != _DAMAGED for row in of_clip):
             continue
-        files = {row.mp4_path.rpartition("/")[2] for row in of_clip if row.mp4_path}
-        if files and not files <= set(store.names(paths.window_mp4_folder(clip.clip_id))):
+        stamps = store.stamps(row.mp4_path for row in of_clip if row.mp4_path)
+        if stamps is not None and None in stamps.values():
             continue
         rows += of_clip
     return rows
@@ -101,11 +105,16 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
     """The rows of all clips; window files are written as they come."""
     fields = {clip.location: _common(clip, settings) for clip in clips}
     found: dict[str, list[WindowRow]] = {clip.location: [] for clip in clips}
+    oddities: dict[str, list[Any]] = {}
     for task, result in context.workers.run(plan_clip, [PlanTask(clip.location, settings) for clip in clips]):
         clip = task.location
         if isinstance(result, VideoInfo):
             fields[clip] |= _video_fields(result)
-            short = f"it has {result.num_frames} frames, and a window needs {MIN_WINDOW_FRAMES}"
+            oddities[clip] = _oddities(result)
+            if result.note:
+                log.warning("%s: %s", fields[clip]["relative_path"], result.note)
+            frames = "1 frame" if result.num_frames == 1 else f"{result.num_frames} frames"
+            short = f"it has {frames}, and a window needs {MIN_WINDOW_FRAMES}"
             if result.num_frames < MIN_WINDOW_FRAMES:
                 found[clip].append(WindowRow(**fields[clip], status="skipped", error_kind="too_short", error=short))
             elif result.problem:
@@ -118,13 +127,22 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
                 context.progress.advance(STEP.name, shard)
             found[clip].append(_failed(fields[clip], result))
         else:
-            found[clip].append(_window_row(context.store, fields[clip], result))
+            found[clip].append(_window_row(context.store, fields[clip], oddities[clip], result))
     return [row for rows in found.values() for row in rows]
 
 
-def _window_row(store: Store, fields: Mapping[str, Any], planned: PlannedWindow) -> WindowRow:
+def _oddities(info: VideoInfo) -> list[Any]:
+    """What else tells the pictures of a clip, where its bytes and its frames' numbers do not: the rule for them has
+    changed, and that for most clips has not."""
+    crop = dataclasses.astuple(info.crop)
+    if any(crop) or info.note or info.pixel_format == "pal8":
+        return [info.display_width, info.display_height, *crop]
+    return []
+
+
+def _window_row(store: Store, fields: Mapping[str, Any], oddities: list[Any], planned: PlannedWindow) -> WindowRow:
     window, picks, mp4 = planned.window, planned.picks, planned.mp4
-    seen = [fields["content_hash"], window.start_frame, window.end_frame, picks.frame_ids, picks.times_s]
+    seen = [fields["content_hash"], window.start_frame, window.end_frame, picks.frame_ids, picks.times_s, *oddities]
     own: dict[str, Any] = {
         "start_frame": window.start_frame,
         "end_frame": window.end_frame,
@@ -183,11 +201,3 @@ def _video_fields(info: VideoInfo) -> dict[str, Any]:
         "num_bytes": info.num_bytes,
         "content_hash": info.content_hash,
     }
-
-
-def _remove_stale_mp4(store: Store, before: list[WindowRow], after: list[WindowRow]) -> None:
-    kept = {row.mp4_path for row in after}
-    for row in before:
-        if row.mp4_path and row.mp4_path not in kept:
-            store.delete(row.mp4_path)
-            store.delete_empty_folder(row.mp4_path.rpartition("/")[0])

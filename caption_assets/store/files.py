@@ -4,11 +4,13 @@ Paths are relative to the root and posix; `Store` checks them. A reader never se
 temporary file in the same folder is renamed over the target, on an object store one PUT replaces the object.
 """
 
+import inspect
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from typing import Any, BinaryIO, Protocol
 
 from upath import UPath
@@ -19,6 +21,7 @@ from caption_assets.errors import StoreError
 _VERSION_KEYS = ("ETag", "etag", "generation", "mtime", "modified", "created", "LastModified", "last_modified", "size")
 _LIST_TRIES = 20
 _CREATE_TRIES = 5
+_AT_ONCE = 16
 
 WRITE_FIX = "choose an output path that this process can write, and make sure that there is space"
 
@@ -27,6 +30,8 @@ class Files(Protocol):
     """What `Store` needs of a place. Every failure is a StoreError; a missing file is not a failure."""
 
     url: str
+    at_once: int
+    """How many requests are worth having under way together; 1 where each is quick."""
 
     def check_writable(self) -> None: ...
 
@@ -34,13 +39,17 @@ class Files(Protocol):
 
     def write(self, rel: str, data: bytes, *, durable: bool) -> None: ...
 
-    def delete(self, rel: str) -> bool: ...
+    def delete(self, rel: str) -> None: ...
 
     def delete_empty_folder(self, rel: str) -> None: ...
 
     def names(self, rel: str) -> list[str]: ...
 
     def stamp(self, rel: str) -> str | None: ...
+
+    def look(self, file_rel: str, folder_rel: str) -> tuple[str | None, list[str]]:
+        """The stamp of a file, and the names in the folder beside it, with one request where the place has them."""
+        ...
 
 
 def open_files(root: str | os.PathLike[str] | UPath) -> Files:
@@ -60,6 +69,8 @@ def open_files(root: str | os.PathLike[str] | UPath) -> Files:
 
 class LocalFiles:
     """A folder of this machine."""
+
+    at_once = 1
 
     def __init__(self, root: str) -> None:
         self.url = root
@@ -107,14 +118,13 @@ class LocalFiles:
                 raise _failed("write", path, err) from err
             raise
 
-    def delete(self, rel: str) -> bool:
+    def delete(self, rel: str) -> None:
         try:
             os.unlink(self._path(rel))
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return
         except OSError as err:
             raise _failed("delete", self._path(rel), err) from err
-        return True
 
     def delete_empty_folder(self, rel: str) -> None:
         with suppress(OSError):  # not empty, or gone already
@@ -138,6 +148,10 @@ class LocalFiles:
             raise _failed("look at", self._path(rel), err) from err
         return f"{stat.st_mtime_ns}-{stat.st_size}-{stat.st_ino}"
 
+    def look(self, file_rel: str, folder_rel: str) -> tuple[str | None, list[str]]:
+        names = self.names(folder_rel)
+        return self.stamp(file_rel), names
+
     def _path(self, rel: str) -> str:
         return os.path.join(self.url, rel)
 
@@ -148,6 +162,11 @@ class RemoteFiles:
     def __init__(self, root: UPath) -> None:
         self.url = str(root).rstrip("/")
         self._fs, self._root = root.fs, root.path.rstrip("/")
+        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else set(self._fs.protocol)
+        self.at_once = 1 if "memory" in protocols else _AT_ONCE
+        # Without being told, s3fs asks for the size first, and lists the folder where there is none.
+        self._whole = {"max_concurrency": 1} if "s3" in protocols else {}
+        self._lists_by_prefix = "prefix" in inspect.signature(getattr(self._fs, "_find", self._fs.find)).parameters
 
     def check_writable(self) -> None:
         path = self._path(f".caption_assets-{secrets.token_hex(8)}")
@@ -160,7 +179,7 @@ class RemoteFiles:
     def read(self, rel: str) -> bytes | None:
         with self._errors("read", rel):
             try:
-                return self._fs.cat_file(self._path(rel))
+                return self._fs.cat_file(self._path(rel), **self._whole)
             except FileNotFoundError:
                 return None
 
@@ -168,12 +187,9 @@ class RemoteFiles:
         with self._errors("write", rel):
             self._fs.pipe_file(self._path(rel), data)
 
-    def delete(self, rel: str) -> bool:
-        if self.stamp(rel) is None:
-            return False
+    def delete(self, rel: str) -> None:
         with self._errors("delete", rel), suppress(FileNotFoundError):
             self._fs.rm_file(self._path(rel))
-        return True
 
     def delete_empty_folder(self, rel: str) -> None:
         """Object stores have no folders."""
@@ -204,7 +220,23 @@ class RemoteFiles:
                 info: dict[str, Any] = self._fs.info(self._path(rel))
             except FileNotFoundError:
                 return None
-        return "-".join(str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None)
+        return _version(info)
+
+    def look(self, file_rel: str, folder_rel: str) -> tuple[str | None, list[str]]:
+        if not self._lists_by_prefix:
+            names = self.names(folder_rel)
+            return self.stamp(file_rel), names
+        file, folder = self._path(file_rel), f"{self._path(folder_rel)}/"
+        start = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(file, folder, strict=False)))
+        above, _, prefix = start.rpartition("/")
+        with self._errors("list", folder_rel):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.find(above, prefix=prefix, detail=True)
+            except FileNotFoundError:
+                return None, []
+        names = [path[len(folder) :] for path in found if path.startswith(folder)]
+        return _version(found[file]) if file in found else None, sorted(name for name in names if "/" not in name)
 
     def _path(self, rel: str) -> str:
         return f"{self._root}/{rel}"
@@ -215,6 +247,10 @@ class RemoteFiles:
             yield
         except Exception as err:  # each store has its own family: OSError, botocore's, google's, …
             raise _failed(verb, f"{self.url}/{rel}", err) from err
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    return "-".join(str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None)
 
 
 def _failed(verb: str, path: str, err: Exception) -> StoreError:

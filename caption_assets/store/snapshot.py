@@ -51,15 +51,20 @@ class Snapshot:
 
 
 def read_snapshot(
-    store: Store, shard: str, *, caption_keys: Sequence[str] = (), enhanced_keys: Sequence[str] = ()
+    store: Store,
+    shard: str,
+    stamps: Stamps | None = None,
+    *,
+    caption_keys: Sequence[str] = (),
+    enhanced_keys: Sequence[str] = (),
 ) -> Snapshot:
-    """Every table of a shard, read once.
+    """Every table of a shard, read once; `stamps` are those that `read_stamps` has just given.
 
     `caption_keys` and `enhanced_keys` give the order of keys; others with a table follow in alphabetical order. Tables
     that are committed while this reads may be older in `clips` than in the store; then `stamps` differ from
     `read_stamps`.
     """
-    stamps = read_stamps(store, shard)  # before the tables: what is committed from here on shows
+    stamps = stamps or read_stamps(store, shard)  # before the tables: what is committed from here on shows
     windows: dict[str, list[WindowRow]] = defaultdict(list)
     for row in store.read_rows(CLIP_WINDOWS, shard):
         windows[row.clip_id].append(row)
@@ -80,11 +85,9 @@ def read_snapshot(
 
 def read_stamps(store: Store, shard: str) -> Stamps:
     """What tells whether any table of the shard was committed in between, by table and caption key."""
-    stamps: dict[tuple[str, str | None], str | None] = {}
-    for table in TABLES.values():
-        for key in store.keys(table, shard) if table.keyed else (None,):
-            stamps[table.name, key] = store.table_stamp(table, shard, key)
-    return stamps
+    return {
+        (table.name, key): stamp for table in TABLES.values() for key, stamp in store.table_stamps(table, shard).items()
+    }
 
 
 def _by_key(

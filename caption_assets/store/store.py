@@ -10,15 +10,18 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import EllipsisType
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
 from caption_assets.errors import StoreError
+from caption_assets.names import written
 from caption_assets.store import paths
 from caption_assets.store.files import open_files
 from caption_assets.store.rows import Row
@@ -27,10 +30,29 @@ from caption_assets.store.tables import Table, merge_rows, rows_to_table, table_
 # In a committed table's file metadata: the parts whose rows the commit has taken account of. A crash between the
 # commit and their removal would otherwise bring rows back that the commit had replaced.
 _SUPERSEDED = b"caption_assets.superseded_parts"
+# Likewise: the files that no row names since the commit, which it removes when the table is there.
+_STALE = b"caption_assets.stale_files"
+# A file of a row's: a kind of files, the clip, and a name that leads nowhere else.
+_IN_FOLDER = re.compile(r"[^/]+/[^/]+/(?!\.{1,2}$)[^/]+")
 _READ_TRIES = 20
 _PART_NAME = re.compile(r"\d{8}-[0-9a-f]+\.parquet")
 
 R = TypeVar("R", bound=Row)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[R]):
+    """A shard's table as it was read.
+
+    `is_whole` says that there is a committed table and nothing beside it; `stale` are files that its commit was to
+    remove.
+    """
+
+    rows: list[R]
+    is_whole: bool
+    stale: tuple[str, ...]
 
 
 class Store:
@@ -48,8 +70,8 @@ class Store:
         return f"Store({self._files.url!r})"
 
     def url(self, rel: str = "") -> str:
-        """Absolute path or URL of a file, or of the root."""
-        return f"{self._files.url}/{_checked(rel)}" if rel else self._files.url
+        """Absolute path or URL of a file, or of the root, as `names.written` has it."""
+        return written(f"{self._files.url}/{_checked(rel)}" if rel else self._files.url)
 
     def check_writable(self) -> None:
         """Raise StoreError where nothing could be written, before anything has been created."""
@@ -58,6 +80,10 @@ class Store:
     # Tables
 
     def read_rows(self, table: Table[R], shard: str, key: str | None = None) -> list[R]:
+        """A shard's rows: those of `read_table`."""
+        return self.read_table(table, shard, key).rows
+
+    def read_table(self, table: Table[R], shard: str, key: str | None = None) -> Stored[R]:
         """A shard's rows: the committed table with the durable parts merged into it, the later row winning.
 
         Rows are told apart by (clip_id, start_frame, end_frame) and ordered by clip and start frame; rows without
@@ -66,17 +92,13 @@ class Store:
         table_rel, parts_rel = self._table_paths(table, shard, key)
         for _ in range(_READ_TRIES):
             # Parts are listed before the table is read: a commit in between shows as a part that is gone.
-            names = self._part_names(parts_rel)
-            rows, superseded = self._read_file(table_rel, table) or ([], frozenset())
-            for name in names:
-                if name in superseded:
-                    continue
-                part = self._read_file(f"{parts_rel}/{name}", table)
-                if part is None:
-                    break
-                rows.extend(part[0])
-            else:
-                return merge_rows(rows)
+            stamp, names = self._look(table_rel, parts_rel)
+            read = self._read_file(table_rel, table) if stamp is not None or names else None
+            rows, superseded, stale = read or ([], frozenset(), ())
+            parts = [self._read_file(f"{parts_rel}/{name}", table) for name in names if name not in superseded]
+            if None not in parts:
+                rows += [row for part in parts if part is not None for row in part[0]]
+                return Stored(merge_rows(rows), read is not None and not names, stale)
         raise StoreError(f"read {self.url(table_rel)}", "it is being rewritten all the time", "try again")
 
     def append_rows(self, table: Table[R], shard: str, rows: Sequence[R], key: str | None = None) -> None:
@@ -85,38 +107,59 @@ class Store:
         if not rows:
             return
         if parts_rel not in self._next_part:
-            names = self._part_names(parts_rel)
+            _, names = self._look(*self._table_paths(table, shard, key))
             self._next_part[parts_rel] = int(names[-1].partition("-")[0]) + 1 if names else 0
         number = self._next_part[parts_rel]
         self._next_part[parts_rel] = number + 1
         # The random end keeps two processes that write the same shard from overwriting each other's parts.
         rel = f"{parts_rel}/{number:08d}-{secrets.token_hex(4)}.parquet"
-        self._files.write(rel, _parquet(rows, table.row, ()), durable=True)
+        self._files.write(rel, _parquet(rows, table.row, (), ()), durable=True)
 
-    def commit_rows(self, table: Table[R], shard: str, rows: Sequence[R], key: str | None = None) -> str:
-        """Replace the shard's table by exactly these rows, then remove the parts; returns the table's rel path."""
+    def commit_rows(
+        self,
+        table: Table[R],
+        shard: str,
+        rows: Sequence[R],
+        key: str | None = None,
+        *,
+        before: Stored[R] | None = None,
+    ) -> str:
+        """Replace the shard's table by exactly these rows, then remove the parts, and the files that only rows of
+        before named; returns the table's rel path.
+
+        `before` is the table as the caller has read it. A table that holds just these rows is left as it is. Where the
+        process dies before everything is removed, the shard's next commit removes it.
+        """
         table_rel, parts_rel = self._table_paths(table, shard, key, rows)
+        before = before or self.read_table(table, shard, key)
+        rows = merge_rows(rows)
+        named = _files_of(table, rows)
+        self._remove([rel for rel in before.stale if rel not in named])
+        if before.is_whole and parts_rel not in self._next_part and rows == before.rows:
+            return table_rel
+        stale = sorted(_files_of(table, before.rows) - named)
         # Parts that another process appends from here on stay, and win over this table when it is read.
-        names = self._part_names(parts_rel)
-        self._files.write(table_rel, _parquet(merge_rows(rows), table.row, names), durable=True)
-        for name in names:
-            self._files.delete(f"{parts_rel}/{name}")
+        _, names = self._look(table_rel, parts_rel)
+        self._files.write(table_rel, _parquet(rows, table.row, names, stale), durable=True)
+        self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), names)
         self._files.delete_empty_folder(parts_rel)
+        self._next_part.pop(parts_rel, None)
+        self._remove(stale)
         return table_rel
 
     def keys(self, table: Table[R], shard: str) -> list[str]:
         """Caption keys with rows for the shard, committed or in parts, sorted."""
         _check_key(table, "any")
-        return [
-            key
-            for key in self._files.names(paths.table_folder(table.name))
-            if self._files.stamp(paths.table(table.name, shard, key)) is not None
-            or self._part_names(paths.table_parts(table.name, shard, key))
-        ]
+        return [key for key in self.table_stamps(table, shard) if key is not None]
 
-    def table_stamp(self, table: Table[R], shard: str, key: str | None = None) -> str | None:
-        """Something that changes whenever the shard's table is committed; None without a table."""
-        return self._files.stamp(self._table_paths(table, shard, key)[0])
+    def table_stamps(self, table: Table[R], shard: str) -> dict[str | None, str | None]:
+        """Something that changes whenever a table of the shard's is committed, by caption key, sorted.
+
+        None where there is nothing but parts. The key is None for a table without keys, which is always there.
+        """
+        keys = self._files.names(paths.table_folder(table.name)) if table.keyed else [None]
+        looked = self.each(lambda key: self._look(*self._table_paths(table, shard, key)), keys)
+        return {key: found[0] for key, found in zip(keys, looked, strict=True) if key is None or found != (None, [])}
 
     # Bytes
 
@@ -139,9 +182,9 @@ class Store:
         self._files.write(_checked(rel), data, durable=False)
         return True
 
-    def delete(self, rel: str) -> bool:
-        """Delete one file; returns whether it was there."""
-        return self._files.delete(_checked(rel))
+    def delete(self, rel: str) -> None:
+        """Delete one file, if it is there."""
+        self._files.delete(_checked(rel))
 
     def delete_empty_folder(self, rel: str) -> None:
         """Delete a folder if it is there and empty."""
@@ -151,7 +194,29 @@ class Store:
         """Names of the files and folders directly in a folder, sorted; empty where there is no such folder."""
         return self._files.names(_checked(rel))
 
+    def stamps(self, rels: Iterable[str]) -> dict[str, str | None] | None:
+        """What tells versions of files apart, None for one that is gone. None at all where that takes a request a file:
+        there, what was written once is taken to be there still."""
+        return {rel: self._files.stamp(_checked(rel)) for rel in rels} if self._files.at_once == 1 else None
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """`work` of every item, several at once where that is what a place is good at."""
+        if self._files.at_once == 1:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(self._files.at_once, thread_name_prefix="store") as threads:
+            return list(threads.map(work, items))
+
     # Inside
+
+    def _remove(self, rels: Sequence[str]) -> None:
+        self.each(self._files.delete, rels)
+        for folder in sorted({rel.rpartition("/")[0] for rel in rels}):
+            self._files.delete_empty_folder(folder)
+
+    def _look(self, table_rel: str, parts_rel: str) -> tuple[str | None, list[str]]:
+        """The committed table's stamp, and the names of the parts beside it."""
+        stamp, names = self._files.look(table_rel, parts_rel)
+        return stamp, [name for name in names if _PART_NAME.fullmatch(name)]
 
     def _table_paths(self, table: Table[R], shard: str, key: str | None, rows: Iterable[R] = ()) -> tuple[str, str]:
         _check_key(table, key)
@@ -164,18 +229,17 @@ class Store:
                 )
         return paths.table(table.name, shard, key), paths.table_parts(table.name, shard, key)
 
-    def _part_names(self, parts_rel: str) -> list[str]:
-        return [name for name in self._files.names(parts_rel) if _PART_NAME.fullmatch(name)]
-
-    def _read_file(self, rel: str, table: Table[R]) -> tuple[list[R], frozenset[str]] | None:
-        """Rows of one Parquet file and the parts it supersedes; None where there is no file."""
+    def _read_file(self, rel: str, table: Table[R]) -> tuple[list[R], frozenset[str], tuple[str, ...]] | None:
+        """Rows of one Parquet file, the parts it supersedes, and files that were to go; None where there is no file."""
         data = self._files.read(rel)
         if data is None:
             return None
         try:
             arrow = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-            superseded = json.loads((arrow.schema.metadata or {}).get(_SUPERSEDED, b"[]"))
-            return table_to_rows(arrow, table.row), frozenset(superseded)
+            superseded, stale = (
+                json.loads((arrow.schema.metadata or {}).get(key, b"[]")) for key in (_SUPERSEDED, _STALE)
+            )
+            return table_to_rows(arrow, table.row), frozenset(superseded), tuple(map(_checked, stale))
         except (pa.ArrowException, ValueError, OSError) as err:
             raise StoreError(
                 f"read {self.url(rel)}",
@@ -190,9 +254,16 @@ def _check_key(table: Table[R], key: str | None) -> None:
         raise StoreError(f"table of {table} with key {key!r}", wrong, "name a key for captions only")
 
 
-def _parquet(rows: Sequence[R], row_type: type[R], superseded: Sequence[str]) -> bytes:
+def _files_of(table: Table[R], rows: Iterable[R]) -> set[str]:
+    """The files that rows name; only one in a folder of its clip's name is a row's own."""
+    named = ((row.clip_id, getattr(row, table.file)) for row in rows) if table.file else ()
+    return {rel for clip_id, rel in named if rel and _IN_FOLDER.fullmatch(rel) and rel.split("/")[1] == clip_id}
+
+
+def _parquet(rows: Sequence[R], row_type: type[R], superseded: Sequence[str], stale: Sequence[str]) -> bytes:
     table = rows_to_table(rows, row_type)
-    table = table.replace_schema_metadata({_SUPERSEDED: json.dumps(list(superseded)).encode()})
+    lists = {_SUPERSEDED: superseded, _STALE: stale}
+    table = table.replace_schema_metadata({key: json.dumps(list(names)).encode() for key, names in lists.items()})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()

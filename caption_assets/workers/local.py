@@ -8,6 +8,7 @@ process dies and the other waits for it without end, and both give a task's resu
 
 import contextlib
 import queue
+import resource
 import shutil
 import tempfile
 import threading
@@ -58,8 +59,10 @@ class Workers:
         """`processes`, by default one for each core that this process may use.
 
         `limits` bound what clips may ask for. Copies of remote clips are kept up to `keep_bytes`. `memory_limit_bytes`
-        bounds each process's address space.
+        bounds each process's address space. This process may have as many files open afterwards as the system allows
+        it: the usual 1,024 are few for a worker on each of 128 cores, and a connection for each request to a server.
         """
+        _allow_descriptors()
         self.processes = max(1, processes or usable_cores())
         self._limits, self._keep_bytes = limits or DecodeLimits(), keep_bytes
         self._memory_limit_bytes = memory_limit_bytes or 0
@@ -283,6 +286,13 @@ class _Pump(threading.Thread):
         waited = time.monotonic() - before
         for worker in self._busy.values():
             worker.deadline += waited
+
+
+def _allow_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _new_folder() -> tuple[tempfile.TemporaryDirectory[str], FileLock | None]:

@@ -6,12 +6,13 @@ receiver maps. It goes away with its last user, also when that one is killed. Ne
 when the receiver is done with a message's arrays, the sender takes the memory for another one.
 """
 
+import ctypes
 import mmap
 import os
 import pickle
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
@@ -26,19 +27,53 @@ _ALIGN = 64
 _HEADER = mmap.PAGESIZE
 # What a sender keeps for later messages, besides the memory that is in use.
 _KEEP_BYTES = 128 << 20
+# Messages of one sender that are in use. Each takes a descriptor of it; what comes on top goes through the pipe.
+_MOST_SHARED = 256
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_MAP_FAILED = ctypes.c_void_p(-1).value
 
 
-def _pickle(message: Any) -> tuple[bytes, list[memoryview]]:
-    """The pickle of a message, and its large contiguous arrays aside."""
+def _pickle(message: Any, share: bool) -> tuple[bytes, list[memoryview]]:
+    """The pickle of a message, and its large contiguous arrays aside where they are to be shared."""
     aside: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
-        if not _CAN_SHARE or buffer.raw().nbytes < _SHARE_BYTES:
+        if not share or not _CAN_SHARE or buffer.raw().nbytes < _SHARE_BYTES:
             return True  # in the message
         aside.append(buffer.raw())
         return False
 
     return pickle.dumps(message, protocol=5, buffer_callback=keep), aside
+
+
+class _Mapping:
+    """Shared memory in this process, for as long as anything refers to it. `on_end` is called with its address last.
+
+    Made without Python's own mmap, which keeps a descriptor for each: hundreds of windows may be on their way, and a
+    process may commonly have 1,024 open. NumPy takes it as an array of bytes.
+    """
+
+    def __init__(self, descriptor: int, on_end: Callable[[int], None] | None = None) -> None:
+        size = os.fstat(descriptor).st_size
+        address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
+        if address in (None, _MAP_FAILED):
+            number = ctypes.get_errno()
+            raise OSError(number, f"{os.strerror(number)} (mapping {size} bytes)")
+        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (address, False)}
+        weakref.finalize(self, _unmap, address, size, on_end).atexit = False
+
+
+def _unmap(address: int, size: int, on_end: Callable[[int], None] | None) -> None:
+    if on_end is not None:
+        on_end(address)
+    _libc.munmap(address, size)
+
+
+def _give_back(address: int) -> None:
+    ctypes.c_ubyte.from_address(address).value = 0
 
 
 class _SharedMemory:
@@ -48,21 +83,20 @@ class _SharedMemory:
         self.size = size
         self.descriptor = os.memfd_create("caption_assets")
         os.ftruncate(self.descriptor, _HEADER + size)
-        self._memory = mmap.mmap(self.descriptor, _HEADER + size)
+        self._memory = np.asarray(_Mapping(self.descriptor))
 
     @property
     def in_use(self) -> bool:
-        return self._memory[0] != 0
+        return bool(self._memory[0])
 
     def fill(self, raws: Sequence[memoryview]) -> None:
         self._memory[0] = 1
         at = _HEADER
         for raw in raws:
-            self._memory[at : at + raw.nbytes] = raw
+            self._memory[at : at + raw.nbytes] = np.frombuffer(raw, np.uint8)
             at += _aligned(raw.nbytes)
 
     def close(self) -> None:
-        self._memory.close()
         os.close(self.descriptor)
 
 
@@ -84,7 +118,7 @@ class Channel:
 
     def send(self, message: Any) -> None:
         """Send `message`, which must pickle."""
-        data, raws = _pickle(message)
+        data, raws = _pickle(message, share=sum(shared.in_use for shared in self._shared) < _MOST_SHARED)
         self._connection.send_bytes(pickle.dumps(([raw.nbytes for raw in raws], data)))
         if raws:
             shared = self._take(sum(_aligned(raw.nbytes) for raw in raws))
@@ -113,22 +147,15 @@ class Channel:
             return pickle.loads(data)
         descriptor = reduction.recv_handle(self._connection)
         try:
-            memory = mmap.mmap(descriptor, 0)
-            header = mmap.mmap(descriptor, _HEADER)
+            memory = np.asarray(_Mapping(descriptor, _give_back))
         finally:
             os.close(descriptor)
         # The arrays hold on to the memory: it ends with the last of them.
-        weakref.finalize(memory, _release, header).atexit = False
         buffers, at = [], _HEADER
         for size in sizes:
-            buffers.append(np.frombuffer(memory, np.uint8, size, at))
+            buffers.append(memory[at : at + size])
             at += _aligned(size)
         return pickle.loads(data, buffers=buffers)
-
-
-def _release(header: mmap.mmap) -> None:
-    header[0] = 0
-    header.close()
 
 
 def _aligned(size: int) -> int:

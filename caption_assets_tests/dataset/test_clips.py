@@ -1,3 +1,4 @@
+import os
 import uuid
 
 import fsspec
@@ -94,3 +95,35 @@ def test_an_empty_shard_and_an_unknown_one_are_clear_errors(tmp_path):
         open_dataset(str(tmp_path)).clips("void")
     with pytest.raises(DatasetError, match=r"it is unknown\. Choose: void"):
         open_dataset(str(tmp_path)).clips("other")
+
+
+def test_the_clips_of_a_shard_are_listed_without_its_neighbours(tmp_path, monkeypatch):
+    for shard in range(50):
+        touch(tmp_path, f"s{shard}/x.mp4")
+    dataset = open_dataset(str(tmp_path))
+    shards = dataset.shards()
+    listed = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(os.path.basename(path)) or scandir(path))
+    assert sum(len(dataset.clips(shard)) for shard in shards) == 50
+    assert sorted(set(listed) - {tmp_path.name}) == sorted(shards)
+    assert listed.count(tmp_path.name) <= 1  # whether the root holds clips itself
+
+
+def test_a_bucket_is_listed_once_for_its_shards_and_once_for_each(s3):
+    for shard in range(20):
+        for clip in range(3):
+            s3.put(f"s{shard}/{clip}.mp4", b"x")
+    dataset = open_dataset(f"s3://{s3.bucket}")
+    s3.asked.clear()
+    shards = dataset.shards()
+    assert s3.count() == 1
+    assert sum(len(dataset.clips(shard)) for shard in shards) == 60
+    assert s3.count() <= 22
+
+
+@pytest.mark.parametrize("key", ["..", "%2E%2E", "a%2Fb", "", ".", ".hidden", "a%20"])
+def test_no_key_leads_out_of_the_root_or_to_what_is_no_shard(tmp_path, key):
+    touch(tmp_path, "in/a/b/x.mp4", "in/.hidden/x.mp4", "x.mp4")
+    with pytest.raises(DatasetError, match="it is unknown"):
+        open_dataset(str(tmp_path / "in")).clips(key)

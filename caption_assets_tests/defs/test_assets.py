@@ -14,8 +14,10 @@ from dagster._core.loader import LoadingContextForTest
 from caption_assets.defs.assets import ASSETS
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import SHARDS, range_tags, ranges
+from caption_assets.defs.reporting import thumbnail
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.defs.workers import RunWorkers
+from caption_assets.steps import buffer
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
 from caption_assets.workers.local import Workers
@@ -390,3 +392,45 @@ def test_shards_are_grouped_into_contiguous_ranges():
     order = list("abcdef")
     assert ranges(["f", "a", "b", "d"], order) == [("a", "b"), ("d",), ("f",)]
     assert ranges(list("abcde"), order, most=2) == [("a", "b"), ("c", "d"), ("e",)]
+
+
+@pytest.mark.parametrize(
+    ("asset", "method"),
+    [
+        ("clip_windows", "commit_rows"),
+        ("window_previews", "append_rows"),
+        ("window_captions", "read_rows"),
+        ("window_captions", "append_rows"),
+        ("window_captions", "commit_rows"),
+        ("enhanced_captions", "append_rows"),
+    ],
+)
+def test_an_exception_that_nobody_foresaw_is_the_error_of_its_shard_alone(after, monkeypatch, asset, method):
+    function = getattr(Store, method)
+
+    def broken(self, table, shard, *args):
+        if shard == "a" and table.name == asset:
+            return 1 / 0
+        return function(self, table, shard, *args)
+
+    monkeypatch.setattr(Store, method, broken)
+    monkeypatch.setattr(buffer, "_FLUSH_ROWS", 1)
+    changed = {"clip_windows": {"sampling_fps": 1.0}, "window_previews": {"target_fps": 2.0}}
+    config = {"ops": {asset: {"config": changed.get(asset, {"max_output_tokens": 5})}}, "loggers": SMALL["loggers"]}
+    chosen = [made for made in ASSETS if made.key.path[-1] == asset]
+    result = materialize(after.instance, after.resources, ["a", "b"], chosen, config)
+    assert not result.success
+    (failure,) = result.get_step_failure_events()
+    message = failure.step_failure_data.error.message
+    assert message.startswith("dagster._core.definitions.events.Failure: 1 of 2 shards failed: a.")
+    assert f"{asset} of shard 'a': ZeroDivisionError: division by zero" in message
+    events = after.instance.fetch_materializations(dg.AssetKey(asset), limit=4).records
+    assert {event.partition_key for event in events if event.run_id == result.run_id} == {"b"}
+
+
+@pytest.mark.parametrize("keep", [0, 20, 200, -40])
+def test_a_preview_that_somebody_has_damaged_has_no_thumbnail(made, keep):
+    webp = next((made.out / "previews").rglob("*.webp")).read_bytes()
+    assert thumbnail(webp).startswith("data:image/webp;base64,")
+    assert thumbnail(webp[:keep]) is None
+    assert thumbnail(b"GIF89a" + webp) is None

@@ -205,7 +205,7 @@ def test_a_shard_that_is_missing_or_cut_off_is_noticed_and_fetched(run, hub, pub
     assert again.folder == folder
     same_files(folder, published)
     assert hub.fetched == {shards[0]: 1, shards[1]: 1}
-    assert "is not whole and is downloaded again" in again.log
+    assert "was not whole and has been downloaded again" in again.log
     run(before=NO_NETWORK)
 
 

@@ -1,91 +1,77 @@
-"""How often a remote clip is fetched: once by the first run, whatever it makes, and never by one with nothing to do."""
+"""What a run asks of an object store: each clip's bytes once, a few requests a clip, and next to none where nothing is
+to do."""
 
 import json
 import os
 import subprocess
 import sys
-import threading
-from collections import Counter
-from urllib.parse import unquote
 
-import boto3
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
 
 # A process of its own: file systems are kept by their address for as long as one lives.
 RUN = """
 import json, sys
 from caption_assets import *
 
-dataset, store = open_dataset("s3://clips"), Store(sys.argv[1])
-settings = WindowSettings(window_size=64, remainder_threshold=32, store_window_mp4=True)
+dataset, store = open_dataset(sys.argv[1]), Store(sys.argv[2])
+settings = WindowSettings(store_window_mp4=True)
+previews = PreviewSettings(target_height=16, compression_level=1)
 with Workers(2) as workers:
     given = StepContext(store, workers)
-    for shard in dataset.shards():
-        window_shard(given, dataset, shard, settings)
+    shards = dataset.shards()
+    ended = [window_shard(given, dataset, shard, settings) for shard in shards]
     with model_session(CaptionModelSettings(device="cpu")) as session:
         asked = CaptionSettings(max_output_tokens=4)
-        ended = list(caption_shards(given, dataset.shards(), session, asked, PreviewSettings()))
-print(json.dumps([[e.asset, e.shard, e.outcome.ok, e.outcome.reused] for e in ended]))
+        ended += [end.outcome for end in caption_shards(given, shards, session, asked, previews)]
+    with model_session(TextModelSettings(device="cpu")) as session:
+        asked = EnhanceSettings(max_output_tokens=4)
+        ended += [end.outcome for end in enhance_shards(given, shards, "demo", session, asked)]
+print(json.dumps([[report.asset, report.shard, report.ok, report.reused] for report in ended]))
 """
-
-
-class CountedServer:
-    """An S3 server that counts what is asked of it, by method and path."""
-
-    def __init__(self):
-        self.asked = Counter()
-        self._s3 = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._count, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def _count(self, environ, start_response):
-        self.asked[environ["REQUEST_METHOD"], unquote(environ["PATH_INFO"])] += 1
-        return self._s3(environ, start_response)
-
-    def close(self):
-        self._server.shutdown()
-        self._thread.join()
+CLIPS = [f"a/{number}.mp4" for number in range(3)] + [f"b/deep/{number}.mp4" for number in range(9)]
+ASSETS = ("clip_windows", "window_previews", "window_captions", "enhanced_captions")
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = CountedServer()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    yield server
-    server.close()
+def run(s3, make_clip, tmp_path):
+    """Runs all assets of the bucket's clips; returns what was asked by what it was asked about, and how all ended."""
+    clip = make_clip(tmp_path / "x.mp4", 8, (32, 32)).read_bytes()
+    for name in CLIPS:
+        s3.put(f"in/{name}", clip)
 
-
-def test_a_first_run_fetches_each_clip_once_and_a_second_one_none(server, clips_root, tmp_path):
-    s3 = boto3.client("s3", endpoint_url=server.url)
-    s3.create_bucket(Bucket="clips")
-    clips = [path.relative_to(clips_root).as_posix() for path in clips_root.rglob("*.mp4")]
-    for clip in clips:
-        s3.upload_file(str(clips_root / clip), "clips", clip)
-
-    def run():
-        server.asked.clear()
-        command = [sys.executable, "-c", RUN, str(tmp_path / "out")]
+    def go(out):
+        s3.asked.clear()
+        command = [sys.executable, "-c", RUN, f"s3://{s3.bucket}/in", out]
         done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
         assert done.returncode == 0, done.stderr[-3000:]
-        gets = {clip: server.asked["GET", f"/clips/{clip}"] for clip in clips}
-        return gets, sorted(json.loads(done.stdout))
+        return sorted(json.loads(done.stdout))
 
-    gets, ended = run()
-    assert gets == dict.fromkeys(clips, 1)
-    assert [(asset, shard, ok) for asset, shard, ok, _ in ended] == [
-        ("window_captions", "a", 3),
-        ("window_captions", "b", 1),
-        ("window_previews", "a", 3),
-        ("window_previews", "b", 1),
-    ]
-    assert not any(reused for *_, reused in ended)
-    gets, ended = run()
-    assert gets == dict.fromkeys(clips, 0)
-    assert all(ok == reused for *_, ok, reused in ended)
+    return go
+
+
+def test_a_clip_is_fetched_once_and_costs_a_few_writes_and_nothing_when_all_is_done(s3, run):
+    out, of = f"s3://{s3.bucket}/out", {shard: sum(name.startswith(shard) for name in CLIPS) for shard in "ab"}
+    assert run(out) == sorted([asset, shard, of[shard], 0] for asset in ASSETS for shard in of)
+    assert [s3.asked["GET", f"/{s3.bucket}/in/{name}"] for name in CLIPS] == [1] * len(CLIPS)
+    assert s3.count(f"/{s3.bucket}/in/") == len(CLIPS)
+    # A document is written once with captions and previews and once with enhanced captions; only a clip's own, which
+    # may have been written by others, is read before.
+    per_clip = {"metas": 4, "processed_videos": 1, "processed_clip_chunks": 2, "window_clips": 1}
+    for folder, most in per_clip.items():
+        assert s3.count(f"/{s3.bucket}/out/{folder}/") == most * len(CLIPS), folder
+    assert s3.count(f"/{s3.bucket}/out/previews/", ["PUT"]) == len(CLIPS)
+    assert s3.most_at_once > 4
+
+    assert run(out) == sorted([asset, shard, of[shard], of[shard]] for asset in ASSETS for shard in of)
+    assert s3.count(f"/{s3.bucket}/in/") == 0
+    assert s3.count() - s3.count(f"/{s3.bucket}/out/previews/") <= 40 * len(of)  # whatever the number of clips
+    for folder in per_clip:
+        assert s3.count(f"/{s3.bucket}/out/{folder}/") == 0, folder
+
+
+def test_a_run_that_writes_to_a_disk_asks_for_each_clip_once_and_then_lists_only(s3, run, tmp_path):
+    run(str(tmp_path / "out"))
+    assert s3.count(f"/{s3.bucket}/in/") == len(CLIPS)
+    assert s3.count() <= len(CLIPS) + 4  # the root, and each of the two shards
+    run(str(tmp_path / "out"))
+    assert s3.count() <= 4

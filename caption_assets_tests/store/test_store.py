@@ -5,14 +5,16 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from upath import UPath
 
 from caption_assets.errors import StoreError
+from caption_assets.store.rows import PreviewRow
 from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
-from caption_assets_tests.rows import BIKES, COSMOS, caption, failed_caption, failed_clip, window
+from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
+from caption_assets_tests.rows import BIKES, COSMOS, caption, failed_caption, failed_clip, preview, window
 
 WINDOWS = [window(COSMOS, start, start + 255) for start in (0, 256, 512)]
 CAPTIONS = [caption(row, f"Window {number}.") for number, row in enumerate(WINDOWS)]
@@ -28,7 +30,7 @@ def files_below(store: Store) -> list[str]:
 def test_a_shard_without_a_table_has_no_rows(store: Store) -> None:
     assert store.read_rows(CLIP_WINDOWS, "shard") == []
     assert store.keys(WINDOW_CAPTIONS, "shard") == []
-    assert store.table_stamp(CLIP_WINDOWS, "shard") is None
+    assert store.table_stamps(CLIP_WINDOWS, "shard") == {None: None}
 
 
 def test_committed_rows_are_read_back_in_order(store: Store) -> None:
@@ -148,9 +150,9 @@ def test_the_stamp_changes_with_every_commit_of_other_rows(store: Store) -> None
     stamps = []
     for row in CAPTIONS:
         store.commit_rows(WINDOW_CAPTIONS, "shard", [row], "qwen")
-        stamps.append(store.table_stamp(WINDOW_CAPTIONS, "shard", "qwen"))
+        stamps.append(store.table_stamps(WINDOW_CAPTIONS, "shard")["qwen"])
     assert len(set(stamps)) == len(CAPTIONS)
-    assert stamps[-1] == store.table_stamp(WINDOW_CAPTIONS, "shard", "qwen")
+    assert stamps[-1] == store.table_stamps(WINDOW_CAPTIONS, "shard")["qwen"]
 
 
 @pytest.mark.parametrize("rel", ["tables/clip_windows/s.parquet", "tables/clip_windows/s.parts/00000000-ab.parquet"])
@@ -189,8 +191,9 @@ def test_bytes_are_written_read_listed_and_deleted(store: Store) -> None:
     assert store.read_bytes(rel) == b"second"
     assert store.names(f"previews/{BIKES}") == ["0_249.webp"]
     assert store.names("previews") == [BIKES]
-    assert store.delete(rel)
-    assert not store.delete(rel)
+    store.delete(rel)
+    store.delete(rel)
+    assert store.read_bytes(rel) is None
     store.delete_empty_folder(f"previews/{BIKES}")
     assert store.names("previews") == []
 
@@ -277,3 +280,79 @@ def test_a_relative_root_stays_where_it_was_named(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "out" / "a").read_bytes() == b"1"
     assert Store(f"file://{tmp_path}/out").read_bytes("a") == b"1"
     assert store.url("a") == f"{tmp_path}/out/a"
+
+
+# Files of rows
+
+OLD = [preview(window(BIKES, start, start + 95)) for start in (0, 96)] + [preview(window(COSMOS, 0, 255))]
+
+
+def write_files(store: Store) -> None:
+    for row in OLD:
+        store.write_bytes(str(row.path), b"webp")
+    store.write_bytes(f"previews/{BIKES}/poster.webp", b"theirs")
+
+
+def test_files_that_no_row_names_any_more_go_with_the_commit_and_nothing_else(store: Store) -> None:
+    write_files(store)
+    store.commit_rows(WINDOW_PREVIEWS, "s", OLD[:2])
+    store.append_rows(WINDOW_PREVIEWS, "s", OLD[2:])
+    failed = preview(window(BIKES, 96, 191), path=None, status="failed", error_kind="preview")
+    store.commit_rows(WINDOW_PREVIEWS, "s", [OLD[0], failed])
+    assert store.names("previews") == [BIKES]
+    assert store.names(f"previews/{BIKES}") == ["0_95.webp", "poster.webp"]
+
+
+@pytest.mark.parametrize("again", [OLD[:1], []], ids=["same rows", "no rows"])
+def test_what_a_process_that_died_in_a_commit_has_left_goes_with_the_next(
+    store: Store, again: list[PreviewRow]
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    write_files(store)
+    store.commit_rows(WINDOW_PREVIEWS, "s", OLD)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(store._files), "delete", die)
+        with pytest.raises(Killed):
+            store.commit_rows(WINDOW_PREVIEWS, "s", OLD[:1])
+    assert store.names("previews") == sorted([BIKES, COSMOS])
+    assert store.read_rows(WINDOW_PREVIEWS, "s") == OLD[:1]
+    store.commit_rows(WINDOW_PREVIEWS, "s", again)
+    assert store.names(f"previews/{BIKES}") == [*(["0_95.webp"] if again else []), "poster.webp"]
+    assert store.names("previews") == [BIKES]
+
+
+def test_a_file_that_is_named_again_stays(store: Store) -> None:
+    write_files(store)
+    store.commit_rows(WINDOW_PREVIEWS, "s", OLD)
+    store.commit_rows(WINDOW_PREVIEWS, "s", OLD[:1])
+    store.write_bytes(str(OLD[1].path), b"made again")
+    for _ in range(2):
+        store.commit_rows(WINDOW_PREVIEWS, "s", OLD[:2])
+        assert store.read_bytes(str(OLD[1].path)) == b"made again"
+
+
+@pytest.mark.parametrize("path", ["metas/v0/c.json", "previews/other/0_9.webp", "previews/c/sub/x", "previews/c/.."])
+def test_no_file_outside_a_clips_own_folder_is_removed(local: Store, path: str) -> None:
+    for rel in ("metas/v0/c.json", "previews/other/0_9.webp", "previews/c/sub/x"):
+        local.write_bytes(rel, b"")
+    local.commit_rows(WINDOW_PREVIEWS, "s", [preview(window("c"), path=path)])
+    before = files_below(local)
+    local.commit_rows(WINDOW_PREVIEWS, "s", [])
+    assert files_below(local) == before
+
+
+def test_a_table_that_holds_just_these_rows_is_left_as_it_is(store: Store) -> None:
+    store.commit_rows(WINDOW_CAPTIONS, "s", CAPTIONS, "qwen")
+    path = Path(store.url("tables/window_captions/qwen/s.parquet"))
+    before = path.stat() if path.exists() else None
+    stored = store.read_table(WINDOW_CAPTIONS, "s", "qwen")
+    store.commit_rows(WINDOW_CAPTIONS, "s", list(reversed(CAPTIONS)), "qwen", before=stored)
+    assert not before or (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    store.append_rows(WINDOW_CAPTIONS, "s", CAPTIONS[:1], "qwen")
+    store.commit_rows(WINDOW_CAPTIONS, "s", CAPTIONS, "qwen", before=stored)
+    assert store.names("tables/window_captions/qwen") == ["s.parquet"]

@@ -24,7 +24,7 @@ def double(item: int) -> int:
 
 def frames(item: int) -> Iterator[np.ndarray]:
     for k in range(3):
-        yield np.full((4, 200, 300, 3), item + k, np.uint8)
+        yield np.full((4, 200, 300, 3), (item + k) % 256, np.uint8)
 
 
 def count_into(path: str) -> Iterator[np.ndarray]:
@@ -112,7 +112,7 @@ def fetch_and_die(task: Clip, reading: Reading) -> Iterator[str]:
 
 def kept_copy(task: Clip, reading: Reading) -> Iterator[str]:
     with open_clip(task.location, reading) as clip:
-        yield clip.local
+        yield os.path.realpath(clip.local)
 
 
 def packages(_: object) -> set[str]:

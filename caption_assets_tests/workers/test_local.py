@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -49,6 +50,22 @@ def test_what_the_consumer_holds_stays_as_it_was(workers: Workers) -> None:
             held.append((value, first))
     assert len(held) == 30
     assert all((first == value).all() for value, first in held)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux only")
+@pytest.mark.parametrize("items", [100, 300])
+def test_results_that_are_held_cost_no_descriptors(workers: Workers, items: int) -> None:
+    list(workers.map_unordered(tasks.double, range(2)))
+    limits, used = resource.getrlimit(resource.RLIMIT_NOFILE), len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, limits[1]))
+    try:
+        held = [frames for _, frames in workers.map_unordered(tasks.frames, range(items), in_flight=3 * items)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(held) == 3 * items
+    assert len(os.listdir("/proc/self/fd")) < used + 10
+    values = sorted(int(frames[0, 0, 0, 0]) for frames in held)
+    assert values == sorted((item + k) % 256 for item in range(items) for k in range(3))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux only")

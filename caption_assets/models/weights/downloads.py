@@ -11,7 +11,8 @@ from typing import Any
 
 from caption_assets.errors import ModelError, first_line
 from caption_assets.models.locks import holder, try_lock, wait_lock
-from caption_assets.models.weights.checkpoints import Checkpoint
+from caption_assets.models.weights.apart import call_apart
+from caption_assets.models.weights.checkpoints import Checkpoint, no_weights
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ def locate_config(checkpoint: Checkpoint, model_dir: str | None = None) -> Path:
 
 def _require_whole(folder: Path) -> None:
     """Raises ModelError where weights of the checkpoint in `folder` are missing or not whole."""
+    if not (folder / _INDEX).is_file() and not list(folder.glob("*.safetensors")):
+        raise no_weights(f"model in {folder}")
     if faulty := _faulty(folder):
         raise ModelError(
             f"model in {folder}",
@@ -95,23 +98,29 @@ def _present(checkpoint: Checkpoint, model_dir: str | None, patterns: list[str])
 
 
 def _download(checkpoint: Checkpoint, model_dir: str | None, patterns: list[str]) -> Path:
-    from huggingface_hub import hf_hub_download, snapshot_download
-
     asked = f"weights of {checkpoint}"
     with _one_clear_error(asked, checkpoint, model_dir):
         size = _check_disk(asked, checkpoint, model_dir, patterns)
         log.info("Downloading %.1f GiB: %s.", size / _GIB, asked)
-        where: dict[str, Any] = {"revision": checkpoint.revision, "cache_dir": model_dir}
-        folder = Path(
-            snapshot_download(checkpoint.model_id, **where, allow_patterns=patterns, max_workers=_FILES_AT_ONCE)
-        )
-        for name in _faulty(folder):
-            # Only a file that is there can be faulty now: the disk has lost a part of it, and it is fetched again.
-            if (folder / name).exists():
-                log.warning("%s is not whole and is downloaded again.", folder / name)
-                hf_hub_download(checkpoint.model_id, name, **where, force_download=True)
+        # Its threads read until a file is whole, whoever is interrupted.
+        folder, again = call_apart(_fetch, checkpoint, model_dir, patterns)
+    for path in again:
+        log.warning("%s was not whole and has been downloaded again.", path)
     _require_whole(folder)
     return folder
+
+
+def _fetch(checkpoint: Checkpoint, model_dir: str | None, patterns: list[str]) -> tuple[Path, list[Path]]:
+    """Downloads what is missing. Returns the folder, and the files in it that were fetched once more."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    where: dict[str, Any] = {"revision": checkpoint.revision, "cache_dir": model_dir}
+    folder = Path(snapshot_download(checkpoint.model_id, **where, allow_patterns=patterns, max_workers=_FILES_AT_ONCE))
+    # Only a file that is there can be faulty now: the disk has lost a part of it.
+    again = [folder / name for name in _faulty(folder) if (folder / name).exists()]
+    for path in again:
+        hf_hub_download(checkpoint.model_id, path.name, **where, force_download=True)
+    return folder, again
 
 
 def _check_disk(asked: str, checkpoint: Checkpoint, model_dir: str | None, patterns: list[str]) -> int:
@@ -197,7 +206,7 @@ def _faulty(folder: Path) -> list[str]:
             names = list(json.loads((folder / _INDEX).read_text())["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError):
             return [_INDEX]
-    if not names and not list(folder.glob("*.bin")):
+    if not names:
         names = ["model.safetensors"]
     if not (folder / "config.json").is_file():
         names.append("config.json")

@@ -20,7 +20,7 @@ from caption_assets.models.engines.openai.address import find_address
 from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
-from caption_assets.models.requests import enhance_request, video_metadata
+from caption_assets.models.requests import enhance_request, request_seed, video_metadata
 from caption_assets.models.variants import caption_variant, text_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
@@ -125,8 +125,10 @@ def test_a_drawn_text_has_a_seed_and_a_single_frame_goes_twice(server):
     with started() as e:
         sampled = replace(e.start().prepare, sampling=replace(DEMO.sampling, temperature=0.7))
         one = SampledFrames(WINDOWS[0].frames.frames[:1], FramePicks((0,), (0.0,)))
-        body = json.loads(bytes(sampled(replace(WINDOWS[0], frames=one)).prepared))
-    assert body["seed"] == 0
+        body, other = (
+            json.loads(bytes(sampled(replace(WINDOWS[0], frames=one, request_id=name)).prepared)) for name in "ab"
+        )
+    assert (body["seed"], other["seed"]) == (request_seed(0, "a"), request_seed(0, "b"))
     assert body["media_io_kwargs"]["video"]["frames_indices"] == [0, 0]
     assert body["messages"][0]["content"][0]["video_url"]["url"].count(",") == 2
 

@@ -36,8 +36,10 @@ class Dialect:
             return {}
         return {"chat_template_kwargs": dict(switches)} if self.thinking == "template" else {"reasoning_effort": "none"}
 
-    def left_out(self, repetition_penalty: float, switches: Mapping[str, Any]) -> Iterator[str]:
-        """In sentences, what it is not sent although it is wanted, or may ignore."""
+    def left_out(self, top_k: int, repetition_penalty: float, switches: Mapping[str, Any]) -> Iterator[str]:
+        """In sentences, what it is not sent although it is wanted, or may ignore. A `top_k` of 0 is all tokens."""
+        if top_k and "top_k" not in self.names:
+            yield f"{self.title} is not known to take a top_k; it uses its own."
         if repetition_penalty != 1 and "repetition_penalty" not in self.names:
             yield f"{self.title} is not known to take a repetition penalty; none is used."
         if switches and not self.thinking:

@@ -24,7 +24,7 @@ from caption_assets.models.engines.openai.trial import Passed, hold_trial
 from caption_assets.models.families import FrameLimits
 from caption_assets.models.requests import Author, Request, Result
 from caption_assets.models.variants import Variant
-from caption_assets.models.weights.checkpoints import Checkpoint, checkpoint_frame_limits
+from caption_assets.models.weights.checkpoints import Checkpoint, asked_limits, frame_limits
 from caption_assets.models.weights.downloads import locate_config
 from caption_assets.records import Outcome
 
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _FIRST_WAIT_S = 5.0
 _MORE_TRIES = 3
 T = TypeVar("T")
+_Met = tuple[Served, Passed, FrameLimits | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class OpenAIEngine:
         with _Conversation(Server(address, self._options.server), 1) as conversation:
             self._open.add(conversation)
             try:
-                served, passed = conversation.run(self._meet(conversation.server, limits, wait_s))
+                served, passed, limits = conversation.run(self._meet(conversation.server, limits, wait_s))
             except CancelledError:
                 asked = f"server of engine 'openai' in {address.variable}"
                 raise ModelError(asked, "the engine was closed in the middle of its start", "start it again") from None
@@ -146,7 +147,7 @@ class OpenAIEngine:
             log.warning("%s", note)
         return _Found(address, served, passed, author, limits, time.perf_counter() - started)
 
-    async def _meet(self, server: Server, limits: FrameLimits | None, wait_s: float) -> tuple[Served, Passed]:
+    async def _meet(self, server: Server, limits: FrameLimits | None, wait_s: float) -> _Met:
         """A server that was there before is not given up for one answer: others may come from where it restarts."""
         deadline, pause = time.monotonic() + wait_s, asking.FIRST_PAUSE_S
         for _ in range(0 if self._author is None else _MORE_TRIES):
@@ -159,10 +160,12 @@ class OpenAIEngine:
             pause *= 2
         return await self._meet_once(server, limits, max(0.0, deadline - time.monotonic()))
 
-    async def _meet_once(self, server: Server, limits: FrameLimits | None, wait_s: float) -> tuple[Served, Passed]:
+    async def _meet_once(self, server: Server, limits: FrameLimits | None, wait_s: float) -> _Met:
         options = self._options
         served = await look(server, self._names(), wait_s)
         form = self._form(served)
+        if limits is not None and form in ("images", "mp4"):
+            limits = limits.as_images()
         prepare = ServerPrepare(
             served.model,
             self._variant.family,
@@ -172,7 +175,7 @@ class OpenAIEngine:
             DIALECTS["vllm"] if form in ("jpeg", "png") else served.dialect,
             options.server.encode_mp4,
         )
-        return served, await hold_trial(server, prepare, limits, max(wait_s, options.server.retry_s))
+        return served, await hold_trial(server, prepare, limits, max(wait_s, options.server.retry_s)), limits
 
     def _conversation(self, found: _Found, connections: int) -> "_Conversation":
         server = Server(found.address, self._options.server)
@@ -187,9 +190,10 @@ class OpenAIEngine:
     def _frame_limits(self) -> FrameLimits | None:
         if self._variant.is_text:
             return None
-        return self._variant.frames or checkpoint_frame_limits(
-            locate_config(self._checkpoint, self._model_dir), self._variant.family
-        )
+        if self._variant.frames is not None and self._checkpoint.folder is None:
+            return asked_limits(self._variant, self._variant.frames)
+        folder = locate_config(self._checkpoint, self._model_dir)
+        return frame_limits(self._variant, folder, self._variant.family)
 
     def _form(self, served: Served) -> Form:
         options = self._options.server

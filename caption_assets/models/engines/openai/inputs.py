@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from caption_assets.errors import RequestError
+from caption_assets.models.chat import without_marks
 from caption_assets.models.engines.openai.dialects import DIALECTS, RENAMED, Dialect
 from caption_assets.models.families import Family
-from caption_assets.models.requests import Request, video_metadata, without_thinking
+from caption_assets.models.requests import Request, request_seed, video_metadata, without_thinking
 from caption_assets.models.variants import Sampling
 from caption_assets.records import FramePicks, SampledFrames
 
@@ -55,7 +56,9 @@ class ServerPrepare:
 
     def body(self, request: Request) -> dict[str, Any]:
         """The fields of a chat completion. All sampling is stated: servers have defaults of their own."""
-        messages, switches = without_thinking(self.family, request.messages)
+        # The server tokenizes what it is sent.
+        plain = [without_marks(message) for message in request.messages]
+        messages, switches = without_thinking(self.family, plain)
         sampling = self.sampling
         fields: dict[str, Any] = {
             "model": self.model,
@@ -64,11 +67,15 @@ class ServerPrepare:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
         }
+        if sampling.presence_penalty:
+            fields["presence_penalty"] = sampling.presence_penalty
         if sampling.temperature > 0:
-            fields["seed"] = 0
+            fields["seed"] = request_seed(sampling.seed, request.request_id)
         if self.stop:
             fields["stop"] = list(self.stop)
-        fields |= self.dialect.fields({"top_k": -1, "repetition_penalty": sampling.repetition_penalty})
+        fields |= self.dialect.fields(
+            {"top_k": sampling.top_k or -1, "repetition_penalty": sampling.repetition_penalty}
+        )
         fields |= self.dialect.without_thinking(switches)
         if request.frames is not None and self.form in ("jpeg", "png"):
             # Without num_frames vLLM keeps the first 32 frames; without the times it takes one a second.
@@ -86,7 +93,7 @@ class ServerPrepare:
     def left_out(self) -> Iterator[str]:
         """In sentences, what the server is not sent although it is wanted, or may ignore."""
         _, switches = without_thinking(self.family, ())
-        yield from self.dialect.left_out(self.sampling.repetition_penalty, switches)
+        yield from self.dialect.left_out(self.sampling.top_k, self.sampling.repetition_penalty, switches)
         for name, new in self.changed.items():
             if new is None:
                 yield f"The server takes no {name} for this model; it uses its own."

@@ -2,30 +2,42 @@
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
 
-from caption_assets.errors import ModelError, first_line
-from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions
+from caption_assets.errors import CaptionAssetsError, ModelError, first_line
+from caption_assets.models.contexts import Context
+from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
 from caption_assets.models.engines.vllm.flight import END, Flight
-from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input, render
+from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input, prepared_input
 from caption_assets.models.engines.vllm.launch import check_build, launch_args, vllm_version
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.gpus import GpuLease, check, fit, lease
-from caption_assets.models.requests import Author, Request, Result, caption_request, enhance_request, frame_size
+from caption_assets.models.requests import (
+    Author,
+    Request,
+    Result,
+    caption_request,
+    enhance_request,
+    frame_size,
+    request_seed,
+)
+from caption_assets.models.thinking import TOKENS
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
     Checkpoint,
     checkpoint_family,
-    checkpoint_frame_limits,
+    frame_limits,
     weights_gib,
 )
 from caption_assets.models.weights.downloads import locate
@@ -33,6 +45,7 @@ from caption_assets.records import FramePicks, Outcome, SampledFrames
 
 log = logging.getLogger(__name__)
 _SPARE_GIB = 4.0
+_BREAK_OFF_SECONDS, _CLOSE_SECONDS = 3.0, 60.0
 _WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS = (1280, 720), 8, 4
 _SETTINGS = {
     # The core is a process of its own, started afresh: this one has threads, and maybe CUDA.
@@ -52,8 +65,11 @@ class VllmEngine:
         self._lease: GpuLease | None = None
         self._family: Family = variant.family
         self._llm: Any = None
+        self._pulse = Pulse(options.stuck_s)
+        self._prepare: VllmPrepare | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launched: Future[float] | None = None
+        self._others: set[BaseProcess] = set()  # children of this process that are not vLLM's
 
     def author(self) -> Author:
         return Author(self._checkpoint.model_id, self._checkpoint.revision)
@@ -66,7 +82,7 @@ class VllmEngine:
         folder = locate(self._checkpoint, self._model_dir, trust_remote_code=options.trust_remote_code)
         self._family = family = checkpoint_family(folder, variant.family)
         require_kind(variant, family, f"model in {folder}")
-        limits = variant.frames or checkpoint_frame_limits(folder, family)
+        limits = frame_limits(variant, folder, family)
         need_gib = None if variant.min_gpu_gib else weights_gib(folder) + _SPARE_GIB
         self._lease = lease(
             variant,
@@ -78,6 +94,7 @@ class VllmEngine:
         fitted = replace(variant, vllm=fit(variant, self._lease.gpus, need_gib))
         arguments = launch_args(fitted, options, folder, family, limits)
         arguments.setdefault("gpu_memory_utilization", fitted.vllm.gpu_memory_utilization)
+        self._prepare = VllmPrepare(arguments, family)
         self._launch(arguments, self._lease, limits)
         return EngineInfo(
             engine="vllm",
@@ -85,7 +102,8 @@ class VllmEngine:
             device=", ".join(f"{gpu.name} {gpu.uuid}" for gpu in self._lease.gpus) or "cpu",
             precision="fp32" if options.device == "cpu" else variant.weights_precision(options.precision),
             frame_limits=limits,
-            prepare=None if variant.is_text else VllmPrepare(arguments, family),
+            context=Context(arguments["max_model_len"], folder / "tokenizer.json"),
+            prepare=None if variant.is_text else self._prepare,
             notes=self._lease.notes,
         )
 
@@ -101,8 +119,9 @@ class VllmEngine:
 
     def _launch(self, arguments: dict[str, Any], gpus: GpuLease, limits: FrameLimits | None) -> None:
         """Begins to start vLLM's processes, from an event loop in a thread, which then talks to them."""
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
+        loop = self._loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="vllm", daemon=True).start()
+        self._others = set(multiprocessing.active_children())
 
         async def make() -> float:
             started = time.perf_counter()
@@ -112,7 +131,11 @@ class VllmEngine:
                 from vllm.engine.arg_utils import AsyncEngineArgs
                 from vllm.v1.engine.async_llm import AsyncLLM
 
-                self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+                if self._loop is not loop:
+                    raise ModelError(f"variant {self._variant.name!r}", "it was closed while it started")
+                self._llm = AsyncLLM.from_engine_args(
+                    AsyncEngineArgs(**arguments), stat_loggers=[_pulse_logger(self._pulse)]
+                )
             await self._warm_up(limits)
             return time.perf_counter() - started
 
@@ -130,7 +153,7 @@ class VllmEngine:
             picks = FramePicks(tuple(range(_WARM_UP_FRAMES)), tuple(k / 2 for k in range(_WARM_UP_FRAMES)))
             frames = SampledFrames(np.zeros((_WARM_UP_FRAMES, height, width, 3), np.uint8), picks)
             request = caption_request("warm-up", "Describe this.", frames, _WARM_UP_TOKENS)
-        alone = Flight(0)
+        alone = Flight(0, self._pulse)
         await self._ask(request, alone)
         answer = alone.answers.get_nowait()
         if isinstance(answer, BaseException):
@@ -139,12 +162,15 @@ class VllmEngine:
             log.warning("vLLM is not warmed up, so that the first window takes longer: %s", answer.outcome.message)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """Yields results as they end. Requests are read ahead as long as those in flight stay within the bytes."""
-        flight = Flight(self._options.in_flight_bytes)
+        """Yields results as they end. Requests are read ahead as long as those in flight stay within the bytes.
+
+        Raises EngineDeathError and EngineStuckError.
+        """
+        flight = Flight(self._options.in_flight_bytes, self._pulse)
         feeder = threading.Thread(target=self._feed, args=(requests, flight), name="vllm-feeder", daemon=True)
         feeder.start()
         try:
-            while (answer := flight.answers.get()) is not END:
+            while (answer := flight.next_answer()) is not END:
                 if isinstance(answer, BaseException):
                     raise answer
                 flight.landed(answer.request_id)
@@ -159,18 +185,27 @@ class VllmEngine:
         loop, gpus = self._loop, self._lease
         self._loop = self._lease = None
         if loop is not None:
+            self._break_off_start()
 
             async def end() -> None:
                 if self._llm is not None:
                     self._llm.shutdown()
 
-            # It may be dead already; one that is still starting ends as soon as it has started.
-            with suppress(Exception):
-                asyncio.run_coroutine_threadsafe(end(), loop).result(timeout=600)
+            with suppress(Exception):  # it may be dead already
+                starting = self._launched is not None and not self._launched.done()
+                asyncio.run_coroutine_threadsafe(end(), loop).result(timeout=0 if starting else _CLOSE_SECONDS)
             loop.call_soon_threadsafe(loop.stop)
             self._llm = None
         if gpus is not None:
             gpus.close()
+
+    def _break_off_start(self) -> None:
+        """Ends the processes of an engine that is still starting: vLLM itself would first wait for them."""
+        until = time.monotonic() + _BREAK_OFF_SECONDS
+        while self._launched is not None and not self._launched.done() and time.monotonic() < until:
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.kill()
+            time.sleep(0.05)  # what is imported meanwhile is imported to the end
 
     def _feed(self, requests: Iterable[Request], flight: Flight) -> None:
         assert self._loop is not None
@@ -195,24 +230,27 @@ class VllmEngine:
             death = EngineDeathError("engine 'vllm'", wrong, fix, in_flight=flight.ids())
             death.__cause__ = error
             flight.answers.put(death)
+        except CaptionAssetsError as error:
+            flight.answers.put(Result(request.request_id, outcome=Outcome("failed", error.kind, str(error))))
         except Exception as error:
             message = f"{type(error).__name__}: {first_line(error)}"
             flight.answers.put(Result(request.request_id, outcome=Outcome("failed", "engine", message)))
 
     async def _answer(self, request: Request, started: float) -> Result:
         if request.prepared is None:
-            inputs = render(self._llm.renderer, self._family, request)
+            assert self._prepare is not None
+            prepared = prepared_input(self._llm.renderer, self._prepare, request)
         else:
-            inputs = engine_input(request.prepared)
+            prepared = request.prepared
         last: Any = None
-        async for output in self._llm.generate(inputs, self._sampling(request.max_tokens), request.request_id):
+        async for output in self._llm.generate(engine_input(prepared), self._sampling(request), request.request_id):
             last = output
         text, times = last.outputs[0], last.metrics
         ended = time.monotonic()
         began = times.scheduled_ts or started
         return Result(
             request.request_id,
-            text=text.text,
+            text=prepared.opened + text.text,
             finish_reason=text.finish_reason,
             prompt_tokens=len(last.prompt_token_ids),
             output_tokens=len(text.token_ids),
@@ -222,19 +260,41 @@ class VllmEngine:
             generate_s=times.last_token_ts - times.first_token_ts,
         )
 
-    def _sampling(self, max_tokens: int) -> Any:
+    def _sampling(self, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         sampling = self._options.sampling
+        drawn = sampling.temperature > 0
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
             repetition_penalty=sampling.repetition_penalty,
-            max_tokens=max_tokens,
+            presence_penalty=sampling.presence_penalty,
+            seed=request_seed(sampling.seed, request.request_id) if drawn else None,
+            max_tokens=request.max_tokens,
+            skip_special_tokens=TOKENS.isdisjoint(self._llm.renderer.get_tokenizer().all_special_tokens),
             stop=list(self._variant.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def _pulse_logger(pulse: Pulse) -> Callable[..., Any]:
+    """What vLLM tells of each step of its engine, of which only that there was one is of interest."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class PulseLogger(StatLoggerBase):
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def record(self, *_: Any, **__: Any) -> None:
+            pulse.beat()
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return PulseLogger
 
 
 @contextmanager

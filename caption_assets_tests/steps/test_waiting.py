@@ -1,0 +1,81 @@
+"""Neither who asks an engine nor who takes its answers waits for a store."""
+
+import threading
+
+import pytest
+
+from caption_assets.dataset import open_dataset
+from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
+from caption_assets.steps import Progress, StepContext, caption_shards, model_session, stream, window_shard
+from caption_assets.store import WINDOW_CAPTIONS, Store
+
+ASKED = CaptionSettings(max_output_tokens=4, batch_size=1)
+BOUND_S = 120  # of a hang
+
+
+class Answers(Progress):
+    """Says when a shard's first caption is there."""
+
+    def __init__(self):
+        self.of = {"a": threading.Event(), "b": threading.Event()}
+
+    def advance(self, asset, shard, items=1):
+        if asset == "window_captions" and items:
+            self.of[shard].set()
+
+
+@pytest.fixture
+def given(tmp_path, clips_root, workers):
+    context = StepContext(Store(tmp_path / "out"), workers, progress=Answers())
+    for shard in ("a", "b"):
+        window_shard(context, open_dataset(str(clips_root)), shard, WindowSettings())
+    return context
+
+
+def captions(given):
+    with model_session(CaptionModelSettings(device="cpu"), 1) as session:
+        yield from caption_shards(given, ["a", "b"], session, ASKED, PreviewSettings(target_height=16))
+
+
+def test_captions_go_on_while_the_documents_of_the_shard_before_are_rendered(given, monkeypatch):
+    render, waited = stream.render_documents, []
+
+    def render_late(context, shard):
+        if shard == "a":
+            waited.append(context.progress.of["b"].wait(BOUND_S))
+        render(context, shard)
+
+    monkeypatch.setattr(stream, "render_documents", render_late)
+    assert all(ended.outcome.ok for ended in captions(given))
+    assert waited == [True]
+    assert len(given.store.names("metas/v0")) == 3
+
+
+def test_the_next_shard_is_opened_while_this_one_is_captioned(given, monkeypatch):
+    read, waited = Store.read_table, []
+
+    def read_late(self, table, shard, key=None):
+        if table is WINDOW_CAPTIONS and shard == "b" and not waited:
+            waited.append(given.progress.of["a"].wait(BOUND_S))
+        return read(self, table, shard, key)
+
+    monkeypatch.setattr(Store, "read_table", read_late)
+    assert all(ended.outcome.ok for ended in captions(given))
+    assert waited == [True]
+
+
+def test_what_waits_to_be_finished_is_kept_where_all_is_broken_off(given, monkeypatch):
+    going, left = threading.Event(), threading.Event()
+
+    def hang(context, shard):
+        going.set()
+        left.wait(BOUND_S)
+
+    monkeypatch.setattr(stream, "render_documents", hang)
+    ending = captions(given)
+    threading.Thread(target=lambda: (going.wait(BOUND_S), given.progress.of["b"].wait(BOUND_S), left.set())).start()
+    first = next(ending)
+    ending.close()
+    assert first.shard == "a"
+    assert len(given.store.read_rows(WINDOW_CAPTIONS, "a", "demo")) == 2
+    assert given.store.read_rows(WINDOW_CAPTIONS, "b", "demo")
