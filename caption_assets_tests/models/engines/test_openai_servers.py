@@ -412,6 +412,20 @@ def test_what_no_request_could_do_better_with_stops_the_run_at_once(change, mess
     assert len(server.seen()["at"]) < 60
 
 
+def test_one_odd_answer_of_a_server_that_restarts_ends_nothing(server):
+    """It goes away in the middle; what answers first when it comes back is a proxy that knows it no more."""
+    session = EngineSession(DEMO, CHECKPOINT, engine(batch_size=2, retry_s=0.3))
+    results = session.generate(BRIEF)
+    found = [next(results)]
+    server.stop()
+    server.start()
+    server.fail({"status": 404, "times": 5, "body": "default backend"})
+    found += results
+    session.close()
+    assert sorted(r.outcome.ok for r in found).count(True) >= len(BRIEF) - 3
+    assert len(found) == len(BRIEF)
+
+
 def test_what_is_one_request_s_own_fault_stops_nothing(server):
     server.be(refuses=[["of something else", 403, {"error": "flagged"}]])
     with started(retry_s=0.3) as e:

@@ -2,19 +2,18 @@
 
 import asyncio
 import logging
-import queue
 import re
-import threading
 import time
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast, get_args
+from typing import cast, get_args
 
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions
+from caption_assets.models.engines.openai import server as asking
 from caption_assets.models.engines.openai.address import Address, find_address
+from caption_assets.models.engines.openai.conversation import Conversation
 from caption_assets.models.engines.openai.dialects import DIALECTS
 from caption_assets.models.engines.openai.inputs import Form, ServerPrepare
 from caption_assets.models.engines.openai.look import Served, look
@@ -29,7 +28,8 @@ from caption_assets.records import Outcome
 
 log = logging.getLogger(__name__)
 _FIRST_WAIT_S = 5.0
-T = TypeVar("T")
+_MORE_TRIES = 3
+_Met = tuple[Served, Passed, FrameLimits | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class OpenAIEngine:
         self._variant, self._checkpoint, self._options, self._model_dir = variant, checkpoint, options, model_dir
         self._found: _Found | None = None
         self._author: Author | None = None
-        self._open: set[_Conversation] = set()
+        self._open: set[Conversation] = set()
 
     def author(self) -> Author:
         """The model that the server has, as the server says. Raises as `start` does."""
@@ -130,7 +130,7 @@ class OpenAIEngine:
     def _find(self, wait_s: float) -> _Found:
         started = time.perf_counter()
         address, limits = find_address(text_model=self._variant.is_text), self._frame_limits()
-        with _Conversation(Server(address, self._options.server), 1) as conversation:
+        with Conversation(Server(address, self._options.server), 1) as conversation:
             self._open.add(conversation)
             try:
                 served, passed, limits = conversation.run(self._meet(conversation.server, limits, wait_s))
@@ -144,9 +144,20 @@ class OpenAIEngine:
             log.warning("%s", note)
         return _Found(address, served, passed, author, limits, time.perf_counter() - started)
 
-    async def _meet(
-        self, server: Server, limits: FrameLimits | None, wait_s: float
-    ) -> tuple[Served, Passed, FrameLimits | None]:
+    async def _meet(self, server: Server, limits: FrameLimits | None, wait_s: float) -> _Met:
+        """A server that was there before is not given up for one answer: others may come from where it restarts."""
+        deadline, pause = time.monotonic() + wait_s, asking.FIRST_PAUSE_S
+        for _ in range(0 if self._author is None else _MORE_TRIES):
+            try:
+                return await self._meet_once(server, limits, max(0.0, deadline - time.monotonic()))
+            except ModelError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause *= 2
+        return await self._meet_once(server, limits, max(0.0, deadline - time.monotonic()))
+
+    async def _meet_once(self, server: Server, limits: FrameLimits | None, wait_s: float) -> _Met:
         options = self._options
         served = await look(server, self._names(), wait_s)
         form = self._form(served)
@@ -163,10 +174,10 @@ class OpenAIEngine:
         )
         return served, await hold_trial(server, prepare, limits, max(wait_s, options.server.retry_s)), limits
 
-    def _conversation(self, found: _Found, connections: int) -> "_Conversation":
+    def _conversation(self, found: _Found, connections: int) -> Conversation:
         server = Server(found.address, self._options.server)
         server.trial, server.trial_model, server.author = found.passed.body, found.passed.answer.model, found.author
-        return _Conversation(server, connections)
+        return Conversation(server, connections)
 
     def _names(self) -> tuple[str, ...]:
         """What a server may call the model."""
@@ -221,87 +232,3 @@ def _author(address: Address, served: Served, passed: Passed) -> Author:
     changed = (f"{name}={new}" for name, new in prepare.changed.items() if new is None)
     manner = (*(() if prepare.family.is_text else (prepare.form,)), *sorted(changed))
     return Author(model_id, server_model=served.model, manner=manner)
-
-
-class _Conversation:
-    """Requests that are open at a server, at most `connections` at once, in an event loop on a thread of its own.
-
-    Ends with every request that is still open. `broken` are the ids of those that the server had when the connection
-    broke.
-    """
-
-    def __init__(self, server: Server, connections: int) -> None:
-        self.server = server
-        self.broken: set[str] = set()
-        self._answers: queue.SimpleQueue[Result | ServerGoneError] = queue.SimpleQueue()
-        self._loop = asyncio.new_event_loop()
-        self._slots = asyncio.Semaphore(connections)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._closing = threading.Lock()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="openai-server", daemon=True)
-
-    def __enter__(self) -> "_Conversation":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What becomes of it in the loop. Raises CancelledError where the conversation is closed meanwhile."""
-
-        async def begun() -> T:
-            task = asyncio.create_task(work)
-            self._tasks.add(task)
-            return await task
-
-        return asyncio.run_coroutine_threadsafe(begun(), self._loop).result()
-
-    def send(self, request: Request) -> None:
-        """Asks as soon as there is room; returns at once."""
-        with suppress(RuntimeError):  # closed meanwhile, as `answers` will say
-            self._loop.call_soon_threadsafe(self._begin, request)
-
-    def answers(self, *, block: bool) -> Iterator[Result]:
-        """The answers that are there, the first of them waited for with `block`. Raises ServerGoneError."""
-        gone = None
-        while block or not self._answers.empty():
-            answer, block = self._answers.get(), False
-            if isinstance(answer, Result):
-                yield answer
-            else:
-                gone = answer
-        if gone is not None:
-            raise gone
-
-    def close(self) -> None:
-        """Breaks off what is open. A caller that waits for an answer gets an error. May be called more than once."""
-        with self._closing:
-            if self._loop.is_closed():
-                return
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-        self._answers.put(ServerGoneError("it was closed in the middle of its work"))
-
-    def _begin(self, request: Request) -> None:
-        task = self._loop.create_task(self._answer(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, request: Request) -> None:
-        try:
-            async with self._slots:
-                self._answers.put(await self.server.ask(request, self.broken))
-        except ServerGoneError as gone:
-            self._answers.put(gone)
-        except Exception as error:  # of one request alone
-            outcome = Outcome("failed", "engine", f"{type(error).__name__} while asking the server")
-            self._answers.put(Result(request.request_id, outcome=outcome))
-
-    async def _end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.server.close()

@@ -5,6 +5,7 @@ import math
 import random
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -28,7 +29,7 @@ from caption_assets.records import OK, Outcome
 CONNECT_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
 BUSY = frozenset({408, 409, 425, 429})
-_CHECK_S = 60.0
+_CHECK_S, _MORE_CHECKS = 60.0, 2
 _MOST_BYTES = 16 << 20
 # Of a status that else passes: there is no money, and waiting brings none.
 _LASTING_CODES = ("insufficient_quota", "billing", "credit")
@@ -192,6 +193,13 @@ class Server:
             raise ServerGoneError(f"{trouble}; nor does it answer what it has answered before{other}") from None
 
     async def _answer_to_trial(self) -> None:
+        pause = FIRST_PAUSE_S
+        for _ in range(_MORE_CHECKS):
+            with suppress(TroubleError, RefusedError):
+                await self.send(self.trial, min(_CHECK_S, self.options.timeout_s))
+                return
+            await asyncio.sleep(pause)
+            pause *= 2
         await self.send(self.trial, min(_CHECK_S, self.options.timeout_s))
 
     def _result(self, request: Request, answer: Answer, sent: float) -> Result:
