@@ -1,6 +1,7 @@
 """Neither who asks an engine nor who takes its answers waits for a store."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from caption_assets.steps import Progress, StepContext, caption_shards, model_se
 from caption_assets.store import WINDOW_CAPTIONS, Store
 
 ASKED = CaptionSettings(max_output_tokens=4, batch_size=1)
-BOUND_S = 120  # of a hang
+BOUND_S = 5  # of a hang
 
 
 class Answers(Progress):
@@ -28,7 +29,9 @@ class Answers(Progress):
 def given(tmp_path, clips_root, workers):
     context = StepContext(Store(tmp_path / "out"), workers, progress=Answers())
     for shard in ("a", "b"):
-        window_shard(context, open_dataset(str(clips_root)), shard, WindowSettings())
+        window_shard(
+            context, open_dataset(str(clips_root)), shard, WindowSettings(window_size=16, remainder_threshold=8)
+        )
     return context
 
 
@@ -52,15 +55,21 @@ def test_captions_go_on_while_the_documents_of_the_shard_before_are_rendered(giv
 
 
 def test_the_next_shard_is_opened_while_this_one_is_captioned(given, monkeypatch):
-    read, waited = Store.read_table, []
+    read, opened, waited = Store.read_table, threading.Event(), []
 
-    def read_late(self, table, shard, key=None):
-        if table is WINDOW_CAPTIONS and shard == "b" and not waited:
-            waited.append(given.progress.of["a"].wait(BOUND_S))
+    def read_and_tell(self, table, shard, key=None):
+        if table is WINDOW_CAPTIONS and shard == "b":
+            opened.set()
         return read(self, table, shard, key)
 
-    monkeypatch.setattr(Store, "read_table", read_late)
-    assert all(ended.outcome.ok for ended in captions(given))
+    class Waits(Progress):
+        def advance(self, asset, shard, items=1):
+            if (asset, shard) == ("window_captions", "a") and items and not waited:
+                waited.append(opened.wait(BOUND_S))
+
+    monkeypatch.setattr(Store, "read_table", read_and_tell)
+    # More windows than the engine reads ahead: its first answer comes before all of the shard is asked.
+    assert all(ended.outcome.ok for ended in captions(replace(given, progress=Waits())))
     assert waited == [True]
 
 
@@ -77,5 +86,5 @@ def test_what_waits_to_be_finished_is_kept_where_all_is_broken_off(given, monkey
     first = next(ending)
     ending.close()
     assert first.shard == "a"
-    assert len(given.store.read_rows(WINDOW_CAPTIONS, "a", "demo")) == 2
+    assert len(given.store.read_rows(WINDOW_CAPTIONS, "a", "demo")) == 9
     assert given.store.read_rows(WINDOW_CAPTIONS, "b", "demo")
