@@ -1,6 +1,8 @@
 """Neither who asks an engine nor who takes its answers waits for a store."""
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from caption_assets.dataset import open_dataset
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import Progress, StepContext, caption_shards, model_session, stream, window_shard
-from caption_assets.store import WINDOW_CAPTIONS, Store
+from caption_assets.steps.buffer import RowBuffer
+from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, Store
 
 ASKED = CaptionSettings(max_output_tokens=4, batch_size=1)
 BOUND_S = 5  # of a hang
@@ -88,3 +91,25 @@ def test_what_waits_to_be_finished_is_kept_where_all_is_broken_off(given, monkey
     assert first.shard == "a"
     assert len(given.store.read_rows(WINDOW_CAPTIONS, "a", "demo")) == 9
     assert given.store.read_rows(WINDOW_CAPTIONS, "b", "demo")
+
+
+def test_shards_that_have_ended_are_not_kept(given, monkeypatch):
+    shards = [f"s{number}" for number in range(8)]
+    for shard in shards:
+        given.store.commit_rows(CLIP_WINDOWS, shard, given.store.read_rows(CLIP_WINDOWS, "b"))
+    made, alive = [], []
+    init = RowBuffer.__init__
+
+    def remembered(self, *arguments):
+        init(self, *arguments)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(RowBuffer, "__init__", remembered)
+    monkeypatch.setattr(stream, "_MOST_FINISHING", 0)
+    with model_session(CaptionModelSettings(device="cpu"), 1) as session:
+        for _ in caption_shards(replace(given, progress=Progress()), shards, session, ASKED):
+            gc.collect()
+            alive.append(sum(reference() is not None for reference in made))
+    assert len(made) == len(alive) == len(shards)
+    # The one that ends, the one that is asked, the one that is opened ahead, and one in which an engine reads on.
+    assert max(alive) <= 4
