@@ -24,9 +24,8 @@ from pathlib import Path
 from benchmarks.parts.measure import CORES
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.workers.local import Workers
-from caption_assets_tests.media.coded import CLIPS
+from caption_assets_tests.media.coded import CLIPS, ODD, SCREEN, still
 from caption_assets_tests.media.fuzz import Found, damages, examine
-from caption_assets_tests.media.test_odd_files import ODD, SCREEN, still
 
 _SECONDS = 60.0
 _MEMORY = 4 << 30

@@ -115,7 +115,7 @@ class ClipFile:
         if now and now[:3] == self._state[:3] and "content_hash" in self.__dict__ and self._hash() == self.content_hash:
             self._state = now
             return
-        raise ChangedError(self.location, "its file was changed while it was read", "plan it again")
+        raise ChangedError(self.location, "its file was changed or removed while it was read", "plan it again")
 
     def _state_now(self) -> tuple[int, ...]:
         """Which file it is and when it was last changed; empty where it is gone."""

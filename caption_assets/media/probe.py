@@ -67,9 +67,10 @@ def probe(clip: ClipFile | str, limits: DecodeLimits | None = None) -> VideoInfo
     Raises a ClipError (see `faults`), whose `kind` says what is wrong with the file.
     """
     with opened(clip, limits) as file:
-        info = _probe(file)
-        file.check()
-        return info
+        try:
+            return _probe(file)
+        finally:
+            file.check()
 
 
 def _probe(clip: ClipFile) -> VideoInfo:
@@ -202,7 +203,9 @@ def _is_frame(packet: Packet, codec: str) -> bool:
         return bool(memoryview(packet)[0] & 0x10)
     if codec == "vp9":
         data = memoryview(packet)
-        return data[-1] & 0xE0 == 0xC0 or data[0] & 0x0A != 0
+        # Whether an earlier frame is shown, and whether this one is; profile 3 has a bit more before them.
+        shown = 0x05 if data[0] & 0x30 == 0x30 else 0x0A
+        return data[-1] & 0xE0 == 0xC0 or data[0] & shown != 0
     return True
 
 

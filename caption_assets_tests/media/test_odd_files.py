@@ -18,10 +18,9 @@ from caption_assets.media.decode import decode_frames, probe, read_windows
 from caption_assets.media.mp4 import cut_window_mp4
 from caption_assets.media.pixels import RgbConverter
 from caption_assets.records import FramePicks, SampledFrames, VideoInfo, Window
-from caption_assets_tests.media.coded import CLIPS, FRAMES, Coded, draw, ffmpeg, read
+from caption_assets_tests.media.coded import CLIPS, FRAMES, ODD, SCREEN, Coded, draw, ffmpeg, read, still
 from caption_assets_tests.media.shown import differences
 
-ODD = Path(__file__).parent / "odd"
 SHARED = Path(__file__).parents[2].parent / "shared"
 
 
@@ -92,38 +91,6 @@ def test_what_the_container_crops_is_seen_by_nobody(name: str) -> None:
 
 def test_a_clip_whose_frames_change_their_size_has_that_of_most() -> None:
     assert "45 of 58 have 640x480" in probe(str(ODD / "grows.mp4")).note
-
-
-SCREEN = [
-    "msrle.avi",
-    "msvideo1.avi",
-    "cinepak.avi",
-    "cinepak.mov",
-    "zmbv.avi",
-    "flashsv.avi",
-    "flashsv.mkv",
-    "qtrle.mov",
-    "rpza.mov",
-    "huffyuv.avi",
-    "utvideo.mkv",
-    "ffv1.mkv",
-    "mpeg2video.mkv",
-    "wmv2.avi",
-    "h263p.mov",
-    "libtheora.mkv",
-    "png.mov",
-]
-
-
-def still(folder: Path, name: str) -> Path:
-    """Makes a clip that is called as its codec and container are.
-
-    Each number is shown four times: screen codecs write little or nothing for the last three.
-    """
-    raw = b"".join(draw(k - k % 4).tobytes() for k in range(FRAMES))
-    source = "-f rawvideo -pix_fmt gray -s 160x128 -r 25 -i pipe:0"
-    ffmpeg([*source.split(), "-c:v", Path(name).stem, "-q:v", "2", str(folder / name)], raw)
-    return folder / name
 
 
 @pytest.mark.parametrize("name", SCREEN)
