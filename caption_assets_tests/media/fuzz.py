@@ -34,7 +34,7 @@ LIMITS = DecodeLimits(
     max_decode_seconds=20,
     max_window_bytes=1 << 28,
 )
-WINDOWS = WindowSettings(window_size=16, remainder_threshold=8, sampling_fps=5.0, max_sampled_frames=32)
+WINDOWS = WindowSettings(window_size=25, remainder_threshold=12, sampling_fps=5.0, max_sampled_frames=32)
 PREVIEWS = PreviewSettings(target_fps=2.0, target_height=48, compression_level=1, max_frames=16, num_cpus_per_worker=1)
 HOW = ("turned bits", "noise", "zeroes", "cut off", "cut out", "doubled", "spliced")
 
