@@ -26,6 +26,7 @@ from caption_assets.media.files import ClipFile, Deadline, opened, stream_crop, 
 from caption_assets.media.packets import ERRORS, Packets
 from caption_assets.media.pixels import Orientation, frame_orientation
 from caption_assets.media.sampling import is_constant_rate
+from caption_assets.media.times import MOST_REORDERED
 from caption_assets.records import Crop, VideoInfo
 from caption_assets.settings import DecodeLimits
 
@@ -272,6 +273,8 @@ def _times_from_packets(scan: _Scan, stream: av.video.VideoStream) -> tuple[list
     if context.codec.canonical_name in _TELL_ORDER and context.has_b_frames and not reordered:
         return None
     order = np.argsort(pts, kind="stable")
+    if np.abs(order - np.arange(len(order))).max() > MOST_REORDERED:  # a time that is damaged
+        return None
     ticks = [pts[k] for k in order]
     return ticks, np.flatnonzero(np.array(scan.keys)[order])
 

@@ -198,6 +198,20 @@ def test_what_is_wrong_with_the_sound_costs_no_frame(tmp_path: Path) -> None:
     assert differences(path) == []
 
 
+def test_a_time_that_is_damaged_costs_no_frame_and_no_other_time(tmp_path: Path) -> None:
+    whole, path = next(clip for clip in CLIPS if clip.name == "h264_closed.mp4").make(tmp_path), tmp_path / "late.mp4"
+    data = bytearray(whole.read_bytes())
+    at = data.index(b"ctts") + 12 + 8 * 10 + 4  # of the eleventh run of frames
+    data[at : at + 4] = (30 * 512 + 256).to_bytes(4, "big")  # some 30 frames late
+    path.write_bytes(data)
+    info = probe(str(path))
+    assert (info.num_frames, info.duration_s) == (FRAMES, pytest.approx(FRAMES / 25, abs=0.05))
+    assert info.pts_s - info.pts_s[0] == pytest.approx(np.arange(FRAMES) / 25, abs=0.03)
+    (sampled,) = read_windows(str(path), info, [FramePicks(tuple(range(FRAMES)), (0.0,) * FRAMES)])
+    assert isinstance(sampled, SampledFrames)
+    assert [read(frame) for frame in sampled.frames] == list(range(FRAMES))
+
+
 @pytest.mark.parametrize("cut", [3, 7, 11])
 def test_broadcast_streams_have_one_count_whatever_the_threads(cut: int, tmp_path: Path) -> None:
     # Interlaced, cut in the middle of a group, as receivers record it.
