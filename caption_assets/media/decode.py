@@ -54,14 +54,14 @@ def _decoded(
 ) -> Iterator[tuple[int, VideoFrame | DecodeError]]:
     deadline, done = Deadline(file), 0
     cropper = Cropper(info)
-    plain = info.keyframe_ids is None
+    keys = info.keyframe_ids
     while done < len(needed):
         with file.container() as container:
             reader: PlainReader | FastReader
-            if plain:
+            if keys is None:
                 reader = PlainReader(file, container, info, deadline)
             else:
-                reader = FastReader(file, container, info, deadline, threads)
+                reader = FastReader(file, container, info, keys, deadline, threads)
             try:
                 for frame_id, frame in reader.frames(needed[done:]):
                     file.check()
@@ -69,7 +69,7 @@ def _decoded(
                     with deadline.paused():
                         yield frame_id, frame if isinstance(frame, DecodeError) else cropper.apply(frame)
             except OddStreamError:
-                plain = True
+                keys = None
 
 
 @dataclass(frozen=True, slots=True)
