@@ -51,6 +51,7 @@ class _Scan:
     last_duration: int = 0
     last_pts: int = -(1 << 62)
     leading_discards: int = 0
+    begins_at: int | None = None  # with a key frame; also where an edit list hides that
     first_frame: VideoFrame | None = None
     packets_are_frames: bool = True
     has_times: bool = True
@@ -169,6 +170,8 @@ def _scan_packets(
             raise EncryptedError(clip.location, "its pictures are encrypted", _DECRYPT)
         if scan.first_frame is None:
             _decode_first(scan, stream, packet)
+        if not (scan.pts or scan.leading_discards) and packet.is_keyframe:
+            scan.begins_at = packet.pts
         if packet.is_discard:
             scan.leading_discards += 1
             continue
@@ -260,12 +263,10 @@ def _declared_rates(stream: av.video.VideoStream) -> list[Fraction]:
 def _times_from_packets(scan: _Scan, stream: av.video.VideoStream) -> tuple[list[int], np.ndarray] | None:
     """Ascending times in ticks, and key frames by frame number; None where packets do not tell."""
     pts = [t for t in scan.pts if t is not None]
-    if not scan.packets_are_frames or not pts or not scan.keys[0]:
-        return None
-    if len(pts) < len(scan.pts) or len(set(pts)) < len(pts):
+    if not scan.packets_are_frames or scan.begins_at is None or len(set(pts)) < len(scan.pts):
         return None
     # Leading frames of a stream that was cut at an open group, or first ones of which nothing comes out.
-    if min(pts) < pts[0] or scan.first_frame is None or scan.first_frame.pts != pts[0]:
+    if min(pts) < scan.begins_at or scan.first_frame is None or scan.first_frame.pts != min(pts):
         return None
     # Where frames are reordered, and their times are not, those are the times of other frames.
     context = stream.codec_context
