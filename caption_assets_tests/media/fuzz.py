@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from caption_assets.errors import CaptionAssetsError, ClipError
 from caption_assets.media.files import Reading
 from caption_assets.records import Preview, VideoInfo
@@ -165,7 +167,8 @@ def _compare(path: Path, planned: bool | str, found: Found) -> None:
         theirs = by_ffmpeg(path)
     except (subprocess.TimeoutExpired, ValueError):
         return
-    if theirs.complaints or not len(theirs.frames):
+    # Where times were damaged, they and the order that frames come in say different things.
+    if theirs.complaints or not len(theirs.frames) or (np.diff(theirs.times_s) <= 0).any():
         return
     if isinstance(planned, str):
         if planned not in ("limit", "timeout", "not_video", "encrypted"):
