@@ -29,7 +29,7 @@ from caption_assets.models.requests import (
     frame_size,
     request_seed,
 )
-from caption_assets.models.thinking import TOKENS
+from caption_assets.models.thinking import leaves_out_marks
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
     Checkpoint,
@@ -63,6 +63,7 @@ class VllmEngine:
         self._llm: Any = None
         self._pulse = Pulse(options.stuck_s)
         self._prepare: VllmPrepare | None = None
+        self._keeps_marks = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launched: Future[float] | None = None
 
@@ -125,6 +126,7 @@ class VllmEngine:
                 self._llm = AsyncLLM.from_engine_args(
                     AsyncEngineArgs(**arguments), stat_loggers=[_pulse_logger(self._pulse)]
                 )
+            self._keeps_marks = leaves_out_marks(self._llm.renderer.get_tokenizer())
             await self._warm_up(limits)
             return time.perf_counter() - started
 
@@ -254,7 +256,7 @@ class VllmEngine:
             presence_penalty=sampling.presence_penalty,
             seed=request_seed(sampling.seed, request.request_id) if drawn else None,
             max_tokens=request.max_tokens,
-            skip_special_tokens=TOKENS.isdisjoint(self._llm.renderer.get_tokenizer().all_special_tokens),
+            skip_special_tokens=not self._keeps_marks,
             stop=list(self._variant.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
