@@ -90,9 +90,9 @@ class TransformersEngine:
             raise ModelError(f"model in {folder}", f"it cannot be loaded ({why})", "check the folder") from error
         self._tokenizer.padding_side = "left"  # generation continues at the right end of every row
         # The checkpoint's own sampling counts for nothing; where an answer ends is all that is taken from it.
-        ends = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
+        ends, tokenizer = self._model.generation_config.eos_token_id, self._tokenizer
         self._model.generation_config = transformers.GenerationConfig(
-            eos_token_id=ends, pad_token_id=self._tokenizer.pad_token_id
+            eos_token_id=tokenizer.eos_token_id if ends is None else ends, pad_token_id=tokenizer.pad_token_id
         )
         self._context = Context(checkpoint_max_len(folder), folder / "tokenizer.json")
         self._watched, self._keeps_marks = self._watch(), leaves_out_marks(self._tokenizer)

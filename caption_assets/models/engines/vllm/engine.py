@@ -17,7 +17,7 @@ from caption_assets.errors import CaptionAssetsError, ModelError, first_line
 from caption_assets.models.contexts import Context
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
 from caption_assets.models.engines.vllm.flight import END, Flight
-from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input, prepared_input
+from caption_assets.models.engines.vllm.inputs import VllmPrepare, context_size, engine_input, prepared_input
 from caption_assets.models.engines.vllm.launch import check_build, launch_args, vllm_version
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.gpus import GpuLease, check, fit, lease
@@ -95,7 +95,7 @@ class VllmEngine:
             device=", ".join(f"{gpu.name} {gpu.uuid}" for gpu in self._lease.gpus) or "cpu",
             precision="fp32" if options.device == "cpu" else variant.weights_precision(options.precision),
             frame_limits=limits,
-            context=Context(arguments["max_model_len"], folder / "tokenizer.json"),
+            context=Context(context_size(arguments), folder / "tokenizer.json"),
             prepare=None if variant.is_text else self._prepare,
             notes=self._lease.notes,
         )
