@@ -45,7 +45,8 @@ from caption_assets.steps import (
     preview_shard,
     window_shard,
 )
-from caption_assets.store import Store, files
+from caption_assets.store import Store
+from caption_assets.store.scratch import Scratch
 from caption_assets.workers.local import Workers
 
 SHARD = "s"
@@ -115,8 +116,8 @@ def crashing(crash: Crash) -> Iterator[None]:
     """The store's changes go through `crash`; for a process that is thrown away."""
     for name in _CALLS:
         setattr(os, name, crash.around(name, getattr(os, name)))
-    create = files._create
-    files._create = lambda path: _Written(create(path), crash)  # type: ignore[assignment, return-value]
+    create = Scratch.create
+    Scratch.create = lambda self: _Written(create(self), crash)  # type: ignore[method-assign, assignment, return-value]
     yield
 
 

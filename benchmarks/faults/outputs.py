@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from caption_assets.store import TABLES, Store
+from caption_assets.store.scratch import FOLDER
 
 # Of a row, what differs from run to run.
 _RUN_FIELDS = {"seconds", "decode_s", "render_s", "wait_s", "prefill_s", "generate_s"}
@@ -36,7 +37,7 @@ def read_output(root: Path, shards: list[str]) -> Output:
     files = {
         path.relative_to(root).as_posix(): b"" if path.suffix in _DIFFERS else path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.is_relative_to(root / "tables")
+        if path.is_file() and path.relative_to(root).parts[0] not in ("tables", FOLDER)
     }
     return Output(rows, files)
 
@@ -74,6 +75,6 @@ def faults_of(root: Path, shards: list[str], wanted: Output | None = None) -> li
             for rel in wanted.files.keys() & now.files.keys()
             if wanted.files[rel] != now.files[rel]
         ]
-        left = [path for path in root.rglob("*") if path.suffix == ".tmp" or (path.is_dir() and ".parts" in path.name)]
+        left = [path for path in root.rglob("*") if path.name == FOLDER or (path.is_dir() and ".parts" in path.name)]
         found += [f"{path.relative_to(root)} was left" for path in left]
     return found

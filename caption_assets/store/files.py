@@ -1,26 +1,29 @@
 """Bytes under a root: atomic writes, reads, listings. A local folder and an object store behave alike.
 
 Paths are relative to the root and posix; `Store` checks them. A reader never sees half a file: locally a
-temporary file in the same folder is renamed over the target, on an object store one PUT replaces the object.
+temporary file is renamed over the target (`scratch`), on an object store one PUT replaces the object.
 """
 
+import errno
 import inspect
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import takewhile
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from upath import UPath
 
 from caption_assets.errors import StoreError
+from caption_assets.store.scratch import Scratch
 
 # What object stores and fsspec's file systems call an object's version, whichever they have.
 _VERSION_KEYS = ("ETag", "etag", "generation", "mtime", "modified", "created", "LastModified", "last_modified", "size")
 _LIST_TRIES = 20
-_CREATE_TRIES = 5
+_PLACE_TRIES = 5
 _AT_ONCE = 16
 
 WRITE_FIX = "choose an output path that this process can write, and make sure that there is space"
@@ -76,6 +79,7 @@ class LocalFiles:
 
     def __init__(self, root: str) -> None:
         self.url = root
+        self._scratch = Scratch(root)
 
     def check_writable(self) -> None:
         """Try in the nearest folder that exists, so that a refusal leaves nothing behind."""
@@ -100,19 +104,17 @@ class LocalFiles:
             raise _failed("read", self._path(rel), err) from err
 
     def write(self, rel: str, data: bytes, *, durable: bool) -> None:
-        path = self._path(rel)
-        folder = os.path.dirname(path)
-        # Not derived from the target's name, which may already be as long as names can be; never "*.json".
-        temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
+        path, temporary = self._path(rel), ""
         try:
-            with _create(temporary) as file:
+            with self._scratch.create() as file:
+                temporary = file.name
                 file.write(data)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.replace(temporary, path)
+            _place(temporary, path)
             if durable:
-                _sync_folder(folder)
+                _sync_folder(os.path.dirname(path))
         except BaseException as err:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -134,7 +136,7 @@ class LocalFiles:
 
     def names(self, rel: str) -> list[str]:
         try:
-            # Temporary files are being written, or were left by a killed process; either way they hold nothing yet.
+            # Temporary files are on their way from another disk.
             return sorted(name for name in os.listdir(self._path(rel)) if not name.endswith(".tmp"))
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -273,17 +275,26 @@ def _failed(verb: str, path: str, err: Exception) -> StoreError:
     return StoreError(f"{verb} {path}", reason.rstrip("."), fix)
 
 
-def _create(path: str) -> BinaryIO:
-    """Open a new file, making its folder."""
+def _place(temporary: str, path: str) -> None:
+    """Rename a file to its place, making its folder."""
     folder = os.path.dirname(path)
-    for _ in range(_CREATE_TRIES):
-        # Another process may remove the folder, empty as it is, at any moment: after it was made (the file is then
+    for _ in range(_PLACE_TRIES):
+        # Another process may remove the folder, empty as it is, at any moment: after it was made (the place is then
         # not found), or while makedirs finds it there and looks what it is (it then says that the folder exists).
         with suppress(FileNotFoundError, FileExistsError):
             os.makedirs(folder, exist_ok=True)
-            return open(path, "xb")
+            try:
+                return os.replace(temporary, path)
+            except OSError as err:
+                if err.errno != errno.EXDEV:
+                    raise
+                # The folder is on another disk. The name is not that of the file, which may be as long as names can be.
+                beside = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
+                shutil.copyfile(temporary, beside)
+                os.replace(beside, path)
+                return os.unlink(temporary)
     os.makedirs(folder, exist_ok=True)
-    return open(path, "xb")
+    return os.replace(temporary, path)
 
 
 def _sync_folder(folder: str) -> None:

@@ -1,8 +1,10 @@
 """The store, in every kind of place: durable parts, atomic commits, and refusals in plain words."""
 
+import gc
 import os
 import shutil
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from upath import UPath
 
 from caption_assets.errors import StoreError
 from caption_assets.store.rows import PreviewRow
+from caption_assets.store.scratch import FOLDER, Scratch
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets_tests.rows import BIKES, COSMOS, caption, failed_caption, failed_clip, preview, window
@@ -378,3 +381,43 @@ def test_a_table_that_holds_just_these_rows_is_left_as_it_is(store: Store) -> No
     store.append_rows(WINDOW_CAPTIONS, "s", CAPTIONS[:1], "qwen")
     store.commit_rows(WINDOW_CAPTIONS, "s", CAPTIONS, "qwen", before=stored)
     assert store.names("tables/window_captions/qwen") == ["s.parquet"]
+
+
+def test_what_a_killed_process_was_writing_goes_with_the_next_write_and_what_another_writes_stays(
+    local: Store, tmp_path: Path
+) -> None:
+    writing, other = tmp_path / "out" / FOLDER, Scratch(str(tmp_path / "out"))
+    with other.create() as file:
+        file.write(b"half")
+    abandoned = writing / "of-a-process-that-is-gone"
+    abandoned.mkdir()
+    (abandoned / "file").write_bytes(b"half")
+    local.write_bytes("a/b", b"whole")
+    assert not abandoned.exists()
+    assert [path.read_bytes() for path in writing.rglob("*") if path.is_file()] == [b"half"]
+    del other, file
+    gc.collect()
+    assert len(list(writing.iterdir())) == 1
+    shutil.rmtree(writing)  # somebody tidies up
+    local.write_bytes("a/c", b"whole")
+    assert local.names("a") == ["b", "c"]
+
+
+def test_nothing_is_left_of_writing_once_the_store_is_gone(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "out"))
+    store.write_bytes("a", b"1")
+    assert (tmp_path / "out" / FOLDER).exists()
+    del store
+    gc.collect()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a second file system")
+def test_a_folder_that_is_on_another_disk_can_be_written(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "previews").symlink_to(elsewhere)
+        store = Store(str(tmp_path / "out"))
+        store.write_bytes("previews/clip/0_9.webp", b"1")
+        assert store.read_bytes("previews/clip/0_9.webp") == b"1"
+        assert [path.name for path in Path(elsewhere).rglob("*") if path.is_file()] == ["0_9.webp"]
