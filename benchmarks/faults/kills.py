@@ -10,6 +10,7 @@ group or to the process alone, and the command must end within seconds, with 130
 """
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -139,16 +140,23 @@ def _ended(status: int, good: tuple[int, ...]) -> list[str]:
 def _left(run: subprocess.Popen[bytes]) -> list[str]:
     """Processes of a command that has ended, and that still work after a moment."""
     until = time.monotonic() + _TIDY_SECONDS
-    while True:
-        listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
-        rows = [line.split(None, 2) for line in listed.splitlines()]
-        left = [row[-1][:120] for row in rows if row[0] == str(run.pid) and "Z" not in row[1]]
-        if not left:
-            return []
+    while left := _group(run.pid):
         if time.monotonic() > until:
             os.killpg(run.pid, signal.SIGKILL)
             return [f"{process} is left" for process in left]
         time.sleep(0.2)
+    return []
+
+
+def _group(group: int) -> list[str]:
+    """What the processes of a group that have not ended were called with."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            state, _, of_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if of_group == str(group) and state != "Z":
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120])
+    return found
 
 
 def _with(rows: int) -> str:

@@ -6,7 +6,7 @@ Clips in all formats are made, and the video files of each --folder are added. E
 turned, noise, zeroes, cut off, cut out, doubled, spliced with another) goes through the workers' own tasks: planned,
 with window files or without, previewed, and made requests of. What must hold:
 
-- each ends within a minute and within the workers' memory, without a crash;
+- each ends within some minutes and within the workers' memory, without a crash;
 - each window has one outcome for each task: what was made, or an error with its kind;
 - where the ffmpeg program shows frames without complaint, ours are the same ones.
 
@@ -14,6 +14,7 @@ The exit status is the number of copies for which that did not hold, at most 100
 """
 
 import argparse
+import io
 import sys
 import tempfile
 import time
@@ -24,11 +25,10 @@ from pathlib import Path
 from benchmarks.parts.measure import CORES
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.workers.local import Workers
-from caption_assets_tests.media.coded import CLIPS
+from caption_assets_tests.media.coded import CLIPS, ODD, SCREEN, still
 from caption_assets_tests.media.fuzz import Found, damages, examine
-from caption_assets_tests.media.test_odd_files import ODD, SCREEN, still
 
-_SECONDS = 60.0
+_SECONDS = 300.0  # a hang, and no slow machine
 _MEMORY = 4 << 30
 _PEAK = 1 << 30  # of what a worker holds, with frames of a few hundred pixels
 _MOST_BYTES = 1 << 20
@@ -50,7 +50,8 @@ def campaign(paths: Sequence[Path], count: int, seed: int, processes: int) -> in
     slowest = 0.0
     begun = last = time.perf_counter()
     with Workers(processes, memory_limit_bytes=_MEMORY) as workers:
-        for damage, found in workers.map_unordered(examine, damages(paths, count, seed), time_limit_s=_SECONDS):
+        results = workers.map_unordered(examine, damages(paths, count, seed), time_limit_s=_SECONDS)
+        for number, (damage, found) in enumerate(results, start=1):
             slowest, last = max(slowest, time.perf_counter() - last), time.perf_counter()
             bugs = [f"{found.kind}: {found}"] if isinstance(found, CaptionAssetsError) else found.bugs
             if isinstance(found, Found):
@@ -62,6 +63,8 @@ def campaign(paths: Sequence[Path], count: int, seed: int, processes: int) -> in
             bad += bool(bugs)
             for bug in bugs:
                 print(f"  {damage}: {bug}")
+            if number % 500 == 0:
+                print(f"  {number} of {count}")
     seconds = time.perf_counter() - begun
     print(f"\n{count} damaged copies of {len(paths)} clips (seed {seed}) in {seconds:.0f} s on {processes} processes")
     print(f"  {windows} windows, {compared} frames compared with ffmpeg's, longest wait for a result {slowest:.1f} s")
@@ -78,6 +81,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=CORES)
     parser.add_argument("--folder", action="append", default=[], help="of further clips, again and again")
     arguments = parser.parse_args()
+    sys.stdout = io.TextIOWrapper(sys.stdout.buffer, line_buffering=True)
     with tempfile.TemporaryDirectory(prefix="faults-media-") as folder:
         paths = sources(Path(folder), arguments.folder)
         sys.exit(min(100, campaign(paths, arguments.count, arguments.seed, arguments.processes)))

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 import caption_assets
-from caption_assets.cli.console import RunConsole
+from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.cli.stopping import stoppable
 from caption_assets.dataset import Dataset, open_dataset, shard_name
@@ -68,7 +68,7 @@ def demo(dataset: str, output_path: str) -> None:
     scenes = demo_scenes()
     console = Console()
     written = render_dataset(Path(dataset), scenes)
-    console.print(f"{sum(map(len, scenes.values()))} clips in {dataset} ({written} rendered now)")
+    console.print(shown(f"{sum(map(len, scenes.values()))} clips in {dataset} ({written} rendered now)"))
     arguments = ["--dataset", dataset, "--output-path", output_path, "--device", "cpu"]
     arguments += ["--captioning-algorithm", "demo", "--enhance-captions-algorithm", "demo_lm"]
     with run.make_context("run", arguments) as context:
@@ -98,7 +98,7 @@ def list_shards(dataset: str) -> None:
             count = len(listed.clips(key))
         except CaptionAssetsError:
             count = 0
-        click.echo(f"{shard_name(key)}\t{count} clips\t{'registered' if key in known else 'new'}")
+        click.echo(f"{plain(shard_name(key))}\t{count} clips\t{'registered' if key in known else 'new'}")
 
 
 @shards.command("sync")
@@ -109,7 +109,7 @@ def sync(dataset: str) -> None:
 
     with local_instance() as instance:
         new = sync_shards(instance, open_dataset(dataset))
-    click.echo(f"{len(new)} new shards registered" + "".join(f"\n{shard_name(key)}" for key in new))
+    click.echo(f"{len(new)} new shards registered" + "".join(f"\n{plain(shard_name(key))}" for key in new))
 
 
 @cli.command("reference")
@@ -180,10 +180,11 @@ def _show_samples(store: Store, shards: list[str], console: Console) -> None:
         caption = next(iter(store.read_rows(WINDOW_CAPTIONS, shard, "demo")))
         enhanced = next(iter(store.read_rows(ENHANCED_CAPTIONS, shard, "demo_lm")))
         preview = next(iter(store.read_rows(WINDOW_PREVIEWS, shard)))
-        console.print(f"\n[bold]{preview.path}[/bold]", highlight=False, soft_wrap=True)
-        console.print(f"demo:    {caption.text}", highlight=False)
-        console.print(f"demo_lm: {enhanced.text}", highlight=False)
-    console.print(f"\nEverything is in {store.url()}; `make ui` shows it in Dagster.", highlight=False, soft_wrap=True)
+        console.print("\n", shown(preview.path or ""), sep="", style="bold", highlight=False, soft_wrap=True)
+        console.print(shown(f"demo:    {caption.text}"))
+        console.print(shown(f"demo_lm: {enhanced.text}"))
+    everything = shown(f"Everything is in {store.url()}; `make ui` shows it in Dagster.")
+    console.print("\n", everything, sep="", soft_wrap=True)
 
 
 def main() -> None:
@@ -193,10 +194,10 @@ def main() -> None:
             cli(standalone_mode=False)
         except click.UsageError as error:
             where = error.ctx.command_path if error.ctx else "caption-assets"
-            click.echo(f"{where}: {error.format_message()} See {where} --help.", err=True)
+            click.echo(f"{where}: {plain(error.format_message())} See {where} --help.", err=True)
             sys.exit(WRONG_USAGE)
         except CaptionAssetsError as error:
-            click.echo(f"caption-assets: {error}", err=True)
+            click.echo(f"caption-assets: {plain(str(error))}", err=True)
             sys.exit(WRONG_USAGE)
         except (click.Abort, KeyboardInterrupt):
             click.echo("caption-assets: stopped; what is finished is kept", err=True)

@@ -1,8 +1,10 @@
 """What the command line shows: progress while it works, and the summary at the end."""
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -18,6 +20,35 @@ from caption_assets.store import TABLES
 
 # Of the tables' names, the word that tells them apart.
 _COLUMNS = {name: name.removeprefix("clip_").removeprefix("window_").removesuffix("_captions") for name in TABLES}
+
+
+_REORDERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+_MARKS = "\u200e\u200f\u061c"
+
+
+def plain(text: str) -> str:
+    """Text from elsewhere (names, captions, what servers say) as a terminal may have it: one line, nothing acted on.
+
+    What would move the cursor, change colours or the order of letters stands there by its number.
+    """
+    return "".join(char.encode("unicode_escape").decode() if _acts(char) else char for char in text)
+
+
+def shown(text: str) -> Text:
+    """The same for rich, which takes no markup in it."""
+    return Text(plain(text))
+
+
+def _acts(char: str) -> bool:
+    acts = unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(char) in _REORDERING
+    return acts or char in _MARKS
+
+
+class _Plain(logging.Formatter):
+    """Messages of several lines keep them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(plain, super().format(record).split("\n")))
 
 
 class RunConsole(StepProgress):
@@ -36,6 +67,7 @@ class RunConsole(StepProgress):
         )
         self._tasks: dict[str, object] = {}
         self._handler = RichHandler(console=console, show_path=False, show_time=False, level=logging.WARNING)
+        self._handler.setFormatter(_Plain())
 
     def __enter__(self) -> "RunConsole":
         logging.getLogger("caption_assets").addHandler(self._handler)
@@ -56,7 +88,8 @@ class RunConsole(StepProgress):
         self._bars.advance(self._tasks[asset], items)  # type: ignore[arg-type]
 
     def done(self, report: ShardReport) -> None:
-        self.reports.setdefault(report.shard, {})[report.asset] = report
+        # Without what is not shown here: it would be kept for all shards until the end.
+        self.reports.setdefault(report.shard, {})[report.asset] = replace(report, samples=(), thumbnails=())
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         self.failures.append((asset, shard, str(error)))
@@ -74,7 +107,7 @@ class RunConsole(StepProgress):
             took = _seconds(self.reports.get(shard, {}))
             total.update(row)
             seconds += took
-            table.add_row(shard_name(shard), *_cells(row), f"{took:.1f}")
+            table.add_row(shown(shard_name(shard)), *_cells(row), f"{took:.1f}")
         if len(shards) > 1:
             table.add_section()
             table.add_row("total", *_cells(total), f"{seconds:.1f}")
@@ -84,11 +117,11 @@ class RunConsole(StepProgress):
             for report in self.reports.get(shard, {}).values():
                 reasons.update({f"{report.asset}: {kind}": n for kind, n in report.failures.items()})
                 for item in report.failed_items:
-                    out.print(Text(f"{report.asset} {shard_name(shard)}/ {item}"), style="yellow")
+                    out.print(shown(f"{report.asset} {shard_name(shard)}/ {item}"), style="yellow")
         if reasons:
-            out.print("failures by reason: " + ", ".join(f"{kind} {n}" for kind, n in sorted(reasons.items())))
+            out.print(shown("failures by reason: " + ", ".join(f"{kind} {n}" for kind, n in sorted(reasons.items()))))
         for asset, shard, error in self.failures:
-            out.print(Text(f"{asset} failed for shard {shard_name(shard)}: {error}"), style="red")
+            out.print(shown(f"{asset} failed for shard {shard_name(shard)}: {error}"), style="red")
 
     def _row(self, shard: str) -> Counter[str]:
         reports = self.reports.get(shard, {})

@@ -21,7 +21,8 @@ def add_new_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
 
 def ranges(keys: list[str], order: list[str], most: int | None = None) -> list[tuple[str, ...]]:
     """`keys` in runs that are contiguous in `order`, of at most `most` keys; a run of shards is one Dagster run."""
-    positions = sorted(order.index(key) for key in set(keys))
+    wanted = set(keys)
+    positions = [position for position, key in enumerate(order) if key in wanted]
     groups: list[list[int]] = []
     for position in positions:
         if groups and position == groups[-1][-1] + 1 and (most is None or len(groups[-1]) < most):

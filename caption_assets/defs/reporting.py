@@ -2,6 +2,8 @@
 
 import base64
 import io
+import re
+import string
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +18,7 @@ from caption_assets.store.tables import Table, columns
 _THUMBNAIL_HEIGHT = 96
 _THUMBNAIL_BYTES = 24 * 1024
 _SHOWN_TEXT = 600
+_PUNCTUATION = re.compile(rf"[{re.escape(string.punctuation)}]")
 # Dagster logs an event for every partition of the run when the step's result comes. Each shard has had its own by then,
 # so the result carries Dagster's own mark for "reported already"; without a result, downstream steps would be skipped.
 _REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
@@ -112,7 +115,9 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
         "failures_by_reason": dg.MetadataValue.json(dict(report.failures)),
     }
     if report.failed_items:
-        metadata["failed_items"] = dg.MetadataValue.md("\n".join(f"- {_plain(item)}" for item in report.failed_items))
+        metadata["failed_items"] = dg.MetadataValue.md(
+            "\n".join(f"- {as_markdown(item)}" for item in report.failed_items)
+        )
     if report.samples:
         metadata["sample_captions"] = dg.MetadataValue.table(
             [
@@ -158,5 +163,9 @@ def thumbnail(webp: bytes) -> str | None:
     return None
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split())[:_SHOWN_TEXT]
+def as_markdown(text: str) -> str:
+    """Text from elsewhere (names, what servers say) as Markdown that shows it letter for letter, in one line.
+
+    Every punctuation mark is escaped: links, pictures, tags and addresses that are made links all need some.
+    """
+    return _PUNCTUATION.sub(r"\\\g<0>", " ".join(text.split())[:_SHOWN_TEXT])

@@ -5,6 +5,8 @@ import struct
 from typing import BinaryIO
 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp", b"moof", b"sidx", b"uuid", b"meta", b"mfra")
+MOST_PARTS = 1_000_000
+"""Parts of a file, one behind the other, that are looked at; a day of fragments has a fifth of it."""
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 # AVI that was written to a pipe has one of several sizes that no file has: all bits set, or nearly.
 _UNKNOWN = 0xFFFFFF00
@@ -81,7 +83,9 @@ def missing_bytes(file: BinaryIO, size: int) -> int:
 def _boxes_end(file: BinaryIO, size: int) -> int:
     """Where the last top-level box of an mp4 or mov ends."""
     at = 0
-    while at + 8 <= size:
+    for _ in range(MOST_PARTS):
+        if at + 8 > size:
+            return at
         file.seek(at)
         length, name = struct.unpack(">I4s", file.read(8))
         if name not in _BOXES:
@@ -92,7 +96,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
         if length < 8:  # 0: up to the end of the file
             return 0
         at += length
-    return at
+    return 0
 
 
 def _segment_end(file: BinaryIO) -> int:

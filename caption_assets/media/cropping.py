@@ -10,7 +10,7 @@ from fractions import Fraction
 from math import floor
 from typing import BinaryIO
 
-from caption_assets.media.containers import ebml_number, is_boxes, is_ebml
+from caption_assets.media.containers import MOST_PARTS, ebml_number, is_boxes, is_ebml
 from caption_assets.records import Crop
 
 # Boxes with nothing but boxes in them, on the way to a sample entry.
@@ -66,7 +66,9 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 def _moov(file: BinaryIO) -> bytes:
     """The boxes of the movie header, which may stand at the end of the file."""
     at, size = 0, os.fstat(file.fileno()).st_size
-    while at + 8 <= size:
+    for _ in range(MOST_PARTS):
+        if at + 8 > size:
+            break
         file.seek(at)
         head = file.read(16)
         length, name = int.from_bytes(head[:4], "big"), head[4:8]
@@ -115,7 +117,9 @@ def _aperture(data: memoryview, width: int, height: int) -> Crop:
 
 def _elements(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
     """Id and end of each element up to `end`; the file stands at its content."""
-    while file.tell() < end:
+    for _ in range(MOST_PARTS):
+        if file.tell() >= end:
+            return
         name, _ = ebml_number(file, keep_marker=True)
         length, known = ebml_number(file)
         if not name:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from av.video.frame import VideoFrame
 
+from caption_assets.errors import ClipError
 from caption_assets.media.faults import DecodeError, LimitError
 from caption_assets.media.files import ClipFile, Deadline, location_of, opened
 from caption_assets.media.pixels import Cropper, RgbConverter
@@ -41,24 +42,34 @@ def decode_frames(
         wrong = f"frame {needed[-1]} was asked for, it has {info.num_frames}"
         raise DecodeError(location_of(clip), wrong, "plan its windows again")
     with opened(clip, limits) as file:
-        deadline, done = Deadline(file), 0
-        cropper = Cropper(info)
-        plain = info.keyframe_ids is None
-        while done < len(needed):
-            with file.container() as container:
-                reader: PlainReader | FastReader
-                if plain:
-                    reader = PlainReader(file, container, info, deadline)
-                else:
-                    reader = FastReader(file, container, info, deadline, threads)
-                try:
-                    for frame_id, frame in reader.frames(needed[done:]):
-                        file.check()
-                        done += 1
-                        with deadline.paused():
-                            yield frame_id, frame if isinstance(frame, DecodeError) else cropper.apply(frame)
-                except OddStreamError:
-                    plain = True
+        try:
+            yield from _decoded(file, info, needed, threads)
+        except ClipError:
+            file.check()
+            raise
+
+
+def _decoded(
+    file: ClipFile, info: VideoInfo, needed: Sequence[int], threads: int
+) -> Iterator[tuple[int, VideoFrame | DecodeError]]:
+    deadline, done = Deadline(file), 0
+    cropper = Cropper(info)
+    keys = info.keyframe_ids
+    while done < len(needed):
+        with file.container() as container:
+            reader: PlainReader | FastReader
+            if keys is None:
+                reader = PlainReader(file, container, info, deadline)
+            else:
+                reader = FastReader(file, container, info, keys, deadline, threads)
+            try:
+                for frame_id, frame in reader.frames(needed[done:]):
+                    file.check()
+                    done += 1
+                    with deadline.paused():
+                        yield frame_id, frame if isinstance(frame, DecodeError) else cropper.apply(frame)
+            except OddStreamError:
+                keys = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class ClipFile:
         copy of our own."""
         self.location, self.limits = location, limits
         self._file, self._path = file, path
-        self._state = self._state_now()
+        self._state = _state(os.fstat(file.fileno()))
 
     @cached_property
     def num_bytes(self) -> int:
@@ -109,22 +109,17 @@ class ClipFile:
         Whoever hands out what was read calls this between reading and handing out: with that, all of it is of the
         bytes that `content_hash` is of.
         """
-        now = self._state_now()
+        try:
+            now = _state(os.stat(self._path) if self._path else os.fstat(self._file.fileno()))
+        except OSError:
+            now = ()
         if now == self._state:
             return
         # A new name or other permissions move the time of the last change, too.
-        if now and now[:3] == self._state[:3] and "content_hash" in self.__dict__ and self._hash() == self.content_hash:
+        if now[:3] == self._state[:3] and "content_hash" in self.__dict__ and self._hash() == self.content_hash:
             self._state = now
             return
-        raise ChangedError(self.location, "its file was changed while it was read", "plan it again")
-
-    def _state_now(self) -> tuple[int, ...]:
-        """Which file it is and when it was last changed; empty where it is gone."""
-        try:
-            found = os.stat(self._path) if self._path else os.fstat(self._file.fileno())
-        except OSError:
-            return ()
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        raise ChangedError(self.location, "its file was changed or removed while it was read", "plan it again")
 
     def _hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
@@ -178,6 +173,11 @@ def open_clip(location: str, reading: Reading | None = None) -> Iterator[ClipFil
         if clip.num_bytes == 0:
             raise EmptyFileError(location, "the file is empty", "fetch it again or remove it")
         yield clip
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    """Which file it is, and when it was last changed."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _at_once(path: str, flags: int) -> int:

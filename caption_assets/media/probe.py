@@ -26,6 +26,7 @@ from caption_assets.media.files import ClipFile, Deadline, opened, stream_crop, 
 from caption_assets.media.packets import ERRORS, Packets
 from caption_assets.media.pixels import Orientation, frame_orientation
 from caption_assets.media.sampling import is_constant_rate
+from caption_assets.media.times import MOST_REORDERED
 from caption_assets.records import Crop, VideoInfo
 from caption_assets.settings import DecodeLimits
 
@@ -50,6 +51,7 @@ class _Scan:
     last_duration: int = 0
     last_pts: int = -(1 << 62)
     leading_discards: int = 0
+    begins_at: int | None = None  # with a key frame; also where an edit list hides that
     first_frame: VideoFrame | None = None
     packets_are_frames: bool = True
     has_times: bool = True
@@ -67,9 +69,10 @@ def probe(clip: ClipFile | str, limits: DecodeLimits | None = None) -> VideoInfo
     Raises a ClipError (see `faults`), whose `kind` says what is wrong with the file.
     """
     with opened(clip, limits) as file:
-        info = _probe(file)
-        file.check()
-        return info
+        try:
+            return _probe(file)
+        finally:
+            file.check()
 
 
 def _probe(clip: ClipFile) -> VideoInfo:
@@ -167,6 +170,8 @@ def _scan_packets(
             raise EncryptedError(clip.location, "its pictures are encrypted", _DECRYPT)
         if scan.first_frame is None:
             _decode_first(scan, stream, packet)
+        if not (scan.pts or scan.leading_discards) and packet.is_keyframe:
+            scan.begins_at = packet.pts
         if packet.is_discard:
             scan.leading_discards += 1
             continue
@@ -202,7 +207,9 @@ def _is_frame(packet: Packet, codec: str) -> bool:
         return bool(memoryview(packet)[0] & 0x10)
     if codec == "vp9":
         data = memoryview(packet)
-        return data[-1] & 0xE0 == 0xC0 or data[0] & 0x0A != 0
+        # Whether an earlier frame is shown, and whether this one is; profile 3 has a bit more before them.
+        shown = 0x05 if data[0] & 0x30 == 0x30 else 0x0A
+        return data[-1] & 0xE0 == 0xC0 or data[0] & shown != 0
     return True
 
 
@@ -256,12 +263,10 @@ def _declared_rates(stream: av.video.VideoStream) -> list[Fraction]:
 def _times_from_packets(scan: _Scan, stream: av.video.VideoStream) -> tuple[list[int], np.ndarray] | None:
     """Ascending times in ticks, and key frames by frame number; None where packets do not tell."""
     pts = [t for t in scan.pts if t is not None]
-    if not scan.packets_are_frames or not pts or not scan.keys[0]:
-        return None
-    if len(pts) < len(scan.pts) or len(set(pts)) < len(pts):
+    if not scan.packets_are_frames or scan.begins_at is None or len(set(pts)) < len(scan.pts):
         return None
     # Leading frames of a stream that was cut at an open group, or first ones of which nothing comes out.
-    if min(pts) < pts[0] or scan.first_frame is None or scan.first_frame.pts != pts[0]:
+    if min(pts) < scan.begins_at or scan.first_frame is None or scan.first_frame.pts != min(pts):
         return None
     # Where frames are reordered, and their times are not, those are the times of other frames.
     context = stream.codec_context
@@ -269,6 +274,8 @@ def _times_from_packets(scan: _Scan, stream: av.video.VideoStream) -> tuple[list
     if context.codec.canonical_name in _TELL_ORDER and context.has_b_frames and not reordered:
         return None
     order = np.argsort(pts, kind="stable")
+    if np.abs(order - np.arange(len(order))).max() > MOST_REORDERED:  # a time that is damaged
+        return None
     ticks = [pts[k] for k in order]
     return ticks, np.flatnonzero(np.array(scan.keys)[order])
 

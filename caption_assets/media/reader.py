@@ -97,9 +97,11 @@ class FastReader:
         clip: ClipFile,
         container: av.container.InputContainer,
         info: VideoInfo,
+        keys: np.ndarray,
         deadline: Deadline,
         threads: int,
     ) -> None:
+        """`keys` are the frames at which decoding can start, `threads` is as for `decode_frames`."""
         self._clip, self._container, self._deadline = clip, container, deadline
         self._stream = video_stream(clip, container)
         self._context = self._stream.codec_context
@@ -107,7 +109,7 @@ class FastReader:
         self._context.thread_count = decoder_threads(threads)
         self._ticks = frame_ticks(info, float(stream_time_base(self._stream)))
         self._ids = {tick: k for k, tick in enumerate(self._ticks)}
-        self._keys = np.array([0]) if info.keyframe_ids is None else info.keyframe_ids
+        self._keys = keys
         self._may_skip = info.codec in _SKIP_UNREFERENCED
         self._intra_only = self._context.codec.intra_only
         # A decoder with several threads stands still for as many frames when it starts anew.

@@ -17,6 +17,7 @@ from caption_assets.models.requests import without_thinking
 
 # What templates and processors act on, besides the tokens that a tokenizer knows.
 _SWITCHES = re.compile(r"</?(?:image|video|audio|think)>|/(?:no_)?think")
+_MARK = re.compile(r"<.*>|\[.*\]|◁.*▷")
 # Where a mark of any model may begin: <|…, …|>, <tag>, </tag>, [TAG], [/TAG] and the switches.
 _BEGINS = re.compile(r"<(?=\||/?[A-Za-z_][\w:.-]*>)|\|(?=>)|\[(?=/?[A-Z][A-Z_]*\])|/(?=(?:no_)?think)")
 _PLACE = "\ue000{}\ue001"
@@ -87,7 +88,7 @@ def _rendered(tool: Any, family: Family, messages: Sequence[dict[str, Any]], opt
 
 
 def _has_marks(tokenizer: Any, text: str) -> bool:
-    return bool(_SWITCHES.search(text)) or any(mark in text for mark in tokenizer.get_added_vocab())
+    return bool(_SWITCHES.search(text)) or any(mark in text for mark in _marks(tokenizer))
 
 
 def _texts(messages: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -105,6 +106,13 @@ def _with_texts(message: dict[str, Any], change: Any) -> dict[str, Any]:
         **message,
         "content": [{**part, "text": change(part["text"])} if "text" in part else part for part in content],
     }
+
+
+@lru_cache(maxsize=4)
+def _marks(tokenizer: Any) -> frozenset[str]:
+    """Those that the tokenizer knows. Some have runs of blanks or line ends beside them, which are no marks."""
+    added = (token for token in tokenizer.get_added_vocab() if _MARK.search(token))
+    return frozenset((*added, *tokenizer.all_special_tokens))
 
 
 @lru_cache(maxsize=4)

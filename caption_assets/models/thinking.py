@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 THINKING: tuple[tuple[str, str], ...] = (
     ("<think>", "</think>"),  # Qwen, DeepSeek, Nemotron, GLM, InternVL, MiMo, Hunyuan, ERNIE, Step, Olmo and many more
@@ -40,7 +41,7 @@ ANSWERS: tuple[tuple[str, str], ...] = (
 # A mark may be several tokens: `<|channel|>` and `<|message|>`.
 _TOKENS = re.compile(r"<[^<>]*>|\[[^\]]*\]|◁[^▷]*▷")
 TOKENS = frozenset(token for pair in (*THINKING, *ANSWERS) for mark in pair for token in _TOKENS.findall(mark))
-"""Tokens that a tokenizer may leave out of its texts as special, and that are needed to find an answer."""
+"""What these marks are made of, where they may be tokens of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ class Answer:
 
     text: str
     unfinished: bool = False
+
+
+def leaves_out_marks(tokenizer: Any) -> bool:
+    """Whether texts without the tokenizer's special tokens lack what an answer is found by."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return not TOKENS.isdisjoint(special)
 
 
 def opened_by(prompt: str) -> str:

@@ -60,6 +60,7 @@ class ShardPreviews:
             raise STEP.not_ready(shard, "it has no windows")
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
         self._pending = _pending(context.store, self._windows, settings, self.buffer)
+        self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
         context.progress.start(STEP.name, shard, len(self._windows))
         context.progress.advance(STEP.name, shard, self.buffer.reused)
 
@@ -135,10 +136,11 @@ def _pending(
 ) -> dict[str, dict[Window, WindowRow]]:
     """The windows, by clip, without a file that would be made again just so; the rows of the others are reused."""
     pending: dict[str, dict[Window, WindowRow]] = {}
-    stamps = store.stamps(map(_file, windows))
+    # On an object store, what was written once is taken to be there still: a look is a request.
+    sizes = store.sizes(map(_file, windows)) if store.looks_cost_nothing else None
     for row in windows:
-        lost = stamps is not None and stamps[_file(row)] is None
-        if lost or not buffer.reuse(window_key(row), _fingerprint(row, settings)):
+        good = sizes is None or sizes[_file(row)] == buffer.file_bytes(window_key(row))
+        if not good or not buffer.reuse(window_key(row), _fingerprint(row, settings)):
             pending.setdefault(row.location, {})[window_of(row)] = row
     return pending
 

@@ -250,8 +250,8 @@ class ShardStreams(Generic[R]):
                     yield from self._ended()
                 yield from self._ended()
                 asked = self._more_requests()
-            for stream in later:
-                list(self._asked(stream))  # nothing is asked
+            while later:
+                list(self._asked(later.pop(0)))  # nothing is asked
                 yield from self._ended()
             yield from self._finished(most_left=0)
 

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from caption_assets.dataset import Dataset, split_duplicates
 from caption_assets.errors import CaptionAssetsError, ClipError
-from caption_assets.media.windows import MIN_WINDOW_FRAMES
+from caption_assets.media.windows import MIN_WINDOW_FRAMES, compute_windows
 from caption_assets.records import Clip, VideoInfo, text_hash
 from caption_assets.save_export import paths
 from caption_assets.settings import WindowSettings
+from caption_assets.steps.buffer import commit
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.report import ShardReport, Step, shard_report, windows_per_second
 from caption_assets.store.rows import WindowRow
@@ -57,7 +58,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
             to_plan.append(clip)
     rows += _planned(context, shard, to_plan, settings)
     rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
-    location = store.url(store.commit_rows(CLIP_WINDOWS, shard, rows, before=before))
+    location = commit(store, CLIP_WINDOWS, shard, rows, before=before)
     for row in rows:
         if row.status != "ok":
             log.warning("%s: %s", row.relative_path, row.error)
@@ -121,6 +122,8 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
                 found[clip].append(
                     WindowRow(**fields[clip], status="failed", error_kind=_DAMAGED, error=result.problem)
                 )
+            if settings.store_window_mp4:
+                context.store.announce(CLIP_WINDOWS, shard, _mp4_paths(fields[clip], settings))
             context.progress.advance(STEP.name, shard)
         elif isinstance(result, CaptionAssetsError):
             if "content_hash" not in fields[clip]:
@@ -129,6 +132,12 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
         else:
             found[clip].append(_window_row(context.store, fields[clip], oddities[clip], result))
     return [row for rows in found.values() for row in rows]
+
+
+def _mp4_paths(fields: Mapping[str, Any], settings: WindowSettings) -> list[str]:
+    """The files that a clip's windows may have."""
+    windows = compute_windows(fields["clip_frames"], settings.window_size, settings.remainder_threshold)
+    return [paths.window_mp4(fields["clip_id"], window.start_frame, window.end_frame) for window in windows]
 
 
 def _oddities(info: VideoInfo) -> list[Any]:

@@ -17,7 +17,7 @@ from caption_assets.defs.partitions import SHARDS, range_tags, ranges
 from caption_assets.defs.reporting import thumbnail
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.defs.workers import RunWorkers
-from caption_assets.steps import buffer
+from caption_assets.steps import buffer, captions, enhance, previews, windows
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
 from caption_assets.workers.local import Workers
@@ -223,7 +223,7 @@ def test_a_broken_shard_fails_by_name_and_the_others_stay_materialized(instance,
     tagged = instance.fetch_materializations(
         dg.AssetRecordsFilter(dg.AssetKey("clip_windows"), asset_partitions=["a"]), limit=1
     ).records[0]
-    assert tagged.asset_materialization.tags["dagster/code_version"] == "1"
+    assert tagged.asset_materialization.tags["dagster/code_version"] == str(windows.STEP.version)
 
 
 def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(instance, resources, tmp_path):
@@ -322,12 +322,13 @@ def test_parents_and_children_take_different_numbers_of_shards_a_run():
 def test_the_catalog_has_what_people_read():
     reads = {"clip_windows": set(), "window_previews": {"clip_windows"}, "window_captions": {"clip_windows"}}
     reads["enhanced_captions"] = {"window_captions"}
+    steps = {each.STEP.name: each.STEP for each in (windows, previews, captions, enhance)}
     for asset in ASSETS:
         spec = next(iter(asset.specs))
         assert spec.description
         assert "\n" in spec.description
         assert spec.kinds
-        assert spec.code_version == "1"
+        assert spec.code_version == str(steps[asset.key.path[-1]].version)
         assert {key.path[-1] for key in asset.dependency_keys} == reads[asset.key.path[-1]]
         assert spec.metadata["dagster/column_schema"].columns
         assert all(column.description for column in spec.metadata["dagster/column_schema"].columns)

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from caption_assets.errors import CaptionAssetsError, ClipError
 from caption_assets.media.files import Reading
 from caption_assets.records import Preview, VideoInfo
@@ -34,7 +36,7 @@ LIMITS = DecodeLimits(
     max_decode_seconds=20,
     max_window_bytes=1 << 28,
 )
-WINDOWS = WindowSettings(window_size=16, remainder_threshold=8, sampling_fps=5.0, max_sampled_frames=32)
+WINDOWS = WindowSettings(window_size=25, remainder_threshold=12, sampling_fps=5.0, max_sampled_frames=32)
 PREVIEWS = PreviewSettings(target_fps=2.0, target_height=48, compression_level=1, max_frames=16, num_cpus_per_worker=1)
 HOW = ("turned bits", "noise", "zeroes", "cut off", "cut out", "doubled", "spliced")
 
@@ -165,7 +167,8 @@ def _compare(path: Path, planned: bool | str, found: Found) -> None:
         theirs = by_ffmpeg(path)
     except (subprocess.TimeoutExpired, ValueError):
         return
-    if theirs.complaints or not len(theirs.frames):
+    # Where times were damaged, they and the order that frames come in say different things.
+    if theirs.complaints or not len(theirs.frames) or (np.diff(theirs.times_s) <= 0).any():
         return
     if isinstance(planned, str):
         if planned not in ("limit", "timeout", "not_video", "encrypted"):

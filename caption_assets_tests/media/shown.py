@@ -21,8 +21,8 @@ SIZE = (64, 48)
 _FRAMES, _SECONDS = 20_000, 60.0
 # Levels of 255 by which two decoders and scalers may differ: on average over a frame, and over a 48th of it.
 _FRAME_ALIKE, _BLOCK_ALIKE = 12.0, 90.0
-# Of a decoder or demuxer; the scaler warns of formats that are sound.
-_COMPLAINTS = re.compile(r"\[(?!swscaler).*\[(warning|error|fatal|panic)\]|corrupt")
+# ffmpeg's threads write at once, so that lines may be mixed up; the scaler warns of formats that are sound.
+_COMPLAINTS = re.compile(r"\[(?:error|fatal|panic)\].*|(?<!swscaler) @ 0x[0-9a-f]+\] \[warning\].*|.*corrupt.*")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def by_ffmpeg(path: Path | str) -> Shown:
     frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width)
     said = done.stderr.decode(errors="replace").splitlines()
     times = [float(found[1]) for line in said if (found := re.search(r" n: *\d+ pts: *\S+ pts_time:(-?[\d.]+)", line))]
-    return Shown(frames, np.array(times[: len(frames)]), [line for line in said if _COMPLAINTS.search(line)])
+    return Shown(frames, np.array(times[: len(frames)]), [c[0] for line in said if (c := _COMPLAINTS.search(line))])
 
 
 def by_us(

@@ -136,7 +136,11 @@ def remove(path: Path, data: bytes) -> None:
     path.unlink()
 
 
-WAYS = pytest.mark.parametrize("change", [replace, write_into, remove])
+def empty(path: Path, data: bytes) -> None:
+    os.truncate(path, 0)
+
+
+WAYS = pytest.mark.parametrize("change", [replace, write_into, remove, empty])
 
 
 def planned(path: Path) -> tuple[VideoInfo, list[PlannedWindow]]:
@@ -235,7 +239,7 @@ def test_a_clip_that_is_changed_while_it_is_probed_is_not_planned(
     with open_clip(str(clip)) as opened:
         assert opened.content_hash
         replace(clip, other)
-        with pytest.raises(ClipError, match="was changed while it was read") as caught:
+        with pytest.raises(ClipError, match="was changed or removed while it was read") as caught:
             probe(opened)
     assert caught.value.kind == "changed"
 

@@ -18,10 +18,9 @@ from caption_assets.media.decode import decode_frames, probe, read_windows
 from caption_assets.media.mp4 import cut_window_mp4
 from caption_assets.media.pixels import RgbConverter
 from caption_assets.records import FramePicks, SampledFrames, VideoInfo, Window
-from caption_assets_tests.media.coded import CLIPS, FRAMES, Coded, draw, ffmpeg, read
+from caption_assets_tests.media.coded import CLIPS, FRAMES, ODD, SCREEN, Coded, draw, ffmpeg, read, still
 from caption_assets_tests.media.shown import differences
 
-ODD = Path(__file__).parent / "odd"
 SHARED = Path(__file__).parents[2].parent / "shared"
 
 
@@ -92,38 +91,6 @@ def test_what_the_container_crops_is_seen_by_nobody(name: str) -> None:
 
 def test_a_clip_whose_frames_change_their_size_has_that_of_most() -> None:
     assert "45 of 58 have 640x480" in probe(str(ODD / "grows.mp4")).note
-
-
-SCREEN = [
-    "msrle.avi",
-    "msvideo1.avi",
-    "cinepak.avi",
-    "cinepak.mov",
-    "zmbv.avi",
-    "flashsv.avi",
-    "flashsv.mkv",
-    "qtrle.mov",
-    "rpza.mov",
-    "huffyuv.avi",
-    "utvideo.mkv",
-    "ffv1.mkv",
-    "mpeg2video.mkv",
-    "wmv2.avi",
-    "h263p.mov",
-    "libtheora.mkv",
-    "png.mov",
-]
-
-
-def still(folder: Path, name: str) -> Path:
-    """Makes a clip that is called as its codec and container are.
-
-    Each number is shown four times: screen codecs write little or nothing for the last three.
-    """
-    raw = b"".join(draw(k - k % 4).tobytes() for k in range(FRAMES))
-    source = "-f rawvideo -pix_fmt gray -s 160x128 -r 25 -i pipe:0"
-    ffmpeg([*source.split(), "-c:v", Path(name).stem, "-q:v", "2", str(folder / name)], raw)
-    return folder / name
 
 
 @pytest.mark.parametrize("name", SCREEN)
@@ -229,6 +196,20 @@ def test_what_is_wrong_with_the_sound_costs_no_frame(tmp_path: Path) -> None:
     info = probe(str(path))
     assert (info.num_frames, info.problem, info.audio_codec) == (FRAMES, "", "aac")
     assert differences(path) == []
+
+
+def test_a_time_that_is_damaged_costs_no_frame_and_no_other_time(tmp_path: Path) -> None:
+    whole, path = next(clip for clip in CLIPS if clip.name == "h264_closed.mp4").make(tmp_path), tmp_path / "late.mp4"
+    data = bytearray(whole.read_bytes())
+    at = data.index(b"ctts") + 12 + 8 * 10 + 4  # of the eleventh run of frames
+    data[at : at + 4] = (30 * 512 + 256).to_bytes(4, "big")  # some 30 frames late
+    path.write_bytes(data)
+    info = probe(str(path))
+    assert (info.num_frames, info.duration_s) == (FRAMES, pytest.approx(FRAMES / 25, abs=0.05))
+    assert info.pts_s - info.pts_s[0] == pytest.approx(np.arange(FRAMES) / 25, abs=0.03)
+    (sampled,) = read_windows(str(path), info, [FramePicks(tuple(range(FRAMES)), (0.0,) * FRAMES)])
+    assert isinstance(sampled, SampledFrames)
+    assert [read(frame) for frame in sampled.frames] == list(range(FRAMES))
 
 
 @pytest.mark.parametrize("cut", [3, 7, 11])

@@ -1,6 +1,6 @@
 import pytest
 
-from caption_assets.models.thinking import ANSWERS, THINKING, TOKENS, Answer, answer_of, opened_by
+from caption_assets.models.thinking import ANSWERS, THINKING, TOKENS, Answer, answer_of, leaves_out_marks, opened_by
 
 UNFINISHED = Answer("", unfinished=True)
 
@@ -36,3 +36,13 @@ def test_a_prompt_tells_whether_it_has_begun_the_thinking():
 
 def test_marks_of_several_tokens_are_known_by_each():
     assert {"<|channel|>", "<|message|>", "[/THINK]", "◁think▷", "</think>"} <= TOKENS
+
+
+def test_marks_that_are_special_tokens_stay_in_the_text(checkpoints):
+    from tokenizers import AddedToken
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints["text"])
+    assert not leaves_out_marks(tokenizer)
+    tokenizer.add_tokens([AddedToken("[THINK]", special=True)], special_tokens=True)
+    assert leaves_out_marks(tokenizer)

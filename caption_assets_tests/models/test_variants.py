@@ -21,7 +21,7 @@ from caption_assets.models.variants import (
     own_variant,
     require_consent,
 )
-from caption_assets.models.weights.checkpoints import asked_limits, frame_limits
+from caption_assets.models.weights.checkpoints import asked_limits, checkpoint_frame_limits, frame_limits
 from caption_assets.settings import (
     AskedFamily,
     AskedPrecision,
@@ -154,6 +154,22 @@ def test_limits_of_frames_are_settings(checkpoints):
             limits(**settings)
     with pytest.raises(ConfigError, match="frames of family nemotron-v2-vl have a size of their own"):
         asked_limits(replace(CAPTION_VARIANTS["nemotron"], max_pixels=1), FrameLimits(32, 4, 4, shape="square"))
+
+
+@pytest.mark.parametrize("missing", ["min_pixels", "max_pixels", "patch_size"])
+def test_a_processor_that_does_not_state_all_of_its_limits_states_none(checkpoints, tmp_path, missing):
+    folder = shutil.copytree(checkpoints["qwen2.5-vl"], tmp_path / "model")
+    stated = {"patch_size": 16, "merge_size": 1, "min_pixels": 256, "max_pixels": 1024}
+    file = folder / "video_preprocessor_config.json"
+    file.write_text(json.dumps(stated))
+    family = FAMILIES["qwen2.5-vl"]
+    assert checkpoint_frame_limits(folder, family) == FrameLimits(16, 256, 1024, max_video_tokens=24576)
+    file.write_text(json.dumps({name: value for name, value in stated.items() if name != missing}))
+    assert checkpoint_frame_limits(folder, family).max_pixels == 112 * 112  # those of the next file
+    for other in ("preprocessor_config.json", "processor_config.json"):
+        (folder / other).unlink(missing_ok=True)
+    with pytest.raises(ModelError, match="its processor states no frame size"):
+        checkpoint_frame_limits(folder, family)
 
 
 def test_frames_that_go_as_images_keep_their_aspect_ratio():

@@ -290,3 +290,56 @@ def test_parallel_shards_of_one_chunk_converge(root: UPath) -> None:
 
     race(lambda: work("a"), lambda: work("b"))
     assert chunk_of(store, 0)["all_windows"] == {"a": {"0_249": "a 2"}, "b": {"0_249": "b 2"}}
+
+
+# Documents of others that hold anything
+
+
+@pytest.mark.parametrize(
+    ("rel", "document", "key"),
+    [
+        (
+            paths.clip_document("a"),
+            {"source_video": "/data/videos/sub/long.mp4", "windows": [{"start_frame": [0]}]},
+            "windows",
+        ),
+        (paths.clip_document("a"), {"source_video": ["x"], "errors": 5}, "source_video, errors"),
+        (paths.processed_video("sub/long.mp4"), {"num_total_clips": "9", "num_clip_chunks": 10**12}, "num_total_clips"),
+        (paths.processed_clip_chunk("sub/long.mp4", 0), {"clips": ["a"], "num_clips_passed": None}, "num_clips_passed"),
+        (paths.processed_clip_chunk("sub/long.mp4", 0), {"clips": ["a", "../x", "\ud83d", 7, "x" * 300]}, "clips"),
+    ],
+)
+def test_what_another_tool_has_put_into_a_field_costs_that_field_only(
+    local: Store, caplog: pytest.LogCaptureFixture, rel: str, document: dict[str, Any], key: str
+) -> None:
+    row = seed_cut(local, "a")
+    seed_chunk(local, 0, "a")
+    write_document(local, rel, {**document, "theirs": {"kept": 1}})
+    commit(local, caption(row), caption(window()), rows=(row, window()))
+    render_shard(local, "s", source_root="/data/videos")
+    assert f"{local.url(rel)}: what it holds in {key} cannot be used" in caplog.text
+    assert (read_document(local, rel) or {})["theirs"] == {"kept": 1}
+    assert window_of(local, "a")["qwen_caption"] == window_of(local)["qwen_caption"] == "A bike."
+
+
+def test_a_document_that_is_too_deep_or_too_large_in_a_number_is_kept_otherwise(local: Store) -> None:
+    deep = '{"a":' * 400 + "1" + "}" * 400
+    local.write_bytes(DOCUMENT, f'{{"deep": {deep}, "huge": 1{"0" * 5000}, "inf": 1e999, "theirs": 1}}'.encode())
+    commit(local, caption(window()))
+    render_shard(local, "s")
+    document = read_document(local, DOCUMENT)
+    assert document is not None
+    assert (document["theirs"], document["huge"], document["inf"]) == (1, None, None)
+    assert "deep" in document
+
+
+def test_documents_are_rendered_again_where_a_table_or_one_of_them_has_changed(local: Store) -> None:
+    commit(local, caption(window()))
+    assert render_shard(local, "s").written == 3
+    assert render_shard(local, "s") == RenderSummary(0, 3)
+    local.delete(CHUNK)
+    assert render_shard(local, "s") == RenderSummary(1, 2)
+    local.commit_rows(WINDOW_CAPTIONS, "s", [caption(window(), "New.")], "qwen")
+    assert render_shard(local, "s") == RenderSummary(2, 1)
+    local.write_bytes(paths.rendered("s"), b"nonsense")
+    assert render_shard(local, "s") == RenderSummary(0, 3)

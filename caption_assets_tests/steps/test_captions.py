@@ -15,6 +15,7 @@ from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene
 from caption_assets.models.engines.base import EngineDeathError
 from caption_assets.models.engines.transformers import TransformersEngine
+from caption_assets.models.prompts import CAPTION_PROMPTS, STAGE2_PROMPT
 from caption_assets.save_export.files import read_document
 from caption_assets.settings import (
     CaptionModelSettings,
@@ -106,6 +107,24 @@ def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, worke
         assert texts[row.clip_id][1] == f"Look again.\n\n{row.first_text}"
         assert row.output_tokens > first[row.clip_id].output_tokens
         assert row.fingerprint != first[row.clip_id].fingerprint
+
+
+def test_the_prompts_are_those_of_the_variant_or_the_users_own(store, workers, asked):
+    def prompts(**settings):
+        asked.clear()
+        caption(store, workers, shards=("a",), max_output_tokens=3, **settings)
+        requests = [request for batch in asked for request in batch]
+        assert {request.max_tokens for request in requests} <= {3}
+        return [request.messages[0]["content"][1]["text"] for request in requests]
+
+    assert prompts() == [CAPTION_PROMPTS["default"]] * 2
+    assert prompts(prompt_variant="av") == [CAPTION_PROMPTS["av"]] * 2
+    assert prompts(prompt_variant="av", prompt_text="What is it?") == ["What is it?"] * 2
+    assert prompts(prompt_variant="av", prompt_text="What is it?") == []  # the same is not asked again
+    first, _, second, _ = prompts(generate_stage2_caption=True)
+    assert first == CAPTION_PROMPTS["default"]
+    assert second.startswith(f"{STAGE2_PROMPT}\n\n")
+    assert len(prompts(generate_stage2_caption=True, stage2_prompt_text="Shorter.")) == 4
 
 
 def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(dataset, tmp_path, workers, monkeypatch):

@@ -1,16 +1,20 @@
 """Neither who asks an engine nor who takes its answers waits for a store."""
 
+import gc
 import threading
+import weakref
+from dataclasses import replace
 
 import pytest
 
 from caption_assets.dataset import open_dataset
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import Progress, StepContext, caption_shards, model_session, stream, window_shard
-from caption_assets.store import WINDOW_CAPTIONS, Store
+from caption_assets.steps.buffer import RowBuffer
+from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, Store
 
 ASKED = CaptionSettings(max_output_tokens=4, batch_size=1)
-BOUND_S = 120  # of a hang
+BOUND_S = 5  # of a hang
 
 
 class Answers(Progress):
@@ -28,7 +32,9 @@ class Answers(Progress):
 def given(tmp_path, clips_root, workers):
     context = StepContext(Store(tmp_path / "out"), workers, progress=Answers())
     for shard in ("a", "b"):
-        window_shard(context, open_dataset(str(clips_root)), shard, WindowSettings())
+        window_shard(
+            context, open_dataset(str(clips_root)), shard, WindowSettings(window_size=16, remainder_threshold=8)
+        )
     return context
 
 
@@ -52,15 +58,21 @@ def test_captions_go_on_while_the_documents_of_the_shard_before_are_rendered(giv
 
 
 def test_the_next_shard_is_opened_while_this_one_is_captioned(given, monkeypatch):
-    read, waited = Store.read_table, []
+    read, opened, waited = Store.read_table, threading.Event(), []
 
-    def read_late(self, table, shard, key=None):
-        if table is WINDOW_CAPTIONS and shard == "b" and not waited:
-            waited.append(given.progress.of["a"].wait(BOUND_S))
+    def read_and_tell(self, table, shard, key=None):
+        if table is WINDOW_CAPTIONS and shard == "b":
+            opened.set()
         return read(self, table, shard, key)
 
-    monkeypatch.setattr(Store, "read_table", read_late)
-    assert all(ended.outcome.ok for ended in captions(given))
+    class Waits(Progress):
+        def advance(self, asset, shard, items=1):
+            if (asset, shard) == ("window_captions", "a") and items and not waited:
+                waited.append(opened.wait(BOUND_S))
+
+    monkeypatch.setattr(Store, "read_table", read_and_tell)
+    # More windows than the engine reads ahead: its first answer comes before all of the shard is asked.
+    assert all(ended.outcome.ok for ended in captions(replace(given, progress=Waits())))
     assert waited == [True]
 
 
@@ -77,5 +89,27 @@ def test_what_waits_to_be_finished_is_kept_where_all_is_broken_off(given, monkey
     first = next(ending)
     ending.close()
     assert first.shard == "a"
-    assert len(given.store.read_rows(WINDOW_CAPTIONS, "a", "demo")) == 2
+    assert len(given.store.read_rows(WINDOW_CAPTIONS, "a", "demo")) == 9
     assert given.store.read_rows(WINDOW_CAPTIONS, "b", "demo")
+
+
+def test_shards_that_have_ended_are_not_kept(given, monkeypatch):
+    shards = [f"s{number}" for number in range(8)]
+    for shard in shards:
+        given.store.commit_rows(CLIP_WINDOWS, shard, given.store.read_rows(CLIP_WINDOWS, "b"))
+    made, alive = [], []
+    init = RowBuffer.__init__
+
+    def remembered(self, *arguments):
+        init(self, *arguments)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(RowBuffer, "__init__", remembered)
+    monkeypatch.setattr(stream, "_MOST_FINISHING", 0)
+    with model_session(CaptionModelSettings(device="cpu"), 1) as session:
+        for _ in caption_shards(replace(given, progress=Progress()), shards, session, ASKED):
+            gc.collect()
+            alive.append(sum(reference() is not None for reference in made))
+    assert len(made) == len(alive) == len(shards)
+    # The one that ends, the one that is asked, the one that is opened ahead, and one in which an engine reads on.
+    assert max(alive) <= 4

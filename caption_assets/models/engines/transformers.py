@@ -16,7 +16,7 @@ from caption_assets.models.engines.watched import StuckError, Watched
 from caption_assets.models.families import Family
 from caption_assets.models.gpus import GpuLease, lease, visible_gpus
 from caption_assets.models.requests import Author, Request, Result, request_seed, video_metadata, video_options
-from caption_assets.models.thinking import TOKENS, opened_by
+from caption_assets.models.thinking import leaves_out_marks, opened_by
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
     Checkpoint,
@@ -53,6 +53,7 @@ class TransformersEngine:
         self._model: Any = None
         self._processor: Any = None
         self._context = Context()
+        self._keeps_marks = False
         self._watched: Watched | None = None
         self._seconds = 0.0
 
@@ -92,12 +93,12 @@ class TransformersEngine:
             raise ModelError(f"model in {folder}", f"it cannot be loaded ({why})", "check the folder") from error
         self._tokenizer.padding_side = "left"  # generation continues at the right end of every row
         # The checkpoint's own sampling counts for nothing; where an answer ends is all that is taken from it.
-        ends = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
+        ends, tokenizer = self._model.generation_config.eos_token_id, self._tokenizer
         self._model.generation_config = transformers.GenerationConfig(
-            eos_token_id=ends, pad_token_id=self._tokenizer.pad_token_id
+            eos_token_id=tokenizer.eos_token_id if ends is None else ends, pad_token_id=tokenizer.pad_token_id
         )
         self._context = Context(checkpoint_max_len(folder), folder / "tokenizer.json")
-        self._watched = self._watch()
+        self._watched, self._keeps_marks = self._watch(), leaves_out_marks(self._tokenizer)
         self._seconds = time.perf_counter() - started
         return EngineInfo(
             engine="transformers",
@@ -239,8 +240,7 @@ class TransformersEngine:
         stop = next((i for i, token in enumerate(tokens) if token in ends), None)
         kept = tokens if stop is None else tokens[:stop]
         kept = kept[: request.max_tokens]
-        marked = not TOKENS.isdisjoint(self._tokenizer.all_special_tokens)
-        text = self._tokenizer.decode(kept, skip_special_tokens=not marked).strip()
+        text = self._tokenizer.decode(kept, skip_special_tokens=not self._keeps_marks).strip()
         return Result(
             request.request_id,
             text=opened + text,

@@ -81,8 +81,12 @@ def test_a_request_that_kills_the_engine_twice_is_set_aside_and_named():
 
 
 def test_an_engine_that_dies_of_everything_is_given_up():
+    engine = MortalEngine(deadly={f"r{i}" for i in range(8)})
     with pytest.raises(ModelError, match="keeps dying"):
-        answers(MortalEngine(deadly={f"r{i}" for i in range(8)}))
+        answers(engine)
+    # Three are set aside, each after the engine has died of it alone.
+    assert engine.batches == [["r0", "r1", "r2"], ["r0"], ["r1"], ["r2"], ["r3", "r4", "r5"]]
+    assert engine.starts == 5
 
 
 def test_an_engine_that_dies_with_nothing_in_flight_is_given_up():

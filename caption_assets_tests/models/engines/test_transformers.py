@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -104,9 +106,6 @@ def test_a_prompt_with_chat_marks_is_answered_like_any_other(checkpoints, name):
 
 
 def test_a_request_beyond_the_models_context_fails_alone(checkpoints, tmp_path):
-    import json
-    import shutil
-
     folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 200}))
@@ -148,8 +147,6 @@ def test_windows_are_read_ahead_by_their_bytes_and_never_all_at_once(checkpoints
 
 
 def test_a_prompt_that_begins_the_thinking_has_no_answer_before_its_end(checkpoints, tmp_path):
-    import shutil
-
     folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
     for file in folder.glob("chat_template.jinja"):
         file.write_text(
@@ -221,17 +218,41 @@ def test_a_gpu_that_is_not_there_is_refused(checkpoints):
     ],
 )
 def test_a_folder_that_is_no_checkpoint_is_refused_before_anything_starts(checkpoints, tmp_path, break_it, wrong):
-    import shutil
-
     folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
     break_it(folder)
     with pytest.raises(ModelError, match=wrong):
         checkpoint_of(TEXT_VARIANTS["qwen_lm"], str(folder))
 
 
-def test_a_missing_folder_is_refused_and_other_weights_have_another_revision(checkpoints, tmp_path):
-    import shutil
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"hidden_size": "big"},
+            r"Validation error for field 'hidden_size': TypeError: Field 'hidden_size' expected int",
+        ),
+        ({"num_hidden_layers": 3}, "Class validation error for validator 'validate_layer_type': ValueError"),
+        ({"hidden_size": 128}, "its weights have other sizes than its config says"),
+        ({"hidden_act": "nope"}, "KeyError: 'nope'"),
+    ],
+)
+def test_a_config_that_cannot_be_right_is_one_error_with_its_reason(checkpoints, tmp_path, change, why):
+    folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ModelError, match=why) as error:
+        session("qwen_lm", folder).start()
+    assert "\n" not in str(error.value)
 
+
+def test_pickled_weights_are_not_loaded_and_nobody_is_told_to_load_them(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"no weights as \*.safetensors.*pickles.*save it as safetensors"):
+        checkpoint_of(TEXT_VARIANTS["qwen_lm"], str(folder))
+
+
+def test_a_missing_folder_is_refused_and_other_weights_have_another_revision(checkpoints, tmp_path):
     variant = TEXT_VARIANTS["qwen_lm"]
     with pytest.raises(ModelError, match="the folder does not exist"):
         checkpoint_of(variant, "./nowhere")

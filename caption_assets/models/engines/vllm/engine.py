@@ -19,7 +19,7 @@ from caption_assets.errors import CaptionAssetsError, ModelError, first_line
 from caption_assets.models.contexts import Context
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
 from caption_assets.models.engines.vllm.flight import END, Flight
-from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input, prepared_input
+from caption_assets.models.engines.vllm.inputs import VllmPrepare, context_size, engine_input, prepared_input
 from caption_assets.models.engines.vllm.launch import check_build, launch_args, vllm_version
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.gpus import GpuLease, check, fit, lease
@@ -32,7 +32,7 @@ from caption_assets.models.requests import (
     frame_size,
     request_seed,
 )
-from caption_assets.models.thinking import TOKENS
+from caption_assets.models.thinking import leaves_out_marks
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
     Checkpoint,
@@ -67,6 +67,7 @@ class VllmEngine:
         self._llm: Any = None
         self._pulse = Pulse(options.stuck_s)
         self._prepare: VllmPrepare | None = None
+        self._keeps_marks = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launched: Future[float] | None = None
         self._others: set[BaseProcess] = set()  # children of this process that are not vLLM's
@@ -102,7 +103,7 @@ class VllmEngine:
             device=", ".join(f"{gpu.name} {gpu.uuid}" for gpu in self._lease.gpus) or "cpu",
             precision="fp32" if options.device == "cpu" else variant.weights_precision(options.precision),
             frame_limits=limits,
-            context=Context(arguments["max_model_len"], folder / "tokenizer.json"),
+            context=Context(context_size(arguments), folder / "tokenizer.json"),
             prepare=None if variant.is_text else self._prepare,
             notes=self._lease.notes,
         )
@@ -136,6 +137,7 @@ class VllmEngine:
                 self._llm = AsyncLLM.from_engine_args(
                     AsyncEngineArgs(**arguments), stat_loggers=[_pulse_logger(self._pulse)]
                 )
+            self._keeps_marks = leaves_out_marks(self._llm.renderer.get_tokenizer())
             await self._warm_up(limits)
             return time.perf_counter() - started
 
@@ -274,7 +276,7 @@ class VllmEngine:
             presence_penalty=sampling.presence_penalty,
             seed=request_seed(sampling.seed, request.request_id) if drawn else None,
             max_tokens=request.max_tokens,
-            skip_special_tokens=TOKENS.isdisjoint(self._llm.renderer.get_tokenizer().all_special_tokens),
+            skip_special_tokens=not self._keeps_marks,
             stop=list(self._variant.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )

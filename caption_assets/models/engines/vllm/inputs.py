@@ -69,6 +69,12 @@ def engine_args(
     return args
 
 
+def context_size(args: dict[str, Any]) -> int | None:
+    """The tokens that a prompt and its answer may have; None where a user leaves that to vLLM (-1 or "auto")."""
+    most = args["max_model_len"]
+    return most if isinstance(most, int) and most > 0 else None
+
+
 @dataclass(frozen=True)
 class VllmPrepare:
     """The `prepare` of the vLLM engine; it pickles. `args` are `engine_args`, or all of the engine's."""
@@ -116,7 +122,7 @@ def prepared_input(renderer: Any, prepare: VllmPrepare, request: Request) -> Pre
     """What vLLM's engine is given for the request, by any of vLLM's renderers. Raises ContextError."""
     rendered, prompt = render(renderer, prepare.family, request)
     tokens, asked = len(rendered["prompt_token_ids"]), f"request {request.request_id}"
-    require_room(asked, tokens, request.max_tokens, prepare.args["max_model_len"])
+    require_room(asked, tokens, request.max_tokens, context_size(prepare.args))
     return replace(pack(rendered), opened=opened_by(prompt))
 
 

@@ -1,0 +1,58 @@
+"""Names, captions and what servers say are shown letter for letter, whatever they hold."""
+
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from caption_assets.cli.console import RunConsole, plain
+from caption_assets.dataset import shard_key
+from caption_assets.steps.report import Sample, ShardReport
+
+HOSTILE = "a\x1b[31m[red]b[/red]\r\x9b2J\u202egpj.\x07"
+SAFE = r"a\x1b[31m[red]b[/red]\r\x9b2J\u202egpj.\x07"
+
+
+@pytest.mark.parametrize("text", ["a b", "日本\u3000語", "a\u200db", "\U0001f600", "[bold]", "é"])
+def test_ordinary_text_is_shown_as_it_is(text):
+    assert plain(text) == text
+
+
+def test_nothing_that_a_terminal_or_rich_would_act_on_is_shown():
+    written = io.StringIO()
+    out = Console(file=written, force_terminal=True, color_system=None, width=300)
+    report = ShardReport(
+        asset="clip_windows",
+        shard=shard_key(HOSTILE),
+        clips=1,
+        ok=0,
+        failed=1,
+        skipped=0,
+        reused=0,
+        seconds=1.0,
+        location="",
+        data_version="",
+        input_versions={},
+        failures={HOSTILE: 1},
+        failed_items=(HOSTILE,),
+        samples=(Sample("", "", "x" * 1000),),
+        thumbnails=(b"x" * 1000,),
+    )
+    with RunConsole(Console(file=io.StringIO())) as console:
+        console.done(report)
+        console.failed("clip_windows", report.shard, ValueError(HOSTILE))
+    console.summarize([report.shard], out)
+    shown = written.getvalue()
+    assert "\x1b" not in shown.replace("\x1b[0m", "")
+    assert shown.count(SAFE) == 6
+    assert not any(kept.samples or kept.thumbnails for kept in console.reports[report.shard].values())
+
+
+def test_messages_of_the_log_are_shown_so_too():
+    written = io.StringIO()
+    with RunConsole(Console(file=written, width=300)):
+        logging.getLogger("caption_assets.steps").warning("%s: %s", HOSTILE, "two\nlines")
+    assert SAFE in written.getvalue()
+    assert "lines" in [line.strip() for line in written.getvalue().splitlines()]
+    assert "\x1b[31m" not in written.getvalue()
