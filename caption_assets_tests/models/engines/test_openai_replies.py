@@ -157,6 +157,7 @@ def test_a_field_that_can_be_done_without_is_found_in_the_error_about_it(error, 
     [
         ('{"data": [{"id": "a"}, {"id": ""}, {"id": 3}, "b", null]}', ["a", "b"]),
         ('[{"id": "a"}]', ["a"]),
+        ('[{"id": "a\\ud83d"}]', ["a\ufffd"]),
         ('{"models": [{"name": "a"}]}', ["a"]),
         ('{"object": "list", "data": null}', []),
         ('{"data": "a"}', None),

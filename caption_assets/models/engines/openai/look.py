@@ -42,13 +42,13 @@ async def look(server: Server, names: tuple[str, ...], wait_s: float) -> Served:
     """
     wanted = server.options.model
     cards = await _cards(server, wait_s)
-    card = {"id": wanted} if cards is None else _choose(cards, wanted, names, server.address)
+    card = {"id": wanted or ""} if cards is None else _choose(cards, wanted, names, server.address)
     software = software_of(card.get("owned_by"))
     if dialect_of(software) is not UNKNOWN:
         version = await _version(server, dialect_of(software).version_path)
     elif version := await _version(server, DIALECTS["ollama"].version_path):
         software = "ollama"  # whose models have owners of their own
-    return Served(str(card["id"]), str(card.get("root") or ""), software, version)
+    return Served(card["id"], _root(card), software, version)
 
 
 def way_in(address: Address) -> str:
@@ -95,20 +95,26 @@ def _choose(
     for alike in (str, _plain):
         for name in [wanted] if wanted else names:
             for card in cards:
-                if alike(name) in (alike(card["id"]), alike(str(card.get("root") or card["id"]))):
+                if alike(name) in (alike(card["id"]), alike(_root(card) or card["id"])):
                     return card
     if wanted and any("lifecycle_status" in card for card in cards):
         return {"id": wanted}  # Azure lists what can be deployed, and not what is
     # The only model may have any name, but not another origin: "root" is a folder or a Hugging Face id.
-    origin = PurePath(str(cards[0].get("root") or "")).name if len(cards) == 1 and not wanted else None
+    origin = PurePath(_root(cards[0])).name if len(cards) == 1 and not wanted else None
     if origin == "" or origin in [PurePath(name).name for name in names]:
         return cards[0]
-    listed = address.redact(", ".join(str(card["id"]) for card in cards)) or "none"
+    listed = address.redact(", ".join(card["id"] for card in cards)) or "none"
     raise ModelError(
         f"model {wanted or names[0]!r} at the server in {address.variable}",
         f"it does not serve this model, but {listed}",
         "choose one of these as server_model, if it is the one that you mean",
     )
+
+
+def _root(card: dict[str, Any]) -> str:
+    """What a model was loaded from, "" where its server does not say."""
+    root = card.get("root")
+    return root.encode(errors="replace").decode() if isinstance(root, str) else ""
 
 
 def _plain(name: str) -> str:

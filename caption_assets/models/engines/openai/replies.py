@@ -67,13 +67,13 @@ def read_answer(data: bytes) -> Answer:
     reply = as_object(data)
     choices = reply.get("choices")
     if reply.get("error") and not choices:
-        raise NoAnswerError(error_text(data) or "an error", _code(reply["error"]))
+        raise NoAnswerError(f"the server answers with an error: {error_text(data)}", _code(reply["error"]))
     if not isinstance(choices, list) or not choices:
         wrong = "has no choices" if reply else "is no JSON object"
         raise NoAnswerError(f"the server's answer {wrong}: {_start(data)}")
     choice = _dict(choices[0])
     if choice.get("error"):
-        raise NoAnswerError(_words(choice["error"]) or "an error", _code(choice["error"]))
+        raise NoAnswerError(f"the server answers with an error: {_words(choice['error'])}", _code(choice["error"]))
     message, usage, times = _dict(choice.get("message")), _dict(reply.get("usage")), _dict(reply.get("metrics"))
     text, reason, model = content_text(message.get("content")), choice.get("finish_reason"), reply.get("model")
     ending = ending_of(reason)
@@ -183,8 +183,8 @@ def listed_models(data: bytes) -> list[dict[str, Any]] | None:
     if not isinstance(found, list):
         return None
     cards = [card if isinstance(card, dict) else {"id": card} for card in found]
-    cards = [{**card, "id": card.get("id") or card.get("name")} for card in cards]
-    return [card for card in cards if isinstance(card["id"], str) and card["id"].strip()]
+    named = [(card, card.get("id") or card.get("name")) for card in cards]
+    return [{**card, "id": _clean(name)} for card, name in named if isinstance(name, str) and name.strip()]
 
 
 def _words(error: object, depth: int = 4) -> str:
