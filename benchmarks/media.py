@@ -1,6 +1,6 @@
 """How fast media code is: against NeMo Curator's own functions, and against what ffmpeg can do at best.
 
-    python -m benchmarks.media [--runs 5] [--only captions] [--explore] [--memory] [--fuzz 3000]
+    python -m benchmarks.media [--runs 5] [--only captions] [--explore] [--memory]
 
 Clips are bikes, city_10s, bottles, cars and nasa of ../shared/videos, where that folder is, and two generated ones
 of 1280x720. The comparison needs NeMo Curator 1.4.0 in a folder of its own (it is not installed with the
@@ -19,7 +19,7 @@ processes), and what is stored.
 The runs of a row are made in turn, so that a machine that gets slower does so for all sides; ratios are medians of the
 ratios of each turn. All sides take the clips from the largest to the smallest.
 
-Needs no GPU. --memory needs Linux, and measures all processes together; --fuzz damages the clips of the tests.
+Needs no GPU. --memory needs Linux, and measures all processes together.
 """
 
 import argparse
@@ -48,7 +48,7 @@ from benchmarks.parts.sides import (
     put_ffmpeg_on_path,
     ready_frames,
 )
-from benchmarks.parts.stress import fuzz, memory
+from benchmarks.parts.stress import memory
 from caption_assets.workers.local import Workers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -103,15 +103,11 @@ def main() -> None:
     parser.add_argument("--clips", choices=("all", "real", "generated"), default="all")
     parser.add_argument("--explore", action="store_true", help="compare what was tried instead")
     parser.add_argument("--memory", action="store_true", help="peak memory by number and length of clips instead")
-    parser.add_argument("--fuzz", type=int, metavar="CASES", help="damaged files instead")
     arguments = parser.parse_args()
     sys.stdout = io.TextIOWrapper(sys.stdout.buffer, line_buffering=True)
     with tempfile.TemporaryDirectory(prefix="bench-media-") as name:
         folder = Path(name)
         put_ffmpeg_on_path(folder)
-        if arguments.fuzz:
-            fuzz(arguments.fuzz, folder)
-            return
         if arguments.memory:
             memory(folder)
             return

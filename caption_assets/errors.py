@@ -1,5 +1,11 @@
 """One error family. Each error says what was asked, what is wrong with it, and how to fix it."""
 
+import re
+
+# Of pydantic's errors: the lines before the reason, and the input that follows it.
+_ANNOUNCES = re.compile(r"\d+ validation errors? for \S+(: \S+)?")
+_INPUT = re.compile(r" \[type=.*\]$")
+
 
 class CaptionAssetsError(Exception):
     """Base of all errors that this package raises on purpose.
@@ -19,8 +25,17 @@ class CaptionAssetsError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """Of what another library's error says, or its name where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Of what another library's error says, with its name where it says nothing, or a name or number alone.
+
+    A line that only announces the next one, as those of failed validations do, has that one with it.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines or isinstance(error, KeyError):
+        return ": ".join([type(error).__name__, *lines[:1]])
+    said = lines.pop(0)
+    while lines and (said.endswith(":") or _ANNOUNCES.fullmatch(said)):
+        said = f"{said.removesuffix(':')}: {lines.pop(0)}"
+    return _INPUT.sub("", said)
 
 
 class ConfigError(CaptionAssetsError):

@@ -42,15 +42,26 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
+class Crop:
+    """Pixels at the edges of a stored frame that are not shown."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class VideoInfo:
     """What probing a clip's first video stream found out.
 
-    `width` and `height` are the pixels that are stored; `display_width` and `display_height` have the pixel
+    `width` and `height` are the pixels that are stored; `display_width` and `display_height` have `crop`, the pixel
     aspect ratio and the rotation (degrees clockwise, 0/90/180/270) applied, and are what frames come as.
     `pts_s` holds one presentation time in seconds for every frame, ascending; frame k is shown at `pts_s[k]`.
-    `keyframe_ids` are the frames at which decoding can start, None where that is not known. `frames_in_order` says
-    that the file's times do not identify frames, which are then told apart by the order they decode in. `problem`
-    is a sentence about damage that leaves the frames listed here usable, such as a file that breaks off.
+    `keyframe_ids` are the frames at which decoding can start; None where the file's packets do not tell its frames
+    apart, which are then those that come out of a decoder with one thread, in that order. `problem` is a sentence
+    about damage that leaves the frames listed here usable, such as a file that breaks off; `note` is one about a file
+    that is sound, and odd.
     """
 
     width: int
@@ -67,8 +78,9 @@ class VideoInfo:
     content_hash: str
     pts_s: np.ndarray = field(repr=False)
     keyframe_ids: np.ndarray | None = field(default=None, repr=False)
-    frames_in_order: bool = False
+    crop: Crop = Crop()
     problem: str = ""
+    note: str = ""
 
     @property
     def num_frames(self) -> int:

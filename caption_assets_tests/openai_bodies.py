@@ -64,12 +64,12 @@ def read_request(
     ):
         raise BadRequestError(f"Unrecognized request argument supplied: {sorted(unknown)[0]}")
     sampling = variant.sampling
-    if (body["temperature"], body.get("repetition_penalty", 1.0)) != (
+    if be["samples"] and (body["temperature"], body.get("repetition_penalty", 1.0)) != (
         sampling.temperature,
         sampling.repetition_penalty,
     ):
         raise BadRequestError(f"this server samples as {sampling} and not otherwise")
-    if body["model"] not in (be["served_model_name"], str(checkpoint.folder)):
+    if be["listing"] is None and body["model"] not in (be["served_model_name"], str(checkpoint.folder)):
         raise BadRequestError(f"The model `{body['model']}` does not exist.")
     video: SampledFrames | None = None
     messages = []
@@ -81,7 +81,7 @@ def read_request(
             texts = [part for part in content if part["type"] == "text"]
             content = ([{"type": "video"}] if found else []) + texts
         messages.append({"role": message["role"], "content": content})
-    return Request(request_id, tuple(messages), video, body["max_tokens"])
+    return Request(request_id, tuple(messages), video, body.get("max_tokens") or body["max_completion_tokens"])
 
 
 def _video(content: list[dict[str, Any]], body: dict[str, Any]) -> SampledFrames | None:

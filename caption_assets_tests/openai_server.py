@@ -1,7 +1,8 @@
 """Real OpenAI-compatible servers in processes of their own, which run checkpoints through transformers on the CPU.
 
 They read frames as `vllm serve` does, with the same defaults, and refuse what that refuses. On demand one is another
-server (`OpenAIServer.be`) or misbehaves: `fail` plants faults, and `stop` and `start` let it go away and come back.
+server (`OpenAIServer.be`, with the data of `openai_kinds`) or misbehaves: `fail` plants faults, and `stop` and `start`
+let it go away and come back.
 
 Loading models takes long. So one process loads them (`LoadedModels`), and forks of it serve: they are killed, and
 forked again. By hand, give it orders as lines, such as `start demo 8000` and `stop 8000`:
@@ -42,6 +43,13 @@ BEHAVIOUR = {
     "version": "0.32.0",
     "api_key": "",
     "trust_request_mm_kwargs": True,
+    "listing": None,  # [status, body] of /v1/models, where that is not our own
+    "pages": {},  # further paths, with the JSON that is there
+    "needs": {},  # headers without which it lets nobody in
+    "query": "",  # what it wants in the address
+    "samples": True,  # whether it refuses any sampling but its model's
+    "answer": None,  # an answer as it spells it: "$text", "$model" and their like are filled in
+    "refuses": [],  # [word in the body's JSON, status, body]: requests that it does not take
 }
 _MOST_TOGETHER = 8
 _LONG_S = 120.0  # for what takes milliseconds: only a hang takes longer
@@ -103,9 +111,10 @@ class OpenAIServer:
     def fail(self, *faults: dict[str, Any]) -> None:
         """Plants faults in place of those that are left, and forgets what was seen.
 
-        Each is `{"match": text in the prompt, "times": how often}` and one of `"status"` (with `"headers"` and
-        `"body"`), `"body"` alone, `"drop"`, `"truncate"`, `"hang"`: seconds before the answer, `"until_open"`: how many
-        requests have to be open before it, or `"away_s"`: status 429 with the date so many seconds after the request.
+        Each is `{"match": text in the prompt, "times": how often}` and one of `"status"` (with `"headers"`, `"body"`
+        and what is sent `"after"` it), `"body"` alone, `"drop"`, `"truncate"`, `"drip"`: seconds from byte to byte,
+        `"hang"`: seconds before the answer, `"until_open"`: how many requests have to be open before it, or `"away_s"`:
+        status 429 with the date so many seconds after the request.
         """
         self._call("/faults", list(faults))
 
@@ -189,6 +198,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         state = self.state
+        path, _, query = self.path.partition("?")
+        self.path = path
         if self.path == "/seen":
             with state.lock:
                 seen = {"bodies": list(state.bodies), "at": state.at, "peak": state.peak}
@@ -196,8 +207,13 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/version":
             version = state.be["version"]
             self._json(200, {"version": version}) if version else self._json(404, {})
-        elif self.path != "/v1/models":
+        elif self.path in state.be["pages"]:
+            self._json(200, state.be["pages"][self.path])
+        elif self.path != "/v1/models" or query != state.be["query"]:
             self._json(404, {"detail": "Not Found"})
+        elif state.be["listing"]:
+            status, body = state.be["listing"]
+            self._json(status, body)
         elif self._allowed():
             root = str(state.model.checkpoint.folder)
             name = state.be["served_model_name"] or root
@@ -206,6 +222,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
+        self.path, _, query = self.path.partition("?")
         if self.path == "/faults":
             with self.state.lock:
                 self.state.faults = json.loads(data)
@@ -216,7 +233,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/behaviour":
             self.state.be = json.loads(data)
             self._json(200, {})
-        elif self.path != "/v1/chat/completions":
+        elif self.path != "/v1/chat/completions" or query != self.state.be["query"]:
             self._json(404, {"detail": "Not Found"})
         elif self._allowed():
             with self.state.lock:
@@ -237,6 +254,8 @@ class Handler(BaseHTTPRequestHandler):
             state.count += 1
             number = state.count
         fault = state.fault(prompt)
+        words = json.dumps(body)
+        refusal = next((refused for refused in state.be["refuses"] if refused[0] in words), None)
         if "hang" in fault and not self._sleep(fault["hang"]):
             return
         if "until_open" in fault and not self._sleep(_LONG_S, until=lambda: state.peak >= fault["until_open"]):
@@ -246,8 +265,14 @@ class Handler(BaseHTTPRequestHandler):
             self._send(429, b"", {"Retry-After": date})
         elif fault.get("drop"):
             self._hang_up()
+        elif "drip" in fault:
+            self._drip(fault["drip"])
+        elif refusal is not None and not fault:
+            _, status, content = refusal
+            self._json(status, content)
         elif "status" in fault or "body" in fault:
-            self._send(fault.get("status", 200), fault.get("body", "").encode(), fault.get("headers", {}))
+            data = fault.get("body", "").encode()
+            self._send(fault.get("status", 200), data, fault.get("headers", {}), after=fault.get("after", "").encode())
         else:
             try:
                 future = state.model.ask(
@@ -269,6 +294,9 @@ class Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": result.prompt_tokens, "completion_tokens": result.output_tokens}
         choice = {"index": 0, "message": message, "finish_reason": result.finish_reason}
         answer = {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
+        if self.state.be["answer"] is not None:
+            said = {"$text": result.text, "$model": body["model"], "$tokens": result.output_tokens}
+            answer = filled_in(self.state.be["answer"], said)
         if not truncate:
             self._json(200, answer)
             return
@@ -279,9 +307,19 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[: len(data) // 2])
         self._hang_up()
 
+    def _drip(self, every_s: float) -> None:
+        """An answer that comes byte by byte, and never ends."""
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        with suppress(OSError):
+            while not self._client_left(every_s):
+                self.wfile.write(b" ")
+
     def _allowed(self) -> bool:
-        key = self.state.be["api_key"]
-        if not key or self.headers.get("Authorization") == f"Bearer {key}":
+        key, needs = self.state.be["api_key"], self.state.be["needs"]
+        wrong = any(self.headers.get(name) != value for name, value in needs.items())
+        if not wrong and (not key or self.headers.get("Authorization") == f"Bearer {key}"):
             return True
         # Some servers quote the key that they were given.
         self._json(401, {"error": {"message": f"Unauthorized: {self.headers.get('Authorization')}"}})
@@ -316,12 +354,21 @@ class Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, content: Any) -> None:
         self._send(status, json.dumps(content).encode(), {})
 
-    def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+    def _send(self, status: int, data: bytes, headers: dict[str, str], after: bytes = b"") -> None:
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data + after)
+
+
+def filled_in(answer: Any, said: dict[str, Any]) -> Any:
+    """An answer in which what is `said` stands in place of its names."""
+    if isinstance(answer, dict):
+        return {key: filled_in(value, said) for key, value in answer.items()}
+    if isinstance(answer, list):
+        return [filled_in(value, said) for value in answer]
+    return said.get(answer, answer) if isinstance(answer, str) else answer
 
 
 def serve(model: Model, port: int) -> None:

@@ -33,16 +33,23 @@ MODELS: dict[str, set[str]] = {
     "locks": set(),
     "variants": {"families"},
     "requests": {"families", "prompts", "variants"},
+    "thinking": set(),
+    "contexts": {"families", "requests"},
+    "chat": {"families", "requests"},
     "weights": {"families", "locks", "variants"},
     "gpus": {"families", "locks", "variants"},
-    "engines": {"families", "prompts", "locks", "variants", "requests", "weights", "gpus"},
+    "engines": {
+        *{"families", "prompts", "locks", "variants", "requests", "thinking", "contexts", "chat", "weights", "gpus"}
+    },
     "choice": {"families", "variants", "requests", "weights", "gpus", "engines"},
 }
 # And within `engines`: no engine knows another one.
 ENGINES: dict[str, set[str]] = {
     "base": set(),
     "session": {"base"},
-    "transformers": {"base"},
+    "draws": set(),
+    "watched": {"base"},
+    "transformers": {"base", "draws", "watched"},
     "vllm": {"base"},
     "openai": {"base"},
     "select": {"base", "transformers", "vllm", "openai"},

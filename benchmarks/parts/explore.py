@@ -29,12 +29,8 @@ def in_threads(function: Callable[[CaptionTask], object], tasks: Sequence[Captio
         list(pool.map(function, tasks))
 
 
-def _decode_only(plan: Plan, *, threads: int = 1, skip: bool = True, restart: bool = True) -> int:
-    info = plan.info
-    if not skip:
-        info = dataclasses.replace(info, frames_in_order=True)
-    if not restart:
-        info = dataclasses.replace(info, keyframe_ids=None)
+def _decode_only(plan: Plan, *, threads: int = 1, whole: bool = False) -> int:
+    info = dataclasses.replace(plan.info, keyframe_ids=None) if whole else plan.info
     ids = sorted({frame_id for item in plan.planned for frame_id in item.picks.frame_ids})
     return sum(1 for _ in decode_frames(plan.path, info, ids, threads=threads))
 
@@ -43,10 +39,8 @@ def explore(plans: Sequence[Plan], runs: int) -> None:
     """Alternatives to what is built in."""
     decode = {
         "one thread": partial(_decode_only, threads=1),
-        "one thread, groups decoded to their end": partial(_decode_only, threads=1, restart=False),
-        "one thread, everything decoded": partial(_decode_only, threads=1, skip=False),
+        "one thread, everything decoded": partial(_decode_only, whole=True),
         "threads as decoders like": partial(_decode_only, threads=0),
-        "threads as decoders like, everything decoded": partial(_decode_only, threads=0, skip=False),
     }
     compare("decoding alone", {n: partial(in_sequence, f, plans) for n, f in decode.items()}, runs)
     captions, previews = caption_tasks(plans, previews=False), preview_tasks(plans)

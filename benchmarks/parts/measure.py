@@ -63,10 +63,11 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.05):
-            self.peak_mib = max(self.peak_mib, _tree_mib(self._pid))
+            self.peak_mib = max(self.peak_mib, tree_mib(self._pid))
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Ids of a process's children."""
     found = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -82,10 +83,11 @@ def _tree_cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(_tree_cpu_s(child) for child in _children(pid))
+    return own + sum(_tree_cpu_s(child) for child in children(pid))
 
 
-def _tree_mib(pid: int) -> float:
+def tree_mib(pid: int) -> float:
+    """Memory of a process and its descendants together; 0 where /proc is missing."""
     # PSS, not RSS: pages that parent and workers share count once.
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -94,7 +96,7 @@ def _tree_mib(pid: int) -> float:
         return 0.0
     own = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
     # A child that is about to become ffmpeg still has this one's memory.
-    return own + sum(_tree_mib(child) for child in _children(pid) if _command(child) != command)
+    return own + sum(tree_mib(child) for child in children(pid) if _command(child) != command)
 
 
 def _command(pid: int) -> bytes:

@@ -221,7 +221,7 @@ def ready_frames(plans: Sequence[Plan]) -> list[tuple[bytes, str]]:
     ready = []
     for plan in plans:
         size = preview_size(plan.info, PREVIEWS.target_height)
-        shown = plan_previews(plan.info, plan.windows, PREVIEWS)
+        shown = [preview.picks for preview in plan_previews(plan.info, plan.windows, PREVIEWS)]
         for sampled in read_windows(plan.path, plan.info, shown, size=size):
             ready.append((sampled.frames.tobytes(), f"{size[0]}x{size[1]}"))
     return ready

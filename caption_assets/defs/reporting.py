@@ -141,16 +141,19 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
 
 
 def thumbnail(webp: bytes) -> str | None:
-    """A small animated WebP as a data URL of at most 24 KiB of picture; None where it does not fit."""
+    """A small animated WebP as a data URL of at most 24 KiB of picture; None where it does not fit, or is no WebP."""
     from PIL import Image, ImageSequence
 
-    picture = Image.open(io.BytesIO(webp))
-    height = min(_THUMBNAIL_HEIGHT, picture.height)
-    size = (max(1, round(picture.width * height / picture.height)), height)
-    frames = [frame.convert("RGB").resize(size) for frame in ImageSequence.Iterator(picture)]
+    try:
+        with Image.open(io.BytesIO(webp), formats=["WEBP"]) as picture:
+            height = min(_THUMBNAIL_HEIGHT, picture.height)
+            size = (max(1, round(picture.width * height / picture.height)), height)
+            frames = [frame.convert("RGB").resize(size) for frame in ImageSequence.Iterator(picture)]
+            duration = int(picture.info.get("duration") or 1000)
+    except (OSError, ValueError, SyntaxError, EOFError):  # somebody has damaged the file since
+        return None
     while frames:
         buffer = io.BytesIO()
-        duration = int(picture.info.get("duration") or 1000)
         frames[0].save(
             buffer, "WEBP", save_all=True, append_images=frames[1:], duration=duration, loop=0, quality=40, method=4
         )

@@ -3,7 +3,7 @@
 import os
 
 from caption_assets.errors import ClipError
-from caption_assets.media.containers import looks_like_video
+from caption_assets.media.containers import looks_like_video, other_format
 
 
 class MissingClipError(ClipError):
@@ -34,6 +34,18 @@ class TruncatedError(ClipError):
     """The file is cut off before what is needed to read it."""
 
     kind = "truncated"
+
+
+class EncryptedError(ClipError):
+    """The pictures are encrypted."""
+
+    kind = "encrypted"
+
+
+class ChangedError(ClipError):
+    """The file is another one than was planned, or than was opened."""
+
+    kind = "changed"
 
 
 class DecodeError(ClipError):
@@ -82,4 +94,6 @@ def open_fault(location: str, local: str, error: Exception) -> ClipError:
             f"it starts like a video of {os.path.getsize(local)} bytes but cannot be opened ({why})",
             "it is probably cut off or damaged; fetch it again",
         )
+    if found := other_format(local):
+        return NotVideoError(location, f"it is {found}, not a video", "remove it from the dataset")
     return NotVideoError(location, f"it is not a video file that can be read ({why})", "remove it or convert it to mp4")

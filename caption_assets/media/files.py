@@ -14,11 +14,14 @@ from typing import BinaryIO
 import av
 import av.container
 import av.error
+import av.stream
 import av.video
 
 from caption_assets.media.containers import missing_bytes
 from caption_assets.media.copies import Copies, local_copy
+from caption_assets.media.cropping import Track, container_crop
 from caption_assets.media.faults import (
+    ChangedError,
     EmptyFileError,
     LimitError,
     MissingClipError,
@@ -28,6 +31,7 @@ from caption_assets.media.faults import (
     reason,
 )
 from caption_assets.names import actual, is_remote
+from caption_assets.records import Crop
 from caption_assets.settings import DecodeLimits
 
 # Playlists and image sequences make the demuxer open other files and URLs; a clip is one file.
@@ -74,10 +78,12 @@ class Reading:
 class ClipFile:
     """A clip whose bytes are in a local file: see `open_clip`."""
 
-    def __init__(self, location: str, local: str, file: BinaryIO, limits: DecodeLimits) -> None:
-        """`location` is the clip's name in errors, `local` its file, which `file` has open."""
-        self.location, self.local, self.limits = location, local, limits
-        self._file = file
+    def __init__(self, location: str, file: BinaryIO, limits: DecodeLimits, path: str = "") -> None:
+        """`location` is the clip's name in errors. `path` is its file's where others may replace that, empty for a
+        copy of our own."""
+        self.location, self.limits = location, limits
+        self._file, self._path = file, path
+        self._state = _state(os.fstat(file.fileno()))
 
     @cached_property
     def num_bytes(self) -> int:
@@ -86,16 +92,47 @@ class ClipFile:
     @cached_property
     def content_hash(self) -> str:
         """Hash of the file's bytes, 32 hexadecimal digits."""
+        return self._hash()
+
+    @cached_property
+    def missing_bytes(self) -> int:
+        """How many bytes the file lacks of what its container says; 0 where it lacks none or does not say."""
+        return missing_bytes(self._file, self.num_bytes)
+
+    def crop(self, width: int, height: int, track: Track) -> Crop:
+        """What the container crops of stored frames of this size."""
+        return container_crop(self._file, width, height, track)
+
+    def check(self) -> None:
+        """Raise ChangedError where the file has been replaced or written to since it was opened.
+
+        Whoever hands out what was read calls this between reading and handing out: with that, all of it is of the
+        bytes that `content_hash` is of.
+        """
+        try:
+            now = _state(os.stat(self._path) if self._path else os.fstat(self._file.fileno()))
+        except OSError:
+            now = ()
+        if now == self._state:
+            return
+        # A new name or other permissions move the time of the last change, too.
+        if now[:3] == self._state[:3] and "content_hash" in self.__dict__ and self._hash() == self.content_hash:
+            self._state = now
+            return
+        raise ChangedError(self.location, "its file was changed or removed while it was read", "plan it again")
+
+    def _hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         self._file.seek(0)
         while chunk := self._file.read(_CHUNK):
             digest.update(chunk)
         return digest.hexdigest()
 
-    @cached_property
-    def missing_bytes(self) -> int:
-        """How many bytes the file lacks of what its container says; 0 where it lacks none or does not say."""
-        return missing_bytes(self._file, self.num_bytes)
+    @property
+    def local(self) -> str:
+        """A path of the very file that is open: its name may be another file's by now."""
+        local = f"/proc/self/fd/{self._file.fileno()}"
+        return local if os.path.exists(local) else str(self._file.name)
 
     @contextlib.contextmanager
     def container(self) -> Iterator[av.container.InputContainer]:
@@ -124,21 +161,27 @@ def open_clip(location: str, reading: Reading | None = None) -> Iterator[ClipFil
     reading = reading or Reading()
     with contextlib.ExitStack() as stack:
         path = location.removeprefix("file://")
-        local = stack.enter_context(local_copy(path, reading.copies)) if is_remote(path) else actual(path)
+        is_local = not is_remote(path)
+        local = actual(path) if is_local else stack.enter_context(local_copy(path, reading.copies))
         try:
-            file = stack.enter_context(open(local, "rb", buffering=0, opener=_open_at_once))
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise MissingClipError(location, "it is no regular file", "remove it from the dataset")
+            file = stack.enter_context(open(local, "rb", buffering=0, opener=_at_once))
         except OSError as error:
             raise MissingClipError(location, reason(error), "check the path and its permissions") from error
-        clip = ClipFile(location, local, file, reading.limits)
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise MissingClipError(location, "it is a pipe or a device, not a file", "remove it from the dataset")
+        clip = ClipFile(location, file, reading.limits, local if is_local else "")
         if clip.num_bytes == 0:
             raise EmptyFileError(location, "the file is empty", "fetch it again or remove it")
         yield clip
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Opens also a named pipe that nobody writes to."""
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    """Which file it is, and when it was last changed."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting: a named pipe has whoever opens it wait for somebody who writes to it."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -157,12 +200,19 @@ def opened(clip: ClipFile | str, limits: DecodeLimits | None = None) -> Iterator
 
 
 def video_stream(clip: ClipFile, container: av.container.InputContainer) -> av.video.VideoStream:
-    """The first video stream that is no cover picture. Raises NoVideoStreamError, or LimitError for its size."""
+    """The first video stream that is no cover picture; from now on, the container's only one.
+
+    Raises NoVideoStreamError, or LimitError for its size.
+    """
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        covers = ["cover picture"] if container.streams.video else []
+        kinds = ", ".join([*sorted({s.type for s in container.streams if s.type != "video"}), *covers]) or "nothing"
         raise NoVideoStreamError(clip.location, f"it has no video stream ({kinds} only)", "remove it from the dataset")
     stream = streams[0]
+    for other in container.streams:
+        if other is not stream:  # what is wrong with the sound is no concern of ours
+            other.discard = av.stream.Discard.all
     context = stream.codec_context
     if context is None:
         raise NoVideoStreamError(clip.location, "no decoder for its video stream is built in", "convert it to H.264")
@@ -177,6 +227,13 @@ def video_stream(clip: ClipFile, container: av.container.InputContainer) -> av.v
     padded = (context.width + _MOST_PADDING) * (context.height + _MOST_PADDING)
     context.options = {"max_pixels": str(max(clip.limits.max_frame_pixels, padded))}
     return stream
+
+
+def stream_crop(clip: ClipFile, stream: av.video.VideoStream) -> Crop:
+    """What the container crops of the stream's frames."""
+    place = [s.index for s in stream.container.streams.video].index(stream.index)
+    context = stream.codec_context
+    return clip.crop(context.width, context.height, Track(stream.id, place))
 
 
 def stream_time_base(stream: av.video.VideoStream) -> Fraction:

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import av
 import av.container
-import av.error
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
-from caption_assets.media.decode import decode_frames
+from caption_assets.errors import ClipError
+from caption_assets.media.decode import decode_frames, probe
 from caption_assets.media.faults import DecodeError
-from caption_assets.media.files import ClipFile, opened, stream_time_base, video_stream
+from caption_assets.media.files import ClipFile, Deadline, opened, stream_time_base, video_stream
+from caption_assets.media.packets import Packets
 from caption_assets.media.pixels import RgbConverter
-from caption_assets.records import SampledFrames, VideoInfo, Window
+from caption_assets.media.reader import frame_ticks
+from caption_assets.records import Crop, SampledFrames, VideoInfo, Window
 from caption_assets.settings import DecodeLimits
 
 _FASTSTART = {"movflags": "+faststart"}
@@ -145,38 +147,35 @@ def cut_window_mp4(
 
 def _may_copy(info: VideoInfo, window: Window) -> bool:
     keys = info.keyframe_ids
-    if keys is None or info.frames_in_order or info.rotation or info.codec != "h264":
+    if keys is None or info.crop != Crop() or info.rotation or info.codec != "h264":
         return False
     if info.pixel_format not in ("yuv420p", "yuvj420p") or window.start_frame not in keys:
         return False
     return window.end_frame == info.num_frames - 1 or window.end_frame + 1 in keys
 
 
-def _packets(
-    location: str, container: av.container.InputContainer, stream: VideoStream, first: int, stop: int | None
-) -> Iterator[av.Packet]:
+def _packets(packets: Iterable[av.Packet], first: int, stop: int | None) -> Iterator[av.Packet]:
     """Packets from the key frame shown at `first` (ticks) up to the one shown at `stop`, in decode order."""
     started = False
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0 or packet.pts == stop:
-                return
-            started = started or packet.pts == first
-            if started:
-                yield packet
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise DecodeError(location, f"reading breaks off ({error})") from error
+    for packet in packets:
+        if packet.pts == stop:
+            return
+        started = started or packet.pts == first
+        if started:
+            yield packet
 
 
 def _copy(clip: ClipFile, info: VideoInfo, window: Window, target: str) -> bool:
-    """Copy the window's packets; False, with nothing lost, where they are not the window's frames alone."""
+    """Copy the window's packets; False, with nothing lost, where they are not the window's frames alone, or not all of
+    them come out of a decoder that starts there."""
     with clip.container() as container:
         stream = video_stream(clip, container)
-        ticks = np.rint(info.pts_s / float(stream_time_base(stream))).astype(np.int64).tolist()
+        ticks = frame_ticks(info, float(stream_time_base(stream)))
         first = ticks[window.start_frame]
         stop = ticks[window.end_frame + 1] if window.end_frame + 1 < len(ticks) else None
         end = ticks[0] + round(info.duration_s / stream_time_base(stream)) if stop is None else stop
-        packets = list(_packets(clip.location, container, stream, first, stop))
+        packets = list(_packets(Packets(clip, container, stream, Deadline(clip)), first, stop))
+        clip.check()
         times = [p.pts for p in packets if p.pts is not None]
         if len(times) < len(packets) or sorted(times) != ticks[window.start_frame : window.end_frame + 1]:
             return False
@@ -186,7 +185,10 @@ def _copy(clip: ClipFile, info: VideoInfo, window: Window, target: str) -> bool:
                 packet.stream = copied
             _set_times(packets, first, end)
             sink.mux(packets)
-    return True
+    try:
+        return probe(target).num_frames == window.num_frames
+    except ClipError:
+        return False
 
 
 def _encode(clip: ClipFile, info: VideoInfo, window: Window, target: str) -> None:
@@ -198,6 +200,8 @@ def _encode(clip: ClipFile, info: VideoInfo, window: Window, target: str) -> Non
     with av.open(target, "w", format="mp4", container_options=_FASTSTART) as sink:
         encoder = _Encoder(sink, info.frame_rate, Fraction(1, _CLOCK_HZ), 18, "veryfast")
         for frame_id, frame in decode_frames(clip, info, ids):
+            if isinstance(frame, DecodeError):
+                raise frame
             converter.into(frame, image)
             encoder.add(image, ticks[frame_id])
         encoder.close(ticks[ids[-1] + 1])

@@ -3,12 +3,16 @@
 import functools
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
+import av.filter
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+
+from caption_assets.records import Crop, VideoInfo
 
 _DISPLAY_MATRIX = "DISPLAYMATRIX"
 # Luma weights of red and blue by AVColorSpace; the others of that enumeration are of no video that is met.
@@ -49,7 +53,11 @@ class Orientation:
 
 def frame_orientation(frame: VideoFrame) -> Orientation:
     """Orientation by the frame's display matrix, to the nearest quarter turn."""
-    data: Any = frame.side_data.get(_DISPLAY_MATRIX)
+    try:
+        data: Any = frame.side_data.get(_DISPLAY_MATRIX)
+    except ValueError:  # PyAV gives none where it does not know one of them, such as EXIF; it knows the turn
+        turn = frame.rotation % 360
+        return Orientation(turn in (90, 270), mirror_x=turn in (180, 270), mirror_y=turn in (90, 180))
     if data is None:
         return Orientation()
     # Rows of the matrix act on (x, y) as a row vector, in 16.16 fixed point: x' = ax + cy, y' = bx + dy.
@@ -93,6 +101,32 @@ def _rows(frame: VideoFrame, plane: int, samples: int = 1) -> np.ndarray:
     data = frame.planes[plane]
     rows = np.frombuffer(memoryview(data), np.uint8).reshape(-1, data.line_size)
     return rows[: frame.height, : frame.width * samples]
+
+
+class Cropper:
+    """Cuts off what the container says is not shown, of frames that have the size that it speaks of."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._crop, self._stored = info.crop, (info.width, info.height)
+        self._graph: av.filter.Graph | None = None
+
+    def apply(self, frame: VideoFrame) -> VideoFrame:
+        """The part of `frame` that is shown; the frame itself where that is all of it."""
+        crop, (width, height) = self._crop, self._stored
+        if crop == Crop() or (frame.width, frame.height) != self._stored:
+            return frame
+        if self._graph is None:
+            shown = f"{width - crop.left - crop.right}:{height - crop.top - crop.bottom}:{crop.left}:{crop.top}"
+            self._graph = av.filter.Graph()
+            source = self._graph.add_buffer(
+                width=width, height=height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+            )
+            cut, sink = self._graph.add("crop", f"{shown}:exact=1"), self._graph.add("buffersink")
+            source.link_to(cut)
+            cut.link_to(sink)
+            self._graph.configure()
+        self._graph.vpush(frame)
+        return self._graph.vpull()
 
 
 class RgbConverter:

@@ -8,6 +8,7 @@ import subprocess
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import imageio_ffmpeg
 import numpy as np
@@ -15,8 +16,9 @@ import numpy as np
 from caption_assets.errors import ClipError, ConfigError, PreviewError
 from caption_assets.media.cores import usable_cores
 from caption_assets.media.decode import FrameRequest, read_requests
+from caption_assets.media.faults import DecodeError
 from caption_assets.media.files import ClipFile, location_of
-from caption_assets.media.sampling import preview_picks
+from caption_assets.media.sampling import preview_picks, window_seconds
 from caption_assets.media.webp import MAX_SIDE, WebpFormatError, WebpFrame, animate, read_animation, split_stills
 from caption_assets.records import FramePicks, Preview, VideoInfo, Window
 from caption_assets.settings import DecodeLimits, PreviewSettings
@@ -81,9 +83,16 @@ def preview_size(info: VideoInfo, target_height: int) -> tuple[int, int]:
     return max(1, math.floor(info.display_width * target_height / info.display_height + 0.5)), target_height
 
 
-def preview_warnings(info: VideoInfo, settings: PreviewSettings) -> list[str]:
-    """What a viewer of the previews of this clip should know: that frames repeat, or that they are enlarged."""
+def preview_warnings(info: VideoInfo, windows: Sequence[Window], settings: PreviewSettings) -> list[str]:
+    """What a viewer of the previews of these windows should know: that frames repeat, are enlarged, or follow each
+    other more slowly than asked for."""
     warnings = []
+    slowest = min((preview.fps for preview in plan_previews(info, windows, settings)), default=settings.target_fps)
+    if slowest < settings.target_fps:
+        warnings.append(
+            f"a window lasts longer than max_frames={settings.max_frames} pictures at"
+            f" target_fps={settings.target_fps:g}: its preview has one every {1 / slowest:.3g} s"
+        )
     if float(info.frame_rate) < settings.target_fps:
         warnings.append(
             f"the clip has {float(info.frame_rate):.3g} frames a second, fewer than target_fps={settings.target_fps:g}:"
@@ -162,16 +171,35 @@ def encoders_at_once(settings: PreviewSettings) -> int:
     return max(1, min(math.ceil(settings.num_cpus_per_worker), usable_cores()))
 
 
-def plan_previews(info: VideoInfo, windows: Sequence[Window], settings: PreviewSettings) -> list[FramePicks]:
-    """The frames that each window's preview shows."""
+@dataclass(frozen=True, slots=True)
+class PreviewPlan:
+    """The frames that a window's preview shows, and how many of them a second."""
+
+    window: Window
+    picks: FramePicks
+    fps: float
+
+
+def plan_previews(info: VideoInfo, windows: Sequence[Window], settings: PreviewSettings) -> list[PreviewPlan]:
+    """What each window's preview shows: `target_fps` frames a second, and fewer where that were more than
+    `max_frames`."""
     end_s = float(info.pts_s[0]) + info.duration_s
-    return [preview_picks(window, info.pts_s, end_s, settings.target_fps) for window in windows]
+    plans = []
+    for window in windows:
+        fps = preview_fps(window_seconds(window, info.pts_s, end_s), settings)
+        plans.append(PreviewPlan(window, preview_picks(window, info.pts_s, end_s, fps), fps))
+    return plans
 
 
-def preview_requests(info: VideoInfo, windows: Sequence[Window], settings: PreviewSettings) -> list[FrameRequest]:
+def preview_fps(seconds: float, settings: PreviewSettings) -> float:
+    """Frames a second of the preview of a window that lasts so long."""
+    fits = seconds * settings.target_fps < settings.max_frames + 0.5
+    return settings.target_fps if fits else settings.max_frames / seconds
+
+
+def preview_request(plan: PreviewPlan, info: VideoInfo, settings: PreviewSettings) -> FrameRequest:
     """The same frames in the size of the preview, as `read_requests` takes them."""
-    size = preview_size(info, settings.target_height)
-    return [FrameRequest(picks, size) for picks in plan_previews(info, windows, settings)]
+    return FrameRequest(plan.picks, preview_size(info, settings.target_height))
 
 
 MadePreview = tuple[Window, Preview | PreviewError]
@@ -202,10 +230,10 @@ class PreviewEncoders:
         """What errors call a window's preview."""
         return f"preview {window} of {self._location}"
 
-    def add(self, window: Window, frames: np.ndarray) -> None:
-        """Encode `frames` (see `encode_webp`) as the preview of `window`."""
-        name, settings = self.name(window), self._settings
-        future = self._threads.submit(encode_webp, frames, settings.target_fps, settings, name)
+    def add(self, plan: PreviewPlan, frames: np.ndarray) -> None:
+        """Encode `frames` (see `encode_webp`) as the preview that is planned."""
+        window = plan.window
+        future = self._threads.submit(encode_webp, frames, plan.fps, self._settings, self.name(window))
         self._pending.append((window, future, frames.nbytes))
 
     def made(self) -> Iterator[MadePreview]:
@@ -245,20 +273,23 @@ def render_previews(
 ) -> Iterator[MadePreview]:
     """Make the previews of a clip's windows from one decode, in order; a window that fails has its error instead.
 
-    Encoders run beside the decoder, as many as `num_cpus_per_worker` and the machine allow. Where the clip breaks,
-    the windows from there on have a PreviewSourceError. `clip` and `limits` are as for `decode_frames`.
+    Encoders run beside the decoder, as many as `num_cpus_per_worker` and the machine allow. A window of which a frame
+    cannot be decoded has a PreviewSourceError. `clip` and `limits` are as for `decode_frames`.
     """
     with PreviewEncoders(location_of(clip), settings) as encoders:
-        left = deque(windows)
+        left = deque(plan_previews(info, windows, settings))
+        requests = [preview_request(plan, info, settings) for plan in left]
         try:
-            threads = encoders_at_once(settings)
-            for sampled in read_requests(
-                clip, info, preview_requests(info, windows, settings), threads=threads, limits=limits
-            ):
-                encoders.add(left.popleft(), sampled.frames)
+            for sampled in read_requests(clip, info, requests, threads=encoders_at_once(settings), limits=limits):
+                plan = left.popleft()
+                if isinstance(sampled, DecodeError):
+                    yield from encoders.rest()
+                    yield encoders.broken(plan.window, sampled)
+                else:
+                    encoders.add(plan, sampled.frames)
                 del sampled  # the encoder's alone from here on
                 yield from encoders.made()
         except ClipError as error:
             yield from encoders.rest()
-            yield from (encoders.broken(window, error) for window in left)
+            yield from (encoders.broken(plan.window, error) for plan in left)
         yield from encoders.rest()

@@ -34,10 +34,14 @@ def count_picks(
     return 2 * round(min(max(seconds * sampling_fps, low), high) / 2)
 
 
+def _check_within(window: Window, pts_s: np.ndarray) -> None:
+    if not 0 <= window.start_frame <= window.end_frame < len(pts_s):
+        raise ConfigError(f"window {window}", f"the clip has {len(pts_s)} frames", "plan its windows again")
+
+
 def _window_times(window: Window, pts_s: np.ndarray) -> np.ndarray:
     """Times of the window's frames in seconds after its first one."""
-    if not 0 <= window.start_frame <= window.end_frame < len(pts_s):
-        raise ConfigError(f"window {window}", f"the clip has {len(pts_s)} frames")
+    _check_within(window, pts_s)
     times = pts_s[window.start_frame : window.end_frame + 1]
     return times - times[0]
 
@@ -88,6 +92,16 @@ def _nearest_distinct(times: np.ndarray, moments: np.ndarray) -> np.ndarray:
     return np.minimum(ascending, len(times) - len(moments)) + rank
 
 
+def window_seconds(window: Window, pts_s: np.ndarray, end_s: float) -> float:
+    """How long `window` is shown, in seconds; `end_s` is when the clip's last frame ends, on the clock of `pts_s`.
+
+    Raises ConfigError for a window outside the clip.
+    """
+    _check_within(window, pts_s)
+    follows = window.end_frame + 1 < len(pts_s)
+    return (float(pts_s[window.end_frame + 1]) if follows else end_s) - float(pts_s[window.start_frame])
+
+
 def preview_picks(window: Window, pts_s: np.ndarray, end_s: float, target_fps: float) -> FramePicks:
     """Pick the frames of `window` that its preview shows, `target_fps` a second; a slower clip's frames repeat.
 
@@ -100,8 +114,7 @@ def preview_picks(window: Window, pts_s: np.ndarray, end_s: float, target_fps: f
     if target_fps <= 0:
         raise ConfigError(f"target_fps={target_fps}", "the rate must be above 0")
     times = _window_times(window, pts_s)
-    follows = window.end_frame + 1 < len(pts_s)
-    seconds = (float(pts_s[window.end_frame + 1]) if follows else end_s) - float(pts_s[window.start_frame])
+    seconds = window_seconds(window, pts_s, end_s)
     count = max(1, math.floor(seconds * target_fps + 0.5 + _EPSILON_S))
     moments = (np.arange(count) + 0.5) / target_fps
     offsets = (np.searchsorted(times, moments - _EPSILON_S) - 1).clip(0)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.engines.base import EngineOptions, ServerOptions
@@ -11,13 +11,20 @@ from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.families import FAMILIES, Family
 from caption_assets.models.gpus import visible_gpus
-from caption_assets.models.variants import Variant, caption_variant, own_variant, require_kind, text_variant
+from caption_assets.models.variants import (
+    Sampling,
+    Variant,
+    caption_variant,
+    own_variant,
+    require_kind,
+    text_variant,
+)
 from caption_assets.models.weights.checkpoints import Checkpoint, checkpoint_family, checkpoint_of
 from caption_assets.models.weights.downloads import locate_config
 from caption_assets.records import SampledFrames
 from caption_assets.settings import CaptionModelSettings, CaptionVariant, TextModelSettings
 
-_SAMPLING = ("temperature", "top_p", "repetition_penalty")
+_SAMPLING = tuple(field.name for field in fields(Sampling))
 _GIB = 1 << 30
 
 
@@ -52,6 +59,8 @@ class ModelChoice:
         chosen = {name: getattr(self.settings, name) for name in _SAMPLING}
         sampling = {name: value for name, value in chosen.items() if value is not None}
         row = replace(row, name=self.key, sampling=replace(row.sampling, **sampling))
+        if isinstance(self.settings, CaptionModelSettings):
+            row = replace(row, min_pixels=self.settings.min_pixels, max_pixels=self.settings.max_pixels)
         return row.in_precision(self.settings.precision), checkpoint
 
     @contextmanager
@@ -72,6 +81,7 @@ class ModelChoice:
             sampling=variant.sampling,
             tensor_parallel=settings.tensor_parallel,
             in_flight_bytes=round(settings.in_flight_gib * _GIB),
+            stuck_s=settings.engine_timeout_s,
             trust_remote_code=settings.trust_remote_code,
             server=ServerOptions(
                 settings.server_model, settings.server_video, settings.server_timeout_s, encode_mp4=encode_mp4

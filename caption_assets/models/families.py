@@ -6,12 +6,15 @@ checkpoint (its id, memory, sampling) stands in its row, and how an engine does 
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
 from caption_assets.settings import ModelFamily
+
+# What a config's field begins with where its model takes more than text.
+_OTHER_SENSES = ("vision_", "visual_", "image_", "video_", "audio_", "speech_", "mm_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,9 @@ class FrameLimits:
     height of one frame, or with `per_video` their product with the number of frames. `shape` says what becomes of the
     aspect ratio: "bounded" keeps it within the bounds, "filled" keeps it and uses up `max_pixels`, "square" does not
     keep it.
+
+    A model sees `together` frames as one: a token for each square of `factor` pixels, and at most `label_tokens`
+    around them. All squares of a video are at most `max_video_tokens`, where its makers say so.
     """
 
     factor: int
@@ -29,6 +35,20 @@ class FrameLimits:
     max_pixels: int
     per_video: bool = False
     shape: Literal["bounded", "filled", "square"] = "bounded"
+    together: int = 2
+    label_tokens: int = 0
+    max_video_tokens: int | None = None
+
+    def within(self, other: "FrameLimits | None") -> "FrameLimits":
+        """These limits with the pixels that the `other` ones allow, too; unchanged where no size would be left."""
+        if other is None:
+            return self
+        low, high = max(self.min_pixels, other.min_pixels), min(self.max_pixels, other.max_pixels)
+        return replace(self, min_pixels=low, max_pixels=high) if low <= high else self
+
+    def as_images(self) -> "FrameLimits":
+        """For frames that are sent as images of their own: no larger than these, and in their own aspect ratio."""
+        return self if self.shape == "bounded" else replace(self, shape="bounded", min_pixels=self.factor**2)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -86,20 +106,32 @@ class Family:
 def family_of(config: Mapping[str, Any]) -> Family | None:
     """The family of a model by its config.json, None where that is of an unknown type.
 
-    Any causal language model without a vision tower is a text model.
+    Any causal language model that transformers knows as nothing else is a text model. A class's name alone does not
+    tell: many models that see or hear are called `…ForCausalLM`, and nothing in their configs says more.
     """
-    model_type, architectures = config.get("model_type"), config.get("architectures") or []
-    for name in (model_type, *architectures):
+    listed = config.get("architectures")
+    architectures = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    for name in (config.get("model_type"), *architectures):
         for family in FAMILIES.values():
             if name in family.config_types:
                 return family
-    if "vision_config" not in config and any(name.endswith("ForCausalLM") for name in architectures):
+    if any(name.endswith("ForCausalLM") for name in architectures) and _is_text(config):
         return FAMILIES["text"]
     return None
 
 
-def _processor_limits(config: dict[str, Any], *, per_video: bool = False) -> FrameLimits | None:
-    """As Qwen's video processors state them."""
+def _is_text(config: Mapping[str, Any]) -> bool:
+    from transformers.models.auto import modeling_auto as known
+
+    if any(name.startswith(_OTHER_SENSES) for name in config):
+        return False
+    kind = config.get("model_type")
+    others = (known.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES, known.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES)
+    return kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not any(kind in other for other in others)
+
+
+def _processor_limits(config: dict[str, Any], published: FrameLimits) -> FrameLimits | None:
+    """As Qwen's video processors state them; the rest as `published`."""
     config = config.get("video_processor", config)
     size = config.get("size") or {}
     low = size.get("shortest_edge", config.get("min_pixels"))
@@ -107,7 +139,7 @@ def _processor_limits(config: dict[str, Any], *, per_video: bool = False) -> Fra
     if not (low and high and "patch_size" in config):
         return None
     factor = config["patch_size"] * config.get("merge_size", 2)
-    return FrameLimits(factor, low, high, per_video=per_video)
+    return replace(published, factor=factor, min_pixels=low, max_pixels=high)
 
 
 def _nemotron_limits(config: dict[str, Any]) -> FrameLimits:
@@ -121,8 +153,20 @@ def _nemotron_limits(config: dict[str, Any]) -> FrameLimits:
         "video_target_num_patches" in vision or "video_target_img_size" in vision
     )
     area = patches * patch * patch
-    return FrameLimits(factor, area, area, shape="filled" if filled else "square")
+    together = vision.get("video_temporal_patch_size", 1)
+    # "Frame 12 sampled at 123.45 seconds: ", for each frame; digits are tokens of their own.
+    labels = 2 + 24 * together
+    return FrameLimits(
+        factor, area, area, shape="filled" if filled else "square", together=together, label_tokens=labels
+    )
 
+
+QWEN25_FRAMES = FrameLimits(factor=28, min_pixels=3136, max_pixels=12845056, max_video_tokens=24576)
+"""As published with Qwen2.5-VL; the most tokens of a video are those of its report (arXiv:2502.13923, section 2.1)."""
+
+# "<1234.5 seconds>" and two marks, for each pair of frames.
+QWEN3_FRAMES = FrameLimits(factor=32, min_pixels=4096, max_pixels=24 << 20, per_video=True, label_tokens=12)
+"""As published with Qwen3-VL, whose limits are those of a whole video."""
 
 _PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 _AS_THEY_ARE = {"do_sample_frames": False, "do_resize": False}
@@ -137,7 +181,7 @@ _FAMILIES = (
         "Qwen2.5-VL",
         config_types=("qwen2_5_vl",),
         frame_limit_files=_PROCESSOR_FILES,
-        frame_limits=_processor_limits,
+        frame_limits=partial(_processor_limits, published=QWEN25_FRAMES),
         in_transformers=True,
         processor_options=_AS_THEY_ARE,
         newer_processor_options=_NOT_SHRUNK,
@@ -155,7 +199,7 @@ _FAMILIES = (
         "Qwen3-VL",
         config_types=("qwen3_vl",),
         frame_limit_files=_PROCESSOR_FILES,
-        frame_limits=partial(_processor_limits, per_video=True),
+        frame_limits=partial(_processor_limits, published=QWEN3_FRAMES),
         in_transformers=True,
         processor_options=_AS_THEY_ARE,
         newer_processor_options=_NOT_SHRUNK,

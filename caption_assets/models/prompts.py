@@ -1,6 +1,5 @@
 """Every prompt text, once. Our own words; the variants' names are those of NeMo Curator's stages."""
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -41,9 +40,6 @@ ENHANCE_PROMPTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Special tokens and switches of the models' chat templates; a template would act on them.
-_MARKUP = re.compile(r"<\|[^|<>]*\|>|</?(?:image|video|think)>|(?<!\S)/(?:no_)?think(?!\S)")
-
 STAGE2_PROMPT = (
     "Here is a first caption of this video. Look again: correct what is wrong, add what is missing, "
     "and answer with the better caption only."
@@ -66,8 +62,8 @@ def stage2_prompt(text: str | None = None) -> str:
 
 
 def with_caption(instruction: str, caption: str) -> str:
-    """An instruction followed by the caption that it is about, without what a model could take for its own markup."""
-    return f"{instruction}\n\n{_MARKUP.sub('', caption).strip()}"
+    """An instruction followed by the caption that it is about."""
+    return f"{instruction}\n\n{caption.strip()}"
 
 
 def _prompt(prompts: Mapping[str, str], what: str, variant: str, text: str | None) -> str:

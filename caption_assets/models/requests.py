@@ -3,6 +3,7 @@
 Messages only; the chat template is the engine's to apply. Imports no engine: worker processes load this.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,13 +38,29 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes a text: the model and its revision, "" where that is not known.
+
+    `server_model` is what a server calls the model, "" where no server runs it; `manner` is then what else the texts
+    depend on: the form in which frames are sent, and what could not be asked of it.
+    """
+
+    model_id: str
+    revision: str = ""
+    server_model: str = ""
+    manner: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What became of one request. `text` is None unless `outcome` is ok.
 
-    `finish_reason` is "stop", or "length" where `max_tokens` cut the text off. `seconds` is the engine's time for it,
-    shared evenly where requests ran as a batch. Where the engine reports it, `wait_s` is the time from the end of the
-    request's preparation until the model began with it, `prefill_s` from then to the first token, and `generate_s`
-    from the first to the last token.
+    As an engine gives it, `text` is all that the model wrote, after the mark by which the prompt began its thinking
+    (`thinking.opened_by`); as a session gives it, the answer alone. `finish_reason` is "stop", or "length" where
+    `max_tokens` cut the text off. `seconds` is the engine's time for it, shared evenly where requests ran as a batch.
+    Where the engine reports it, `wait_s` is the time from the end of the request's preparation until the model began
+    with it, `prefill_s` from then to the first token, and `generate_s` from the first to the last token.
+    `author` is who wrote the text, where the answer itself tells.
     """
 
     request_id: str
@@ -55,6 +72,7 @@ class Result:
     wait_s: float | None = None
     prefill_s: float | None = None
     generate_s: float | None = None
+    author: Author | None = None
     outcome: Outcome = OK
 
 
@@ -127,15 +145,12 @@ def without_thinking(
     return messages, dict(family.template_options)
 
 
-def chat_text(tool: Any, family: Family, messages: Sequence[dict[str, Any]], **options: Any) -> str:
-    """The messages in the model's chat template, ready for its answer, thinking switched off.
+def request_seed(seed: int, request_id: str) -> int:
+    """The seed of one request, of 31 bits, from that of the sampling: the same in every run, another for each window.
 
-    `tool` is the checkpoint's processor or tokenizer; `options` go to its `apply_chat_template`.
+    Draws do not depend on what else is asked, in which order, or in which batch.
     """
-    messages, switches = without_thinking(family, messages)
-    options |= switches
-    text: str = tool.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **options)
-    return text
+    return int.from_bytes(hashlib.sha256(f"{seed}/{request_id}".encode()).digest()[:4]) >> 1
 
 
 def video_options(family: Family, processor: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from caption_assets.errors import ConfigError, ModelError
-from caption_assets.models.families import FAMILIES, Family, FrameLimits
+from caption_assets.models.families import FAMILIES, QWEN3_FRAMES, QWEN25_FRAMES, Family, FrameLimits
 from caption_assets.settings import AskedPrecision
 
 Precision = Literal["bf16", "fp8", "nvfp4"]
@@ -18,11 +18,20 @@ Precision = Literal["bf16", "fp8", "nvfp4"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. Temperature 0 is greedy."""
+    """How tokens are drawn, by all engines alike.
+
+    Scores are first lowered for what stands in prompt or answer (`repetition_penalty`, a factor) and in the answer
+    (`presence_penalty`, a difference), then divided by `temperature`, where 0 takes the best one, and cut off to the
+    `top_k` best (0: all) and to the best that together have the probability `top_p`. `requests.request_seed` makes a
+    window's own seed of `seed`.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +58,9 @@ class Variant:
     the weights as published. `min_gpu_gib` is the least free GPU memory to run with, 0 where it is unknown (a card
     sold with 24 GB has 22 to 24 GiB); `fp8_min_gpu_gib` the same with weights that are quantized to FP8 as they are
     loaded, None where they cannot be. `min_capability` is the least CUDA compute capability. `remote_code` says that
-    the checkpoint's config is a class in its repository. `frames` is None for text models, for families that
-    resize by themselves, and where the checkpoint's own limits hold. An answer ends before any of the texts in `stop`.
+    the checkpoint's config is a class in its repository. `frames` narrows the checkpoint's own limits, and is None
+    where those hold, for families that resize by themselves, and for text models; `min_pixels` and `max_pixels` are
+    what the user asks for in their place. An answer ends before any of the texts in `stop`.
     """
 
     name: str
@@ -63,6 +73,8 @@ class Variant:
     min_capability: tuple[int, int] = (8, 0)
     remote_code: bool = False
     frames: FrameLimits | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     vllm: VllmOptions = VllmOptions()
@@ -74,6 +86,11 @@ class Variant:
     @property
     def is_embedded(self) -> bool:
         return self.model_id.startswith("embedded:")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it stands for a user's own model, of which nobody knows how much memory it needs."""
+        return not self.min_gpu_gib
 
     def in_precision(self, asked: AskedPrecision) -> "Variant":
         """This row as it runs in the precision `asked` for: auto is the row's own, fp8 may quantize on load.
@@ -102,9 +119,12 @@ class Variant:
 
 
 _FP8_CAPABILITY = (8, 9)  # FP8 arithmetic came with Ada and Hopper
-_QWEN25_FRAMES = FrameLimits(factor=28, min_pixels=128 * 28 * 28, max_pixels=768 * 28 * 28)
-_QWEN3_FRAMES = FrameLimits(factor=32, min_pixels=4096, max_pixels=24 * 1024 * 1024, per_video=True)
-_QWEN_SAMPLING = Sampling(repetition_penalty=1.05)
+_QWEN25_FRAMES = replace(QWEN25_FRAMES, min_pixels=128 * 28 * 28, max_pixels=768 * 28 * 28)
+# As in the checkpoint of Qwen2.5-VL, whose temperature of 1e-6 is greedy. Qwen2.5's own 0.7 is for conversations:
+# captions are to be rewritten with nothing added, so that its likeliest words are wanted.
+_QWEN25_SAMPLING = Sampling(repetition_penalty=1.05)
+# As the makers recommend without thinking; of greedy decoding they warn that it repeats itself without end.
+_QWEN3_SAMPLING = Sampling(temperature=0.7, top_p=0.8, top_k=20)
 
 # Memory: the weights, the encoder, and about 4 GiB of key-value cache.
 _QWEN25 = Variant(
@@ -115,7 +135,7 @@ _QWEN25 = Variant(
     min_gpu_gib=21,
     fp8_min_gpu_gib=14,
     frames=_QWEN25_FRAMES,
-    sampling=_QWEN_SAMPLING,
+    sampling=_QWEN25_SAMPLING,
 )
 _QWEN3 = Variant(
     name="qwen3",
@@ -124,7 +144,8 @@ _QWEN3 = Variant(
     family=FAMILIES["qwen3-vl"],
     min_gpu_gib=21,
     fp8_min_gpu_gib=15,
-    frames=_QWEN3_FRAMES,
+    frames=QWEN3_FRAMES,
+    sampling=replace(_QWEN3_SAMPLING, presence_penalty=1.5),
     # Its frames are limited for the video as a whole: at most 12288 tokens and the times between them.
     vllm=VllmOptions(max_model_len=16384),
 )
@@ -187,11 +208,11 @@ _QWEN_LM = Variant(
     family=FAMILIES["text"],
     min_gpu_gib=36,
     fp8_min_gpu_gib=20,
-    sampling=_QWEN_SAMPLING,
+    sampling=_QWEN25_SAMPLING,
     vllm=VllmOptions(max_model_len=16384, max_num_batched_tokens=16384),
 )
 # Its full hash is not known here; Hugging Face takes the start of one.
-_QWEN3_LM = replace(_QWEN_LM, model_id="Qwen/Qwen3-14B", revision="f8c293d", sampling=Sampling())
+_QWEN3_LM = replace(_QWEN_LM, model_id="Qwen/Qwen3-14B", revision="f8c293d", sampling=_QWEN3_SAMPLING)
 _DEMO_LM = Variant(name="demo_lm", model_id="embedded:demo_lm", revision="", family=FAMILIES["text"], min_gpu_gib=1)
 
 CAPTION_VARIANTS: Mapping[str, Variant] = MappingProxyType({v.name: v for v in _CAPTION_VARIANTS})
@@ -221,16 +242,15 @@ def text_variant(name: str) -> Variant:
 def own_variant(chosen: Variant, family: Family, model_id: str, revision: str) -> Variant:
     """A row for a user's own model of a known family, under the name of the `chosen` row.
 
-    It has what the family needs: from the chosen row where that is of the family, else from the family's first row.
-    Its frame limits are the checkpoint's own, and how much memory it needs is for the engine to find out.
+    It has what the family needs, and the limits of its frames: from the chosen row where that is of the family and
+    is no embedded model, else from the family's first row. How much memory it needs is for the engine to find out.
     """
-    row = chosen if chosen.family is family else _FAMILY_ROWS[family]
+    row = chosen if chosen.family is family and not chosen.is_embedded else _FAMILY_ROWS[family]
     return replace(
         row,
         name=chosen.name,
         model_id=model_id,
         revision=revision,
-        frames=None,
         min_gpu_gib=0,
         fp8_min_gpu_gib=None if row.fp8_min_gpu_gib is None else 0,
     )

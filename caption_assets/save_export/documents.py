@@ -201,6 +201,8 @@ def _preview(row: PreviewRow) -> Document:
 def _provenance(row: CaptionRow | EnhancedRow) -> Document:
     """How a text came about. Nothing that differs between two runs that give the same text."""
     provenance = {name: getattr(row, name) for name in _PROVENANCE}
+    if row.server_model:
+        provenance["server_model"] = row.server_model
     if isinstance(row, EnhancedRow):
         provenance["caption_key"] = row.caption_key
     if row.status != "ok":

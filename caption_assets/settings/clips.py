@@ -118,6 +118,14 @@ class PreviewSettings(Settings):
         gt=0,
         le=60,
     )
+    max_frames: int = setting(
+        384,
+        "Frames of a preview at most; one of a window that lasts longer has fewer a second.",
+        flag="--preview-max-frames",
+        env="PREVIEW_MAX_FRAMES",
+        ge=1,
+        le=100_000,
+    )
     target_height: int = setting(
         240,
         "Height in pixels; the width keeps the aspect ratio.",

@@ -152,12 +152,20 @@ class ModelSettings(Settings):
     )
     in_flight_gib: float = setting(
         8.0,
-        "Most memory for windows that are ready and wait for vLLM, in GiB.",
+        "Most memory for windows that are ready and wait for the model, in GiB.",
         flag="--in-flight-gib",
         env="IN_FLIGHT_GIB",
         shared=True,
         gt=0,
         le=1024,
+    )
+    engine_timeout_s: float = setting(
+        600.0,
+        "Seconds without a sign of work after which an engine counts as stuck. With vllm and transformers.",
+        flag="--engine-timeout-s",
+        env="ENGINE_TIMEOUT_S",
+        shared=True,
+        gt=0,
     )
     vllm_args: dict[str, Any] = setting(
         {},
@@ -190,8 +198,20 @@ class ModelSettings(Settings):
         None, "Overrides the variant's; 0 is greedy.", flag="--temperature", env="TEMPERATURE", ge=0, le=2
     )
     top_p: float | None = setting(None, "Overrides the variant's.", flag="--top-p", env="TOP_P", gt=0, le=1)
+    top_k: int | None = setting(None, "Overrides the variant's; 0 is all.", flag="--top-k", env="TOP_K", ge=0)
     repetition_penalty: float | None = setting(
         None, "Overrides the variant's.", flag="--repetition-penalty", env="REPETITION_PENALTY", gt=0, le=4
+    )
+    presence_penalty: float | None = setting(
+        None, "Overrides the variant's.", flag="--presence-penalty", env="PRESENCE_PENALTY", ge=-2, le=2
+    )
+    seed: int | None = setting(
+        None,
+        "Seed of what is drawn at a temperature above 0; each window has its own of it. 0 by default.",
+        flag="--seed",
+        env="SEED",
+        ge=0,
+        le=2**31 - 1,
     )
 
 
@@ -204,6 +224,14 @@ class CaptionModelSettings(ModelSettings):
         flag="--captioning-algorithm",
         env="VARIANT",
     )
+    min_pixels: int | None = setting(
+        None,
+        "Least pixels that a model is given of a frame (Qwen3-VL: of all frames together); the variant's by default.",
+        flag="--min-pixels",
+        env="MIN_PIXELS",
+        ge=1,
+    )
+    max_pixels: int | None = setting(None, "Most pixels, in the same way.", flag="--max-pixels", env="MAX_PIXELS", ge=1)
 
 
 class TextModelSettings(ModelSettings):

@@ -1,26 +1,51 @@
 """The part of a text's row that comes from the engine."""
 
+from dataclasses import fields
 from typing import Any
 
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.models.engines.session import EngineSession
-from caption_assets.models.requests import Result
+from caption_assets.models.requests import Author, Result
+from caption_assets.models.variants import Sampling
 
 
-def model_fields(session: EngineSession) -> dict[str, Any]:
-    """Who wrote it. The engine has been started, unless nothing was asked of it."""
-    checkpoint = session.checkpoint
-    fields = {"model_id": checkpoint.model_id, "model_revision": checkpoint.revision}
+def author_of(session: EngineSession, result: Result | CaptionAssetsError | None = None) -> Author:
+    """Who wrote an answer: whom it names, or else the session's model. Raises ModelError where that is not known."""
+    return (result.author if isinstance(result, Result) else None) or session.author()
+
+
+def model_fields(session: EngineSession, author: Author) -> dict[str, Any]:
+    """Who wrote it, and what ran that. The engine has been started, unless nothing was asked of it."""
+    fields = {
+        "model_id": author.model_id,
+        "model_revision": author.revision,
+        "server_model": author.server_model,
+    }
     if not session.started:
         return fields
     info = session.info
     return fields | {"precision": info.precision, "engine": info.engine, "engine_version": info.engine_version}
 
 
-def model_identity(session: EngineSession) -> list[str]:
+def model_identity(session: EngineSession, author: Author) -> list[Any]:
     """What, with the same request, gives the same text; part of every fingerprint."""
     variant, checkpoint = session.variant, session.checkpoint
-    return [variant.name, checkpoint.model_id, checkpoint.revision, variant.precision, repr(variant.sampling)]
+    identity = [variant.name, checkpoint.model_id, checkpoint.revision, variant.precision, _stated(variant.sampling)]
+    # The limits of a row of the table are told by its model.
+    limits = (variant.frames if variant.is_own else None, variant.min_pixels, variant.max_pixels)
+    if limits != (None, None, None):
+        identity.append(repr(limits))
+    if author.server_model:
+        identity += [author.model_id, author.server_model, *author.manner]
+    return identity
+
+
+def _stated(sampling: Sampling) -> str:
+    """Its values, those that came later only where they are not as they were: older captions stay what they are."""
+    later = {"top_k", "presence_penalty", "seed"}
+    values = {field.name: getattr(sampling, field.name) for field in fields(sampling)}
+    kept = [f"{name}={value!r}" for name, value in values.items() if name not in later or value]
+    return f"Sampling({', '.join(kept)})"
 
 
 def answer_fields(result: Result | CaptionAssetsError) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from caption_assets.errors import CaptionAssetsError, StoreError
+from caption_assets.errors import CaptionAssetsError
 from caption_assets.records import Window
 from caption_assets.settings import PreviewSettings
 from caption_assets.steps.previews import STEP, Made, ShardPreviews
@@ -73,7 +73,7 @@ class PreviewsBeside:
         """Keeps what there is of a shard that ends with an error."""
         try:
             self.save()
-        except StoreError as lost:
+        except Exception as lost:  # the error that ends the shard is the one to tell
             log.error("%s", lost)
         return Ended(STEP.name, shard, error)
 

@@ -1,13 +1,16 @@
 """Rows on their way into a table: durable soon after they are made, committed at the end."""
 
 import time
-from typing import Generic, Self, TypeVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Generic, Self, TypeVar
 
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowKey, window_key
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowKey, WindowRow, window_key
 from caption_assets.store.store import Store, Stored
 from caption_assets.store.tables import Table
 
 R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
+Any_R = TypeVar("Any_R", WindowRow, PreviewRow, CaptionRow, EnhancedRow)
 
 _FLUSH_ROWS = 64
 _FLUSH_SECONDS = 10.0
@@ -38,6 +41,10 @@ class RowBuffer(Generic[R]):
         if kind is not None:
             self.flush()
 
+    def file_bytes(self, window: WindowKey) -> int | None:
+        """The size of a window's file by its row, if there is one."""
+        return getattr(self._before.get(window), self._table.file_bytes or "", None)
+
     def reuse(self, window: WindowKey, fingerprint: str) -> bool:
         """Takes over the good row of a window (its `window_key`) that was made just so; False where there is none."""
         row = self._before.get(window)
@@ -59,8 +66,40 @@ class RowBuffer(Generic[R]):
         self._store.append_rows(self._table, self._shard, self._unsaved, self._key)
         self._unsaved, self._saved_at = [], time.monotonic()
 
+    def announce(self, files: Sequence[str]) -> None:
+        """Notes that these files are about to be written, so that none is left behind whatever happens."""
+        self._store.announce(self._table, self._shard, files)
+
     def commit(self) -> str:
         """Replaces the table, in the order of clips and windows; returns its URL."""
         self.rows.sort(key=window_key)
-        rel = self._store.commit_rows(self._table, self._shard, self.rows, self._key, before=self._stored)
-        return self._store.url(rel)
+        return commit(self._store, self._table, self._shard, self.rows, self._key, self._stored)
+
+
+def commit(
+    store: Store,
+    table: Table[Any_R],
+    shard: str,
+    rows: list[Any_R],
+    key: str | None = None,
+    before: Stored[Any_R] | None = None,
+) -> str:
+    """Commits `rows`; returns the table's URL. Where another run has written the same table meanwhile, rows whose file
+    it has replaced or removed become failed ones, in the list, too: no row says what its file is not."""
+    committed = store.commit_rows(table, shard, rows, key, before=before)
+    file, file_bytes = table.file, table.file_bytes
+    if committed.alone or file is None:
+        return store.url(committed.rel)
+    sizes = store.sizes(rel for row in rows if (rel := getattr(row, file)))
+    gone: dict[str, Any] = {file: None, "fingerprint": "", **({file_bytes: None} if file_bytes else {})}
+    why = "another run at work on this shard has written or removed its file: run it again, alone"
+    taken = False
+    for at, row in enumerate(rows):
+        if (rel := getattr(row, file)) is None:
+            continue
+        if sizes[rel] is None or (file_bytes and sizes[rel] != getattr(row, file_bytes)):
+            rows[at] = replace(row, **gone, status="failed", error_kind="overwritten", error=why)
+            taken = True
+    if taken:
+        committed = store.commit_rows(table, shard, rows, key)
+    return store.url(committed.rel)

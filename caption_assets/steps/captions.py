@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Final
 
-from caption_assets.errors import CaptionAssetsError, ClipError
+from caption_assets.errors import CaptionAssetsError
 from caption_assets.media.previews import check_ffmpeg
+from caption_assets.models.engines.base import EngineInfo
 from caption_assets.models.engines.session import EngineSession
-from caption_assets.models.families import FrameLimits
 from caption_assets.models.prompts import caption_prompt, stage2_prompt, with_caption
-from caption_assets.models.requests import Request, Result, frame_size
+from caption_assets.models.requests import Author, Request, Result
 from caption_assets.records import FramePicks, Window, text_hash
 from caption_assets.settings import CaptionSettings, PreviewSettings
-from caption_assets.steps.answers import answer_fields, model_fields, model_identity
+from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.previews import STEP as PREVIEWS
@@ -102,7 +102,8 @@ class _Captions(ShardStream[CaptionRow]):
         self._preparing: dict[str, tuple[float, float]] = {}
         # Of the answering thread.
         self._first: dict[str, CaptionRow] = {}
-        pending = [row for row in good if not self.buffer.reuse(window_key(row), self._fingerprint(row))]
+        author = author_of(session)
+        pending = [row for row in good if not self.buffer.reuse(window_key(row), self._fingerprint(row, author))]
         self._pending = {self._request_id(row): row for row in pending}
         self.wait_for(self._pending, of=len(good))
 
@@ -156,7 +157,7 @@ class _Captions(ShardStream[CaptionRow]):
         tasks = []
         for location in self._locations:
             asked = by_location.get(location, [])
-            wanted = self._wanted(asked, info.frame_limits) if info is not None and info.frame_limits else {}
+            wanted = self._wanted(asked, info) if info is not None else {}
             asked = [(row, prompt) for row, prompt in asked if window_of(row) in wanted]
             windows = previews.pending(location) if previews is not None else ()
             if not wanted and not windows:
@@ -176,13 +177,21 @@ class _Captions(ShardStream[CaptionRow]):
         threads = max(1, caption_workers(self.context.workers.processes) // max(1, len(tasks)))
         return [replace(task, threads=threads) for task in tasks]
 
-    def _wanted(self, asked: list[tuple[WindowRow, str]], limits: FrameLimits) -> dict[Window, WantedFrames]:
-        """What to decode, by window; a window whose frames no model takes is left out and said to fail."""
-        wanted = {}
-        for row, _ in asked:
+    def _wanted(self, asked: list[tuple[WindowRow, str]], info: EngineInfo) -> dict[Window, WantedFrames]:
+        """What to decode, by window; a window that the model cannot take is left out and said to fail."""
+        wanted: dict[Window, WantedFrames] = {}
+        if info.frame_limits is None:
+            return wanted
+        max_tokens = self._asked_for.settings.max_output_tokens
+        for row, prompt in asked:
+            name, shown, count = (
+                f"window {window_of(row)}",
+                (row.display_width or 0, row.display_height or 0),
+                len(row.frame_ids),
+            )
             try:
-                size = frame_size(row.display_width or 0, row.display_height or 0, len(row.frame_ids), limits)
-            except ClipError as error:
+                size = info.context.frame_size(name, prompt, max_tokens, shown, count, info.frame_limits)
+            except CaptionAssetsError as error:
                 self.unasked(self._request_id(row), error)
                 continue
             wanted[window_of(row)] = WantedFrames(window_of(row), FramePicks(row.frame_ids, row.times_s), size)
@@ -194,6 +203,7 @@ class _Captions(ShardStream[CaptionRow]):
         window, asked = self._pending[request_id], self._asked_for
         decode_s, render_s = self._preparing.pop(request_id, (None, None))
         known = result if isinstance(result, Result) else Result(request_id)
+        author = author_of(self.session, result)
         row = CaptionRow(
             key=self.key,
             clip_id=window.clip_id,
@@ -202,13 +212,13 @@ class _Captions(ShardStream[CaptionRow]):
             content_hash=window.content_hash,
             window_hash=window.window_hash,
             prompt_hash=text_hash(asked.prompt),
-            fingerprint=self._fingerprint(window),
+            fingerprint=self._fingerprint(window, author),
             decode_s=decode_s,
             render_s=render_s,
             wait_s=known.wait_s,
             prefill_s=known.prefill_s,
             generate_s=known.generate_s,
-            **model_fields(self.session),
+            **model_fields(self.session, author),
             **answer_fields(result),
         )
         first = self._first.pop(request_id, None)
@@ -250,10 +260,11 @@ class _Captions(ShardStream[CaptionRow]):
     def _request_id(self, row: WindowRow) -> str:
         return f"{self.shard}/{row.clip_id}/{window_of(row)}"
 
-    def _fingerprint(self, row: WindowRow) -> str:
+    def _fingerprint(self, row: WindowRow, author: Author) -> str:
         asked = self._asked_for
         question = [asked.prompt, asked.settings.max_output_tokens, *([asked.refine] if asked.refine else [])]
-        return text_hash(json.dumps([STEP.version, row.window_hash, model_identity(self.session), *question]))
+        identity = model_identity(self.session, author)
+        return text_hash(json.dumps([STEP.version, row.window_hash, identity, *question]))
 
 
 def time_line(rows: Iterable[CaptionRow]) -> dict[str, float]:

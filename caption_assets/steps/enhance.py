@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError
+from caption_assets.models.contexts import ContextError
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import enhance_prompt
-from caption_assets.models.requests import Request, Result, enhance_request
+from caption_assets.models.requests import Author, Request, Result, enhance_request
 from caption_assets.records import text_hash
 from caption_assets.settings import EnhanceSettings
-from caption_assets.steps.answers import answer_fields, model_fields, model_identity
+from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.report import Outcomes, Step
 from caption_assets.steps.stream import ShardStream, ShardStreams
@@ -62,6 +63,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
         self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions)}
         self._settings, self._prompt, self._captions = settings, prompt, captions
         self._pending: dict[str, CaptionRow] = {}
+        author = author_of(session)
         for row in captions:
             if row.status != "ok" or not row.text:
                 missing: dict[str, Any] = {
@@ -70,23 +72,31 @@ class _Enhanced(ShardStream[EnhancedRow]):
                     "error": f"no caption: {row.error}",
                 }
                 self.buffer.add(EnhancedRow(**self._of(row), **missing))
-            elif not self.buffer.reuse(window_key(row), self._fingerprint(row)):
+            elif not self.buffer.reuse(window_key(row), self._fingerprint(row, author)):
                 self._pending[f"{shard}/{row.clip_id}/{row.start_frame}_{row.end_frame}"] = row
         self.wait_for(self._pending, of=len(captions))
 
     def requests(self) -> Iterator[Request]:
-        if self._pending:
-            self.start_engine()
+        if not self._pending:
+            return
+        context, max_tokens = self.start_engine().context, self._settings.max_output_tokens
         for request_id, row in self._pending.items():
-            yield enhance_request(request_id, self._prompt, row.text or "", self._settings.max_output_tokens)
+            request = enhance_request(request_id, self._prompt, row.text or "", max_tokens)
+            try:
+                context.require_room(f"caption of {request_id}", request.messages[0]["content"], max_tokens)
+            except ContextError as error:
+                self.unasked(request_id, error)
+                continue
+            yield request
 
     def answer(self, request_id: str, result: Result | CaptionAssetsError) -> EnhancedRow:
         caption = self._pending[request_id]
+        author = author_of(self.session, result)
         return EnhancedRow(
             **self._of(caption),
             prompt_hash=text_hash(self._prompt),
-            fingerprint=self._fingerprint(caption),
-            **model_fields(self.session),
+            fingerprint=self._fingerprint(caption, author),
+            **model_fields(self.session, author),
             **answer_fields(result),
         )
 
@@ -106,7 +116,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
             "end_frame": row.end_frame,
         }
 
-    def _fingerprint(self, row: CaptionRow) -> str:
+    def _fingerprint(self, row: CaptionRow, author: Author) -> str:
         caption = [row.key, row.clip_id, row.start_frame, row.end_frame, text_hash(row.text or "")]
         asked = [self._prompt, self._settings.max_output_tokens]
-        return text_hash(json.dumps([STEP.version, caption, model_identity(self.session), *asked]))
+        return text_hash(json.dumps([STEP.version, caption, model_identity(self.session, author), *asked]))

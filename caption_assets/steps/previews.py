@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError, PreviewError
-from caption_assets.media.previews import FfmpegError, check_ffmpeg
+from caption_assets.media.previews import FfmpegError, check_ffmpeg, preview_fps
 from caption_assets.records import Preview, Window, text_hash
 from caption_assets.save_export import paths
 from caption_assets.settings import PreviewSettings
@@ -24,7 +24,7 @@ from caption_assets.workers.tasks import PreviewTask, preview_clip, preview_work
 log = logging.getLogger(__name__)
 Made = list[str] | tuple[Window, Preview | PreviewError]
 """What a worker says of a clip: warnings, and a window's preview or why there is none."""
-STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,))
+STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,), version=2)
 _THUMBNAILS = 4
 
 
@@ -60,6 +60,7 @@ class ShardPreviews:
             raise STEP.not_ready(shard, "it has no windows")
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
         self._pending = _pending(context.store, self._windows, settings, self.buffer)
+        self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
         context.progress.start(STEP.name, shard, len(self._windows))
         context.progress.advance(STEP.name, shard, self.buffer.reused)
 
@@ -135,10 +136,11 @@ def _pending(
 ) -> dict[str, dict[Window, WindowRow]]:
     """The windows, by clip, without a file that would be made again just so; the rows of the others are reused."""
     pending: dict[str, dict[Window, WindowRow]] = {}
-    stamps = store.stamps(map(_file, windows))
+    # On an object store, what was written once is taken to be there still: a look is a request.
+    sizes = store.sizes(map(_file, windows)) if store.looks_cost_nothing else None
     for row in windows:
-        lost = stamps is not None and stamps[_file(row)] is None
-        if lost or not buffer.reuse(window_key(row), _fingerprint(row, settings)):
+        good = sizes is None or sizes[_file(row)] == buffer.file_bytes(window_key(row))
+        if not good or not buffer.reuse(window_key(row), _fingerprint(row, settings)):
             pending.setdefault(row.location, {})[window_of(row)] = row
     return pending
 
@@ -178,8 +180,12 @@ def _file(row: WindowRow) -> str:
 
 
 def _fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
-    # Cores and logging change nothing in the file; the picks of the caption model do not, either.
-    made_by = settings.model_dump(exclude={"num_cpus_per_worker", "verbose"})
+    # Cores and logging change nothing in the file; the picks of the caption model do not, either. The bound on frames
+    # does where it acts.
+    made_by = settings.model_dump(exclude={"num_cpus_per_worker", "verbose", "max_frames"})
+    fps = preview_fps((row.end_s or 0.0) - (row.start_s or 0.0), settings)
+    if fps < settings.target_fps:
+        made_by["fps"] = fps
     return text_hash(json.dumps([STEP.version, row.content_hash, row.start_frame, row.end_frame, made_by]))
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar, Generic, TypeVar
 
-from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError, ShardError, StoreError
+from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError, ShardError
 from caption_assets.models.engines.base import EngineInfo
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Request, Result
@@ -117,7 +117,7 @@ class ShardStream(ABC, Generic[R]):
         """Keeps what there is of a shard that ends with an error."""
         try:
             self.buffer.flush()
-        except StoreError as lost:
+        except Exception as lost:  # the error that ends the shard is the one to tell
             log.error("%s", lost)
         yield Ended(self.step.name, self.shard, error)
 
@@ -159,8 +159,10 @@ class ShardStream(ABC, Generic[R]):
 
     def _engine_figures(self, seconds: float) -> dict[str, float | str]:
         """What ran, what it took to start where this shard did that, and windows a second from when it was ready."""
-        checkpoint = self.session.checkpoint
-        figures: dict[str, float | str] = {"model": f"{checkpoint.model_id}@{checkpoint.revision}"}
+        author = self.session.author()
+        figures: dict[str, float | str] = {"model": f"{author.model_id}@{author.revision}".removesuffix("@")}
+        if author.server_model:
+            figures["server_model"] = author.server_model
         if not self.session.started:
             return figures
         info = self.session.info
@@ -381,7 +383,7 @@ class ShardStreams(Generic[R]):
         for stream in [*self._opened.values(), *(one for one, finished in self._finishing if finished.cancelled())]:
             try:
                 stream.save()
-            except StoreError as error:  # the others are to be saved all the same
+            except Exception as error:  # the others are to be saved all the same
                 log.error("%s", error)
 
 

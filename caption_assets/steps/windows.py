@@ -1,5 +1,6 @@
 """Plan a shard's windows: probe every clip, cut it into windows, pick the frames that a model will see."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -10,10 +11,11 @@ from typing import Any, Final
 
 from caption_assets.dataset import Dataset, split_duplicates
 from caption_assets.errors import CaptionAssetsError, ClipError
-from caption_assets.media.windows import MIN_WINDOW_FRAMES
+from caption_assets.media.windows import MIN_WINDOW_FRAMES, compute_windows
 from caption_assets.records import Clip, VideoInfo, text_hash
 from caption_assets.save_export import paths
 from caption_assets.settings import WindowSettings
+from caption_assets.steps.buffer import commit
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.report import ShardReport, Step, shard_report, windows_per_second
 from caption_assets.store.rows import WindowRow
@@ -22,7 +24,7 @@ from caption_assets.store.tables import CLIP_WINDOWS
 from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 log = logging.getLogger(__name__)
-STEP: Final = Step(CLIP_WINDOWS)
+STEP: Final = Step(CLIP_WINDOWS, version=2)
 # Of a file that breaks off: its windows are good, and this row says that there was more.
 _DAMAGED = "damaged"
 
@@ -56,7 +58,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
             to_plan.append(clip)
     rows += _planned(context, shard, to_plan, settings)
     rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
-    location = store.url(store.commit_rows(CLIP_WINDOWS, shard, rows, before=before))
+    location = commit(store, CLIP_WINDOWS, shard, rows, before=before)
     for row in rows:
         if row.status != "ok":
             log.warning("%s: %s", row.relative_path, row.error)
@@ -104,30 +106,52 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
     """The rows of all clips; window files are written as they come."""
     fields = {clip.location: _common(clip, settings) for clip in clips}
     found: dict[str, list[WindowRow]] = {clip.location: [] for clip in clips}
+    oddities: dict[str, list[Any]] = {}
     for task, result in context.workers.run(plan_clip, [PlanTask(clip.location, settings) for clip in clips]):
         clip = task.location
         if isinstance(result, VideoInfo):
             fields[clip] |= _video_fields(result)
-            short = f"it has {result.num_frames} frames, and a window needs {MIN_WINDOW_FRAMES}"
+            oddities[clip] = _oddities(result)
+            if result.note:
+                log.warning("%s: %s", fields[clip]["relative_path"], result.note)
+            frames = "1 frame" if result.num_frames == 1 else f"{result.num_frames} frames"
+            short = f"it has {frames}, and a window needs {MIN_WINDOW_FRAMES}"
             if result.num_frames < MIN_WINDOW_FRAMES:
                 found[clip].append(WindowRow(**fields[clip], status="skipped", error_kind="too_short", error=short))
             elif result.problem:
                 found[clip].append(
                     WindowRow(**fields[clip], status="failed", error_kind=_DAMAGED, error=result.problem)
                 )
+            if settings.store_window_mp4:
+                context.store.announce(CLIP_WINDOWS, shard, _mp4_paths(fields[clip], settings))
             context.progress.advance(STEP.name, shard)
         elif isinstance(result, CaptionAssetsError):
             if "content_hash" not in fields[clip]:
                 context.progress.advance(STEP.name, shard)
             found[clip].append(_failed(fields[clip], result))
         else:
-            found[clip].append(_window_row(context.store, fields[clip], result))
+            found[clip].append(_window_row(context.store, fields[clip], oddities[clip], result))
     return [row for rows in found.values() for row in rows]
 
 
-def _window_row(store: Store, fields: Mapping[str, Any], planned: PlannedWindow) -> WindowRow:
+def _mp4_paths(fields: Mapping[str, Any], settings: WindowSettings) -> list[str]:
+    """The files that a clip's windows may have."""
+    windows = compute_windows(fields["clip_frames"], settings.window_size, settings.remainder_threshold)
+    return [paths.window_mp4(fields["clip_id"], window.start_frame, window.end_frame) for window in windows]
+
+
+def _oddities(info: VideoInfo) -> list[Any]:
+    """What else tells the pictures of a clip, where its bytes and its frames' numbers do not: the rule for them has
+    changed, and that for most clips has not."""
+    crop = dataclasses.astuple(info.crop)
+    if any(crop) or info.note or info.pixel_format == "pal8":
+        return [info.display_width, info.display_height, *crop]
+    return []
+
+
+def _window_row(store: Store, fields: Mapping[str, Any], oddities: list[Any], planned: PlannedWindow) -> WindowRow:
     window, picks, mp4 = planned.window, planned.picks, planned.mp4
-    seen = [fields["content_hash"], window.start_frame, window.end_frame, picks.frame_ids, picks.times_s]
+    seen = [fields["content_hash"], window.start_frame, window.end_frame, picks.frame_ids, picks.times_s, *oddities]
     own: dict[str, Any] = {
         "start_frame": window.start_frame,
         "end_frame": window.end_frame,

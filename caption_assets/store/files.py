@@ -47,6 +47,8 @@ class Files(Protocol):
 
     def stamp(self, rel: str) -> str | None: ...
 
+    def size(self, rel: str) -> int | None: ...
+
     def look(self, file_rel: str, folder_rel: str) -> tuple[str | None, list[str]]:
         """The stamp of a file, and the names in the folder beside it, with one request where the place has them."""
         ...
@@ -148,6 +150,10 @@ class LocalFiles:
             raise _failed("look at", self._path(rel), err) from err
         return f"{stat.st_mtime_ns}-{stat.st_size}-{stat.st_ino}"
 
+    def size(self, rel: str) -> int | None:
+        stamp = self.stamp(rel)
+        return None if stamp is None else int(stamp.split("-")[1])
+
     def look(self, file_rel: str, folder_rel: str) -> tuple[str | None, list[str]]:
         names = self.names(folder_rel)
         return self.stamp(file_rel), names
@@ -221,6 +227,14 @@ class RemoteFiles:
             except FileNotFoundError:
                 return None
         return _version(info)
+
+    def size(self, rel: str) -> int | None:
+        with self._errors("look at", rel):
+            self._fs.invalidate_cache()
+            try:
+                return int(self._fs.info(self._path(rel))["size"])
+            except FileNotFoundError:
+                return None
 
     def look(self, file_rel: str, folder_rel: str) -> tuple[str | None, list[str]]:
         if not self._lists_by_prefix:

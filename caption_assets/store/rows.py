@@ -42,8 +42,11 @@ class _Generated(_Ended):
     finish_reason: Annotated[str | None, Column("Why the model stopped: stop, length, …")] = None
     prompt_tokens: Annotated[int | None, Column("Tokens of the request.")] = None
     output_tokens: Annotated[int | None, Column("Tokens of the answer.")] = None
-    model_id: Annotated[str, Column("The model.")] = ""
-    model_revision: Annotated[str, Column("The model's revision.")] = ""
+    model_id: Annotated[
+        str, Column("The model; with a server, what that says it is, by its answers or by what it was loaded from.")
+    ] = ""
+    model_revision: Annotated[str, Column("The model's revision; empty with a server, which does not tell.")] = ""
+    server_model: Annotated[str, Column("What the server calls the model; empty without a server.")] = ""
     precision: Annotated[str, Column("Precision of the weights.")] = ""
     engine: Annotated[str, Column("The engine that ran the model.")] = ""
     engine_version: Annotated[str, Column("The engine's version.")] = ""

@@ -30,7 +30,8 @@ from caption_assets.store.tables import Table, merge_rows, rows_to_table, table_
 # In a committed table's file metadata: the parts whose rows the commit has taken account of. A crash between the
 # commit and their removal would otherwise bring rows back that the commit had replaced.
 _SUPERSEDED = b"caption_assets.superseded_parts"
-# Likewise: the files that no row names since the commit, which it removes when the table is there.
+# Likewise: the files that no row names since the commit, which it removes when the table is there; in a part, files
+# that were about to be written.
 _STALE = b"caption_assets.stale_files"
 # A file of a row's: a kind of files, the clip, and a name that leads nowhere else.
 _IN_FOLDER = re.compile(r"[^/]+/[^/]+/(?!\.{1,2}$)[^/]+")
@@ -46,13 +47,23 @@ Result = TypeVar("Result")
 class Stored(Generic[R]):
     """A shard's table as it was read.
 
-    `is_whole` says that there is a committed table and nothing beside it; `stale` are files that its commit was to
-    remove.
+    `is_whole` says that there is a committed table and nothing beside it; `stale` are files that no row need name:
+    those that a commit was to remove, and those that were announced. `stamp` and `parts` tell what was read.
     """
 
     rows: list[R]
     is_whole: bool
-    stale: tuple[str, ...]
+    stale: frozenset[str]
+    stamp: str | None
+    parts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A commit: the table's path, and whether nobody else has written the table since the caller had read it."""
+
+    rel: str
+    alone: bool
 
 
 class Store:
@@ -64,7 +75,9 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str] | UPath) -> None:
         self._files = open_files(root)
+        # Of parts that this store has written and not committed, by their folder: the next one's number, their names.
         self._next_part: dict[str, int] = {}
+        self._appended: dict[str, set[str]] = {}
 
     def __repr__(self) -> str:
         return f"Store({self._files.url!r})"
@@ -94,26 +107,24 @@ class Store:
             # Parts are listed before the table is read: a commit in between shows as a part that is gone.
             stamp, names = self._look(table_rel, parts_rel)
             read = self._read_file(table_rel, table) if stamp is not None or names else None
-            rows, superseded, stale = read or ([], frozenset(), ())
+            rows, superseded, stale = read or ([], frozenset(), frozenset())
             parts = [self._read_file(f"{parts_rel}/{name}", table) for name in names if name not in superseded]
             if None not in parts:
-                rows += [row for part in parts if part is not None for row in part[0]]
-                return Stored(merge_rows(rows), read is not None and not names, stale)
+                for part_rows, _, announced in filter(None, parts):
+                    rows += part_rows
+                    stale |= announced
+                return Stored(merge_rows(rows), read is not None and not names, stale, stamp, frozenset(names))
         raise StoreError(f"read {self.url(table_rel)}", "it is being rewritten all the time", "try again")
 
     def append_rows(self, table: Table[R], shard: str, rows: Sequence[R], key: str | None = None) -> None:
         """Make finished rows durable without touching the table. Nothing is written for no rows."""
-        _, parts_rel = self._table_paths(table, shard, key, rows)
-        if not rows:
-            return
-        if parts_rel not in self._next_part:
-            _, names = self._look(*self._table_paths(table, shard, key))
-            self._next_part[parts_rel] = int(names[-1].partition("-")[0]) + 1 if names else 0
-        number = self._next_part[parts_rel]
-        self._next_part[parts_rel] = number + 1
-        # The random end keeps two processes that write the same shard from overwriting each other's parts.
-        rel = f"{parts_rel}/{number:08d}-{secrets.token_hex(4)}.parquet"
-        self._files.write(rel, _parquet(rows, table.row, (), ()), durable=True)
+        if rows:
+            self._append(table, shard, key, rows, ())
+
+    def announce(self, table: Table[R], shard: str, files: Sequence[str]) -> None:
+        """Note that these files are about to be written. Those that no row comes to name go with the next commit."""
+        if files:
+            self._append(table, shard, None, (), files)
 
     def commit_rows(
         self,
@@ -123,29 +134,29 @@ class Store:
         key: str | None = None,
         *,
         before: Stored[R] | None = None,
-    ) -> str:
-        """Replace the shard's table by exactly these rows, then remove the parts, and the files that only rows of
-        before named; returns the table's rel path.
+    ) -> Committed:
+        """Replace the shard's table by exactly these rows, then remove the parts, and the files that no row names any
+        more: those that rows of before named, and those that were announced.
 
         `before` is the table as the caller has read it. A table that holds just these rows is left as it is. Where the
         process dies before everything is removed, the shard's next commit removes it.
         """
         table_rel, parts_rel = self._table_paths(table, shard, key, rows)
         before = before or self.read_table(table, shard, key)
-        rows = merge_rows(rows)
-        named = _files_of(table, rows)
-        self._remove([rel for rel in before.stale if rel not in named])
-        if before.is_whole and parts_rel not in self._next_part and rows == before.rows:
-            return table_rel
-        stale = sorted(_files_of(table, before.rows) - named)
-        # Parts that another process appends from here on stay, and win over this table when it is read.
-        _, names = self._look(table_rel, parts_rel)
-        self._files.write(table_rel, _parquet(rows, table.row, names, stale), durable=True)
-        self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), names)
-        self._files.delete_empty_folder(parts_rel)
+        rows, appended = merge_rows(rows), self._appended.pop(parts_rel, set())
         self._next_part.pop(parts_rel, None)
+        # Parts that another process appends from here on stay, and win over this table when it is read.
+        stamp, names = self._look(table_rel, parts_rel)
+        alone = stamp == before.stamp and before.parts.issuperset(set(names) - appended)
+        was = [before] if alone else [before, self.read_table(table, shard, key)]
+        named = _files_of(table, rows)
+        stale = sorted({rel for each in was for rel in _files_of(table, each.rows) | each.stale} - named)
+        if not (alone and before.is_whole and not names and rows == before.rows):
+            self._files.write(table_rel, _parquet(rows, table.row, names, stale), durable=True)
+            self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), names)
+            self._files.delete_empty_folder(parts_rel)
         self._remove(stale)
-        return table_rel
+        return Committed(table_rel, alone)
 
     def keys(self, table: Table[R], shard: str) -> list[str]:
         """Caption keys with rows for the shard, committed or in parts, sorted."""
@@ -194,19 +205,43 @@ class Store:
         """Names of the files and folders directly in a folder, sorted; empty where there is no such folder."""
         return self._files.names(_checked(rel))
 
+    @property
+    def looks_cost_nothing(self) -> bool:
+        """Whether a look at a file is no request to another machine."""
+        return self._files.at_once == 1
+
+    def sizes(self, rels: Iterable[str]) -> dict[str, int | None]:
+        """The bytes of files, None for one that is gone. On an object store, a request each."""
+        rels = [_checked(rel) for rel in rels]
+        return dict(zip(rels, self.each(self._files.size, rels), strict=True))
+
     def stamps(self, rels: Iterable[str]) -> dict[str, str | None] | None:
         """What tells versions of files apart, None for one that is gone. None at all where that takes a request a file:
         there, what was written once is taken to be there still."""
-        return {rel: self._files.stamp(_checked(rel)) for rel in rels} if self._files.at_once == 1 else None
+        return {rel: self._files.stamp(_checked(rel)) for rel in rels} if self.looks_cost_nothing else None
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """`work` of every item, several at once where that is what a place is good at."""
-        if self._files.at_once == 1:
+        if self.looks_cost_nothing:
             return [work(item) for item in items]
         with ThreadPoolExecutor(self._files.at_once, thread_name_prefix="store") as threads:
             return list(threads.map(work, items))
 
     # Inside
+
+    def _append(
+        self, table: Table[R], shard: str, key: str | None, rows: Sequence[R], announced: Sequence[str]
+    ) -> None:
+        table_rel, parts_rel = self._table_paths(table, shard, key, rows)
+        if parts_rel not in self._next_part:
+            _, names = self._look(table_rel, parts_rel)
+            self._next_part[parts_rel] = int(names[-1].partition("-")[0]) + 1 if names else 0
+        number = self._next_part[parts_rel]
+        self._next_part[parts_rel] = number + 1
+        # The random end keeps two processes that write the same shard from overwriting each other's parts.
+        name = f"{number:08d}-{secrets.token_hex(4)}.parquet"
+        self._files.write(f"{parts_rel}/{name}", _parquet(rows, table.row, (), announced), durable=True)
+        self._appended.setdefault(parts_rel, set()).add(name)
 
     def _remove(self, rels: Sequence[str]) -> None:
         self.each(self._files.delete, rels)
@@ -229,7 +264,7 @@ class Store:
                 )
         return paths.table(table.name, shard, key), paths.table_parts(table.name, shard, key)
 
-    def _read_file(self, rel: str, table: Table[R]) -> tuple[list[R], frozenset[str], tuple[str, ...]] | None:
+    def _read_file(self, rel: str, table: Table[R]) -> tuple[list[R], frozenset[str], frozenset[str]] | None:
         """Rows of one Parquet file, the parts it supersedes, and files that were to go; None where there is no file."""
         data = self._files.read(rel)
         if data is None:
@@ -239,7 +274,7 @@ class Store:
             superseded, stale = (
                 json.loads((arrow.schema.metadata or {}).get(key, b"[]")) for key in (_SUPERSEDED, _STALE)
             )
-            return table_to_rows(arrow, table.row), frozenset(superseded), tuple(map(_checked, stale))
+            return table_to_rows(arrow, table.row), frozenset(superseded), frozenset(map(_checked, stale))
         except (pa.ArrowException, ValueError, OSError) as err:
             raise StoreError(
                 f"read {self.url(rel)}",

@@ -22,20 +22,22 @@ R = TypeVar("R", bound=Row)
 class Table(Generic[R]):
     """One kind of table. A shard has one of it, or with `keyed` one for each caption key.
 
-    `file` is the column that names a file of the row's, which goes when no row names it any more.
+    `file` is the column that names a file of the row's, which goes when no row names it any more, and `file_bytes` the
+    one that has its size, if any.
     """
 
     name: str
     row: type[R]
     keyed: bool = False
     file: str | None = None
+    file_bytes: str | None = None
 
     def __str__(self) -> str:
         return self.name
 
 
 CLIP_WINDOWS = Table("clip_windows", WindowRow, file="mp4_path")
-WINDOW_PREVIEWS = Table("window_previews", PreviewRow, file="path")
+WINDOW_PREVIEWS = Table("window_previews", PreviewRow, file="path", file_bytes="num_bytes")
 WINDOW_CAPTIONS = Table("window_captions", CaptionRow, keyed=True)
 ENHANCED_CAPTIONS = Table("enhanced_captions", EnhancedRow, keyed=True)
 

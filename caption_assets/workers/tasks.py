@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 
 from caption_assets.errors import CaptionAssetsError, ClipError, RequestError
 from caption_assets.media.decode import FrameRequest, read_requests
-from caption_assets.media.faults import DecodeError
+from caption_assets.media.faults import ChangedError, DecodeError
 from caption_assets.media.files import ClipFile, Reading, open_clip
 from caption_assets.media.mp4 import cut_window_mp4
 from caption_assets.media.previews import (
     MadePreview,
     PreviewEncoders,
-    preview_requests,
+    PreviewPlan,
+    plan_previews,
+    preview_request,
     preview_warnings,
     render_previews,
 )
@@ -169,14 +171,15 @@ def preview_clip(task: PreviewTask, reading: Reading) -> Iterator[list[str] | Ma
     """
     with open_clip(task.location, reading) as clip:
         info = _probe_planned(clip, task.content_hash)
-        yield preview_warnings(info, task.settings)
+        yield preview_warnings(info, task.windows, task.settings)
         yield from render_previews(clip, info, task.windows, task.settings)
 
 
 def _probe_planned(clip: ClipFile, content_hash: str) -> VideoInfo:
+    """What the clip is, if it is what was planned; should it change from now on, its readers notice."""
     if clip.content_hash != content_hash:
         wrong = "its file has changed since its windows were planned"
-        raise ClipError(f"clip {clip.location}", wrong, "plan them again")
+        raise ChangedError(f"clip {clip.location}", wrong, "plan them again")
     return probe(clip)
 
 
@@ -185,16 +188,16 @@ class _Part:
     """Frames of one window that are wanted: to ask about, or to preview."""
 
     window: Window
-    is_preview: bool
     frames: FrameRequest
+    preview: PreviewPlan | None = None
 
 
 def caption_clip(task: CaptionTask, reading: Reading) -> Iterator[Prepared | list[str] | MadePreview]:
-    """Each wanted window's request as soon as it is decoded, in order; where asked for, previews as they are encoded.
+    """Each wanted window's request, or why there is none, as soon as it is decoded, in order; where asked for, previews
+    as they are encoded.
 
-    Where there are previews to make, the warnings about the clip come first. Raises ClipError where the file breaks
-    before the last wanted window, when everything else that can be read is out, or where the clip cannot be used or has
-    changed.
+    Where there are previews to make, the warnings about the clip come first. Raises ClipError where the clip cannot be
+    used, has changed or cannot be read any further, when everything else that can be read is out.
     """
     settings = task.preview_settings or PreviewSettings()
     with (
@@ -203,49 +206,45 @@ def caption_clip(task: CaptionTask, reading: Reading) -> Iterator[Prepared | lis
     ):
         info = _probe_planned(clip, task.content_hash)
         if task.previews:
-            yield preview_warnings(info, settings)
-        parts = [_Part(item.window, False, FrameRequest(item.picks, item.size)) for item in task.wanted]
-        shown = preview_requests(info, task.previews, settings)
-        parts += [_Part(window, True, frames) for window, frames in zip(task.previews, shown, strict=True)]
-        parts.sort(key=lambda part: (part.window, part.is_preview))
+            yield preview_warnings(info, task.previews, settings)
+        parts = [_Part(item.window, FrameRequest(item.picks, item.size)) for item in task.wanted]
+        for plan in plan_previews(info, task.previews, settings):
+            parts.append(_Part(plan.window, preview_request(plan, info, settings), plan))
+        parts.sort(key=lambda part: (part.window, part.preview is not None))
         yield from _decoded(task, clip, info, parts, encoders)
 
 
 def _decoded(
     task: CaptionTask, clip: ClipFile, info: VideoInfo, parts: Sequence[_Part], encoders: PreviewEncoders
 ) -> Iterator[Prepared | MadePreview]:
-    """What becomes of all parts, from one pass. Where that breaks, what is left has a pass for each of the two kinds:
-    a frame that only one of them needs does not cost the other."""
-    passes, fault = deque([parts]), None
-    while passes:
-        left, clock = deque(passes.popleft()), time.perf_counter()
-        try:
-            for sampled in read_requests(clip, info, [part.frames for part in left], threads=task.threads):
-                part = left.popleft()
-                if part.is_preview:
-                    encoders.add(part.window, sampled.frames)
-                else:
-                    yield _prepared(task, part.window, sampled, clock)
-                del sampled  # before the next window's frames are there
-                yield from encoders.made()
-                clock = time.perf_counter()
-        except ClipError as error:
-            asked = [part for part in left if not part.is_preview]
-            shown = [part for part in left if part.is_preview]
-            if asked and shown and isinstance(error, DecodeError):
-                passes.extend([asked, shown])
-                continue
-            fault = error if asked else fault
-            yield from encoders.rest()
-            yield from (encoders.broken(part.window, error) for part in shown)
+    """What becomes of all parts, from one pass. A frame that only one of them needs does not cost the others."""
+    left, clock = deque(parts), time.perf_counter()
+    try:
+        for sampled in read_requests(clip, info, [part.frames for part in parts], threads=task.threads):
+            part = left.popleft()
+            if part.preview is None:
+                yield _prepared(task, part.window, sampled, clock)
+            elif isinstance(sampled, DecodeError):
+                yield from encoders.rest()
+                yield encoders.broken(part.window, sampled)
+            else:
+                encoders.add(part.preview, sampled.frames)
+            del sampled  # before the next window's frames are there
+            yield from encoders.made()
+            clock = time.perf_counter()
+    except ClipError as error:
+        yield from encoders.rest()
+        yield from (encoders.broken(part.window, error) for part in left if part.preview is not None)
+        if any(part.preview is None for part in left):
+            raise
     yield from encoders.rest()
-    if fault is not None:
-        raise fault
 
 
-def _prepared(task: CaptionTask, window: Window, frames: SampledFrames, clock: float) -> Prepared:
+def _prepared(task: CaptionTask, window: Window, frames: SampledFrames | DecodeError, clock: float) -> Prepared:
     decoded = time.perf_counter()
     request_id, prompt = task.questions[window]
+    if isinstance(frames, DecodeError):
+        return Prepared(request_id, frames, decoded - clock, 0.0)
     request = _request(request_id, caption_request(request_id, prompt, frames, task.max_tokens), task.prepare)
     return Prepared(request_id, request, decoded - clock, time.perf_counter() - decoded)
 

@@ -14,8 +14,10 @@ from dagster._core.loader import LoadingContextForTest
 from caption_assets.defs.assets import ASSETS
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import SHARDS, range_tags, ranges
+from caption_assets.defs.reporting import thumbnail
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.defs.workers import RunWorkers
+from caption_assets.steps import buffer, captions, enhance, previews, windows
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
 from caption_assets.workers.local import Workers
@@ -221,7 +223,7 @@ def test_a_broken_shard_fails_by_name_and_the_others_stay_materialized(instance,
     tagged = instance.fetch_materializations(
         dg.AssetRecordsFilter(dg.AssetKey("clip_windows"), asset_partitions=["a"]), limit=1
     ).records[0]
-    assert tagged.asset_materialization.tags["dagster/code_version"] == "1"
+    assert tagged.asset_materialization.tags["dagster/code_version"] == str(windows.STEP.version)
 
 
 def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(instance, resources, tmp_path):
@@ -320,12 +322,13 @@ def test_parents_and_children_take_different_numbers_of_shards_a_run():
 def test_the_catalog_has_what_people_read():
     reads = {"clip_windows": set(), "window_previews": {"clip_windows"}, "window_captions": {"clip_windows"}}
     reads["enhanced_captions"] = {"window_captions"}
+    steps = {each.STEP.name: each.STEP for each in (windows, previews, captions, enhance)}
     for asset in ASSETS:
         spec = next(iter(asset.specs))
         assert spec.description
         assert "\n" in spec.description
         assert spec.kinds
-        assert spec.code_version == "1"
+        assert spec.code_version == str(steps[asset.key.path[-1]].version)
         assert {key.path[-1] for key in asset.dependency_keys} == reads[asset.key.path[-1]]
         assert spec.metadata["dagster/column_schema"].columns
         assert all(column.description for column in spec.metadata["dagster/column_schema"].columns)
@@ -390,3 +393,45 @@ def test_shards_are_grouped_into_contiguous_ranges():
     order = list("abcdef")
     assert ranges(["f", "a", "b", "d"], order) == [("a", "b"), ("d",), ("f",)]
     assert ranges(list("abcde"), order, most=2) == [("a", "b"), ("c", "d"), ("e",)]
+
+
+@pytest.mark.parametrize(
+    ("asset", "method"),
+    [
+        ("clip_windows", "commit_rows"),
+        ("window_previews", "append_rows"),
+        ("window_captions", "read_rows"),
+        ("window_captions", "append_rows"),
+        ("window_captions", "commit_rows"),
+        ("enhanced_captions", "append_rows"),
+    ],
+)
+def test_an_exception_that_nobody_foresaw_is_the_error_of_its_shard_alone(after, monkeypatch, asset, method):
+    function = getattr(Store, method)
+
+    def broken(self, table, shard, *args):
+        if shard == "a" and table.name == asset:
+            return 1 / 0
+        return function(self, table, shard, *args)
+
+    monkeypatch.setattr(Store, method, broken)
+    monkeypatch.setattr(buffer, "_FLUSH_ROWS", 1)
+    changed = {"clip_windows": {"sampling_fps": 1.0}, "window_previews": {"target_fps": 2.0}}
+    config = {"ops": {asset: {"config": changed.get(asset, {"max_output_tokens": 5})}}, "loggers": SMALL["loggers"]}
+    chosen = [made for made in ASSETS if made.key.path[-1] == asset]
+    result = materialize(after.instance, after.resources, ["a", "b"], chosen, config)
+    assert not result.success
+    (failure,) = result.get_step_failure_events()
+    message = failure.step_failure_data.error.message
+    assert message.startswith("dagster._core.definitions.events.Failure: 1 of 2 shards failed: a.")
+    assert f"{asset} of shard 'a': ZeroDivisionError: division by zero" in message
+    events = after.instance.fetch_materializations(dg.AssetKey(asset), limit=4).records
+    assert {event.partition_key for event in events if event.run_id == result.run_id} == {"b"}
+
+
+@pytest.mark.parametrize("keep", [0, 20, 200, -40])
+def test_a_preview_that_somebody_has_damaged_has_no_thumbnail(made, keep):
+    webp = next((made.out / "previews").rglob("*.webp")).read_bytes()
+    assert thumbnail(webp).startswith("data:image/webp;base64,")
+    assert thumbnail(webp[:keep]) is None
+    assert thumbnail(b"GIF89a" + webp) is None

@@ -12,6 +12,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+ODD = Path(__file__).parent / "odd"
+"""Files that cannot be made here; see `test_odd_files`."""
 WIDTH, HEIGHT, FRAMES = 160, 128, 60
 RATE = 25
 # Uneven times in milliseconds: every third frame stays half as long again, and there is one gap of a second.
@@ -184,3 +186,35 @@ CLIPS = [
     Coded("cover.mov", _X264, remux="-i COVER -map 0 -map 1 -c copy -disposition:v:1 attached_pic", cover=True),
     Coded("cover.mkv", _X264, remux="-attach COVER -metadata:s:t mimetype=image/png -c copy", cover=True),
 ]
+
+# Codecs and containers in which packets and frames may differ.
+SCREEN = [
+    "msrle.avi",
+    "msvideo1.avi",
+    "cinepak.avi",
+    "cinepak.mov",
+    "zmbv.avi",
+    "flashsv.avi",
+    "flashsv.mkv",
+    "qtrle.mov",
+    "rpza.mov",
+    "huffyuv.avi",
+    "utvideo.mkv",
+    "ffv1.mkv",
+    "mpeg2video.mkv",
+    "wmv2.avi",
+    "h263p.mov",
+    "libtheora.mkv",
+    "png.mov",
+]
+
+
+def still(folder: Path, name: str) -> Path:
+    """Makes a clip that is called as its codec and container are.
+
+    Each number is shown four times: screen codecs write little or nothing for the last three.
+    """
+    raw = b"".join(draw(k - k % 4).tobytes() for k in range(FRAMES))
+    source = "-f rawvideo -pix_fmt gray -s 160x128 -r 25 -i pipe:0"
+    ffmpeg([*source.split(), "-c:v", Path(name).stem, "-q:v", "2", str(folder / name)], raw)
+    return folder / name

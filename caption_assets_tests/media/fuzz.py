@@ -1,65 +1,182 @@
-"""Damaged clips: truncated files and files with random bytes changed, and what becomes of them."""
+"""Damaged clips: files with bits turned, parts cut off, zeroed, doubled or taken from elsewhere, and what becomes of
+them in the workers' own tasks."""
 
 import random
+import resource
+import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from caption_assets.errors import ClipError
-from caption_assets.media.decode import DecodeLimits, probe, read_windows
-from caption_assets.media.sampling import sample_window
-from caption_assets.media.windows import compute_windows
+import numpy as np
 
-CUTS = 20
-LIMITS = DecodeLimits(max_frame_pixels=1 << 22, max_clip_seconds=86_400, max_clip_frames=100_000, max_decode_seconds=20)
+from caption_assets.errors import CaptionAssetsError, ClipError
+from caption_assets.media.files import Reading
+from caption_assets.records import Preview, VideoInfo
+from caption_assets.settings import DecodeLimits, PreviewSettings, WindowSettings
+from caption_assets.workers.tasks import (
+    CaptionTask,
+    PlannedWindow,
+    PlanTask,
+    Prepared,
+    PreviewTask,
+    WantedFrames,
+    caption_clip,
+    plan_clip,
+    preview_clip,
+)
+from caption_assets_tests.media.shown import by_ffmpeg, by_us, unlike
+
+LIMITS = DecodeLimits(
+    max_frame_pixels=1 << 22,
+    max_clip_seconds=86_400,
+    max_clip_frames=20_000,
+    max_decode_seconds=20,
+    max_window_bytes=1 << 28,
+)
+WINDOWS = WindowSettings(window_size=25, remainder_threshold=12, sampling_fps=5.0, max_sampled_frames=32)
+PREVIEWS = PreviewSettings(target_fps=2.0, target_height=48, compression_level=1, max_frames=16, num_cpus_per_worker=1)
+HOW = ("turned bits", "noise", "zeroes", "cut off", "cut out", "doubled", "spliced")
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One damaged copy of a clip: cut off after `cut` 21sts of it, or with bytes changed as `seed` says."""
+    """One damaged copy of a clip, as `seed` says; parts of `other` are put into it."""
 
     path: str
-    cut: int | None = None
-    seed: int = 0
+    other: str
+    seed: int
 
-    def apply(self, data: bytes) -> bytes:
-        if self.cut is not None:
-            return data[: len(data) * self.cut // (CUTS + 1)]
+    def apply(self) -> bytes:
+        """The bytes of the damaged copy."""
+        data = bytearray(Path(self.path).read_bytes())
         rng = random.Random(f"{Path(self.path).name} {self.seed}")
-        damaged = bytearray(data)
-        # From a single byte to a hundredth of the file, anywhere, in half of the cases in a row.
-        count = rng.choice([1, 2, 5, 20, max(1, len(data) // 100)])
-        start = rng.randrange(len(data))
-        for k in range(count):
-            at = (start + k) % len(data) if self.seed % 2 else rng.randrange(len(data))
-            damaged[at] = rng.randrange(256)
-        return bytes(damaged)
+        how = rng.choice(HOW)
+        # From a single byte to a fifth of the file, anywhere.
+        length = max(1, min(len(data), rng.choice([1, 4, 50, 1000, len(data) // 100, len(data) // 5])))
+        at = rng.randrange(len(data) - length + 1)
+        part = slice(at, at + length)
+        if how == "turned bits":
+            for _ in range(min(length, 200)):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        elif how == "noise":
+            data[part] = rng.randbytes(length)
+        elif how == "zeroes":
+            data[part] = bytes(length)
+        elif how == "cut off":
+            del data[rng.randrange(1, len(data)) :]
+        elif how == "cut out":
+            del data[part]
+        elif how == "doubled":
+            data[at:at] = data[part]
+        else:
+            others = Path(self.other).read_bytes()
+            start = rng.randrange(len(others))
+            data[part] = others[start : start + length]
+        return bytes(data)
 
 
-def damages(paths: Sequence[Path], seeds: int) -> Iterator[Damage]:
-    """Every path cut at 20 places and changed `seeds` times."""
-    for path in paths:
-        for cut in range(1, CUTS + 1):
-            yield Damage(str(path), cut=cut)
-        for seed in range(seeds):
-            yield Damage(str(path), seed=seed)
+def damages(paths: Sequence[Path], count: int, seed: int = 0) -> Iterator[Damage]:
+    """`count` damaged copies, of all paths in turn; `seed` gives others."""
+    rng = random.Random(seed)
+    for k in range(count):
+        yield Damage(str(paths[k % len(paths)]), str(rng.choice(paths)), rng.randrange(1 << 32))
 
 
-def survive(damage: Damage) -> tuple[int, int, str, str]:
-    """Windows planned, windows read, and the kind and text of the error that ended it ("" for none)."""
-    with tempfile.NamedTemporaryFile(suffix=Path(damage.path).suffix) as file:
-        file.write(damage.apply(Path(damage.path).read_bytes()))
-        file.flush()
-        planned = done = 0
-        try:
-            info = probe(file.name, LIMITS)
-            windows = compute_windows(info.num_frames, 16, 8)
-            planned = len(windows)
-            picks = [sample_window(w, info.pts_s, info.frame_rate, 5.0) for w in windows]
-            for sampled in read_windows(file.name, info, picks, size=(84, 56), threads=1, limits=LIMITS):
-                assert sampled.frames.shape[1:] == (56, 84, 3)
-                done += 1
-        except ClipError as error:
-            return planned, done, error.kind, str(error)
-        return planned, done, "", info.problem
+@dataclass
+class Found:
+    """What became of a damaged clip."""
+
+    windows: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """Files, previews and requests that were made, or the kinds of error in their place."""
+    compared: int = 0
+    """Frames that ffmpeg shows without complaint, and that were compared."""
+    bugs: list[str] = field(default_factory=list)
+    peak_bytes: int = 0
+
+
+def examine(damage: Damage) -> Found:
+    """Plan a damaged clip, preview it, make requests of it, and compare its frames with ffmpeg's."""
+    found = Found()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(damage.path).name
+        path.write_bytes(damage.apply())
+        planned = _go_over(str(path), damage.seed % 2 == 0, found)
+        _compare(path, planned, found)
+    found.peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found
+
+
+def _go_over(path: str, both: bool, found: Found) -> bool | str:
+    """Whether the clip has been planned, or the kind of error why not."""
+    reading = Reading(LIMITS)
+    try:
+        settings = WINDOWS.model_copy(update={"store_window_mp4": both})
+        info, *planned = plan_clip(PlanTask(path, settings), reading)
+    except ClipError as error:
+        found.outcomes[error.kind] += 1
+        return error.kind
+    assert isinstance(info, VideoInfo)
+    windows = [window for window in planned if isinstance(window, PlannedWindow)]
+    found.windows = len(windows)
+    if not windows:
+        return True
+    shown = tuple(window.window for window in windows)
+    asked = CaptionTask(
+        path,
+        info.content_hash,
+        tuple(WantedFrames(w.window, w.picks, (84, 56)) for w in windows),
+        {window: (str(window), "What happens?") for window in shown},
+        16,
+        None,
+        previews=shown if both else (),
+        preview_settings=PREVIEWS if both else None,
+    )
+    found.outcomes.update(getattr(w.mp4, "kind", "file") for w in windows if w.mp4 is not None)
+    _count(caption_clip(asked, reading), found, (2 if both else 1) * len(windows))
+    if not both:
+        _count(preview_clip(PreviewTask(path, info.content_hash, shown, PREVIEWS), reading), found, len(windows))
+    return True
+
+
+def _count(results: Iterator[object], found: Found, expected: int) -> None:
+    """Count what comes, by kind; an error that ends it is that of all that is left."""
+    outcomes = 0
+    try:
+        for result in results:
+            made = result[1] if isinstance(result, tuple) else result.request if isinstance(result, Prepared) else None
+            if made is None:
+                continue  # warnings
+            outcomes += 1
+            kind = getattr(made, "kind", "preview" if isinstance(made, Preview) else "request")
+            found.outcomes[kind] += 1
+    except CaptionAssetsError as error:
+        found.outcomes[error.kind] += expected - outcomes
+        outcomes = expected
+        if error.kind not in ("limit", "timeout"):
+            found.bugs.append(f"a clip that was planned ends with: {error}")
+    if outcomes != expected:
+        found.bugs.append(f"{outcomes} outcomes, {expected} were asked for")
+
+
+def _compare(path: Path, planned: bool | str, found: Found) -> None:
+    try:
+        theirs = by_ffmpeg(path)
+    except (subprocess.TimeoutExpired, ValueError):
+        return
+    # Where times were damaged, they and the order that frames come in say different things.
+    if theirs.complaints or not len(theirs.frames) or (np.diff(theirs.times_s) <= 0).any():
+        return
+    if isinstance(planned, str):
+        if planned not in ("limit", "timeout", "not_video", "encrypted"):
+            found.bugs.append(f"we find it {planned}, ffmpeg shows {len(theirs.frames)} frames")
+        return
+    _, ours, lost = by_us(path, limits=LIMITS)
+    found.compared = len(theirs.frames)
+    _, mistaken = unlike(ours, theirs.frames)
+    if len(ours) != found.compared or mistaken:
+        read = f"we read {len(ours)} frames and lose {len(lost)}, ffmpeg shows {found.compared}"
+        found.bugs.append(f"{read}; numbered wrongly: {mistaken[:5]}")

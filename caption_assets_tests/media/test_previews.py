@@ -27,9 +27,9 @@ from caption_assets.media.previews import (
     render_previews,
 )
 from caption_assets.media.windows import compute_windows
-from caption_assets.records import Preview, VideoInfo
+from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings
-from caption_assets_tests.media.coded import CLIPS, FRAMES, Coded, draw, read
+from caption_assets_tests.media.coded import CLIPS, FRAMES, Coded, draw, ffmpeg, read
 
 BY_NAME = {clip.name: clip for clip in CLIPS}
 
@@ -101,12 +101,12 @@ def test_previews_show_the_planned_frames_upright(name: str, tmp_path: Path) -> 
     plan = plan_previews(info, windows, settings)
     made = list(render_previews(path, info, windows, settings))
     assert [window for window, _ in made] == list(windows)
-    for picks, (_, preview) in zip(plan, made, strict=True):
+    for planned, (_, preview) in zip(plan, made, strict=True):
         assert isinstance(preview, Preview)
         assert preview.height == 96
         assert preview.width == round(96 * info.display_width / info.display_height)
         shown = [np.rot90(frame, clip.rotation // 90) for frame in decoded(preview)[0]]
-        assert [read(frame) for frame in shown] == [clip.numbers[k] for k in picks.frame_ids]
+        assert [read(frame) for frame in shown] == [clip.numbers[k] for k in planned.picks.frame_ids]
 
 
 def test_the_number_of_cores_changes_nothing(tmp_path: Path) -> None:
@@ -133,8 +133,9 @@ def probe_like(width: int, height: int, rate: int = 25) -> VideoInfo:
 
 
 def test_warnings_for_slow_and_low_clips() -> None:
-    assert preview_warnings(probe_like(640, 480), PreviewSettings()) == []
-    slow, low = preview_warnings(probe_like(64, 48, rate=1), PreviewSettings(target_fps=2))
+    whole = [Window(0, 0)]
+    assert preview_warnings(probe_like(640, 480), whole, PreviewSettings()) == []
+    slow, low = preview_warnings(probe_like(64, 48, rate=1), whole, PreviewSettings(target_fps=2))
     assert "fewer than target_fps=2" in slow
     assert "lower than target_height=240" in low
 
@@ -246,3 +247,46 @@ def test_reading_animations_refuses_what_is_none() -> None:
     for bad in (b"", b"RIFF", good[:-1], good + b"x", os.urandom(100)):
         with pytest.raises(webp.WebpFormatError):
             webp.read_animation(bad)
+
+
+@pytest.fixture(scope="module")
+def gap(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """60 frames, with a pause of an hour in the middle."""
+    path = tmp_path_factory.mktemp("gap") / "gap.mkv"
+    frames = b"".join(draw(k, 64, 64).tobytes() for k in range(60))
+    source = "-f rawvideo -pix_fmt gray -s 64x64 -r 25 -i pipe:0"
+    pause = "-vf settb=1/1000,setpts=40*N+3600000*gte(N\\,30) -fps_mode passthrough -enc_time_base 1/1000"
+    ffmpeg([*source.split(), *pause.split(), "-c:v", "libx264", "-pix_fmt", "yuv420p", str(path)], frames)
+    return str(path)
+
+
+def test_a_preview_has_no_more_frames_than_it_may_and_lasts_as_long(gap: str) -> None:
+    info, settings = probe(gap), PreviewSettings(target_height=64, max_frames=50)
+    windows = [Window(0, 59), Window(0, 24)]
+    (long, short), whole = plan_previews(info, windows, settings), info.duration_s
+    assert (len(long.picks.frame_ids), long.fps) == (50, pytest.approx(50 / whole))
+    assert (len(short.picks.frame_ids), short.fps) == (1, 1.0)
+    (_, made), _ = render_previews(gap, info, windows, settings)
+    assert isinstance(made, Preview)
+    images, durations = decoded(made)
+    assert made.num_frames == len(images) == 50
+    assert sum(durations) == pytest.approx(1000 * whole, abs=1)
+    assert [read(image) for image in images] == list(long.picks.frame_ids)
+    assert read(images[0]) == 29  # the last one before the pause is shown for almost an hour
+
+
+def test_a_preview_that_is_bounded_says_so(gap: str) -> None:
+    info = probe(gap)
+    (said, *_) = preview_warnings(info, [Window(0, 59)], PreviewSettings(target_height=16, max_frames=50))
+    assert "max_frames=50" in said
+    assert "one every 72 s" in said
+    assert preview_warnings(info, [Window(0, 24)], PreviewSettings(target_height=16, target_fps=0.01)) == []
+    usual = PreviewSettings()
+    assert len(plan_previews(info, [Window(0, 59)], usual)[0].picks.frame_ids) == usual.max_frames
+
+
+def test_a_bound_that_a_window_just_keeps_changes_nothing(tmp_path: Path) -> None:
+    info = probe(str(BY_NAME["h264_closed.mp4"].make(tmp_path)))  # 2.4 s: 5 frames at 2 a second
+    for bound, count, fps in ((6, 5, 2.0), (5, 5, 2.0), (4, 4, 4 / 2.4), (1, 1, 1 / 2.4)):
+        (plan,) = plan_previews(info, [Window(0, 59)], PreviewSettings(target_fps=2.0, max_frames=bound))
+        assert (len(plan.picks.frame_ids), plan.fps) == (count, pytest.approx(fps)), bound

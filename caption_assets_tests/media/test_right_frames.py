@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caption_assets.media.decode import _Reader, decode_frames, probe, read_windows
+from caption_assets.media.decode import decode_frames, probe, read_windows
+from caption_assets.media.reader import FastReader
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.records import FramePicks
@@ -88,14 +89,14 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("ids", [(0, 999), (700,), (10, 11, 500, 501, 502, 990), (49, 50, 449, 450, 850)])
 def test_what_nobody_wants_is_jumped_over(ids: Sequence[int], long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packets = 0
-    decode = _Reader._decode
+    decode = FastReader._decode
 
-    def counted(self: _Reader, packet: object) -> list:
+    def counted(self: FastReader, packet: object) -> list:
         nonlocal packets
         packets += 1
         return decode(self, packet)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_Reader, "_decode", counted)
+    monkeypatch.setattr(FastReader, "_decode", counted)
     info = probe(str(long))
     found = {
         frame_id: read(frame.to_ndarray(format="rgb24")) for frame_id, frame in decode_frames(str(long), info, ids)
@@ -106,8 +107,8 @@ def test_what_nobody_wants_is_jumped_over(ids: Sequence[int], long: Path, monkey
 
 def test_of_intra_coded_clips_only_the_picks_are_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    decode = _Reader._decode
-    monkeypatch.setattr(_Reader, "_decode", lambda self, packet: (seen.append(packet.pts), decode(self, packet))[1])
+    decode = FastReader._decode
+    monkeypatch.setattr(FastReader, "_decode", lambda self, packet: (seen.append(packet.pts), decode(self, packet))[1])
     path = str(made(CASES["mjpeg.mov"], folder))
     assert [k for k, _ in decode_frames(path, probe(path), [3, 30, 31])] == [3, 30, 31]
     assert len([pts for pts in seen if pts is not None]) == 3

@@ -1,18 +1,31 @@
+import json
 import pickle
 import re
-from dataclasses import FrozenInstanceError
+import shutil
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import get_args
 
 import pytest
 
 from caption_assets.errors import ConfigError, ModelError
+from caption_assets.models.choice import ModelChoice
 from caption_assets.models.engines.openai.inputs import Form
-from caption_assets.models.families import FAMILIES
+from caption_assets.models.families import FAMILIES, FrameLimits, family_of
 from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
-from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS, Precision, own_variant, require_consent
+from caption_assets.models.requests import frame_size
+from caption_assets.models.variants import (
+    CAPTION_VARIANTS,
+    TEXT_VARIANTS,
+    Precision,
+    Sampling,
+    own_variant,
+    require_consent,
+)
+from caption_assets.models.weights.checkpoints import asked_limits, checkpoint_frame_limits, frame_limits
 from caption_assets.settings import (
     AskedFamily,
     AskedPrecision,
+    CaptionModelSettings,
     CaptionPrompt,
     CaptionVariant,
     ModelFamily,
@@ -105,11 +118,103 @@ def test_a_precision_that_weights_do_not_have_is_refused_with_those_that_do(name
 def test_a_users_own_model_has_what_its_family_needs(family):
     own = own_variant(CAPTION_VARIANTS["demo"], family, "me/mine", "main")
     assert (own.name, own.model_id, own.revision, own.family) == ("demo", "me/mine", "main", family)
-    assert own.frames is None
     assert own.min_gpu_gib == 0
     (row,) = {row.vllm: row for row in ROWS.values() if row.family is family and not row.is_embedded}.values()
-    if family is not FAMILIES["qwen2.5-vl"]:  # which the demo model is of itself
-        assert (own.stop, own.remote_code, own.vllm) == (row.stop, row.remote_code, row.vllm)
+    assert (own.stop, own.remote_code, own.vllm, own.frames) == (row.stop, row.remote_code, row.vllm, row.frames)
+    assert own.sampling == next(row for row in ROWS.values() if row.family is family and not row.is_embedded).sampling
+
+
+@pytest.mark.parametrize("chosen", ["demo", "qwen", "qwen3", "nemotron"])
+def test_a_users_own_model_keeps_the_variants_limits_within_those_of_its_checkpoint(chosen, checkpoints, tmp_path):
+    """16 frames of 1920x1080: 5,760 tokens, where the checkpoint by itself would take 21,528."""
+    folder = shutil.copytree(checkpoints["qwen2.5-vl"], tmp_path / "model")
+    published = {"patch_size": 14, "merge_size": 2, "min_pixels": 3136, "max_pixels": 12845056}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(published))
+    variant, _ = ModelChoice(CaptionModelSettings(model_variant=chosen, model_path=str(folder))).model()
+    limits = frame_limits(variant, folder, variant.family)
+    assert limits == CAPTION_VARIANTS["qwen"].frames
+    width, height = frame_size(1920, 1080, 16, limits)
+    assert 8 * width * height // 28**2 == 5760
+    # A checkpoint whose frames are all smaller keeps its own limits.
+    assert frame_limits(variant, checkpoints["qwen2.5-vl"], variant.family).max_pixels == 112 * 112
+
+
+def test_limits_of_frames_are_settings(checkpoints):
+    def limits(family="qwen2.5-vl", **settings):
+        variant, checkpoint = ModelChoice(CaptionModelSettings(model_path=str(checkpoints[family]), **settings)).model()
+        return frame_limits(variant, checkpoint.folder, variant.family)
+
+    own = limits()
+    assert limits(max_pixels=200_000) == replace(own, max_pixels=200_000)
+    assert limits(min_pixels=784, max_pixels=900) == replace(own, min_pixels=784, max_pixels=900)
+    assert limits(max_pixels=1000) == replace(own, min_pixels=1000, max_pixels=1000)
+    assert limits("qwen3-vl", max_pixels=50_000).max_pixels == 50_000
+    for settings in ({"max_pixels": 700}, {"min_pixels": 20_000, "max_pixels": 10_000}, {"min_pixels": 20_000}):
+        with pytest.raises(ConfigError, match="pixels"):
+            limits(**settings)
+    with pytest.raises(ConfigError, match="frames of family nemotron-v2-vl have a size of their own"):
+        asked_limits(replace(CAPTION_VARIANTS["nemotron"], max_pixels=1), FrameLimits(32, 4, 4, shape="square"))
+
+
+@pytest.mark.parametrize("missing", ["min_pixels", "max_pixels", "patch_size"])
+def test_a_processor_that_does_not_state_all_of_its_limits_states_none(checkpoints, tmp_path, missing):
+    folder = shutil.copytree(checkpoints["qwen2.5-vl"], tmp_path / "model")
+    stated = {"patch_size": 16, "merge_size": 1, "min_pixels": 256, "max_pixels": 1024}
+    file = folder / "video_preprocessor_config.json"
+    file.write_text(json.dumps(stated))
+    family = FAMILIES["qwen2.5-vl"]
+    assert checkpoint_frame_limits(folder, family) == FrameLimits(16, 256, 1024, max_video_tokens=24576)
+    file.write_text(json.dumps({name: value for name, value in stated.items() if name != missing}))
+    assert checkpoint_frame_limits(folder, family).max_pixels == 112 * 112  # those of the next file
+    for other in ("preprocessor_config.json", "processor_config.json"):
+        (folder / other).unlink(missing_ok=True)
+    with pytest.raises(ModelError, match="its processor states no frame size"):
+        checkpoint_frame_limits(folder, family)
+
+
+def test_frames_that_go_as_images_keep_their_aspect_ratio():
+    square = FrameLimits(32, 512 * 512, 512 * 512, shape="square")
+    width, height = frame_size(1920, 1080, 8, square.as_images())
+    assert (width, height) == (672, 384)
+    assert frame_size(320, 240, 8, square.as_images()) == (320, 256)
+    filled = replace(square, shape="filled")
+    assert frame_size(1920, 1080, 8, filled.as_images()) == (width, height)
+    assert CAPTION_VARIANTS["qwen"].frames.as_images() == CAPTION_VARIANTS["qwen"].frames
+
+
+@pytest.mark.parametrize(
+    ("config", "family"),
+    [
+        ({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}, "text"),
+        ({"model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"]}, "text"),
+        ({"model_type": "qwen3_vl", "architectures": ["Qwen3VLForConditionalGeneration"]}, "qwen3-vl"),
+        ({"model_type": "molmo", "architectures": ["MolmoForCausalLM"]}, None),
+        ({"model_type": "phi3_v", "architectures": ["Phi3VForCausalLM"]}, None),
+        ({"model_type": "phi4_multimodal", "architectures": ["Phi4MultimodalForCausalLM"]}, None),
+        ({"model_type": "fuyu", "architectures": ["FuyuForCausalLM"]}, None),
+        ({"model_type": "llama", "architectures": ["LlavaLlamaForCausalLM"], "mm_vision_tower": "clip"}, None),
+        ({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "audio_config": {}}, None),
+        ({"model_type": "qwen2", "architectures": ["Qwen2ForSequenceClassification"]}, None),
+        ({"model_type": "qwen2", "architectures": "Qwen2ForCausalLM"}, None),
+        ({"model_type": "qwen2", "architectures": [None]}, None),
+        ({}, None),
+    ],
+)
+def test_a_model_is_of_the_family_that_its_config_shows_and_no_other_kind_is_taken_for_text(config, family):
+    assert family_of(config) is (None if family is None else FAMILIES[family])
+
+
+def test_qwen3_is_sampled_as_its_makers_recommend():
+    qwen3, text = CAPTION_VARIANTS["qwen3"].sampling, TEXT_VARIANTS["qwen3"].sampling
+    assert qwen3 == Sampling(0.7, 0.8, 20, repetition_penalty=1.0, presence_penalty=1.5)
+    assert text == Sampling(0.7, 0.8, 20)
+
+
+def test_all_of_the_sampling_is_settings():
+    chosen = {name: 1 for name in (field.name for field in fields(Sampling))}
+    variant, _ = ModelChoice(CaptionModelSettings(**chosen)).model()
+    assert variant.sampling == Sampling(**chosen)
+    assert ModelChoice(CaptionModelSettings(top_k=3)).model()[0].sampling == Sampling(top_k=3)
 
 
 def test_a_users_own_model_keeps_the_chosen_row_of_its_family():

@@ -1,8 +1,10 @@
 """Bad input costs its own clip or window, is stored with its reason, and loses nothing else."""
 
+import re
 import shutil
 import subprocess
 
+import av
 import fsspec
 import imageio_ffmpeg
 import pytest
@@ -10,11 +12,12 @@ import pytest
 from caption_assets.dataset import open_dataset
 from caption_assets.errors import ConfigError, ShardError, StoreError
 from caption_assets.save_export.files import read_document
-from caption_assets.settings import PreviewSettings, WindowSettings
-from caption_assets.steps import StepContext, preview_shard, window_shard
+from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
+from caption_assets.steps import StepContext, caption_shards, model_session, preview_shard, window_shard
 from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
+from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
+from caption_assets_tests.media.coded import CLIPS
 
 UUID = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
 
@@ -42,11 +45,12 @@ def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_
     (folder / "cut.mp4").write_bytes(good.read_bytes()[:400])
     audio_only(folder / "audio.mp4")
     make_clip(folder / "short.mp4", 3)
+    make_clip(folder / "still.mp4", 1)
     make_clip(folder / "one" / f"{UUID}.mp4", 24)
     make_clip(folder / "two" / f"{UUID}.mp4", 24)
     report, rows = plan(store, tmp_path / "clips", workers)
 
-    assert (report.ok, report.failed, report.skipped) == (2, 5, 1)
+    assert (report.ok, report.failed, report.skipped) == (2, 5, 2)
     assert rows["s/good.mp4"].status == "ok"
     kinds = {path.removeprefix("s/"): row.error_kind for path, row in rows.items() if row.status != "ok"}
     assert kinds == {
@@ -55,13 +59,15 @@ def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_
         "cut.mp4": kinds["cut.mp4"],
         "audio.mp4": "no_video_stream",
         "short.mp4": "too_short",
+        "still.mp4": "too_short",
         f"two/{UUID}.mp4": "duplicate_id",
     }
     assert kinds["cut.mp4"] in {"truncated", "decode", "not_video"}
     assert all(row.error for row in rows.values() if row.status != "ok")
-    assert "3 frames" in rows["s/short.mp4"].error
+    assert "it has 3 frames" in rows["s/short.mp4"].error
+    assert "it has 1 frame, and" in rows["s/still.mp4"].error
     assert f"s/one/{UUID}.mp4" in rows[f"s/two/{UUID}.mp4"].error
-    assert sum(report.failures.values()) == 6
+    assert sum(report.failures.values()) == 7
     assert any("text.mp4" in item for item in report.failed_items)
 
 
@@ -84,6 +90,31 @@ def test_a_file_that_breaks_off_keeps_its_good_windows_and_says_where(tmp_path, 
     assert document["errors"] == ["damaged"]
     assert document["error_details"]["damaged"] == damaged.error
     assert len(document["windows"]) == len(windows)
+
+
+def test_windows_behind_a_damaged_stretch_are_kept_and_those_in_it_say_so(tmp_path, store, workers):
+    folder = tmp_path / "clips" / "s"
+    folder.mkdir(parents=True)
+    path = next(clip for clip in CLIPS if clip.name == "mjpeg.mov").make(folder)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size][20:30]
+    with path.open("r+b") as file:
+        for packet in packets:
+            file.seek(packet.pos)
+            file.write(bytes(packet.size))
+    plan(store, tmp_path / "clips", workers, window_size=10, remainder_threshold=5, store_window_mp4=True)
+    windows = store.read_rows(CLIP_WINDOWS, "s")
+    lost = [row.start_frame == 20 for row in windows]
+    assert len(windows) == 6
+    assert [row.error_kind for row in windows] == ["decode" if is_lost else "" for is_lost in lost]
+
+    plan(store, tmp_path / "clips", workers, window_size=10, remainder_threshold=5)
+    preview_shard(StepContext(store, workers), "s", PreviewSettings(target_height=48))
+    with model_session(CaptionModelSettings(device="cpu")) as session:
+        list(caption_shards(StepContext(store, workers), ["s"], session, CaptionSettings()))
+    for rows in (store.read_rows(WINDOW_PREVIEWS, "s"), store.read_rows(WINDOW_CAPTIONS, "s", "demo")):
+        assert [row.error_kind for row in rows] == ["decode" if is_lost else "" for is_lost in lost]
+        assert re.search(r"frame 2\d of 60 \(at \d\.\d\d s\) cannot be decoded", rows[2].error)
 
 
 def test_a_shard_with_no_usable_clip_fails_and_its_reasons_are_stored(tmp_path, store, workers):

@@ -1,16 +1,21 @@
 """Captions of several shards in one stream: second pass, enhancement, bad windows, a dying engine, reruns."""
 
+import json
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from caption_assets.dataset import open_dataset
+from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene
 from caption_assets.models.engines.base import EngineDeathError
 from caption_assets.models.engines.transformers import TransformersEngine
+from caption_assets.models.prompts import CAPTION_PROMPTS, STAGE2_PROMPT
 from caption_assets.save_export.files import read_document
 from caption_assets.settings import (
     CaptionModelSettings,
@@ -102,6 +107,104 @@ def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, worke
         assert texts[row.clip_id][1] == f"Look again.\n\n{row.first_text}"
         assert row.output_tokens > first[row.clip_id].output_tokens
         assert row.fingerprint != first[row.clip_id].fingerprint
+
+
+def test_the_prompts_are_those_of_the_variant_or_the_users_own(store, workers, asked):
+    def prompts(**settings):
+        asked.clear()
+        caption(store, workers, shards=("a",), max_output_tokens=3, **settings)
+        requests = [request for batch in asked for request in batch]
+        assert {request.max_tokens for request in requests} <= {3}
+        return [request.messages[0]["content"][1]["text"] for request in requests]
+
+    assert prompts() == [CAPTION_PROMPTS["default"]] * 2
+    assert prompts(prompt_variant="av") == [CAPTION_PROMPTS["av"]] * 2
+    assert prompts(prompt_variant="av", prompt_text="What is it?") == ["What is it?"] * 2
+    assert prompts(prompt_variant="av", prompt_text="What is it?") == []  # the same is not asked again
+    first, _, second, _ = prompts(generate_stage2_caption=True)
+    assert first == CAPTION_PROMPTS["default"]
+    assert second.startswith(f"{STAGE2_PROMPT}\n\n")
+    assert len(prompts(generate_stage2_caption=True, stage2_prompt_text="Shorter.")) == 4
+
+
+def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(dataset, tmp_path, workers, monkeypatch):
+    store, batch = Store(str(tmp_path / "out")), TransformersEngine._batch
+    for shard in SHARDS:
+        window_shard(StepContext(store, workers), dataset, shard, WindowSettings(window_size=24, remainder_threshold=8))
+    asked = []
+
+    def told_apart(self, requests):
+        asked.extend(requests)
+        return [replace(result, text=f"The text of {result.request_id}.") for result in batch(self, requests)]
+
+    monkeypatch.setattr(TransformersEngine, "_batch", told_apart)
+    caption(store, workers, generate_stage2_caption=True, stage2_prompt_text="Look again.", max_output_tokens=4)
+    questions = {}
+    for request in asked:
+        questions.setdefault(request.request_id, []).append(request.messages[0]["content"][1]["text"])
+    assert len(questions) == len(rows(store)) > 2 * len({row.clip_id for row in rows(store)})
+    for name, (_, second) in questions.items():
+        assert second == f"Look again.\n\nThe text of {name}."
+    for row in rows(store):
+        assert row.first_text.endswith(f"/{row.clip_id}/{row.start_frame}_{row.end_frame}.")
+
+
+@pytest.fixture
+def short_context(tmp_path):
+    """The demo model with a context of 640 tokens, and less small frames."""
+    folder = shutil.copytree(checkpoint("demo"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 640
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_a_window_that_is_too_long_is_shown_smaller_or_fails_before_it_is_decoded(store, workers, asked, short_context):
+    def run(**settings):
+        model = CaptionModelSettings(device="cpu", model_path=short_context, min_pixels=8 * 28**2)
+        with model_session(model) as session:
+            given = StepContext(store, workers)
+            return {e.shard: e.outcome for e in caption_shards(given, SHARDS, session, CaptionSettings(**settings))}
+
+    first, *others = store.read_rows(CLIP_WINDOWS, "a")
+    store.commit_rows(
+        CLIP_WINDOWS, "a", [replace(first, frame_ids=first.frame_ids[:2], times_s=first.times_s[:2]), *others]
+    )
+    run(prompt_text="What is it?", max_output_tokens=8)
+    whole = {request.request_id: request.frames.frames.shape for batch in asked for request in batch}
+    asked.clear()
+    tokens = sorted(-(-shape[0] // 2) * shape[1] * shape[2] // 28**2 for shape in whole.values())
+    text = Tokenizer.from_file(str(checkpoint("demo") / "tokenizer.json")).encode(
+        "What is it?", add_special_tokens=False
+    )
+    prompt = 64 + len(text.ids)  # and what a template may add
+    run(prompt_text="What is it?", max_output_tokens=640 - prompt - tokens[1] + 1)
+    smaller = {request.request_id: request.frames.frames.shape for batch in asked for request in batch}
+    assert smaller.keys() == whole.keys()
+    assert all(row.status == "ok" for row in rows(store))
+    assert sum(smaller[name] < whole[name] for name in whole) == 5  # all but the window of two frames
+    asked.clear()
+    outcomes = run(prompt_text="What is it?", max_output_tokens=640 - prompt - 23)  # 8 tokens a pair
+    assert [request.request_id.split("/")[1] for batch in asked for request in batch] == [first.clip_id]
+    assert (outcomes["a"].ok, outcomes["a"].failed) == (1, 1)
+    failed = [row for row in rows(store) if row.status != "ok"]
+    assert len(failed) == 5
+    assert {(row.error_kind, row.decode_s) for row in failed} == {("context", None)}
+    assert "lower max_output_tokens" in failed[0].error
+
+
+def test_a_caption_that_leaves_no_room_for_its_rewriting_fails_alone(store, workers, asked):
+    caption(store, workers, shards=("a",))
+    first, second = store.read_rows(WINDOW_CAPTIONS, "a", "demo")
+    store.commit_rows(WINDOW_CAPTIONS, "a", [replace(first, text="red circle, " * 4000), second], "demo")
+    asked.clear()
+    with model_session(TextModelSettings(device="cpu"), 16) as session:
+        given, settings = StepContext(store, workers), EnhanceSettings(max_output_tokens=8)
+        (ended,) = enhance_shards(given, ("a",), "demo", session, settings)
+    assert (ended.outcome.ok, ended.outcome.failed) == (1, 1)
+    assert [len(batch) for batch in asked] == [1]
+    (bad,) = (row for row in store.read_rows(ENHANCED_CAPTIONS, "a", "demo_lm") if row.status != "ok")
+    assert (bad.clip_id, bad.error_kind) == (first.clip_id, "context")
 
 
 def test_a_shard_without_windows_fails_alone(store, workers):

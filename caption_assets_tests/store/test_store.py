@@ -34,8 +34,8 @@ def test_a_shard_without_a_table_has_no_rows(store: Store) -> None:
 
 
 def test_committed_rows_are_read_back_in_order(store: Store) -> None:
-    rel = store.commit_rows(CLIP_WINDOWS, "shard", [*reversed(WINDOWS), failed_clip()])
-    assert rel == "tables/clip_windows/shard.parquet"
+    committed = store.commit_rows(CLIP_WINDOWS, "shard", [*reversed(WINDOWS), failed_clip()])
+    assert committed.rel == "tables/clip_windows/shard.parquet"
     assert store.read_rows(CLIP_WINDOWS, "shard") == [*WINDOWS, failed_clip()]
     store.commit_rows(CLIP_WINDOWS, "shard", [])
     assert store.read_rows(CLIP_WINDOWS, "shard") == []
@@ -159,7 +159,7 @@ def test_the_stamp_changes_with_every_commit_of_other_rows(store: Store) -> None
 @pytest.mark.parametrize("damage", [b"", b"PAR1 and then nothing", None])
 def test_a_damaged_table_is_reported_with_its_path_and_the_remedy(store: Store, rel: str, damage: bytes | None) -> None:
     if damage is None:
-        whole = store.read_bytes(store.commit_rows(CLIP_WINDOWS, "whole", WINDOWS))
+        whole = store.read_bytes(store.commit_rows(CLIP_WINDOWS, "whole", WINDOWS).rel)
         assert whole
         damage = whole[: len(whole) // 2]
     store.write_bytes(rel, damage)
@@ -324,6 +324,28 @@ def test_what_a_process_that_died_in_a_commit_has_left_goes_with_the_next(
     store.commit_rows(WINDOW_PREVIEWS, "s", again)
     assert store.names(f"previews/{BIKES}") == [*(["0_95.webp"] if again else []), "poster.webp"]
     assert store.names("previews") == [BIKES]
+
+
+def test_files_that_were_announced_and_that_no_row_came_to_name_go_with_the_next_commit(
+    store: Store, root: UPath
+) -> None:
+    store.announce(WINDOW_PREVIEWS, "s", [str(row.path) for row in OLD])
+    write_files(store)
+    Store(root).commit_rows(WINDOW_PREVIEWS, "s", OLD[:1])
+    assert store.names(f"previews/{BIKES}") == ["0_95.webp", "poster.webp"]
+    assert store.names("previews") == [BIKES]
+
+
+def test_a_commit_tells_whether_somebody_else_has_written_the_table_meanwhile(store: Store, root: UPath) -> None:
+    ours, before = WINDOWS[:2], store.read_table(CLIP_WINDOWS, "s")
+    store.append_rows(CLIP_WINDOWS, "s", ours)
+    other = Store(root)
+    assert store.commit_rows(CLIP_WINDOWS, "s", ours, before=before).alone
+    assert not other.commit_rows(CLIP_WINDOWS, "s", WINDOWS, before=before).alone
+    before = store.read_table(CLIP_WINDOWS, "s")
+    other.append_rows(CLIP_WINDOWS, "s", ours)
+    assert not store.commit_rows(CLIP_WINDOWS, "s", ours, before=before).alone
+    assert store.commit_rows(CLIP_WINDOWS, "s", ours).alone
 
 
 def test_a_file_that_is_named_again_stays(store: Store) -> None:

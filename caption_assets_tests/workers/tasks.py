@@ -112,7 +112,7 @@ def fetch_and_die(task: Clip, reading: Reading) -> Iterator[str]:
 
 def kept_copy(task: Clip, reading: Reading) -> Iterator[str]:
     with open_clip(task.location, reading) as clip:
-        yield clip.local
+        yield os.path.realpath(clip.local)
 
 
 def packages(_: object) -> set[str]:

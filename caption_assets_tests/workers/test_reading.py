@@ -17,9 +17,9 @@ import pytest
 from werkzeug.serving import WSGIRequestHandler
 
 from caption_assets.errors import CaptionAssetsError
-from caption_assets.media.decode import _Reader
 from caption_assets.media.files import Copies, Reading, open_clip
 from caption_assets.media.probe import probe
+from caption_assets.media.reader import FastReader
 from caption_assets.records import VideoInfo
 from caption_assets.settings import PreviewSettings, WindowSettings
 from caption_assets.workers.base import ClipWorkers
@@ -193,15 +193,18 @@ def test_a_worker_imports_the_decoder_and_little_else(clip: Path) -> None:
 def opened(clip: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often the clip was opened as a file and as a container, and how often decoding began."""
     counts: Counter[str] = Counter()
-    plain, container, reader = builtins.open, av.open, _Reader.__init__
+    plain, container, reader = builtins.open, av.open, FastReader.__init__
+
+    def is_clip(path: object) -> str:
+        return str(clip) if os.path.realpath(str(path)) == str(clip) else str(path)
 
     def counted(name: str, path: object, function: Callable[..., Any], *given: Any, **more: Any) -> Any:
         counts[name] += path == str(clip)
         return function(*given, **more)
 
     monkeypatch.setattr(builtins, "open", lambda path, *a, **k: counted("file", path, plain, path, *a, **k))
-    monkeypatch.setattr(av, "open", lambda path, *a, **k: counted("container", path, container, path, *a, **k))
-    monkeypatch.setattr(_Reader, "__init__", lambda self, *a: counted("pass", str(clip), reader, self, *a))
+    monkeypatch.setattr(av, "open", lambda path, *a, **k: counted("container", is_clip(path), container, path, *a, **k))
+    monkeypatch.setattr(FastReader, "__init__", lambda self, *a: counted("pass", str(clip), reader, self, *a))
     return counts
 
 

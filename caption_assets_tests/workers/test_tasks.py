@@ -54,6 +54,7 @@ class Made:
 
     def __init__(self, results: Any) -> None:
         self.requests: dict[str, Request] = {}
+        self.unasked: dict[str, str] = {}
         self.previews: dict[Window, Preview | PreviewError] = {}
         self.warnings: list[list[str]] = []
         self.order: list[str] = []
@@ -66,9 +67,11 @@ class Made:
 
     def _add(self, result: Any) -> None:
         if isinstance(result, Prepared):
-            assert isinstance(result.request, Request)
             assert result.decode_s > 0
-            self.requests[result.request_id] = result.request
+            if isinstance(result.request, Request):
+                self.requests[result.request_id] = result.request
+            else:
+                self.unasked[result.request_id] = str(result.request)
             self.order.append(f"request {result.request_id}")
         elif isinstance(result, list):
             self.warnings.append(result)
@@ -190,11 +193,13 @@ def test_a_broken_frame_costs_only_those_that_need_it(needed_by: str, motion_jpe
     previews = Made(preview_clip(PreviewTask(str(motion_jpeg), info.content_hash, shown, PREVIEWS), Reading()))
     both = Made(caption_clip(task(motion_jpeg, info, windows, previews=shown, preview_settings=PREVIEWS), Reading()))
     same_requests(both.requests, apart.requests)
-    assert len(both.requests) == (2 if needed_by in ("caption", "both") else 4)
-    assert str(both.error) == str(apart.error)
+    assert (both.error, apart.error, previews.error) == (None, None, None)
+    assert both.unasked == apart.unasked
+    assert list(both.unasked) == ([str(third)] if needed_by in ("caption", "both") else [])
+    assert all(f"frame {min(frames[needed_by])} of 60" in why for why in both.unasked.values())
     assert {w: str(p) for w, p in both.previews.items()} == {w: str(p) for w, p in previews.previews.items()}
     broken = [w for w, p in both.previews.items() if isinstance(p, PreviewSourceError)]
-    assert broken == (list(shown[2:]) if needed_by in ("preview", "both") else [])
+    assert broken == ([third] if needed_by in ("preview", "both") else [])
 
 
 def test_how_many_clips_at_once() -> None:

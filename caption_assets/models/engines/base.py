@@ -1,12 +1,14 @@
 """What every engine is: requests in, results out, started once, closed always. Imports no engine."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from caption_assets.errors import CaptionAssetsError
+from caption_assets.models.contexts import Context
 from caption_assets.models.families import FrameLimits
-from caption_assets.models.requests import Prepare, Request, Result
+from caption_assets.models.requests import Author, Prepare, Request, Result
 from caption_assets.models.variants import Sampling
 from caption_assets.records import SampledFrames
 from caption_assets.settings import AskedPrecision, VideoForm
@@ -17,7 +19,8 @@ class EngineInfo:
     """What runs, for tables and metadata.
 
     `precision` is that of the weights as they are computed with, in the words of the setting, or "unknown".
-    `frame_limits` bound the frames that requests may carry; None for text models. `prepare`, where the engine has
+    `frame_limits` bound the frames that requests may carry; None for text models. `context` is what prompt and answer
+    may be long; whoever makes requests asks it first. `prepare`, where the engine has
     one, is to be applied to every request before it is given to `generate`. `notes` are sentences that whoever reads
     the metadata should know, such as a precision that this GPU only emulates.
     """
@@ -27,6 +30,7 @@ class EngineInfo:
     device: str
     precision: str
     frame_limits: FrameLimits | None = None
+    context: Context = field(default_factory=Context)
     prepare: Prepare | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
@@ -55,9 +59,9 @@ class EngineOptions:
 
     `device` is "auto", "cpu", "cuda" or "cuda:<n>"; `tensor_parallel` is over how many GPUs one model is spread.
     `batch_size` is how many requests run together in an engine that works in batches, or are open at a server;
-    `in_flight_bytes` bounds the prepared requests that an engine with continuous batching holds. `trust_remote_code`
-    allows code from a model's repository to run, where the variant needs it. `vllm_args` are further `EngineArgs` of
-    vLLM, which win over our own.
+    `in_flight_bytes` bounds the requests that an engine holds. One in this process or started by it that shows no sign
+    of work for `stuck_s` seconds counts as stuck. `trust_remote_code` allows code from a model's repository to run,
+    where the variant needs it. `vllm_args` are further `EngineArgs` of vLLM, which win over our own.
     """
 
     device: str = "auto"
@@ -66,6 +70,7 @@ class EngineOptions:
     sampling: Sampling = field(default_factory=Sampling)
     tensor_parallel: int = 1
     in_flight_bytes: int = 8 << 30
+    stuck_s: float = 600.0
     trust_remote_code: bool = False
     server: ServerOptions = field(default_factory=ServerOptions)
     vllm_args: Mapping[str, Any] = field(default_factory=dict)
@@ -74,11 +79,38 @@ class EngineOptions:
 class EngineDeathError(CaptionAssetsError):
     """An engine that ended in the middle of its work. `in_flight` are the ids of the requests that it had then."""
 
-    kind = "engine_died"
+    kind, did, doing = "engine_died", "died", "dying"
 
     def __init__(self, asked: str, wrong: str, fix: str = "", in_flight: frozenset[str] = frozenset()) -> None:
         super().__init__(asked, wrong, fix)
         self.in_flight = in_flight
+
+
+class EngineStuckError(EngineDeathError):
+    """An engine that does not go on: it is still there, and shows no sign of work."""
+
+    kind, did, doing = "engine_stuck", "got stuck", "getting stuck"
+
+    @classmethod
+    def after(cls, seconds: float, engine: str, in_flight: frozenset[str]) -> "EngineStuckError":
+        wrong = f"it has not gone on for {seconds:g} seconds"
+        return cls(f"engine {engine!r}", wrong, "raise engine_timeout_s where it is only slow", in_flight)
+
+
+class Pulse:
+    """When an engine last showed that it works; any thread may tell it (`beat`)."""
+
+    def __init__(self, most_seconds: float) -> None:
+        self.most_seconds = most_seconds
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        self._last = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the engine counts as stuck, 0 or less where it does."""
+        return self._last + self.most_seconds - time.monotonic()
 
 
 class CaptionEngine(Protocol):
@@ -87,9 +119,13 @@ class CaptionEngine(Protocol):
     `start` begins to load it, and says what will run, so that requests can be prepared meanwhile; `ready` waits until
     it is loaded, and returns the seconds that this took. Both raise ModelError. `generate` yields one result for every
     request, in any order, and never raises for a single bad request; it may read `requests` ahead, in a thread, and
-    has stopped doing so when it ends. Where the engine itself ends, it raises EngineDeathError. `close` frees
-    everything and may be called at any time, more than once; `start` may follow it.
+    has stopped doing so when it ends. Where the engine itself ends or gets stuck, it raises EngineDeathError. `close`
+    frees everything and may be called at any time, more than once; `start` may follow it. `author` is who will write
+    the texts; it may be asked for before the start, loads nothing, and raises ModelError where a server has to tell it
+    and does not.
     """
+
+    def author(self) -> Author: ...
 
     def start(self) -> EngineInfo: ...
 

@@ -1,23 +1,23 @@
 """A session: one engine for a whole run, started when it is needed, and started again where it dies."""
 
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo
-from caption_assets.models.requests import Request, Result
+from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo, EngineStuckError
+from caption_assets.models.requests import Author, Request, Result
+from caption_assets.models.thinking import answer_of
 from caption_assets.models.variants import Variant
 from caption_assets.models.weights.checkpoints import Checkpoint
 from caption_assets.records import Outcome
 
 log = logging.getLogger(__name__)
 _MOST_SET_ASIDE = 3
-# What a model thinks aloud before it answers. Its beginning may stand in the prompt already.
-_THINKING = re.compile(r"\A(?:(?!</think>).)*</think>", re.DOTALL)
+# Of an engine that gets stuck again and again, each time after minutes.
+_MOST_STUCK = 2
 
 
 class EngineSession:
@@ -52,39 +52,45 @@ class EngineSession:
     def started(self) -> bool:
         return self._info is not None
 
+    def author(self) -> Author:
+        """Who writes the texts. Loads nothing; a server is asked which model it has. Raises ModelError."""
+        return self._engine.author()
+
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """One result for every request, in any order.
 
-        An engine that dies is started again, and what is unfinished is sent again: first the requests that it had
-        when it died, one at a time, then the others. A request that it dies on twice is set aside with a failed
-        result. Raises ModelError where the engine does not start again, dies at once again with no request to blame,
-        or dies of more than a few.
+        An engine that dies or gets stuck is started again, and what is unfinished is sent again: first the requests
+        that it had then, one at a time, then the others. A request that it dies on twice is set aside with a failed
+        result, and one of which nothing but unfinished thinking came is a failed one, too. Raises ModelError where the
+        engine does not start again, dies at once again with no request to blame, dies of more than a few, or gets
+        stuck once more with no answer in between.
         """
         self._await_engine()
         unfinished: dict[str, Request] = {}
         deaths: Counter[str] = Counter()
-        answered, set_aside = True, 0
+        answered, set_aside, stuck = True, 0, 0
         fresh = _Recorded(requests, unfinished)
         parts: list[Iterable[Request]] = [fresh]
         while parts:
             try:
                 for result in self._engine.generate(parts[0]):
                     del unfinished[result.request_id]
-                    answered = True
-                    yield replace(result, text=result.text and _THINKING.sub("", result.text).strip())
+                    answered, stuck = True, 0
+                    yield _answer(result)
                 del parts[0]
             except EngineDeathError as death:
                 deaths.update(death.in_flight)
                 killers = [name for name in death.in_flight if deaths[name] > 1]
                 set_aside += len(killers)
-                if set_aside > _MOST_SET_ASIDE or not (killers or answered):
-                    raise ModelError(death.asked, f"it keeps dying ({death.wrong})", death.fix) from death
+                stuck += isinstance(death, EngineStuckError)
+                if set_aside > _MOST_SET_ASIDE or stuck > _MOST_STUCK or not (killers or answered):
+                    raise ModelError(death.asked, f"it keeps {death.doing} ({death.wrong})", death.fix) from death
                 log.warning("%s It is started again for what is unfinished.", death)
                 self.close()
                 self._await_engine()
                 for name in killers:
                     del unfinished[name]
-                    message = f"the engine died on it twice, so it was set aside ({death.wrong})"
+                    message = f"the engine {death.did} on it twice, so it was set aside ({death.wrong})"
                     yield Result(name, outcome=Outcome("failed", death.kind, message))
                 answered = False
                 suspects = [[request] for name, request in unfinished.items() if deaths[name]]
@@ -99,6 +105,18 @@ class EngineSession:
         seconds = self._engine.ready()
         if self.ready_at is None:
             self.start_seconds, self.ready_at = seconds, time.perf_counter()
+
+
+def _answer(result: Result) -> Result:
+    """The result with the model's answer alone, failed where it never came to one."""
+    if result.text is None:
+        return result
+    answer = answer_of(result.text)
+    if not answer.unfinished:
+        return replace(result, text=answer.text)
+    wrong = f"the model was still thinking after {result.output_tokens} tokens"
+    fix = "raise max_output_tokens, or choose a model that does not think"
+    return replace(result, text=None, outcome=Outcome("failed", "unfinished_thinking", f"{wrong}; {fix}"))
 
 
 class _Recorded:

@@ -4,20 +4,25 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from caption_assets.errors import ModelError, first_line
-from caption_assets.models.engines.base import EngineInfo, EngineOptions
+from caption_assets.errors import CaptionAssetsError, ModelError, RequestError, first_line
+from caption_assets.models.chat import ChatPrompt, chat_prompt, plain_ids
+from caption_assets.models.contexts import Context, require_room
+from caption_assets.models.engines.base import EngineInfo, EngineOptions, EngineStuckError
+from caption_assets.models.engines.draws import score_changes
+from caption_assets.models.engines.watched import StuckError, Watched
 from caption_assets.models.families import Family
 from caption_assets.models.gpus import GpuLease, lease, visible_gpus
-from caption_assets.models.requests import Request, Result, chat_text, video_metadata, video_options
+from caption_assets.models.requests import Author, Request, Result, request_seed, video_metadata, video_options
+from caption_assets.models.thinking import leaves_out_marks, opened_by
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
     Checkpoint,
     checkpoint_family,
-    checkpoint_frame_limits,
+    checkpoint_max_len,
+    frame_limits,
     weights_gib,
 )
 from caption_assets.models.weights.downloads import locate
@@ -25,6 +30,8 @@ from caption_assets.records import Outcome
 
 _SPARE_GIB = 2.0
 _BATCHES_AHEAD = 4
+# Of frames; the processor makes some ten times as many bytes of a batch.
+_AHEAD_BYTES, _BATCH_BYTES = 1 << 30, 256 << 20
 
 
 def require_classes(family: Family, asked: str) -> None:
@@ -45,7 +52,13 @@ class TransformersEngine:
         self._lease: GpuLease | None = None
         self._model: Any = None
         self._processor: Any = None
+        self._context = Context()
+        self._keeps_marks = False
+        self._watched: Watched | None = None
         self._seconds = 0.0
+
+    def author(self) -> Author:
+        return Author(self._checkpoint.model_id, self._checkpoint.revision)
 
     def start(self) -> EngineInfo:
         """Loads the model. Raises ModelError for missing weights, an unknown device, or a family it cannot run."""
@@ -70,20 +83,30 @@ class TransformersEngine:
         tool = transformers.AutoTokenizer if family.is_text else transformers.AutoProcessor
         try:
             self._processor = tool.from_pretrained(folder, local_files_only=True)
-            self._model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device).eval()
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            self._model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+            self._model.to(device).eval()
+        except Exception as error:  # of three libraries, and of whatever the files hold
             self.close()
-            first = first_line(error)
-            raise ModelError(f"model in {folder}", f"it cannot be loaded ({first})", "check the folder") from error
-        tokenizer = self._processor if family.is_text else self._processor.tokenizer
-        tokenizer.padding_side = "left"  # generation continues at the right end of every row
+            why = first_line(error)
+            if "mismatched_sizes" in why:
+                why = "its weights have other sizes than its config says"
+            raise ModelError(f"model in {folder}", f"it cannot be loaded ({why})", "check the folder") from error
+        self._tokenizer.padding_side = "left"  # generation continues at the right end of every row
+        # The checkpoint's own sampling counts for nothing; where an answer ends is all that is taken from it.
+        ends, tokenizer = self._model.generation_config.eos_token_id, self._tokenizer
+        self._model.generation_config = transformers.GenerationConfig(
+            eos_token_id=tokenizer.eos_token_id if ends is None else ends, pad_token_id=tokenizer.pad_token_id
+        )
+        self._context = Context(checkpoint_max_len(folder), folder / "tokenizer.json")
+        self._watched, self._keeps_marks = self._watch(), leaves_out_marks(self._tokenizer)
         self._seconds = time.perf_counter() - started
         return EngineInfo(
             engine="transformers",
             engine_version=transformers.__version__,
             device=str(device),
             precision="bf16" if half else "fp32",
-            frame_limits=self._variant.frames or checkpoint_frame_limits(folder, family),
+            frame_limits=frame_limits(self._variant, folder, family),
+            context=self._context,
             notes=() if self._lease is None else self._lease.notes,
         )
 
@@ -91,16 +114,20 @@ class TransformersEngine:
         return self._seconds
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """Yields one result for every request, batch by batch."""
+        """Yields one result for every request, batch by batch. Raises EngineStuckError."""
         pending, size = iter(requests), self._options.batch_size
-        while ahead := list(islice(pending, _BATCHES_AHEAD * size)):
+        most_bytes = min(_AHEAD_BYTES, self._options.in_flight_bytes)
+        while ahead := next(_groups(pending, _BATCHES_AHEAD * size, most_bytes), None):
             # A batch is padded to its longest request: like goes with like.
             ahead.sort(key=_length, reverse=True)
-            for start in range(0, len(ahead), size):
-                yield from self._safely(ahead[start : start + size])
+            for batch in _groups(iter(ahead), size, min(_BATCH_BYTES, most_bytes)):
+                yield from self._safely(batch)
 
     def close(self) -> None:
         """Drops the model and gives its GPU memory back."""
+        if self._watched is not None:
+            self._watched.leave()
+            self._watched = None
         had_model, self._model, self._processor = self._model is not None, None, None
         if had_model:
             import torch
@@ -115,8 +142,12 @@ class TransformersEngine:
             self._lease = None
 
     def _safely(self, batch: list[Request]) -> Iterator[Result]:
+        assert self._watched is not None, "the engine has not been started"
         try:
-            yield from self._batch(batch)
+            yield from self._watched.call(lambda: self._batch(batch))
+        except StuckError:
+            ids = frozenset(request.request_id for request in batch)
+            raise EngineStuckError.after(self._options.stuck_s, "transformers", ids) from None
         except Exception as error:
             if len(batch) == 1:
                 yield _failed(batch[0], error)
@@ -129,33 +160,62 @@ class TransformersEngine:
         import torch
 
         started = time.perf_counter()
-        inputs = self._inputs(batch).to(self._model.device)
+        prompts = [chat_prompt(self._processor, self._family, request.messages) for request in batch]
+        inputs = self._inputs(batch, prompts)
+        width = inputs["input_ids"].shape[1]
+        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
+        for request, length in zip(batch, prompt_tokens, strict=True):
+            require_room(f"request {request.request_id}", length, request.max_tokens, self._context.size)
+        inputs = inputs.to(self._model.device)
         sampling = self._options.sampling
-        drawn = (
-            {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
-            if sampling.temperature > 0
-            else {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        )
+        seeds = [request_seed(sampling.seed, request.request_id) for request in batch]
         with torch.inference_mode():
             output = self._model.generate(
                 **inputs,
-                **drawn,
                 max_new_tokens=max(request.max_tokens for request in batch),
                 repetition_penalty=sampling.repetition_penalty,
-                pad_token_id=self._tokenizer.pad_token_id,
+                logits_processor=score_changes(sampling, seeds, width),
             )
-        width = inputs["input_ids"].shape[1]
-        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
         seconds = (time.perf_counter() - started) / len(batch)
         return [
-            self._result(request, tokens, length, seconds)
-            for request, tokens, length in zip(batch, output[:, width:].tolist(), prompt_tokens, strict=True)
+            self._result(request, opened_by(prompt.text), tokens, length, seconds)
+            for request, prompt, tokens, length in zip(
+                batch, prompts, output[:, width:].tolist(), prompt_tokens, strict=True
+            )
         ]
 
-    def _inputs(self, batch: list[Request]) -> Any:
-        texts = [chat_text(self._processor, self._family, request.messages) for request in batch]
+    def _inputs(self, batch: list[Request], prompts: list[ChatPrompt]) -> Any:
+        """What the model is given for a batch; a prompt with parts that are tokenized apart comes alone."""
+        if any(prompt.is_plain_inside for prompt in prompts):
+            if len(batch) > 1:
+                raise RequestError("a batch", "some of its prompts are tokenized apart")
+            return self._tokenized_apart(batch[0], prompts[0])
+        texts = [prompt.text for prompt in prompts]
         if self._family.is_text:
             return self._processor(text=texts, padding=True, return_tensors="pt")
+        return self._with_videos(batch, texts)
+
+    def _tokenized_apart(self, request: Request, prompt: ChatPrompt) -> Any:
+        import torch
+        from transformers import BatchFeature
+
+        if self._family.is_text:
+            ids = torch.tensor([prompt.token_ids(self._tokenizer, add_special_tokens=True)])
+            return BatchFeature({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        # The video goes with the template, whose last piece follows the text.
+        *before, text, end = prompt.pieces
+        inputs = self._with_videos([request], ["".join([*before, end])])
+        ids = inputs["input_ids"]
+        at = ids.shape[1] - len(self._tokenizer(end, add_special_tokens=False)["input_ids"])
+        plain = torch.tensor([plain_ids(self._tokenizer, text)])
+        kinds = {"input_ids": plain, "attention_mask": torch.ones_like(plain)}
+        for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
+            if name in inputs:
+                added = kinds.get(name, torch.zeros_like(plain))
+                inputs[name] = torch.cat([inputs[name][:, :at], added, inputs[name][:, at:]], dim=1)
+        return inputs
+
+    def _with_videos(self, batch: list[Request], texts: list[str]) -> Any:
         metadata, frames = [], []
         for request in batch:
             if request.frames is None:
@@ -174,21 +234,32 @@ class TransformersEngine:
         inputs.pop("video_metadata", None)
         return inputs
 
-    def _result(self, request: Request, tokens: list[int], prompt_tokens: int, seconds: float) -> Result:
+    def _result(self, request: Request, opened: str, tokens: list[int], prompt_tokens: int, seconds: float) -> Result:
         ends = self._model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         stop = next((i for i, token in enumerate(tokens) if token in ends), None)
         kept = tokens if stop is None else tokens[:stop]
         kept = kept[: request.max_tokens]
-        text = self._tokenizer.decode(kept, skip_special_tokens=True).strip()
+        text = self._tokenizer.decode(kept, skip_special_tokens=not self._keeps_marks).strip()
         return Result(
             request.request_id,
-            text=text,
+            text=opened + text,
             finish_reason="length" if stop is None or stop > request.max_tokens else "stop",
             prompt_tokens=int(prompt_tokens),
             output_tokens=len(kept),
             seconds=seconds,
         )
+
+    def _watch(self) -> Watched:
+        """A thread for the model, whose every layer tells that it goes on."""
+        from torch.nn import ModuleList
+
+        watched = Watched(self._options.stuck_s)
+        for module in self._model.modules():
+            if isinstance(module, ModuleList):
+                for layer in module:
+                    layer.register_forward_pre_hook(lambda *_: watched.beat())
+        return watched
 
     @property
     def _tokenizer(self) -> Any:
@@ -216,6 +287,20 @@ class TransformersEngine:
         return device
 
 
+def _groups(requests: Iterator[Request], most: int, most_bytes: int) -> Iterator[list[Request]]:
+    """So many requests at a time, fewer where their frames reach the bytes."""
+    group: list[Request] = []
+    num_bytes = 0
+    for request in requests:
+        group.append(request)
+        num_bytes += 0 if request.frames is None else request.frames.frames.nbytes
+        if len(group) == most or num_bytes >= most_bytes:
+            yield group
+            group, num_bytes = [], 0
+    if group:
+        yield group
+
+
 def _length(request: Request) -> int:
     """What a request's number of tokens grows with."""
     if request.frames is not None:
@@ -224,5 +309,7 @@ def _length(request: Request) -> int:
 
 
 def _failed(request: Request, error: Exception) -> Result:
+    if isinstance(error, CaptionAssetsError):
+        return Result(request.request_id, outcome=Outcome("failed", error.kind, str(error)))
     message = f"{type(error).__name__}: {first_line(error)}"
     return Result(request.request_id, outcome=Outcome("failed", "engine", message))

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from caption_assets.errors import ModelError
+from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.families import FAMILIES, Family, FrameLimits, family_of
 from caption_assets.models.variants import Variant
 
-_WEIGHTS = ("*.safetensors", "*.bin")
+_WEIGHTS = "*.safetensors"
 # Data of the demo's room; its code is not needed here.
 _EMBEDDED = Path(__file__).parents[2] / "demo" / "checkpoints"
 
@@ -59,10 +59,7 @@ def checkpoint_family(folder: Path, declared: Family | None = None) -> Family:
 
 
 def checkpoint_frame_limits(folder: Path, family: Family) -> FrameLimits | None:
-    """The frame limits that the checkpoint itself states, None for a text model. Raises ModelError where it does not.
-
-    A variant's own limits come first (`Variant.frames`).
-    """
+    """The frame limits that the checkpoint itself states, None for a text model. Raises ModelError for none."""
     if family.frame_limits is None:
         return None
     for name in family.frame_limit_files:
@@ -77,6 +74,33 @@ def checkpoint_frame_limits(folder: Path, family: Family) -> FrameLimits | None:
     )
 
 
+def frame_limits(variant: Variant, folder: Path, family: Family) -> FrameLimits | None:
+    """The limits of the frames that the checkpoint in `folder` is given here, None for a text model.
+
+    Its own, narrowed by the variant's, with the pixels that the user asks for. Raises as the two that it is made of.
+    """
+    limits = checkpoint_frame_limits(folder, family)
+    return None if limits is None else asked_limits(variant, limits.within(variant.frames))
+
+
+def asked_limits(variant: Variant, limits: FrameLimits) -> FrameLimits:
+    """The `limits` with the pixels that the user asks for. Raises ConfigError for those that cannot be."""
+    low, high = variant.min_pixels, variant.max_pixels
+    if low is None and high is None:
+        return limits
+    if limits.shape != "bounded":
+        wrong = f"frames of family {variant.family} have a size of their own"
+        raise ConfigError("min_pixels or max_pixels", wrong, "leave both out")
+    high = limits.max_pixels if high is None else high
+    low = min(limits.min_pixels, high) if low is None else low
+    if low > high:
+        raise ConfigError(f"min_pixels {low}", f"it is above max_pixels, {high}", "lower it, or raise max_pixels")
+    if high < limits.factor**2:
+        wrong = f"the model sees squares of {limits.factor}x{limits.factor} pixels"
+        raise ConfigError(f"max_pixels {high}", wrong, f"give {limits.factor**2} or more")
+    return replace(limits, min_pixels=low, max_pixels=high)
+
+
 def checkpoint_max_len(folder: Path) -> int | None:
     """How many tokens the checkpoint's language model takes at most, where its config says so."""
     config = _config(folder)
@@ -84,6 +108,12 @@ def checkpoint_max_len(folder: Path) -> int | None:
     return next(
         (part["max_position_embeddings"] for part in [*parts, config] if "max_position_embeddings" in part), None
     )
+
+
+def no_weights(asked: str) -> ModelError:
+    """The error for a checkpoint without weights that can be loaded."""
+    wrong = f"it holds no weights as {_WEIGHTS}, and others (pickles such as *.bin) could run code as they are loaded"
+    return ModelError(asked, wrong, "download the whole model, weights included, or save it as safetensors")
 
 
 def weights_gib(folder: Path) -> float:
@@ -100,11 +130,13 @@ def _config(folder: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise ModelError(f"model directory {folder}", f"its config.json is not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"model directory {folder}", "its config.json is no JSON object", "download the model again")
     return config
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    return sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
+    return sorted(folder.glob(_WEIGHTS))
 
 
 def _folder_revision(folder: Path) -> str:
@@ -116,7 +148,7 @@ def _folder_revision(folder: Path) -> str:
     _config(folder)
     weights = _weight_files(folder)
     if not weights:
-        raise ModelError(asked, "it holds no weights (*.safetensors)", "download the whole model, weights included")
+        raise no_weights(asked)
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in weights:
         digest.update(f"{path.name} {path.stat().st_size}".encode())

@@ -12,7 +12,7 @@ from typing import Any
 from caption_assets.errors import ModelError, first_line
 from caption_assets.models.locks import holder, try_lock, wait_lock
 from caption_assets.models.weights.apart import call_apart
-from caption_assets.models.weights.checkpoints import Checkpoint
+from caption_assets.models.weights.checkpoints import Checkpoint, no_weights
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ def locate_config(checkpoint: Checkpoint, model_dir: str | None = None) -> Path:
 
 def _require_whole(folder: Path) -> None:
     """Raises ModelError where weights of the checkpoint in `folder` are missing or not whole."""
+    if not (folder / _INDEX).is_file() and not list(folder.glob("*.safetensors")):
+        raise no_weights(f"model in {folder}")
     if faulty := _faulty(folder):
         raise ModelError(
             f"model in {folder}",
@@ -204,7 +206,7 @@ def _faulty(folder: Path) -> list[str]:
             names = list(json.loads((folder / _INDEX).read_text())["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError):
             return [_INDEX]
-    if not names and not list(folder.glob("*.bin")):
+    if not names:
         names = ["model.safetensors"]
     if not (folder / "config.json").is_file():
         names.append("config.json")

@@ -9,82 +9,42 @@ import signal
 import socket
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 
-from caption_assets.demo import draw
-from caption_assets.demo.world import sample_scene
 from caption_assets.errors import ConfigError, ModelError
-from caption_assets.media.mp4 import sampled_mp4
-from caption_assets.models.engines.base import EngineDeathError, EngineOptions, ServerOptions
+from caption_assets.models.engines.base import EngineDeathError, EngineOptions
 from caption_assets.models.engines.openai.address import find_address
 from caption_assets.models.engines.openai.engine import OpenAIEngine
-from caption_assets.models.engines.openai.server import Server
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
-from caption_assets.models.families import FrameLimits
-from caption_assets.models.requests import caption_request, enhance_request, frame_size, video_metadata
+from caption_assets.models.requests import enhance_request, request_seed, video_metadata
 from caption_assets.models.variants import caption_variant, text_variant
-from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
+from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
+from caption_assets_tests.models.engines.served import (
+    BRIEF,
+    CHECKPOINT,
+    DEMO,
+    ENGINE,
+    KEY,
+    LIMITS,
+    LONG_S,
+    SERVER,
+    URL,
+    WINDOWS,
+    answers,
+    engine,
+    impatient,
+    no_threads,
+    once,
+    started,
+    wait_for,
+    window,
+)
 from caption_assets_tests.openai_server import OpenAIServer
-
-ENGINE, SERVER = (f"caption_assets.models.engines.openai.{name}" for name in ("engine", "server"))
-LONG_S = 120.0  # for what a busy machine takes seconds for: only a hang takes longer
-DEMO = caption_variant("demo")
-CHECKPOINT = checkpoint_of(DEMO)
-LIMITS = checkpoint_frame_limits(CHECKPOINT.folder, DEMO.family)
-SIZES = ((320, 240), (200, 320), (240, 240))
-URL, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
-
-
-def window(k: int, prompt: str = "Describe.", max_tokens: int = 64, limits: FrameLimits = LIMITS):
-    """A window of a demo scene, sized for the model; its times are those of a clip of 23.976 frames a second."""
-    rng = np.random.default_rng(41_000 + k)
-    width, height = SIZES[k % len(SIZES)]
-    scene = sample_scene(rng, width=width, height=height, duration_s=2 + k % 3)
-    ids = np.linspace(0, scene.num_frames - 1, (4, 6, 8)[k % 3]).round().astype(int)
-    size = frame_size(width, height, len(ids), limits)
-    frames = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_CUBIC) for f in draw.pick(scene, ids)])
-    picks = FramePicks(tuple(ids.tolist()), tuple(float(i * 1001 / 24000) for i in ids))
-    return caption_request(f"w{k}", prompt, SampledFrames(frames, picks), max_tokens)
-
-
-WINDOWS = [window(k) for k in range(12)]
-BRIEF = [replace(request, max_tokens=8) for request in WINDOWS]  # where the texts need only differ
-
-
-@pytest.fixture(autouse=True)
-def _no_servers(monkeypatch):
-    for name in (URL, KEY, "OPENAI_TEXT_BASE_URL", "OPENAI_TEXT_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch):
-    """With servers that are there, on a machine that may be busy; what fails is tried again after short pauses."""
-    monkeypatch.setattr(f"{ENGINE}._FIRST_WAIT_S", LONG_S)
-    monkeypatch.setattr(f"{SERVER}._CONNECT_S", LONG_S)
-    monkeypatch.setattr(f"{SERVER}._FIRST_PAUSE_S", 0.05)
-
-
-@pytest.fixture(scope="module")
-def running(served_models):
-    with OpenAIServer(served_models) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running, monkeypatch):
-    """The demo model's server, without faults, in the environment."""
-    running.be()
-    running.fail()
-    monkeypatch.setenv(URL, running.url)
-    return running
 
 
 def by_transformers(windows):
@@ -107,42 +67,6 @@ def brief():
     texts = {name: result.text for name, result in by_transformers(BRIEF).items()}
     assert len(set(texts.values())) > 6
     return texts
-
-
-def engine(variant=DEMO, checkpoint=CHECKPOINT, batch_size=4, **options):
-    server_options = ServerOptions(**{"retry_s": LONG_S, "timeout_s": LONG_S, "encode_mp4": sampled_mp4} | options)
-    return OpenAIEngine(variant, checkpoint, EngineOptions(batch_size=batch_size, server=server_options))
-
-
-@contextmanager
-def started(**options):
-    e = engine(**options)
-    try:
-        e.start()
-        yield e
-    finally:
-        e.close()
-
-
-def answers(windows=BRIEF[:4], **options):
-    with started(**options) as e:
-        return {result.request_id: result for result in e.generate(windows)}
-
-
-def wait_for(condition):
-    until = time.monotonic() + LONG_S
-    while not condition():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.02)
-
-
-def once(condition, act):
-    """Does it in a thread of its own as soon as the condition is met."""
-    threading.Thread(target=lambda: (wait_for(condition), act())).start()
-
-
-def no_threads():
-    return not [thread for thread in threading.enumerate() if thread.name == "openai-server"]
 
 
 # What is sent, and what comes back
@@ -182,11 +106,11 @@ def test_a_list_of_images_is_read_by_servers_that_take_no_video(server):
 
 def test_vllm_gets_the_true_times_and_all_of_the_sampling(server):
     sampling = replace(DEMO.sampling, top_p=0.9)
-    with started() as e:
-        e._options = replace(e._options, sampling=sampling)
-        e._variant = replace(DEMO, stop=("</s>",))
-        e.start()
-        list(e.generate(BRIEF[1:2]))
+    e = engine(variant=replace(DEMO, stop=("</s>",)))
+    e._options = replace(e._options, sampling=sampling)
+    e.start()
+    list(e.generate(BRIEF[1:2]))
+    e.close()
     body = server.seen()["bodies"][-1]
     true = video_metadata(WINDOWS[1].frames.picks)
     assert body.pop("media_io_kwargs") == {"video": {"num_frames": -1, "do_sample_frames": False, **true}}
@@ -199,10 +123,12 @@ def test_vllm_gets_the_true_times_and_all_of_the_sampling(server):
 
 def test_a_drawn_text_has_a_seed_and_a_single_frame_goes_twice(server):
     with started() as e:
-        sampled = replace(e._prepare, sampling=replace(DEMO.sampling, temperature=0.7))
+        sampled = replace(e.start().prepare, sampling=replace(DEMO.sampling, temperature=0.7))
         one = SampledFrames(WINDOWS[0].frames.frames[:1], FramePicks((0,), (0.0,)))
-        body = json.loads(bytes(sampled(replace(WINDOWS[0], frames=one)).prepared))
-    assert body["seed"] == 0
+        body, other = (
+            json.loads(bytes(sampled(replace(WINDOWS[0], frames=one, request_id=name)).prepared)) for name in "ab"
+        )
+    assert (body["seed"], other["seed"]) == (request_seed(0, "a"), request_seed(0, "b"))
     assert body["media_io_kwargs"]["video"]["frames_indices"] == [0, 0]
     assert body["messages"][0]["content"][0]["video_url"]["url"].count(",") == 2
 
@@ -274,7 +200,7 @@ def test_without_an_address_it_says_what_to_set():
 
 
 @pytest.mark.parametrize(
-    "address", ["localhost:8000", "ftp://host/v1", "http://", "http://host:port/v1", "http://h/?a=b"]
+    "address", ["localhost:8000", "ftp://host/v1", "http://", "http://host:port/v1", "http://h/#a", "http://h/v 1"]
 )
 def test_an_address_that_is_none_is_refused(address, monkeypatch):
     monkeypatch.setenv(URL, address)
@@ -289,7 +215,7 @@ def test_a_server_that_is_not_there_is_one_clear_error_without_its_credentials(m
     monkeypatch.setattr(f"{ENGINE}._FIRST_WAIT_S", 0.6)
     with pytest.raises(ModelError) as error:
         engine().start()
-    assert f"http://127.0.0.1:{port}, from OPENAI_BASE_URL: it does not answer (ConnectError)" in str(error.value)
+    assert f"http://127.0.0.1:{port}, from OPENAI_BASE_URL: there is no connection (it is refused)" in str(error.value)
     assert "`vllm serve" in str(error.value)
     assert not any(secret in str(error.value) for secret in ("user", "geheim", "secret-path"))
 
@@ -297,7 +223,7 @@ def test_a_server_that_is_not_there_is_one_clear_error_without_its_credentials(m
 def test_an_address_is_shown_without_what_is_secret_in_it(monkeypatch):
     monkeypatch.setenv(URL, "https://user:p%40ss@[::1]:8443/gateway/t0ken/v1/")
     address = find_address(text_model=False)
-    assert address.url == "https://[::1]:8443/gateway/t0ken/v1/"
+    assert address.base == "https://[::1]:8443/gateway/t0ken/v1/"
     assert address.shown == "https://[::1]:8443"
     assert address.headers == {"Authorization": "Basic dXNlcjpwQHNz"}
     assert not any(secret in repr(address) for secret in ("user", "p%40ss", "p@ss", "t0ken", "dXNlcjp"))
@@ -421,7 +347,7 @@ def test_a_server_that_asks_for_more_time_than_there_is_fails_the_request_at_onc
         ({"body": '{"choices": [{"mess'}, "reply", r"is no JSON object: .\"choices"),
         ({"body": "[]"}, "reply", "is no JSON object"),
         ({"body": '{"choices": []}'}, "reply", "has no choices"),
-        ({"body": '{"choices": ["?"]}'}, "reply", "for the reason 'None'"),
+        ({"body": '{"choices": ["?"]}'}, "reply", "for the reason None"),
         ({"body": '{"choices": [{"message": {"content": " "}, "finish_reason": "stop"}]}'}, "reply", "has no text"),
         ({"body": '{"choices": [{"message": {}, "finish_reason": "length"}], "usage": "?"}'}, "reply", "'length'"),
         ({"body": '{"choices": [{"message": {"content": "x"}, "finish_reason": "abort"}]}'}, "reply", "'abort'"),
@@ -430,15 +356,8 @@ def test_a_server_that_asks_for_more_time_than_there_is_fails_the_request_at_onc
     ids=lambda value: str(value)[:60],
 )
 def test_a_bad_answer_fails_its_request_and_no_other(server, brief, monkeypatch, fault, kind, message):
-    ask_once = Server._ask_once
-
-    async def impatient(self, client, request):
-        """Waits shortly for the bad answer, and for the others as long as they take."""
-        bad = request.messages[0]["content"][-1]["text"] == "Describe badly."
-        self._options = replace(self._options, timeout_s=1.0 if bad and "hang" in fault else LONG_S)
-        return await ask_once(self, client, request)
-
-    monkeypatch.setattr(Server, "_ask_once", impatient)
+    if "hang" in fault:
+        impatient(monkeypatch, "badly")
     windows = [BRIEF[0], window(1, "Describe badly."), *BRIEF[2:4]]
     with started(video="png", retry_s=0.3) as e:
         server.fail({"match": "badly", "times": 99, **fault})
@@ -475,15 +394,15 @@ def test_a_server_that_comes_back_soon_loses_nothing(server, brief):
 def test_a_server_that_stays_away_longer_is_waited_for(server, brief, monkeypatch):
     e = engine(video="png", retry_s=0.3, return_s=LONG_S)
     session = EngineSession(DEMO, CHECKPOINT, e)
-    look, looks = Server.look, []
+    find, looks = OpenAIEngine._find, []
 
-    def noted(self, names, wait_s):
+    def noted(self, wait_s):
         looks.append(wait_s)
         if len(looks) == 2:  # it has been given up
             threading.Timer(0.5, server.start).start()
-        return look(self, names, wait_s)
+        return find(self, wait_s)
 
-    monkeypatch.setattr(Server, "look", noted)
+    monkeypatch.setattr(OpenAIEngine, "_find", noted)
     try:
         results = session.generate(BRIEF)
         found = {(first := next(results)).request_id: first.text}
@@ -503,7 +422,7 @@ def test_a_server_that_does_not_come_back_ends_the_run(server):
         results = session.generate(BRIEF)
         next(results)
         server.stop()
-        with pytest.raises(ModelError, match=r"it does not answer"):
+        with pytest.raises(ModelError, match=r"there is no connection"):
             list(results)
     finally:
         session.close()
@@ -524,10 +443,10 @@ def test_those_that_the_server_had_when_it_went_are_named(server):
 
 def test_a_server_that_hangs_as_a_whole_has_gone(server, monkeypatch):
     with started(timeout_s=1.0) as e:
-        monkeypatch.setattr(f"{SERVER}._CONNECT_S", 0.5)
+        monkeypatch.setattr(f"{SERVER}.CONNECT_S", 0.5)
         os.kill(server.pid, signal.SIGSTOP)
         try:
-            with pytest.raises(EngineDeathError, match="it has stopped answering") as death:
+            with pytest.raises(EngineDeathError, match="1 s; nor does it answer what it has answered") as death:
                 list(e.generate(BRIEF[:2]))
         finally:
             os.kill(server.pid, signal.SIGCONT)
@@ -619,12 +538,15 @@ def test_address_and_key_are_in_no_log_result_or_record(server, monkeypatch, cap
     info = e.start()
     quoted = json.dumps({"error": {"message": f"your key s3cret-key at {server.url} is out of funds"}})
     server.fail(
-        {"match": "a", "status": 402, "body": quoted},
-        {"match": "b", "status": 500, "body": quoted, "times": 9},
-        {"match": "c", "body": quoted},
-        {"match": "d", "drop": True, "times": 9},
+        {"match": "unpaid", "status": 402, "body": quoted},
+        {"match": "failing", "status": 500, "body": quoted, "times": 9},
+        {"match": "no answer", "body": quoted},
+        {"match": "dropped", "drop": True, "times": 9},
     )
-    results = list(e.generate([window(k, letter) for k, letter in enumerate("abcd")]))
+    results = list(
+        e.generate([window(k, word) for k, word in enumerate(("unpaid", "failing", "no answer", "dropped"))])
+    )
+    e.close()
     monkeypatch.setenv(KEY, "wr0ng-key")
     with pytest.raises(ModelError, match="Set OPENAI_API_KEY") as refused:
         e.start()

@@ -1,11 +1,16 @@
 """A session keeps its work when the engine dies: real models, whose engine is made to die of chosen requests."""
 
+import json
+import threading
+from dataclasses import replace
+
 import pytest
 
 from caption_assets.errors import ModelError
 from caption_assets.models.engines.base import EngineDeathError, EngineOptions
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
+from caption_assets.models.engines.watched import Watched
 from caption_assets.models.requests import enhance_request
 from caption_assets.models.variants import text_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of
@@ -76,8 +81,12 @@ def test_a_request_that_kills_the_engine_twice_is_set_aside_and_named():
 
 
 def test_an_engine_that_dies_of_everything_is_given_up():
+    engine = MortalEngine(deadly={f"r{i}" for i in range(8)})
     with pytest.raises(ModelError, match="keeps dying"):
-        answers(MortalEngine(deadly={f"r{i}" for i in range(8)}))
+        answers(engine)
+    # Three are set aside, each after the engine has died of it alone.
+    assert engine.batches == [["r0", "r1", "r2"], ["r0"], ["r1"], ["r2"], ["r3", "r4", "r5"]]
+    assert engine.starts == 5
 
 
 def test_an_engine_that_dies_with_nothing_in_flight_is_given_up():
@@ -92,16 +101,78 @@ def test_an_engine_that_dies_with_nothing_in_flight_is_given_up():
     assert engine.starts == 2
 
 
-def test_what_a_model_thinks_aloud_is_not_its_answer(monkeypatch):
-    engine = MortalEngine()
+class StuckEngine(MortalEngine):
+    """Does not go on when it gets one of `deadly`, until `resumed` is set."""
+
+    def __init__(self, deadly, lives=99):
+        super().__init__(deadly, lives)
+        self._options = replace(self._options, stuck_s=3.0)
+        self.resumed = threading.Event()
+
+    def _batch(self, batch):
+        ids = [request.request_id for request in batch]
+        self.batches.append(ids)
+        if self.deadly & set(ids) and self.lives:
+            self.lives -= 1
+            self.stuck = threading.current_thread()
+            self.resumed.wait()
+        return TransformersEngine._batch(self, batch)
+
+
+def test_an_engine_that_gets_stuck_once_is_started_again_and_nothing_is_lost():
+    engine = StuckEngine({"r4"}, lives=1)
+    results = answers(engine)
+    assert sorted(results) == [f"r{i}" for i in range(8)]
+    assert all(result.outcome.ok and result.text for result in results.values())
+    assert engine.starts == 2
+    assert engine.batches == [["r0", "r1", "r2"], ["r3", "r4", "r5"], ["r3"], ["r4"], ["r5"], ["r6", "r7"]]
+    engine.resumed.set()
+    engine.stuck.join(60)  # what was left behind ends where it goes on
+    assert not engine.stuck.is_alive()
+
+
+def test_a_request_on_which_the_engine_gets_stuck_twice_is_set_aside_and_named():
+    engine = StuckEngine({"r4"})
+    results = answers(engine)
+    assert {name for name, result in results.items() if not result.outcome.ok} == {"r4"}
+    assert results["r4"].outcome.kind == "engine_stuck"
+    assert "got stuck on it twice, so it was set aside (it has not gone on for 3 sec" in results["r4"].outcome.message
+    engine.resumed.set()
+
+
+def test_an_engine_that_does_nothing_but_get_stuck_is_given_up():
+    engine = StuckEngine({f"r{i}" for i in range(8)})
+    with pytest.raises(ModelError, match=r"engine 'transformers': it keeps getting stuck .* Raise engine_timeout_s"):
+        answers(engine)
+    assert engine.starts == 3
+    engine.resumed.set()
+
+
+def test_every_layer_tells_that_the_engine_goes_on(monkeypatch):
+    beats = []
+    monkeypatch.setattr(Watched, "beat", lambda self: beats.append(1))
+    (result,) = answers(MortalEngine(), 1).values()
+    layers = json.loads((checkpoint_of(VARIANT).folder / "config.json").read_text())["num_hidden_layers"]
+    assert len(beats) >= layers * result.output_tokens
+
+
+@pytest.mark.parametrize(
+    ("written", "answer"),
+    [
+        ("<think>\nhm\n</think>\n\nA cat.", "A cat."),
+        ("hm</think>A cat.", "A cat."),
+        ("[THINK]hm[/THINK]A cat.", "A cat."),
+        ("<think>\nhm", None),
+        (" A cat. ", "A cat."),
+    ],
+)
+def test_what_a_model_thinks_aloud_is_not_its_answer(monkeypatch, written, answer):
     decode = TransformersEngine._result
-
-    def aloud(self, *arguments):
-        from dataclasses import replace
-
-        result = decode(self, *arguments)
-        return replace(result, text=f"<think>\nhm\n</think>\n\n{result.text}")
-
-    plain = answers(engine, 1)["r0"].text
-    monkeypatch.setattr(TransformersEngine, "_result", aloud)
-    assert answers(MortalEngine(), 1)["r0"].text == plain
+    monkeypatch.setattr(TransformersEngine, "_result", lambda *given: replace(decode(*given), text=written))
+    result = answers(MortalEngine(), 1)["r0"]
+    assert result.text == answer
+    if answer is None:
+        assert (result.outcome.status, result.outcome.kind) == ("failed", "unfinished_thinking")
+        assert result.outcome.message.startswith("the model was still thinking after 8 tokens; raise max_output_tokens")
+    else:
+        assert result.outcome.ok

@@ -1,12 +1,16 @@
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from caption_assets.errors import ModelError
+from caption_assets.models.chat import chat_prompt
 from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.requests import caption_request, enhance_request, frame_size
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
 from caption_assets.models.weights.checkpoints import checkpoint_of
@@ -61,6 +65,99 @@ def test_a_request_that_breaks_the_batch_fails_alone(checkpoints):
     assert results["bad"].text is None
     assert results["bad"].outcome.kind == "engine"
     assert results["bad"].outcome.message
+
+
+def test_frames_stand_where_their_times_put_them(checkpoints):
+    """Half a second between pairs of frames: two steps of Qwen2.5-VL's own clock, and not all at the beginning."""
+    s = session("qwen2.5", checkpoints["qwen2.5-vl"])
+    try:
+        width, height = frame_size(320, 240, 16, s.start().frame_limits)
+        picks = FramePicks(tuple(range(16)), tuple(0.25 * i for i in range(16)))
+        asked = caption_request("w", "Describe.", SampledFrames(np.zeros((16, height, width, 3), np.uint8), picks), 6)
+        engine = s._engine
+        inputs = engine._inputs([asked], [chat_prompt(engine._processor, engine._family, asked.messages)])
+        config = engine._model.config
+        positions, _ = engine._model.model.get_rope_index(**inputs.data | {"pixel_values_videos": None})
+        seen = positions[0, 0, inputs["input_ids"][0] == config.video_token_id].tolist()
+    finally:
+        s.close()
+    steps = int(config.vision_config.tokens_per_second * 0.5)
+    assert steps > 0
+    assert sorted({time - min(seen) for time in seen}) == [steps * pair for pair in range(8)]
+
+
+@pytest.mark.parametrize("name", ["qwen2.5", "qwen_lm"])
+def test_a_prompt_with_chat_marks_is_answered_like_any_other(checkpoints, name):
+    family = "text" if name == "qwen_lm" else "qwen2.5-vl"
+    s = session(name, checkpoints[family])
+    marks = "Is <|video_pad|> or <|vi<|video_pad|>deo_pad|> or <|im_end|> in it?"
+    try:
+        limits = s.start().frame_limits
+        if name == "qwen_lm":
+            requests = [enhance_request(str(k), "Rewrite.", text, 6) for k, text in enumerate(["A cat.", marks])]
+        else:
+            requests = [window(k, limits) for k in range(2)]
+            requests[1] = caption_request("1", marks, requests[1].frames, 6)
+        results = {result.request_id: result for result in s.generate(requests)}
+    finally:
+        s.close()
+    assert [results[k].outcome.message for k in "01"] == ["", ""]
+    assert results["1"].prompt_tokens > results["0"].prompt_tokens + 40  # a token for each byte
+
+
+def test_a_request_beyond_the_models_context_fails_alone(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 200}))
+    s = session("qwen_lm", folder)
+    try:
+        context = s.start().context
+        asked = [enhance_request(name, "Rewrite.", "x" * 20, most) for name, most in (("a", 6), ("b", 190), ("c", 6))]
+        results = {result.request_id: result for result in s.generate(asked)}
+    finally:
+        s.close()
+    assert context.size == 200
+    assert (results["a"].outcome.ok, results["c"].outcome.ok) == (True, True)
+    assert results["b"].outcome.kind == "context"
+    assert "its answer up to 190, and the model takes 200 together" in results["b"].outcome.message
+
+
+def test_windows_are_read_ahead_by_their_bytes_and_never_all_at_once(checkpoints, monkeypatch):
+    read, most, batches = [], [], []
+    batch = TransformersEngine._batch
+    monkeypatch.setattr(
+        TransformersEngine, "_batch", lambda self, asked: batches.append(len(asked)) or batch(self, asked)
+    )
+    s = session("qwen2.5", checkpoints["qwen2.5-vl"], batch_size=4, in_flight_bytes=200_000)
+    try:
+        limits = s.start().frame_limits
+
+        def requests():
+            for k in range(9):
+                read.append(k)
+                yield replace(window(0, limits, 2), request_id=str(k))
+
+        size = window(0, limits).frames.frames.nbytes
+        for done, _ in enumerate(s.generate(requests())):
+            most.append(len(read) - done)
+    finally:
+        s.close()
+    assert 1 < 200_000 / size < 8
+    assert max(most) == max(batches) == -(-200_000 // size)  # the last one reaches the bytes
+
+
+def test_a_prompt_that_begins_the_thinking_has_no_answer_before_its_end(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
+    for file in folder.glob("chat_template.jinja"):
+        file.write_text(
+            file.read_text().replace("assistant\n", "assistant\n<think>\n").split("{% if enable")[0] + "{% endif %}"
+        )
+    s = session("qwen_lm", folder)
+    try:
+        (result,) = s.generate([enhance_request("a", "Rewrite.", "A cat.", 6)])
+    finally:
+        s.close()
+    assert (result.text, result.outcome.kind) == (None, "unfinished_thinking")
 
 
 def test_text_models_answer_and_say_why_they_stopped(checkpoints):
@@ -121,17 +218,41 @@ def test_a_gpu_that_is_not_there_is_refused(checkpoints):
     ],
 )
 def test_a_folder_that_is_no_checkpoint_is_refused_before_anything_starts(checkpoints, tmp_path, break_it, wrong):
-    import shutil
-
     folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
     break_it(folder)
     with pytest.raises(ModelError, match=wrong):
         checkpoint_of(TEXT_VARIANTS["qwen_lm"], str(folder))
 
 
-def test_a_missing_folder_is_refused_and_other_weights_have_another_revision(checkpoints, tmp_path):
-    import shutil
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"hidden_size": "big"},
+            r"Validation error for field 'hidden_size': TypeError: Field 'hidden_size' expected int",
+        ),
+        ({"num_hidden_layers": 3}, "Class validation error for validator 'validate_layer_type': ValueError"),
+        ({"hidden_size": 128}, "its weights have other sizes than its config says"),
+        ({"hidden_act": "nope"}, "KeyError: 'nope'"),
+    ],
+)
+def test_a_config_that_cannot_be_right_is_one_error_with_its_reason(checkpoints, tmp_path, change, why):
+    folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ModelError, match=why) as error:
+        session("qwen_lm", folder).start()
+    assert "\n" not in str(error.value)
 
+
+def test_pickled_weights_are_not_loaded_and_nobody_is_told_to_load_them(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints["text"], tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"no weights as \*.safetensors.*pickles.*save it as safetensors"):
+        checkpoint_of(TEXT_VARIANTS["qwen_lm"], str(folder))
+
+
+def test_a_missing_folder_is_refused_and_other_weights_have_another_revision(checkpoints, tmp_path):
     variant = TEXT_VARIANTS["qwen_lm"]
     with pytest.raises(ModelError, match="the folder does not exist"):
         checkpoint_of(variant, "./nowhere")

@@ -28,7 +28,7 @@ from caption_assets.models.engines.vllm.launch import built_for_cpus, vllm_versi
 from caption_assets.models.engines.vllm.loader import LOAD_FORMAT
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.models.requests import Request, enhance_request
-from caption_assets.models.variants import text_variant
+from caption_assets.models.variants import Sampling, text_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, WindowSettings
 from caption_assets.steps import StepContext, caption_shards, model_session, window_shard
@@ -164,6 +164,40 @@ def test_texts_are_rewritten_as_by_transformers_and_what_is_too_long_fails_alone
     assert failed.text is None
     assert "token" in failed.outcome.message
     assert {k: r.text for k, r in there.items()} == {k: r.text for k, r in here.items()}
+
+
+def test_an_engine_that_is_stopped_is_started_again_and_what_is_drawn_is_drawn_again(expected):
+    """Its process is stopped, not ended, once it has answered the first request."""
+    # Of what the model does not know, it is not sure what to say.
+    variant, texts = text_variant("demo_lm"), [*list(expected.values())[:3], "la la la", "la la la"]
+    checkpoint = checkpoint_of(variant)
+    sampling = Sampling(temperature=2.0, seed=5)
+    options = EngineOptions("cpu", sampling=sampling, stuck_s=30.0, vllm_args={"kv_cache_memory_bytes": CACHE_BYTES})
+    session = EngineSession(variant, checkpoint, create_engine(variant, checkpoint, options, engine="vllm"))
+    requests = [enhance_request(str(k), "Rewrite.", text, 40) for k, text in enumerate(texts)]
+    rounds = []
+    try:
+        for stops in (False, True):
+            found = {}
+            for result in session.generate(requests if not stops else _one_then(requests, found)):
+                found[result.request_id] = result
+                if stops and len(found) == 1:
+                    os.kill(engine_process(), signal.SIGSTOP)
+            rounds.append(found)
+    finally:
+        session.close()
+    first, again = rounds
+    assert all(result.outcome.ok for result in again.values())
+    assert {k: r.text for k, r in again.items()} == {k: r.text for k, r in first.items()}
+    assert first["3"].text != first["4"].text  # each window has draws of its own
+
+
+def _one_then(requests, found):
+    """The first request, and the others once it has been answered."""
+    yield requests[0]
+    while not found:
+        time.sleep(0.05)
+    yield from requests[1:]
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,24 @@
 import asyncio
 import importlib.util
 import re
+import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import EngineDeathError, EngineOptions
+from caption_assets.models.engines.base import EngineDeathError, EngineOptions, EngineStuckError, Pulse
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.vllm import engine as vllm_engine
 from caption_assets.models.engines.vllm import launch as vllm_launch
 from caption_assets.models.engines.vllm.engine import VllmEngine
+from caption_assets.models.engines.vllm.flight import Flight
 from caption_assets.models.engines.vllm.inputs import VllmPrepare
-from caption_assets.models.requests import caption_request
-from caption_assets.models.variants import caption_variant, text_variant
+from caption_assets.models.requests import caption_request, request_seed
+from caption_assets.models.variants import Sampling, caption_variant, text_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 
@@ -79,7 +82,7 @@ def start(monkeypatch):
         from vllm.v1.engine.async_llm import AsyncLLM
 
         engine.stand_in.renderer = VllmPrepare(arguments, engine._family)._renderer()
-        monkeypatch.setattr(AsyncLLM, "from_engine_args", lambda _: engine.stand_in)
+        monkeypatch.setattr(AsyncLLM, "from_engine_args", lambda _, stat_loggers: engine.stand_in)
         really_launch(engine, arguments, *more)
 
     monkeypatch.setattr(VllmEngine, "_launch", launch)
@@ -173,6 +176,47 @@ def test_a_dead_process_is_told_with_all_that_was_in_flight(start):
     with pytest.raises(EngineDeathError, match="engine process ended") as caught:
         list(engine.generate([info.prepare(window(str(k))) for k in range(3)]))
     assert caught.value.in_flight >= {"1"}
+
+
+def test_a_process_that_does_not_go_on_is_told_with_all_that_was_in_flight(start):
+    engine, info = start(Llm(hold={"1", "2"}), stuck_s=5.0)
+    answers = engine.generate([info.prepare(window(str(k))) for k in range(3)])
+    assert next(answers).request_id == "0"
+    with pytest.raises(EngineStuckError, match="it has not gone on for 5 seconds") as caught:
+        next(answers)
+    assert caught.value.in_flight == {"1", "2"}
+
+
+def test_steps_of_the_engine_are_signs_of_work_and_waiting_for_requests_is_no_stop():
+    pulse = Pulse(5.0)
+    logger = vllm_engine._pulse_logger(pulse)(None, engine_index=0)
+    flight = Flight(1, pulse)
+    flight.take_off(replace(window("0"), num_bytes=1))
+    while pulse.left > 0:
+        time.sleep(0.01)
+    logger.record(None, None, None, engine_idx=0)
+    assert pulse.left > 0
+    flight.landed("0")
+    while pulse.left > 0:
+        time.sleep(0.01)
+    threading.Timer(0.1, flight.answers.put, ["an answer"]).start()
+    assert flight.next_answer() == "an answer"  # nothing was open, so that nothing was stuck
+
+
+def test_vllm_is_told_all_of_the_sampling_with_a_seed_for_each_window(start):
+    sampling = Sampling(0.7, 0.8, 20, repetition_penalty=1.1, presence_penalty=1.5, seed=3)
+    llm = Llm()
+    engine, info = start(llm, sampling=sampling)
+    list(engine.generate([info.prepare(window(str(k))) for k in range(2)]))
+    told = {name: given for name, _, given in llm.asked}
+    assert [told[k].seed for k in "01"] == [request_seed(3, k) for k in "01"]
+    one = told["0"]
+    assert (one.temperature, one.top_p, one.top_k) == (0.7, 0.8, 20)
+    assert (one.repetition_penalty, one.presence_penalty) == (1.1, 1.5)
+    greedy = Llm()
+    engine, info = start(greedy)
+    list(engine.generate([info.prepare(window("0"))]))
+    assert (greedy.asked[-1][2].temperature, greedy.asked[-1][2].seed) == (0.0, None)
 
 
 def test_what_nobody_waits_for_any_more_is_taken_back(start):

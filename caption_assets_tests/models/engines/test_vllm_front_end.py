@@ -16,6 +16,8 @@ import pytest
 
 from caption_assets.models.engines.base import EngineOptions, ServerOptions
 from caption_assets.models.engines.openai.engine import OpenAIEngine
+from caption_assets.models.engines.openai.replies import Answer
+from caption_assets.models.engines.openai.trial import Passed
 from caption_assets.models.engines.vllm.launch import vllm_version
 from caption_assets.models.families import FAMILIES
 from caption_assets.models.requests import caption_request, frame_size, video_metadata
@@ -86,8 +88,12 @@ def test_vllm_reads_the_frames_and_their_times_as_they_are(family, checkpoints, 
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         e = OpenAIEngine(variant, checkpoint, EngineOptions(server=ServerOptions(video="png")))
-        # It cannot answer, but lists its model; what it objects to would be raised.
-        monkeypatch.setattr("caption_assets.models.engines.openai.server.Server.try_out", lambda self, body: None)
+
+        async def passed(server, prepare, limits, patience_s):
+            """The front end cannot answer; it lists its model, and reads requests."""
+            return Passed(Answer("Yes.", "stop"), b"", prepare)
+
+        monkeypatch.setattr("caption_assets.models.engines.openai.engine.hold_trial", passed)
         info = e.start()
         data = bytes(info.prepare(request).prepared)
         ask = urllib.request.Request(f"{url}/chat/completions/render", data, {"Content-Type": "application/json"})

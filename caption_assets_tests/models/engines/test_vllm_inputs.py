@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from packaging.version import Version
 
-from caption_assets.errors import RequestError
+from caption_assets.models.chat import chat_prompt
+from caption_assets.models.contexts import ContextError
 from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_args, engine_input
@@ -50,6 +51,11 @@ def request(request_id, times, size=(320, 240)):
     pixels = np.random.default_rng(len(times)).integers(0, 255, (len(times), height, width, 3), dtype=np.uint8)
     picks = FramePicks(tuple(range(len(times))), times)
     return caption_request(request_id, "Describe it.", SampledFrames(pixels, picks), 16)
+
+
+def made_of(engine, asked):
+    """What transformers makes of a request."""
+    return engine._inputs([asked], [chat_prompt(engine._processor, engine._family, asked.messages)])
 
 
 def from_the_worker(workers, prepare, asked):
@@ -149,6 +155,35 @@ def test_the_times_that_the_model_reads_are_the_true_ones(rendered, folders, fam
 
 
 @pytest.mark.parametrize("name", TIMES)
+def test_frames_stand_where_their_times_put_them_in_vllm_and_in_transformers(
+    rendered, transformers_engines, folders, name
+):
+    """The temporal positions, of which Qwen2.5-VL has so many a second."""
+    from types import SimpleNamespace
+
+    from transformers import AutoConfig
+    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration as Model
+
+    asked, ours = rendered["qwen2.5-vl", name]
+    config = AutoConfig.from_pretrained(folders["qwen2.5-vl"])
+    (item,), (where,) = ours["mm_kwargs"]["video"], ours["mm_placeholders"]["video"]
+    feature = SimpleNamespace(mm_position=where, modality="video", data=item)
+    model = SimpleNamespace(config=config)
+    model.iter_mm_grid_thw = lambda features: Model.iter_mm_grid_thw(model, features)
+    positions, _ = Model.get_mrope_input_positions(model, ours["prompt_token_ids"], [feature])
+    engine = transformers_engines("qwen2.5-vl", "qwen2.5")
+    theirs, _ = engine._model.model.get_rope_index(**made_of(engine, asked).data | {"pixel_values_videos": None})
+    is_video = [token == config.video_token_id for token in ours["prompt_token_ids"]]
+    found = positions[:, is_video].tolist()
+    assert found == theirs[:, 0, is_video].tolist()
+    times = TIMES[name]
+    apart = 2 * (times[-1] - times[0]) / max(1, len(times) - 1) * config.vision_config.tokens_per_second
+    assert sorted({t - min(found[0]) for t in found[0]}) == sorted(
+        {int(k * apart + 1e-4) for k in range(math.ceil(len(times) / 2))}
+    )
+
+
+@pytest.mark.parametrize("name", TIMES)
 @pytest.mark.parametrize(("family", "variant"), [("qwen2.5-vl", "qwen2.5"), ("qwen3-vl", "qwen3")])
 def test_transformers_and_vllm_make_the_same_of_a_request(
     rendered, transformers_engines, folders, family, variant, name
@@ -157,7 +192,7 @@ def test_transformers_and_vllm_make_the_same_of_a_request(
 
     asked, ours = rendered[family, name]
     engine = transformers_engines(family, variant)
-    theirs = engine._inputs([asked])
+    theirs = made_of(engine, asked)
     assert torch.equal(data(ours, "video_grid_thw"), theirs["video_grid_thw"][0])
     pixels, expected = data(ours, "pixel_values_videos"), theirs["pixel_values_videos"]
     if pixels.dtype == torch.uint8:  # normalized on the GPU
@@ -222,7 +257,7 @@ def test_a_text_request_gets_the_tokens_that_transformers_gives_it(workers, prep
     variant = TEXT_VARIANTS["qwen_lm"]
     engine = TransformersEngine(variant, checkpoint_of(variant, str(folders["text"])), EngineOptions(device="cpu"))
     engine.start()
-    assert engine_input(made.prepared)["prompt_token_ids"] == engine._inputs([asked])["input_ids"][0].tolist()
+    assert engine_input(made.prepared)["prompt_token_ids"] == made_of(engine, asked)["input_ids"][0].tolist()
 
 
 def test_a_prepared_request_carries_its_pixels_apart_from_the_message(workers, prepares):
@@ -244,8 +279,17 @@ def test_a_prepared_request_carries_its_pixels_apart_from_the_message(workers, p
 def test_a_prompt_that_leaves_no_room_for_an_answer_says_so(workers, prepares):
     prepare = prepares["qwen2.5-vl"]
     short = VllmPrepare(prepare.args | {"max_model_len": 100}, prepare.family)
-    with pytest.raises(RequestError, match=r"prompt has \d+ tokens, and the model takes 100"):
+    with pytest.raises(ContextError, match=r"prompt has \d+ tokens, its answer up to 16, and the model takes 100"):
         from_the_worker(workers, short, request("long", TIMES["steady"], (112, 112)))
+
+
+def test_a_prompt_that_leaves_room_for_a_part_of_the_answer_is_too_long(workers, prepares):
+    prepare, asked = prepares["qwen2.5-vl"], request("long", TIMES["steady"], (112, 112))
+    tokens = len(engine_input(from_the_worker(workers, prepare, asked).prepared)["prompt_token_ids"])
+    exact, less = (VllmPrepare(prepare.args | {"max_model_len": tokens + n}, prepare.family) for n in (16, 15))
+    assert from_the_worker(workers, exact, asked).prepared
+    with pytest.raises(ContextError, match=f"prompt has {tokens} tokens"):
+        from_the_worker(workers, less, asked)
 
 
 def test_a_worker_sees_no_gpu_and_compiles_nothing(workers, prepares):
@@ -276,3 +320,33 @@ def test_frames_have_the_size_that_vllm_would_give_them(folders, family):
                 downsample_ratio=0.5,
             )
             assert frame_size(width, height, 8, limits) == tuple(size)
+
+
+MARKS = "Is <|video_pad|>, <|vi<|video_pad|>deo_pad|>, <image>, <|im_end|> or /no_think in it? </think> <SPECIAL_12>"
+
+
+@pytest.mark.parametrize("family", [*WITH_VIDEO, "text"])
+def test_chat_marks_in_a_prompt_reach_the_model_as_the_text_that_they_are(workers, prepares, folders, rendered, family):
+    if family == "text":
+        asked = enhance_request("marks", "Rewrite.", MARKS, 16)
+        usual = engine_input(
+            from_the_worker(workers, prepares["text"], enhance_request("t", "Rewrite.", "A cat.", 16)).prepared
+        )
+    else:
+        window, usual = rendered[family, "short"]
+        asked = caption_request("marks", MARKS, window.frames, 16)
+    inputs = engine_input(from_the_worker(workers, prepares[family], asked).prepared)
+    text = text_of(folders[family], inputs)
+    assert MARKS in text
+    known = set(tokenizer(folders[family]).get_added_vocab().values())
+    marks = [[token for token in made["prompt_token_ids"] if token in known] for made in (inputs, usual)]
+    assert marks[0] == marks[1]  # those of the template and of the video, and no other ones
+    ending = text[text.index(MARKS) + len(MARKS) :]
+    assert text_of(folders[family], usual).endswith(ending)
+    if family in ("text", "qwen2.5-vl", "qwen3-vl"):
+        variant = {**TEXT_VARIANTS, **CAPTION_VARIANTS}[{"text": "qwen_lm"}.get(family, family[:-3])]
+        variant = replace(variant, frames=None)
+        engine = TransformersEngine(variant, checkpoint_of(variant, str(folders[family])), EngineOptions("cpu"))
+        engine.start()
+        assert made_of(engine, asked)["input_ids"][0].tolist() == inputs["prompt_token_ids"]
+        engine.close()

@@ -1,62 +1,126 @@
 """Where a server is and what it asks for, by the environment, and what may be shown of that."""
 
 import base64
+import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from caption_assets.errors import ModelError
 
-# Environment variables with a server's address and its key. The text model's own server comes first where it has one.
-_CAPTIONS = ("OPENAI_BASE_URL", "OPENAI_API_KEY")
-_TEXT = ("OPENAI_TEXT_BASE_URL", "OPENAI_TEXT_API_KEY")
+
+class _Variables(NamedTuple):
+    """Environment variables of one server: its address, its key, and further headers for it."""
+
+    address: str
+    key: str
+    headers: str
+
+
+# The text model's own server comes first where it has one.
+_CAPTIONS = _Variables("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_HEADERS")
+_TEXT = _Variables("OPENAI_TEXT_BASE_URL", "OPENAI_TEXT_API_KEY", "OPENAI_TEXT_HEADERS")
 HOW_TO_START = "start one with `vllm serve <model>` (docs/engines.md has the whole command)"
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is and what it asks for. `shown` is what may be shown of it: no path, no credentials."""
+    """Where a server is and what it asks for. `shown` is what may be shown of it: no path, no credentials.
+
+    `base` is the address of the API and ends in a slash; `query` goes with every request to it. `key_variable` is the
+    environment variable that holds the key, `headers_variable` that of further headers.
+    """
 
     variable: str
+    key_variable: str
+    headers_variable: str
     shown: str
-    url: str = field(repr=False)
+    base: str = field(repr=False)
+    query: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
+
+    def url(self, path: str) -> str:
+        """Of a call of the API, such as "models"."""
+        return self.base + path + (f"?{self.query}" if self.query else "")
+
+    def beside(self, path: str) -> str | None:
+        """Of what the server has at its root, beside /v1; None where the API is elsewhere."""
+        return self.base.removesuffix("v1/") + path if self.base.endswith("/v1/") else None
 
     def redact(self, text: str) -> str:
         """`text` in one line, cut short, with nothing secret in it, whatever the server has put there."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
-        text = " ".join(text.split())
+        text = " ".join(text.encode(errors="replace").decode().split())
         return text if len(text) <= 500 else f"{text[:500]}…"
 
 
 def find_address(*, text_model: bool) -> Address:
-    """The server's address by the environment. A key is sent to the address of its own pair only. Raises ModelError."""
-    pairs = (_TEXT, _CAPTIONS) if text_model else (_CAPTIONS,)
-    variable, key_variable = next((pair for pair in pairs if os.environ.get(pair[0], "").strip()), pairs[-1])
-    given, key = (os.environ.get(name, "").strip() for name in (variable, key_variable))
-    asked = f"server of engine 'openai' in {variable}"
+    """The server's address by the environment. Key and headers go to the address that they stand beside, and to no
+    other. Raises ModelError.
+    """
+    all_of_them = (_TEXT, _CAPTIONS) if text_model else (_CAPTIONS,)
+    names = next((names for names in all_of_them if os.environ.get(names.address, "").strip()), all_of_them[-1])
+    given, key = (os.environ.get(name, "").strip() for name in (names.address, names.key))
+    asked = f"server of engine 'openai' in {names.address}"
     if not given:
-        wrong = " and ".join(pair[0] for pair in pairs) + " are not set" if text_model else "it is not set"
-        raise ModelError(asked, wrong, f"set {variable}, such as http://localhost:8000/v1; {HOW_TO_START}")
+        wrong = " and ".join(n.address for n in all_of_them) + " are not set" if text_model else "it is not set"
+        raise ModelError(asked, wrong, f"set {names.address}, such as http://localhost:8000/v1; {HOW_TO_START}")
     try:
         parts = urlsplit(given)
-        usable = bool(parts.hostname) and parts.port != 0
+        usable = bool(parts.hostname) and parts.port != 0 and not re.search(r"[\s\\]", given)
     except ValueError:
         usable = False
-    if not usable or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+    if not usable or parts.scheme not in ("http", "https") or parts.fragment:
         raise ModelError(asked, "it is no address of an API", "give it like http://localhost:8000/v1")
+    if not _sendable(key):
+        raise ModelError(
+            f"key in {names.key}", "it has characters that no HTTP header can carry", "set it again, as it was issued"
+        )
+    headers = _headers(names.headers)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     basic = base64.b64encode(f"{user}:{password}".encode()).decode()
     credentials = f"Bearer {key}" if key else f"Basic {basic}" if user else ""
+    if credentials and "authorization" not in map(str.lower, headers):
+        headers = {"Authorization": credentials, **headers}
     netloc = parts.netloc.rpartition("@")[2]
-    secrets = (given, key, basic, parts.password or "", password, netloc)
+    queried = [value for _, value in parse_qsl(parts.query)]
+    secrets = {given, key, basic, parts.password or "", password, netloc, parts.query, *queried, *headers.values()}
     return Address(
-        variable,
-        f"{parts.scheme}://{netloc}",
-        f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}/",
-        {"Authorization": credentials} if credentials else {},
-        tuple(secret for secret in secrets if len(secret) > 3),
+        variable=names.address,
+        key_variable=names.key,
+        headers_variable=names.headers,
+        shown=f"{parts.scheme}://{netloc}",
+        base=f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}/",
+        query=parts.query,
+        headers=headers,
+        secrets=tuple(sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True)),
     )
+
+
+def _headers(variable: str) -> dict[str, str]:
+    """Further headers, which the environment holds as JSON. Raises ModelError, which says nothing of their values."""
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return {}
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        fix = 'write it as {"api-key": "…"}'
+        raise ModelError(f"headers in {variable}", "they are no JSON of names with texts", fix)
+    for name, value in given.items():
+        if not _HEADER_NAME.fullmatch(name) or not _sendable(value):
+            wrong = "its name or its value has characters that HTTP cannot carry"
+            raise ModelError(f"header {name!r} in {variable}", wrong, "write it as the server's documentation does")
+    return given
+
+
+def _sendable(value: str) -> bool:
+    return value.isascii() and value.isprintable()

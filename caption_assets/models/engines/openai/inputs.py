@@ -4,16 +4,18 @@ import base64
 import io
 import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from caption_assets.errors import RequestError
+from caption_assets.models.chat import without_marks
+from caption_assets.models.engines.openai.dialects import DIALECTS, RENAMED, Dialect
 from caption_assets.models.families import Family
-from caption_assets.models.requests import Request, video_metadata, without_thinking
+from caption_assets.models.requests import Request, request_seed, video_metadata, without_thinking
 from caption_assets.models.variants import Sampling
 from caption_assets.records import FramePicks, SampledFrames
 
@@ -33,8 +35,9 @@ _PNG = {"compress_level": 1}
 class ServerPrepare:
     """The `prepare` of the server engine: encodes a request's frames and the JSON around them. It pickles.
 
-    `model` is the name that the server has for the model. `extended` says that the server takes the fields that vLLM
-    has added to the API. `encode_mp4` is needed for the form "mp4" only.
+    `model` is the name that the server has for the model, `dialect` what it takes beside OpenAI's fields. `changed`
+    are fields that it does not take, with the name that it wants instead, or None. `encode_mp4` is needed for the form
+    "mp4" only.
     """
 
     model: str
@@ -42,8 +45,9 @@ class ServerPrepare:
     form: Form
     sampling: Sampling
     stop: tuple[str, ...] = ()
-    extended: bool = True
+    dialect: Dialect = DIALECTS["vllm"]
     encode_mp4: Callable[[SampledFrames], bytes] | None = None
+    changed: Mapping[str, str | None] = field(default_factory=dict)
 
     def __call__(self, request: Request) -> Request:
         """The request with the body that is sent, as bytes, in place of its frames. Raises RequestError."""
@@ -52,7 +56,9 @@ class ServerPrepare:
 
     def body(self, request: Request) -> dict[str, Any]:
         """The fields of a chat completion. All sampling is stated: servers have defaults of their own."""
-        messages, switches = without_thinking(self.family, request.messages)
+        # The server tokenizes what it is sent.
+        plain = [without_marks(message) for message in request.messages]
+        messages, switches = without_thinking(self.family, plain)
         sampling = self.sampling
         fields: dict[str, Any] = {
             "model": self.model,
@@ -61,21 +67,36 @@ class ServerPrepare:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
         }
+        if sampling.presence_penalty:
+            fields["presence_penalty"] = sampling.presence_penalty
         if sampling.temperature > 0:
-            fields["seed"] = 0
+            fields["seed"] = request_seed(sampling.seed, request.request_id)
         if self.stop:
             fields["stop"] = list(self.stop)
-        if self.extended:
-            fields |= {"top_k": -1, "repetition_penalty": sampling.repetition_penalty}
-            if switches:
-                fields["chat_template_kwargs"] = switches
+        fields |= self.dialect.fields(
+            {"top_k": sampling.top_k or -1, "repetition_penalty": sampling.repetition_penalty}
+        )
+        fields |= self.dialect.without_thinking(switches)
         if request.frames is not None and self.form in ("jpeg", "png"):
             # Without num_frames vLLM keeps the first 32 frames; without the times it takes one a second.
             times = video_metadata(_at_least_two(request.frames).picks)
             fields["media_io_kwargs"] = {"video": {"num_frames": -1, **times, "do_sample_frames": False}}
             if self.family.processor_options:
                 fields["mm_processor_kwargs"] = dict(self.family.processor_options)
-        return fields
+        names = {name: self.changed.get(name, name) for name in fields}
+        return {new: fields[name] for name, new in names.items() if new is not None}
+
+    def without(self, name: str) -> "ServerPrepare":
+        """The same for a server that does not take a field of this name."""
+        return replace(self, changed={**self.changed, name: RENAMED.get(name)})
+
+    def left_out(self) -> Iterator[str]:
+        """In sentences, what the server is not sent although it is wanted, or may ignore."""
+        _, switches = without_thinking(self.family, ())
+        yield from self.dialect.left_out(self.sampling.top_k, self.sampling.repetition_penalty, switches)
+        for name, new in self.changed.items():
+            if new is None:
+                yield f"The server takes no {name} for this model; it uses its own."
 
     def _message(self, request: Request, message: dict[str, Any]) -> dict[str, Any]:
         content = message["content"]

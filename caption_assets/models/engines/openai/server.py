@@ -1,298 +1,243 @@
-"""A server that speaks the OpenAI API: what it serves, and how it is asked until it answers."""
+"""A server that speaks the OpenAI API, and how it is asked until it answers."""
 
 import asyncio
-import json
-import logging
 import math
 import random
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import urlsplit
 
-from caption_assets.errors import ModelError
 from caption_assets.models.engines.base import ServerOptions
-from caption_assets.models.engines.openai.address import HOW_TO_START, Address
-from caption_assets.models.requests import Request, Result
-from caption_assets.records import Outcome
+from caption_assets.models.engines.openai.address import Address
+from caption_assets.models.engines.openai.connections import new_client, no_connection
+from caption_assets.models.engines.openai.replies import (
+    Answer,
+    NoAnswerError,
+    error_code,
+    error_text,
+    read_answer,
+    refused_field,
+)
+from caption_assets.models.requests import Author, Request, Result
+from caption_assets.records import OK, Outcome
 
-if TYPE_CHECKING:
-    import httpx2
-
-_CONNECT_S = 10.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 20.0
-# Less than the five seconds after which uvicorn closes an idle connection, perhaps while a request is on its way.
-_KEEP_ALIVE_S = 3.0
-_BUSY = frozenset({408, 429})
-_AWAY = frozenset({502, 503, 504})  # what proxies say for a server that is not there
+CONNECT_S = 10.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
+BUSY = frozenset({408, 409, 425, 429})
+_CHECK_S, _MORE_CHECKS = 60.0, 2
+_MOST_BYTES = 16 << 20
+# Of a status that else passes: there is no money, and waiting brings none.
+_LASTING_CODES = ("insufficient_quota", "billing", "credit")
 
 
 class ServerGoneError(Exception):
-    """The server does not answer at all."""
+    """The server does not answer any more, or not as it did: whoever wants to go on has to begin with it anew."""
 
 
-class _TroubleError(Exception):
-    """What may pass: `away` says that there may be no server any more, `wait_s` how long it asks to be left alone."""
+class TroubleError(Exception):
+    """What may pass. `wait_s` is how long the server asks to be left alone, infinite for what waiting does not mend.
 
-    def __init__(self, message: str, *, away: bool = False, broken: bool = False, wait_s: float = 0.0) -> None:
+    `status` is 0 where there was no response; `broken` says that the server had the request then.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, broken: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(message)
-        self.away, self.broken, self.wait_s = away, broken, wait_s
+        self.status, self.broken, self.wait_s = status, broken, wait_s
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What a server says of itself and of the model: `software` such as "vllm", "" where it does not say."""
+class LateError(TroubleError):
+    """No answer within the time that one may take."""
 
-    model: str
-    root: str
-    software: str
-    version: str
 
-    @property
-    def extended(self) -> bool:
-        """Whether it takes the fields that vLLM has added to the API. Others may refuse a request for them."""
-        return self.software in ("vllm", "sglang", "llamacpp")
+class RefusedError(Exception):
+    """The server will not answer this request, or what it sends is no answer. `kind` is a row's `error_kind`.
+
+    `field` is one of the request's fields that it does not take, where it can be done without.
+    """
+
+    def __init__(self, message: str, *, kind: str = "server", status: int = 0, field: str | None = None) -> None:
+        super().__init__(message)
+        self.kind, self.status, self.field = kind, status, field
 
 
 class Server:
-    """One server. `look`, the first thing to do, is synchronous; `ask` runs in an event loop, often at once."""
+    """One server, as it is asked in one event loop, by many requests at once.
+
+    Before `ask`, `trial` has to be the body of a request that it has answered, `trial_model` the model that the answer
+    named, and `author` whom the texts are from.
+    """
 
     def __init__(self, address: Address, options: ServerOptions) -> None:
+        """Raises ModelError for a proxy in the environment that cannot be one."""
         import httpx2
 
-        self._address, self._options, self._http = address, options, httpx2
-        log = logging.getLogger("httpx2")
-        if log.level == logging.NOTSET:
-            log.setLevel(logging.WARNING)  # it would write the address into every run's log
+        self.address, self.options, self._http = address, options, httpx2
+        self._client = new_client(address, CONNECT_S)
+        self.trial, self.trial_model, self.author = b"", "", Author("")
+        self._check: asyncio.Task[None] | None = None
 
-    def look(self, names: tuple[str, ...], wait_s: float) -> Served:
-        """Finds the model that is served under the options' name, or else under one of `names`, or alone.
+    async def close(self) -> None:
+        if self._check is not None:
+            self._check.cancel()
+            await asyncio.gather(self._check, return_exceptions=True)
+        await self._client.aclose()
 
-        Waits up to `wait_s` seconds for a server that is not there. Raises ModelError.
-        """
-        cards = self._cards(wait_s)
-        card = self._choose(cards, names)
-        with self._http.Client(**self._settings()) as client:
-            # vLLM states its version at the server's root, beside /v1.
-            try:
-                said = client.get(self._address.url.removesuffix("v1/") + "version").json()
-                version = said.get("version", "") if isinstance(said, dict) else ""
-            except (self._http.RequestError, ValueError):
-                version = ""
-        software = str(card.get("owned_by") or "").lower()
-        software = software if software.replace(".", "").replace("-", "").isalnum() else ""
-        return Served(str(card["id"]), str(card.get("root") or ""), software, self._address.redact(str(version)))
-
-    def try_out(self, body: bytes) -> str | None:
-        """What the server objects to in a request of this kind; None where it answers, or cannot say now."""
-        try:
-            with self._http.Client(**self._settings(timeout=60.0)) as client:
-                response = client.post("chat/completions", content=body)
-        except self._http.RequestError:
-            return None
-        refused = 400 <= response.status_code < 500 and response.status_code not in _BUSY
-        return self._said(response.status_code, response.content) if refused else None
-
-    def client(self, connections: int) -> "httpx2.AsyncClient":
-        """A client for `ask` that keeps up to so many connections."""
-        limits = self._http.Limits(
-            max_connections=None, max_keepalive_connections=connections, keepalive_expiry=_KEEP_ALIVE_S
-        )
-        return self._http.AsyncClient(**self._settings(timeout=None), limits=limits)
-
-    async def ask(self, client: "httpx2.AsyncClient", request: Request, broken: set[str]) -> Result:
+    async def ask(self, request: Request, broken: set[str]) -> Result:
         """The server's answer to a prepared request, or why there is none.
 
         Sent again with growing pauses where the server is busy, fails or breaks off, and in no other case: what it
-        refuses it would refuse again. Raises ServerGoneError where it cannot be reached any more. Where the server
-        has the request when the connection breaks, its id is put into `broken`.
+        refuses it would refuse again. Where it gives no answer in the end, it is asked for one that it has given
+        before, so that one request's trouble is told from the server's. Raises ServerGoneError for the latter. Where
+        the server has the request when the connection breaks, its id is put into `broken`.
         """
-        begun, until, pause, attempts = time.monotonic(), 0.0, _FIRST_PAUSE_S, 0
+        begun, until, pause, attempts = time.monotonic(), 0.0, FIRST_PAUSE_S, 0
         while True:
             attempts += 1
+            sent = time.monotonic()
             try:
-                return await self._ask_once(client, request)
-            except _TroubleError as trouble:
+                return self._result(request, await self.send(bytes(request.prepared), self.options.timeout_s), sent)
+            except RefusedError as error:
+                await self._check_on(str(error))
+                return _failed(request, error.kind, str(error), begun)
+            except LateError as error:
+                broken.add(request.request_id)
+                await self._check_on(str(error))
+                return _failed(request, "timeout", str(error), begun)
+            except TroubleError as trouble:
                 if trouble.broken:
                     broken.add(request.request_id)
                 now = time.monotonic()
-                until = until or now + self._options.retry_s
+                until = until or now + self.options.retry_s
                 wait_s = max(trouble.wait_s, pause * random.uniform(0.5, 1.5))
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
                 if now + wait_s > until:
-                    if trouble.away and not await self._is_there(client):
-                        raise ServerGoneError(str(trouble)) from None
+                    await self._check_on(str(trouble))
                     return _failed(request, "server", f"{trouble}, after {attempts} attempts", begun)
             await asyncio.sleep(wait_s)
 
-    async def _ask_once(self, client: "httpx2.AsyncClient", request: Request) -> Result:
-        """Raises _TroubleError where another attempt may go better."""
-        begun, limit_s, status = time.monotonic(), self._options.timeout_s, 0
+    async def send(self, body: bytes, limit_s: float, fields: Collection[str] = ()) -> Answer:
+        """The answer to a body. Raises TroubleError where another attempt may go better, else RefusedError.
+
+        `fields` are the body's, of which the server may not take one.
+        """
         try:
-            async with (
-                asyncio.timeout(limit_s),
-                client.stream("POST", "chat/completions", content=bytes(request.prepared)) as response,
-            ):
-                status = response.status_code
-                data = await response.aread()
+            async with asyncio.timeout(limit_s):
+                status, headers, data = await self.exchange("POST", "chat/completions", body)
         except TimeoutError:
-            if not await self._is_there(client):
-                wrong = f"it has stopped answering, for {limit_s:g} s now"
-                raise _TroubleError(wrong, away=True, broken=True, wait_s=math.inf) from None
-            return _failed(request, "timeout", f"the server has not answered within {limit_s:g} s", begun)
-        except (self._http.ConnectError, self._http.ConnectTimeout) as error:
-            raise _TroubleError(f"there is no connection ({type(error).__name__})", away=True) from None
+            raise LateError(f"the server has not answered within {limit_s:g} s") from None
+        if status == 200:
+            try:
+                return read_answer(data)
+            except NoAnswerError as error:
+                if not error.status:
+                    raise RefusedError(self.address.redact(str(error)), kind="reply", status=200) from None
+                status = error.status  # which gateways send as if all were well
+        said = self.said(status, headers, data)
+        if status in BUSY or status >= 500:
+            lasts = any(code in error_code(data).lower() for code in _LASTING_CODES)
+            raise TroubleError(said, status=status, wait_s=math.inf if lasts else _asked_to_wait(headers))
+        raise RefusedError(f"the server refuses it: {said}", status=status, field=refused_field(data, fields))
+
+    async def exchange(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any, bytes]:
+        """Status, headers and body of a response, without a bound of time.
+
+        Raises TroubleError where none comes, and RefusedError for one without an end.
+        """
+        status = 0
+        try:
+            async with self._client.stream(method, self.address.url(path), content=body) as response:
+                status, data = response.status_code, bytearray()
+                async for part in response.aiter_bytes():
+                    data += part
+                    if len(data) > _MOST_BYTES:
+                        raise RefusedError(f"the server's answer is longer than {_MOST_BYTES >> 20} MiB", kind="reply")
+                return status, response.headers, bytes(data)
+        except (self._http.ConnectError, self._http.ConnectTimeout, self._http.ProxyError) as error:
+            said, lasts = no_connection(error, self.address)
+            raise TroubleError(said, wait_s=math.inf if lasts else 0.0) from None
         except self._http.RequestError as error:
             what = "its answer breaks off" if status else "the connection breaks"
-            raise _TroubleError(f"{what} ({type(error).__name__})", away=not status, broken=not status) from None
-        if status == 200:
-            return self._result(request, data, begun)
-        said = self._said(status, data)
-        if status in _BUSY or status >= 500:
-            wait_s = _retry_after(response.headers.get("retry-after"))
-            raise _TroubleError(said, away=status in _AWAY, wait_s=wait_s)
-        return _failed(request, "server", f"the server refuses it: {said}", begun)
+            raise TroubleError(f"{what} ({type(error).__name__})", broken=not status) from None
 
-    async def _is_there(self, client: "httpx2.AsyncClient") -> bool:
+    async def beside(self, path: str) -> bytes:
+        """What the server has at its root, beside its API; nothing where it has nothing there."""
+        url = self.address.beside(path)
         try:
-            async with asyncio.timeout(_CONNECT_S):
-                return (await client.get("models")).status_code < 500
+            async with asyncio.timeout(CONNECT_S):
+                response = await self._client.get(url) if url else None
         except (TimeoutError, self._http.RequestError):
-            return False
+            return b""
+        return response.content if response is not None and response.status_code == 200 else b""
 
-    def _cards(self, wait_s: float) -> list[dict[str, Any]]:
-        """What /v1/models lists. Raises ModelError where the server is not there or does not let us in."""
-        address = self._address
-        asked = f"server of engine 'openai' at {address.shown}, from {address.variable}"
-        deadline, pause = time.monotonic() + wait_s, _FIRST_PAUSE_S
-        with self._http.Client(**self._settings()) as client:
-            while True:
-                try:
-                    response = client.get("models")
-                    wrong = self._said(response.status_code, response.content)
-                    if response.status_code < 500 and response.status_code not in _BUSY:
-                        break
-                except self._http.RequestError as error:
-                    wrong = f"it does not answer ({type(error).__name__})"
-                if time.monotonic() + pause > deadline:
-                    raise ModelError(asked, wrong, f"check {address.variable}; {HOW_TO_START}")
-                time.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-        if response.status_code in (401, 403):
-            fix = f"set {address.variable.replace('BASE_URL', 'API_KEY')} to a key that the server accepts"
-            raise ModelError(asked, f"it does not let us in ({wrong})", fix)
-        cards = _json(response.content).get("data") if response.status_code == 200 else None
-        if not isinstance(cards, list):
-            fix = f"give {address.variable} the API's address, which mostly ends in /v1"
-            raise ModelError(asked, f"it lists no models ({wrong})", fix)
-        return [card for card in cards if isinstance(card, dict) and card.get("id")]
-
-    def _choose(self, cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
-        wanted = self._options.model
-        for name in [wanted] if wanted else names:
-            for card in cards:
-                if name in (card["id"], card.get("root")):
-                    return card
-        # The only model may have any name, but not another origin: "root" is a folder or a Hugging Face id.
-        origin = PurePath(str(cards[0].get("root") or "")).name if len(cards) == 1 and not wanted else None
-        if origin == "" or origin in [PurePath(name).name for name in names]:
-            return cards[0]
-        listed = self._address.redact(", ".join(str(card["id"]) for card in cards)) or "none"
-        raise ModelError(
-            f"model {wanted or names[0]!r} at the server in {self._address.variable}",
-            f"it does not serve this model, but {listed}",
-            "choose one of these as server_model, if it is the one that you mean",
-        )
-
-    def _result(self, request: Request, data: bytes, begun: float) -> Result:
-        ended = time.monotonic()
-        reply = _json(data)
-        choices = reply.get("choices")
-        if not isinstance(choices, list) or not choices:
-            what = "has no choices" if reply else "is no JSON object"
-            start = self._address.redact(data[:200].decode(errors="replace"))
-            return _failed(request, "reply", f"the server's answer {what}: {start}", begun)
-        choice = _dict(choices[0])
-        text, reason = _dict(choice.get("message")).get("content"), choice.get("finish_reason")
-        usage, times = _dict(reply.get("usage")), _dict(reply.get("metrics"))
-        # vLLM's --enable-per-request-metrics; the first of the two begins when the model does.
-        prefill_s, generate_s = _seconds(times, "time_to_first_token_ms"), _seconds(times, "generation_time_ms")
-        wait_s = None
-        if prefill_s is not None and generate_s is not None and request.prepared_at is not None:
-            wait_s = max(0.0, ended - generate_s - prefill_s - request.prepared_at)
-        result = Result(
-            request.request_id,
-            prompt_tokens=_count(usage, "prompt_tokens"),
-            output_tokens=_count(usage, "completion_tokens"),
-            seconds=ended - begun,
-            wait_s=wait_s,
-            prefill_s=prefill_s,
-            generate_s=generate_s,
-        )
-        if reason not in ("stop", "length"):
-            wrong = f"the server ended the text for the reason {self._address.redact(str(reason))!r}"
-        elif not isinstance(text, str) or not text.strip():
-            wrong = f"the server's answer has no text; it ended for the reason {reason!r}"
-        else:
-            return replace(result, text=text.strip(), finish_reason=reason)
-        return replace(result, outcome=Outcome("failed", "reply", wrong))
-
-    def _said(self, status: int, data: bytes) -> str:
+    def said(self, status: int, headers: Any, data: bytes) -> str:
         """A server's error, with its own words where they are found."""
-        reply = _json(data)
-        error = reply.get("error") or reply
-        if isinstance(error, dict):
-            error = error.get("message") or error.get("detail")
-        return self._address.redact(f"HTTP {status}" + (f", {error}" if error else ""))
+        said, place = error_text(data), headers.get("location") if 300 <= status < 400 else None
+        if place:
+            there = urlsplit(place)
+            said = f"it sends us on to {there.scheme}://{there.netloc}" if there.netloc else "it sends us elsewhere"
+        return self.address.redact(f"HTTP {status}" + (f", {said}" if said else ""))
 
-    def _settings(self, timeout: float | None = _CONNECT_S) -> dict[str, Any]:
-        headers = {"Content-Type": "application/json", **self._address.headers}
-        return {
-            "base_url": self._address.url,
-            "headers": headers,
-            "timeout": self._http.Timeout(timeout, connect=_CONNECT_S),
-            "follow_redirects": False,
-        }
+    async def _check_on(self, trouble: str) -> None:
+        """Raises ServerGoneError where the server does not even answer what it has answered before."""
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._answer_to_trial())
+        try:
+            await asyncio.shield(self._check)
+        except (TroubleError, RefusedError) as error:
+            other = "" if str(error) == trouble else f" ({error})"
+            raise ServerGoneError(f"{trouble}; nor does it answer what it has answered before{other}") from None
+
+    async def _answer_to_trial(self) -> None:
+        pause = FIRST_PAUSE_S
+        for _ in range(_MORE_CHECKS):
+            with suppress(TroubleError, RefusedError):
+                await self.send(self.trial, min(_CHECK_S, self.options.timeout_s))
+                return
+            await asyncio.sleep(pause)
+            pause *= 2
+        await self.send(self.trial, min(_CHECK_S, self.options.timeout_s))
+
+    def _result(self, request: Request, answer: Answer, sent: float) -> Result:
+        ended = time.monotonic()
+        wait_s = None
+        if answer.prefill_s is not None and answer.generate_s is not None and request.prepared_at is not None:
+            # vLLM's times; the first of the two begins when the model does.
+            wait_s = max(0.0, ended - answer.generate_s - answer.prefill_s - request.prepared_at)
+        named = self.address.redact(answer.model)
+        return Result(
+            request.request_id,
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            prompt_tokens=answer.prompt_tokens,
+            output_tokens=answer.output_tokens,
+            seconds=ended - sent,
+            wait_s=wait_s,
+            prefill_s=answer.prefill_s,
+            generate_s=answer.generate_s,
+            author=self.author if named in ("", self.trial_model) else replace(self.author, model_id=named),
+            outcome=Outcome("failed", answer.kind, self.address.redact(answer.problem)) if answer.kind else OK,
+        )
 
 
-def _retry_after(value: str | None) -> float:
-    """Seconds by a Retry-After header, which holds seconds or a date; 0 without one."""
-    if not value:
-        return 0.0
+def _asked_to_wait(headers: Any) -> float:
+    """Seconds by a Retry-After header, which holds seconds or a date, or by OpenAI's own; 0 without one."""
+    in_ms, value = headers.get("retry-after-ms"), headers.get("retry-after") or ""
     try:
-        return max(0.0, float(value))
+        return max(0.0, float(in_ms) / 1000 if in_ms else float(value))
     except ValueError:
         pass
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
         return 0.0
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _failed(request: Request, kind: str, message: str, begun: float) -> Result:
     seconds = time.monotonic() - begun
     return Result(request.request_id, seconds=seconds, outcome=Outcome("failed", kind, message))
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        return _dict(json.loads(data))
-    except ValueError:
-        return {}
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _seconds(times: dict[str, Any], name: str) -> float | None:
-    value = times.get(name)
-    return value / 1000 if isinstance(value, int | float) else None
-
-
-def _count(usage: dict[str, Any], name: str) -> int | None:
-    value = usage.get(name)
-    return value if isinstance(value, int) else None

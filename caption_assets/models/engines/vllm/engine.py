@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,19 +15,29 @@ from typing import Any
 
 import numpy as np
 
-from caption_assets.errors import ModelError, first_line
-from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions
+from caption_assets.errors import CaptionAssetsError, ModelError, first_line
+from caption_assets.models.contexts import Context
+from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
 from caption_assets.models.engines.vllm.flight import END, Flight
-from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input, render
+from caption_assets.models.engines.vllm.inputs import VllmPrepare, context_size, engine_input, prepared_input
 from caption_assets.models.engines.vllm.launch import check_build, launch_args, vllm_version
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.gpus import GpuLease, check, fit, lease
-from caption_assets.models.requests import Request, Result, caption_request, enhance_request, frame_size
+from caption_assets.models.requests import (
+    Author,
+    Request,
+    Result,
+    caption_request,
+    enhance_request,
+    frame_size,
+    request_seed,
+)
+from caption_assets.models.thinking import leaves_out_marks
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
     Checkpoint,
     checkpoint_family,
-    checkpoint_frame_limits,
+    frame_limits,
     weights_gib,
 )
 from caption_assets.models.weights.downloads import locate
@@ -55,9 +65,15 @@ class VllmEngine:
         self._lease: GpuLease | None = None
         self._family: Family = variant.family
         self._llm: Any = None
+        self._pulse = Pulse(options.stuck_s)
+        self._prepare: VllmPrepare | None = None
+        self._keeps_marks = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launched: Future[float] | None = None
         self._others: set[BaseProcess] = set()  # children of this process that are not vLLM's
+
+    def author(self) -> Author:
+        return Author(self._checkpoint.model_id, self._checkpoint.revision)
 
     def start(self) -> EngineInfo:
         """Checks and leases the GPU, fetches the weights and begins to load them. Raises ModelError."""
@@ -67,7 +83,7 @@ class VllmEngine:
         folder = locate(self._checkpoint, self._model_dir, trust_remote_code=options.trust_remote_code)
         self._family = family = checkpoint_family(folder, variant.family)
         require_kind(variant, family, f"model in {folder}")
-        limits = variant.frames or checkpoint_frame_limits(folder, family)
+        limits = frame_limits(variant, folder, family)
         need_gib = None if variant.min_gpu_gib else weights_gib(folder) + _SPARE_GIB
         self._lease = lease(
             variant,
@@ -79,6 +95,7 @@ class VllmEngine:
         fitted = replace(variant, vllm=fit(variant, self._lease.gpus, need_gib))
         arguments = launch_args(fitted, options, folder, family, limits)
         arguments.setdefault("gpu_memory_utilization", fitted.vllm.gpu_memory_utilization)
+        self._prepare = VllmPrepare(arguments, family)
         self._launch(arguments, self._lease, limits)
         return EngineInfo(
             engine="vllm",
@@ -86,7 +103,8 @@ class VllmEngine:
             device=", ".join(f"{gpu.name} {gpu.uuid}" for gpu in self._lease.gpus) or "cpu",
             precision="fp32" if options.device == "cpu" else variant.weights_precision(options.precision),
             frame_limits=limits,
-            prepare=None if variant.is_text else VllmPrepare(arguments, family),
+            context=Context(context_size(arguments), folder / "tokenizer.json"),
+            prepare=None if variant.is_text else self._prepare,
             notes=self._lease.notes,
         )
 
@@ -116,7 +134,10 @@ class VllmEngine:
 
                 if self._loop is not loop:
                     raise ModelError(f"variant {self._variant.name!r}", "it was closed while it started")
-                self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+                self._llm = AsyncLLM.from_engine_args(
+                    AsyncEngineArgs(**arguments), stat_loggers=[_pulse_logger(self._pulse)]
+                )
+            self._keeps_marks = leaves_out_marks(self._llm.renderer.get_tokenizer())
             await self._warm_up(limits)
             return time.perf_counter() - started
 
@@ -134,7 +155,7 @@ class VllmEngine:
             picks = FramePicks(tuple(range(_WARM_UP_FRAMES)), tuple(k / 2 for k in range(_WARM_UP_FRAMES)))
             frames = SampledFrames(np.zeros((_WARM_UP_FRAMES, height, width, 3), np.uint8), picks)
             request = caption_request("warm-up", "Describe this.", frames, _WARM_UP_TOKENS)
-        alone = Flight(0)
+        alone = Flight(0, self._pulse)
         await self._ask(request, alone)
         answer = alone.answers.get_nowait()
         if isinstance(answer, BaseException):
@@ -143,12 +164,15 @@ class VllmEngine:
             log.warning("vLLM is not warmed up, so that the first window takes longer: %s", answer.outcome.message)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """Yields results as they end. Requests are read ahead as long as those in flight stay within the bytes."""
-        flight = Flight(self._options.in_flight_bytes)
+        """Yields results as they end. Requests are read ahead as long as those in flight stay within the bytes.
+
+        Raises EngineDeathError and EngineStuckError.
+        """
+        flight = Flight(self._options.in_flight_bytes, self._pulse)
         feeder = threading.Thread(target=self._feed, args=(requests, flight), name="vllm-feeder", daemon=True)
         feeder.start()
         try:
-            while (answer := flight.answers.get()) is not END:
+            while (answer := flight.next_answer()) is not END:
                 if isinstance(answer, BaseException):
                     raise answer
                 flight.landed(answer.request_id)
@@ -208,24 +232,27 @@ class VllmEngine:
             death = EngineDeathError("engine 'vllm'", wrong, fix, in_flight=flight.ids())
             death.__cause__ = error
             flight.answers.put(death)
+        except CaptionAssetsError as error:
+            flight.answers.put(Result(request.request_id, outcome=Outcome("failed", error.kind, str(error))))
         except Exception as error:
             message = f"{type(error).__name__}: {first_line(error)}"
             flight.answers.put(Result(request.request_id, outcome=Outcome("failed", "engine", message)))
 
     async def _answer(self, request: Request, started: float) -> Result:
         if request.prepared is None:
-            inputs = render(self._llm.renderer, self._family, request)
+            assert self._prepare is not None
+            prepared = prepared_input(self._llm.renderer, self._prepare, request)
         else:
-            inputs = engine_input(request.prepared)
+            prepared = request.prepared
         last: Any = None
-        async for output in self._llm.generate(inputs, self._sampling(request.max_tokens), request.request_id):
+        async for output in self._llm.generate(engine_input(prepared), self._sampling(request), request.request_id):
             last = output
         text, times = last.outputs[0], last.metrics
         ended = time.monotonic()
         began = times.scheduled_ts or started
         return Result(
             request.request_id,
-            text=text.text,
+            text=prepared.opened + text.text,
             finish_reason=text.finish_reason,
             prompt_tokens=len(last.prompt_token_ids),
             output_tokens=len(text.token_ids),
@@ -235,19 +262,41 @@ class VllmEngine:
             generate_s=times.last_token_ts - times.first_token_ts,
         )
 
-    def _sampling(self, max_tokens: int) -> Any:
+    def _sampling(self, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         sampling = self._options.sampling
+        drawn = sampling.temperature > 0
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
             repetition_penalty=sampling.repetition_penalty,
-            max_tokens=max_tokens,
+            presence_penalty=sampling.presence_penalty,
+            seed=request_seed(sampling.seed, request.request_id) if drawn else None,
+            max_tokens=request.max_tokens,
+            skip_special_tokens=not self._keeps_marks,
             stop=list(self._variant.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def _pulse_logger(pulse: Pulse) -> Callable[..., Any]:
+    """What vLLM tells of each step of its engine, of which only that there was one is of interest."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class PulseLogger(StatLoggerBase):
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def record(self, *_: Any, **__: Any) -> None:
+            pulse.beat()
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return PulseLogger
 
 
 @contextmanager

@@ -5,8 +5,10 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
+from caption_assets.models.engines.base import EngineStuckError, Pulse
 from caption_assets.models.requests import Request
 
+_LOOK_S = 1.0
 END = object()
 """What `Flight.answers` ends with, once all requests have been fed and have landed."""
 
@@ -14,11 +16,12 @@ END = object()
 class Flight:
     """The requests that are on their way, bounded by their bytes; at least one always may.
 
-    `answers` holds their results, an error that ends them all, or END.
+    `answers` holds their results, an error that ends them all, or END. `pulse` is that of the engine that has them.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, pulse: Pulse) -> None:
         self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._pulse = pulse
         self._most, self._bytes = most_bytes, 0
         self._open: dict[str, int] = {}
         self._tasks: dict[str, Future[None]] = {}
@@ -32,9 +35,20 @@ class Flight:
                 self._change.wait()
             if self._stopped:
                 return False
+            if not self._open:
+                self._pulse.beat()  # it had nothing to do
             self._open[request.request_id] = request.num_bytes
             self._bytes += request.num_bytes
             return True
+
+    def next_answer(self) -> Any:
+        """What comes next in `answers`. Raises EngineStuckError where the engine has requests and does not go on."""
+        while True:
+            try:
+                return self.answers.get(timeout=max(0.0, min(_LOOK_S, self._pulse.left)))
+            except queue.Empty:
+                if self._pulse.left <= 0 and (ids := self.ids()):
+                    raise EngineStuckError.after(self._pulse.most_seconds, "vllm", ids) from None
 
     def track(self, request: Request, task: "Future[None]") -> None:
         with self._change:
@@ -42,6 +56,7 @@ class Flight:
 
     def landed(self, request_id: str) -> None:
         with self._change:
+            self._pulse.beat()
             self._tasks.pop(request_id, None)
             self._bytes -= self._open.pop(request_id)
             self._change.notify_all()

@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from caption_assets.errors import RequestError
+from caption_assets.models.chat import chat_prompt
+from caption_assets.models.contexts import require_room
 from caption_assets.models.engines.vllm.loader import RENDERS_ONLY
 from caption_assets.models.families import Family, FrameLimits
-from caption_assets.models.requests import Request, chat_text, video_metadata, video_options
+from caption_assets.models.requests import Request, video_metadata, video_options
+from caption_assets.models.thinking import opened_by
 
 _WORKER_SETTINGS = {
     # A worker must neither see nor touch the GPUs.
@@ -67,6 +69,12 @@ def engine_args(
     return args
 
 
+def context_size(args: dict[str, Any]) -> int | None:
+    """The tokens that a prompt and its answer may have; None where a user leaves that to vLLM (-1 or "auto")."""
+    most = args["max_model_len"]
+    return most if isinstance(most, int) and most > 0 else None
+
+
 @dataclass(frozen=True)
 class VllmPrepare:
     """The `prepare` of the vLLM engine; it pickles. `args` are `engine_args`, or all of the engine's."""
@@ -78,17 +86,9 @@ class VllmPrepare:
         """The request with its engine input in place of its frames.
 
         The first call in a process builds the renderer: it imports vLLM, which takes several seconds. Raises
-        RequestError where the prompt is too long, and vLLM's own errors where it refuses the request.
+        ContextError where the prompt is too long, and vLLM's own errors where it refuses the request.
         """
-        rendered = render(self._renderer(), self.family, request)
-        tokens, most = len(rendered["prompt_token_ids"]), self.args["max_model_len"]
-        if tokens >= most:
-            raise RequestError(
-                f"request {request.request_id}",
-                f"its prompt has {tokens} tokens, and the model takes {most} with the answer",
-                "sample fewer frames, shorten the prompt, or raise max_model_len",
-            )
-        prepared = pack(rendered)
+        prepared = prepared_input(self._renderer(), self, request)
         return replace(
             request, frames=None, prepared=prepared, prepared_at=time.monotonic(), num_bytes=prepared.num_bytes
         )
@@ -104,18 +104,30 @@ class VllmPrepare:
 
 @dataclass(frozen=True, eq=False)
 class PreparedInput:
-    """A pickled engine input: `data`, and the `buffers` of its arrays and tensors, which `data` refers to."""
+    """A pickled engine input: `data`, and the `buffers` of its arrays and tensors, which `data` refers to.
+
+    `opened` is the mark by which the prompt has begun the model's thinking, as `thinking.opened_by` gives it.
+    """
 
     data: bytes = field(repr=False)
     buffers: tuple[np.ndarray, ...] = field(repr=False)
+    opened: str = ""
 
     @property
     def num_bytes(self) -> int:
         return len(self.data) + sum(buffer.nbytes for buffer in self.buffers)
 
 
-def render(renderer: Any, family: Family, request: Request) -> dict[str, Any]:
-    """What vLLM's engine is given for the request, by any of vLLM's renderers."""
+def prepared_input(renderer: Any, prepare: VllmPrepare, request: Request) -> PreparedInput:
+    """What vLLM's engine is given for the request, by any of vLLM's renderers. Raises ContextError."""
+    rendered, prompt = render(renderer, prepare.family, request)
+    tokens, asked = len(rendered["prompt_token_ids"]), f"request {request.request_id}"
+    require_room(asked, tokens, request.max_tokens, context_size(prepare.args))
+    return replace(pack(rendered), opened=opened_by(prompt))
+
+
+def render(renderer: Any, family: Family, request: Request) -> tuple[dict[str, Any], str]:
+    """The engine input, and the text of its prompt."""
     import torch
     from vllm.renderers.hf import resolve_chat_template
     from vllm.renderers.inputs.preprocess import parse_model_prompt
@@ -123,7 +135,10 @@ def render(renderer: Any, family: Family, request: Request) -> dict[str, Any]:
     config = renderer.model_config
     tokenizer = renderer.get_tokenizer()
     template = resolve_chat_template(tokenizer, None, None, model_config=config)
-    raw: dict[str, Any] = {"prompt": chat_text(tokenizer, family, request.messages, chat_template=template)}
+    prompt = chat_prompt(tokenizer, family, request.messages, chat_template=template)
+    raw: dict[str, Any] = {"prompt": prompt.text}
+    if prompt.is_plain_inside:
+        raw = {"prompt_token_ids": prompt.token_ids(tokenizer)}
     metadata: dict[str, Any] = {}
     if request.frames is not None:
         frames, metadata = np.ascontiguousarray(request.frames.frames), video_metadata(request.frames.picks)
@@ -139,7 +154,7 @@ def render(renderer: Any, family: Family, request: Request) -> dict[str, Any]:
         rendered["mm_hashes"] = {"video": [uuid.uuid4().hex]}
         if family.corrects_grid_seconds:
             _correct_grid_seconds(rendered, metadata, config)
-    return rendered
+    return rendered, prompt.text
 
 
 def _correct_grid_seconds(rendered: dict[str, Any], metadata: dict[str, Any], config: Any) -> None:

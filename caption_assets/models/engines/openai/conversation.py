@@ -1,0 +1,98 @@
+"""Requests that are open at a server, many at once, beside the thread that asks for them."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from caption_assets.models.engines.openai.server import Server, ServerGoneError
+from caption_assets.models.requests import Request, Result
+from caption_assets.records import Outcome
+
+T = TypeVar("T")
+
+
+class Conversation:
+    """Requests that are open at a server, at most `connections` at once, in an event loop on a thread of its own.
+
+    Ends with every request that is still open. `broken` are the ids of those that the server had when the connection
+    broke.
+    """
+
+    def __init__(self, server: Server, connections: int) -> None:
+        self.server = server
+        self.broken: set[str] = set()
+        self._answers: queue.SimpleQueue[Result | ServerGoneError] = queue.SimpleQueue()
+        self._loop = asyncio.new_event_loop()
+        self._slots = asyncio.Semaphore(connections)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = threading.Lock()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="openai-server", daemon=True)
+
+    def __enter__(self) -> "Conversation":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What becomes of it in the loop. Raises CancelledError where the conversation is closed meanwhile."""
+
+        async def begun() -> T:
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            return await task
+
+        return asyncio.run_coroutine_threadsafe(begun(), self._loop).result()
+
+    def send(self, request: Request) -> None:
+        """Asks as soon as there is room; returns at once."""
+        with suppress(RuntimeError):  # closed meanwhile, as `answers` will say
+            self._loop.call_soon_threadsafe(self._begin, request)
+
+    def answers(self, *, block: bool) -> Iterator[Result]:
+        """The answers that are there, the first of them waited for with `block`. Raises ServerGoneError."""
+        gone = None
+        while block or not self._answers.empty():
+            answer, block = self._answers.get(), False
+            if isinstance(answer, Result):
+                yield answer
+            else:
+                gone = answer
+        if gone is not None:
+            raise gone
+
+    def close(self) -> None:
+        """Breaks off what is open. A caller that waits for an answer gets an error. May be called more than once."""
+        with self._closing:
+            if self._loop.is_closed():
+                return
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+        self._answers.put(ServerGoneError("it was closed in the middle of its work"))
+
+    def _begin(self, request: Request) -> None:
+        task = self._loop.create_task(self._answer(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            async with self._slots:
+                self._answers.put(await self.server.ask(request, self.broken))
+        except ServerGoneError as gone:
+            self._answers.put(gone)
+        except Exception as error:  # of one request alone
+            outcome = Outcome("failed", "engine", f"{type(error).__name__} while asking the server")
+            self._answers.put(Result(request.request_id, outcome=outcome))
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.server.close()

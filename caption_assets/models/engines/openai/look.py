@@ -1,0 +1,122 @@
+"""What a server says of itself: its software, its models, and which of them is ours."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from caption_assets.errors import ModelError
+from caption_assets.models.engines.openai import server as asking
+from caption_assets.models.engines.openai.address import HOW_TO_START, Address
+from caption_assets.models.engines.openai.dialects import DIALECTS, UNKNOWN, Dialect, dialect_of, software_of
+from caption_assets.models.engines.openai.replies import as_object, listed_models
+from caption_assets.models.engines.openai.server import BUSY, RefusedError, Server, TroubleError
+
+# By which servers say that they have no list of models, or not for us.
+_NO_LIST = frozenset({400, 401, 403, 404, 405, 410, 501})
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a server says of itself and of the model: `software` such as "vllm", "" where it does not say.
+
+    `root` is what the model was loaded from, "" where it does not say that.
+    """
+
+    model: str
+    root: str = ""
+    software: str = ""
+    version: str = ""
+
+    @property
+    def dialect(self) -> Dialect:
+        return dialect_of(self.software)
+
+
+async def look(server: Server, names: tuple[str, ...], wait_s: float) -> Served:
+    """Finds the model that is served under the options' name, or else under one of `names`, or alone.
+
+    A name that the options give is taken where the server lists no models: its answer will tell whether it has it.
+    Waits up to `wait_s` seconds for a server that is not there. Raises ModelError.
+    """
+    wanted = server.options.model
+    cards = await _cards(server, wait_s)
+    card = {"id": wanted} if cards is None else _choose(cards, wanted, names, server.address)
+    software = software_of(card.get("owned_by"))
+    if dialect_of(software) is not UNKNOWN:
+        version = await _version(server, dialect_of(software).version_path)
+    elif version := await _version(server, DIALECTS["ollama"].version_path):
+        software = "ollama"  # whose models have owners of their own
+    return Served(str(card["id"]), str(card.get("root") or ""), software, version)
+
+
+def way_in(address: Address) -> str:
+    """What to do where a server does not let us in."""
+    return f"set {address.key_variable} to a key that the server accepts, or its header in {address.headers_variable}"
+
+
+async def _cards(server: Server, wait_s: float) -> list[dict[str, Any]] | None:
+    """What the server lists; None where it has no list and the options name a model. Raises ModelError."""
+    address, wanted = server.address, server.options.model
+    asked = f"server of engine 'openai' at {address.shown}, from {address.variable}"
+    deadline, pause = time.monotonic() + wait_s, asking.FIRST_PAUSE_S
+    while True:
+        asked_to_wait = 0.0
+        try:
+            async with asyncio.timeout(asking.CONNECT_S):
+                status, headers, data = await server.exchange("GET", "models")
+            wrong = server.said(status, headers, data)
+            if status not in BUSY and (status < 500 or status == 501):
+                break
+        except TimeoutError:
+            wrong = f"it does not answer within {asking.CONNECT_S:g} s"
+        except TroubleError as trouble:
+            wrong, asked_to_wait = str(trouble), trouble.wait_s
+        except RefusedError as refusal:
+            wrong = str(refusal)
+        if time.monotonic() + max(pause, asked_to_wait) > deadline:
+            raise ModelError(asked, wrong, f"check {address.variable}; {HOW_TO_START}")
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, asking.LONGEST_PAUSE_S)
+    cards = listed_models(data) if status == 200 else None
+    if cards is not None or (wanted and (status == 200 or status in _NO_LIST)):
+        return cards
+    if status in (401, 403):
+        raise ModelError(asked, f"it does not let us in ({wrong})", way_in(address))
+    fix = f"give {address.variable} the API's address, which mostly ends in /v1"
+    fix += "" if wanted else "; if the server has no list of models, name one as server_model"
+    raise ModelError(asked, f"it lists no models ({wrong})", fix)
+
+
+def _choose(
+    cards: list[dict[str, Any]], wanted: str | None, names: tuple[str, ...], address: Address
+) -> dict[str, Any]:
+    for alike in (str, _plain):
+        for name in [wanted] if wanted else names:
+            for card in cards:
+                if alike(name) in (alike(card["id"]), alike(str(card.get("root") or card["id"]))):
+                    return card
+    if wanted and any("lifecycle_status" in card for card in cards):
+        return {"id": wanted}  # Azure lists what can be deployed, and not what is
+    # The only model may have any name, but not another origin: "root" is a folder or a Hugging Face id.
+    origin = PurePath(str(cards[0].get("root") or "")).name if len(cards) == 1 and not wanted else None
+    if origin == "" or origin in [PurePath(name).name for name in names]:
+        return cards[0]
+    listed = address.redact(", ".join(str(card["id"]) for card in cards)) or "none"
+    raise ModelError(
+        f"model {wanted or names[0]!r} at the server in {address.variable}",
+        f"it does not serve this model, but {listed}",
+        "choose one of these as server_model, if it is the one that you mean",
+    )
+
+
+def _plain(name: str) -> str:
+    """A model's name without what some servers put around it: Gemini's "models/…", Ollama's "…:latest"."""
+    return name.removeprefix("models/").removesuffix(":latest").lower()
+
+
+async def _version(server: Server, path: str) -> str:
+    """What the server states beside its API, "" where it does not."""
+    version = as_object(await server.beside(path)).get("version") if path else None
+    return server.address.redact(version)[:40] if isinstance(version, str) else ""
