@@ -101,7 +101,7 @@ def test_flags_choose_what_is_made_and_for_which_shard(caption_assets, clips_roo
     base = ("run", "--dataset", clips_root, "--output-path", out, "--shard", "a")
     done = caption_assets(*base, "--generate-previews", "--preview-target-fps", "2", "--captioning-window-size", "64")
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in (out / "tables").iterdir()} == {"clip_windows", "window_previews"}
+    assert {p.name for p in (out / "tables").iterdir()} == {"clip_windows", "window_previews", "documents"}
     assert [p.name for p in (out / "tables" / "window_previews").iterdir()] == ["a.parquet"]
     assert caption_assets(*base, "--generate-captions").returncode == 0
     assert (out / "tables" / "window_captions" / "demo" / "a.parquet").is_file()
