@@ -33,7 +33,7 @@ _SHORT = ("--captioning-max-output-tokens", "8", "--enhance-captions-max-output-
 _SMALL = ("--preview-target-height", "32", "--preview-compression-level", "1")
 # Rows and documents say when and how; they are compared without that, and without the bucket's name.
 _VARIES = ("seconds", "decode_s", "render_s", "wait_s", "prefill_s", "generate_s", "stamp", "fingerprint")
-_RUN_S = 600
+_RUN_S, _HUNG = 1800, 124
 
 
 def failing(seed: str, rate: float, counts: Counter[str]) -> Callable[[str, str], Fault | None]:
@@ -64,7 +64,10 @@ def run(server: S3Server, home: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "caption_assets", "run", "--dataset", f"{root}/in", "--output-path", f"{root}/out"]
     command += ["--captioning-algorithm", "demo", "--device", "cpu", "--workers", "1", *_SHORT, *_SMALL]
     environment = {**os.environ, **server.environment, "DAGSTER_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_RUN_S)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_RUN_S)
+    except subprocess.TimeoutExpired:
+        return _HUNG, f"it was not done after {_RUN_S} s"
     return done.returncode, done.stdout + done.stderr
 
 
@@ -133,7 +136,7 @@ def main() -> None:
                 left = len(differences(wanted, contents(server)))
                 again, said_again = run(server, Path(work) / f"home-{number}")
                 wrong = differences(wanted, contents(server))
-            found = [
+            found = ["  the run hung"] * (status == _HUNG) + [
                 f"  a traceback in {when}"
                 for when, text in (("the run", said), ("the next", said_again))
                 if "Traceback" in text

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 _MOST_PASSES = 10
 # Of a source video's path, how many are tried to find the splitter's documents.
 _MOST_FOLDERS = 64
+# What documents of other shards' clips say, by URL and stamp: a chunk of thousands is counted anew for every shard.
+_SUMMARIES: dict[tuple[str, str | None], chunks.ClipSummary] = {}
+_MOST_SUMMARIES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +143,33 @@ class _Pass:
             listed = chunks.listed_clips(existing)
             new = tuple(clip_id for clip_id in clips if clip_id not in set(listed))
             others = {clip_id: meta for clip_id in listed if clip_id not in clips and (meta := _meta(clip_id))}
-            self._load(others.values())
-            found = {clip_id: self._read(meta, documents.FIELDS) for clip_id, meta in others.items()}
-            summaries = {id_: self._summarize(id_, document) for id_, document in found.items() if document is not None}
-            changed = self._write(rel, chunks.chunk_document(existing, video, index, summaries | own, new))
+            summaries = self._summaries(others) | own
+            changed = self._write(rel, chunks.chunk_document(existing, video, index, summaries, new))
             if not changed or not others:
                 return
             for meta in others.values():
                 self._raw.pop(meta, None)
 
+    def _summaries(self, metas: Mapping[str, str]) -> dict[str, chunks.ClipSummary]:
+        """What the documents of clips say, by clip; one that has not changed is not read again for the next shard."""
+        stamps = self._store.stamps(metas.values()) or {}
+        keys = {clip_id: (self._store.url(meta), stamps.get(meta)) for clip_id, meta in metas.items()}
+        known = {clip_id: _SUMMARIES[key] for clip_id, key in keys.items() if key in _SUMMARIES}
+        unknown = {clip_id: meta for clip_id, meta in metas.items() if clip_id not in known}
+        self._load(unknown.values())
+        for clip_id, meta in unknown.items():
+            if (document := self._read(meta, documents.FIELDS)) is not None:
+                known[clip_id] = chunks.summarize(document)
+                if stamps.get(meta):
+                    _SUMMARIES[keys[clip_id]] = known[clip_id]
+        while len(_SUMMARIES) > _MOST_SUMMARIES:
+            del _SUMMARIES[next(iter(_SUMMARIES))]
+        return {clip_id: self._with_preview(clip_id, summary) for clip_id, summary in known.items()}
+
     def _summarize(self, clip_id: str, document: Document) -> chunks.ClipSummary:
-        summary = chunks.summarize(document)
+        return self._with_preview(clip_id, chunks.summarize(document))
+
+    def _with_preview(self, clip_id: str, summary: chunks.ClipSummary) -> chunks.ClipSummary:
         if summary.has_preview is None and summary.windows:
             # The original puts previews beside the document without a word in it.
             return replace(summary, has_preview=bool(self._store.names(paths.preview_folder(clip_id))))

@@ -21,7 +21,8 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
 from caption_assets.steps.report import Ended, Outcomes, Step
-from caption_assets.steps.stream import ShardStream, ShardStreams
+from caption_assets.steps.stream import ShardStream
+from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.store.rows import CaptionRow, WindowRow, window_key, window_of
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS

@@ -14,7 +14,8 @@ from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.report import Outcomes, Step
-from caption_assets.steps.stream import ShardStream, ShardStreams
+from caption_assets.steps.stream import ShardStream
+from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS

@@ -1,6 +1,7 @@
 """The command line, run as users run it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -100,7 +101,7 @@ def test_flags_choose_what_is_made_and_for_which_shard(caption_assets, clips_roo
     base = ("run", "--dataset", clips_root, "--output-path", out, "--shard", "a")
     done = caption_assets(*base, "--generate-previews", "--preview-target-fps", "2", "--captioning-window-size", "64")
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in (out / "tables").iterdir()} == {"clip_windows", "window_previews"}
+    assert {p.name for p in (out / "tables").iterdir()} == {"clip_windows", "window_previews", "documents"}
     assert [p.name for p in (out / "tables" / "window_previews").iterdir()] == ["a.parquet"]
     assert caption_assets(*base, "--generate-captions").returncode == 0
     assert (out / "tables" / "window_captions" / "demo" / "a.parquet").is_file()
@@ -109,6 +110,19 @@ def test_flags_choose_what_is_made_and_for_which_shard(caption_assets, clips_roo
     assert done.returncode == 0, done.stderr
     documents = [json.loads(p.read_text()) for p in (out / "metas" / "v0").iterdir()]
     assert all(w["demo_lm_enhanced_caption"] for d in documents for w in d["windows"])
+
+
+def test_a_shard_of_any_name_is_chosen_by_its_folder_or_by_its_key(caption_assets, clips_root, tmp_path):
+    name = "my [b]\udcff"
+    os.rename(clips_root / "b", os.path.join(clips_root, name))
+    for number, named in enumerate((name, "my%20%5Bb%5D%FF")):
+        base = ("run", "--dataset", clips_root, "--output-path", tmp_path / f"out{number}", "--shard", named)
+        done = caption_assets(*base, "--generate-previews", "--preview-target-height", "16")
+        assert done.returncode == 0, done.stderr
+        assert r"my [b]\udcff" in done.stdout
+        assert len(list((tmp_path / f"out{number}").rglob("*.webp"))) == 1
+    listed = caption_assets("shards", "list", "--dataset", clips_root)
+    assert listed.stdout == "a\t2 clips\tregistered\nmy [b]\\udcff\t1 clips\tregistered\n"
 
 
 def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, tmp_path):

@@ -409,10 +409,10 @@ def test_shards_are_grouped_into_contiguous_ranges():
 def test_an_exception_that_nobody_foresaw_is_the_error_of_its_shard_alone(after, monkeypatch, asset, method):
     function = getattr(Store, method)
 
-    def broken(self, table, shard, *args):
+    def broken(self, table, shard, *args, **more):
         if shard == "a" and table.name == asset:
             return 1 / 0
-        return function(self, table, shard, *args)
+        return function(self, table, shard, *args, **more)
 
     monkeypatch.setattr(Store, method, broken)
     monkeypatch.setattr(buffer, "_FLUSH_ROWS", 1)

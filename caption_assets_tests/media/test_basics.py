@@ -60,7 +60,7 @@ import pkgutil, importlib, caption_assets.media as media
 for module in pkgutil.iter_modules(media.__path__):
     importlib.import_module(f"caption_assets.media.{module.name}")
 ours = {name for name in sys.modules if name.startswith("caption_assets.") and ".media" not in name}
-assert {name.split(".")[1] for name in ours} <= {"records", "errors", "settings"}, ours
+assert {name.split(".")[1] for name in ours} <= {"records", "errors", "names", "settings"}, ours
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from caption_assets.dataset import open_dataset
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
-from caption_assets.steps import Progress, StepContext, caption_shards, model_session, stream, window_shard
+from caption_assets.steps import Progress, StepContext, caption_shards, model_session, stream, streams, window_shard
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, Store
 
@@ -105,7 +105,7 @@ def test_shards_that_have_ended_are_not_kept(given, monkeypatch):
         made.append(weakref.ref(self))
 
     monkeypatch.setattr(RowBuffer, "__init__", remembered)
-    monkeypatch.setattr(stream, "_MOST_FINISHING", 0)
+    monkeypatch.setattr(streams, "_MOST_FINISHING", 0)
     with model_session(CaptionModelSettings(device="cpu"), 1) as session:
         for _ in caption_shards(replace(given, progress=Progress()), shards, session, ASKED):
             gc.collect()
