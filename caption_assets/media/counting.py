@@ -13,9 +13,11 @@ from caption_assets.media.times import ascend, ascending_times
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What decoding a clip found: ascending times of its frames in ticks, how many have which size, and damage."""
+    """What decoding a clip found: ascending times of its frames in ticks, whether those are the ones that the frames
+    came with, how many have which size, and damage."""
 
     ticks: list[int]
+    in_order: bool
     sizes: Counter[tuple[int, int]]
     undecodable: int
     fault: str
@@ -42,4 +44,5 @@ def count_by_decoding(clip: ClipFile, deadline: Deadline, declared: Sequence[Fra
         raise DecodeError(clip.location, f"none of its frames can be decoded ({shown.fault or 'no output'})")
     if not has_times and not ascend([t for t in pts if t is not None]):
         pts = [None] * len(pts)
-    return Counted(ascending_times(pts, max(1, round(step))), sizes, shown.undecodable, shown.fault)
+    ticks = ascending_times(pts, max(1, round(step)))
+    return Counted(ticks, ticks == pts, sizes, shown.undecodable, shown.fault)

@@ -1,5 +1,6 @@
 """The ways in which a clip cannot be used, one class each, so that failures can be counted by `kind`."""
 
+import errno
 import os
 
 from caption_assets.errors import ClipError
@@ -96,4 +97,6 @@ def open_fault(location: str, local: str, error: Exception) -> ClipError:
         )
     if found := other_format(local):
         return NotVideoError(location, f"it is {found}, not a video", "remove it from the dataset")
+    if getattr(error, "errno", None) == errno.EINVAL:  # so the demuxer answers to a format that is not allowed
+        why = "its container is none of those that are read: mp4, mov, Matroska, WebM, AVI, MPEG, FLV, ASF, Ogg"
     return NotVideoError(location, f"it is not a video file that can be read ({why})", "remove it or convert it to mp4")

@@ -94,9 +94,12 @@ def _probe(clip: ClipFile) -> VideoInfo:
             raise TruncatedError(
                 clip.location, f"it has a video stream but no frames{scan.problem and ': ' + scan.problem}"
             )
-        times = _times_from_packets(scan, stream)
-        counted = None if times else count_by_decoding(clip, deadline, declared, has_times=scan.has_times)
-        ticks, keys = times or (counted.ticks if counted else [], None)
+        times, counted = _times_from_packets(scan), None
+        if times is None or _order_is_doubtful(scan, stream):
+            counted = count_by_decoding(clip, deadline, declared, has_times=scan.has_times)
+            if times is None or not counted.in_order or counted.ticks != times[0]:
+                times = counted.ticks, None
+        ticks, keys = times
         shape = _shape(clip.location, stream, scan, crop, counted)
         audio = next(iter(container.streams.audio), None)
         audio_codec = audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
@@ -260,18 +263,21 @@ def _declared_rates(stream: av.video.VideoStream) -> list[Fraction]:
     return [rate for rate in rates if rate is not None and 0 < rate <= 10_000]
 
 
-def _times_from_packets(scan: _Scan, stream: av.video.VideoStream) -> tuple[list[int], np.ndarray] | None:
+def _order_is_doubtful(scan: _Scan, stream: av.video.VideoStream) -> bool:
+    """Whether the stream has its frames reordered, and times that are not: they may be those of other frames."""
+    pts = [t for t in scan.pts if t is not None]
+    context = stream.codec_context
+    reordered = any(a > b for a, b in itertools.pairwise(pts))
+    return context.codec.canonical_name in _TELL_ORDER and context.has_b_frames and not reordered
+
+
+def _times_from_packets(scan: _Scan) -> tuple[list[int], np.ndarray | None] | None:
     """Ascending times in ticks, and key frames by frame number; None where packets do not tell."""
     pts = [t for t in scan.pts if t is not None]
     if not scan.packets_are_frames or scan.begins_at is None or len(set(pts)) < len(scan.pts):
         return None
     # Leading frames of a stream that was cut at an open group, or first ones of which nothing comes out.
     if min(pts) < scan.begins_at or scan.first_frame is None or scan.first_frame.pts != min(pts):
-        return None
-    # Where frames are reordered, and their times are not, those are the times of other frames.
-    context = stream.codec_context
-    reordered = any(a > b for a, b in itertools.pairwise(pts))
-    if context.codec.canonical_name in _TELL_ORDER and context.has_b_frames and not reordered:
         return None
     order = np.argsort(pts, kind="stable")
     if np.abs(order - np.arange(len(order))).max() > MOST_REORDERED:  # a time that is damaged

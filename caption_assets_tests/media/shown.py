@@ -21,6 +21,8 @@ SIZE = (64, 48)
 _FRAMES, _SECONDS = 20_000, 60.0
 # Levels of 255 by which two decoders and scalers may differ: on average over a frame, and over a 48th of it.
 _FRAME_ALIKE, _BLOCK_ALIKE = 12.0, 90.0
+# By which the same frame differs where nothing is wrong with it.
+_SAME = 4.0
 # ffmpeg's threads write at once, so that lines may be mixed up; the scaler warns of formats that are sound.
 _COMPLAINTS = re.compile(r"\[(?:error|fatal|panic)\].*|(?<!swscaler) @ 0x[0-9a-f]+\] \[warning\].*|.*corrupt.*")
 
@@ -74,7 +76,7 @@ def unlike(ours: dict[int, np.ndarray], theirs: np.ndarray) -> tuple[list[int], 
         nearest = min(near, key=lambda k: (apart[k].mean() - 0.5 * (k == place), k))
         if nearest != place or not _alike(apart[place]):
             other.append(frame_id)
-            if nearest != place and _alike(apart[nearest]):
+            if nearest != place and apart[nearest].mean() <= _SAME:
                 mistaken.append(frame_id)
     return other, mistaken
 

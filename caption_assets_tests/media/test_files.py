@@ -94,6 +94,16 @@ def test_a_renamed_picture_is_called_one(kind: str, options: str, tmp_path: Path
     assert f"it is {'an' if kind == 'AVIF' else 'a'} {kind} picture, not a video" in str(fault)
 
 
+@pytest.mark.parametrize("container", ["nut", "mxf", "swf"])
+def test_a_container_that_is_not_read_is_no_invalid_argument(container: str, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    codec = "flv" if container == "swf" else "mpeg2video"
+    ffmpeg(f"-f lavfi -i testsrc=s=320x240:d=1:r=25 -c:v {codec} -f {container} {path}".split())
+    fault = fault_of(path)
+    assert fault.kind == "not_video"
+    assert "its container is none of those that are read: mp4, mov" in str(fault)
+
+
 def test_a_cover_is_not_called_a_video(tmp_path: Path) -> None:
     cover, song = tmp_path / "cover.png", tmp_path / "song.mp4"
     ffmpeg(f"-f lavfi -i color=red:s=64x64 -frames:v 1 {cover}".split())

@@ -212,6 +212,21 @@ def test_a_time_that_is_damaged_costs_no_frame_and_no_other_time(tmp_path: Path)
     assert [read(frame) for frame in sampled.frames] == list(range(FRAMES))
 
 
+def test_a_stream_that_could_reorder_frames_and_does_not_is_read_like_others(tmp_path: Path) -> None:
+    path = tmp_path / "noise.mp4"
+    noise = "-f lavfi -i nullsrc=s=64x64:r=25:d=1.2,geq=lum=random(1)*255:cb=128:cr=128"
+    ffmpeg([*noise.split(), "-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p", "-g", "10", str(path)])
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        times = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+        assert stream.codec_context.has_b_frames
+        assert times == sorted(times)
+    info = probe(str(path))
+    assert info.keyframe_ids is not None
+    assert len(info.keyframe_ids) > 2
+    assert differences(path) == []
+
+
 @pytest.mark.parametrize("cut", [3, 7, 11])
 def test_broadcast_streams_have_one_count_whatever_the_threads(cut: int, tmp_path: Path) -> None:
     # Interlaced, cut in the middle of a group, as receivers record it.
