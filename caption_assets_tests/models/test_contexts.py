@@ -67,6 +67,10 @@ def test_a_prompt_counts_by_its_tokens_where_its_bytes_do_not_fit(checkpoints):
     Context(1024, file).require_room("caption a", text, 600)
     with pytest.raises(ContextError, match="its prompt has 364 tokens, its answer up to 661, and the model takes 1024"):
         Context(1024, file).require_room("caption a", text, 661)
+    whole = frame_size(*FULL_HD, 4, QWEN25)
+    exact = tokens(whole, 4, QWEN25) + 64 + 300 + 60
+    assert fitted(Context(exact, file), 4, QWEN25, text=text, answer=60) == whole
+    assert fitted(Context(exact - 1, file), 4, QWEN25, text=text, answer=60) < whole
     small = replace(QWEN25, min_pixels=784)
     wide, narrow = (fitted(Context(1024, file), 4, small, text=text * n, answer=60) for n in (1, 2))
     assert tokens(wide, 4, small) > tokens(narrow, 4, small)
