@@ -39,6 +39,7 @@ def test_a_window_that_is_too_long_gets_fewer_pixels_and_room_for_its_answer(lim
     if (width, height) != whole:
         assert tokens(whole, frames, limits) + labels + 12 + 64 + 512 > 8192
         assert width * height * (frames if limits.per_video else 1) >= limits.min_pixels
+        assert tokens((width, height), frames, limits) > 0.6 * (8192 - 512 - 76 - labels)  # no smaller than need be
 
 
 def test_a_whole_video_of_qwen25_keeps_to_the_tokens_of_its_makers():
@@ -67,9 +68,19 @@ def test_a_prompt_counts_by_its_tokens_where_its_bytes_do_not_fit(checkpoints):
     Context(1024, file).require_room("caption a", text, 600)
     with pytest.raises(ContextError, match="its prompt has 364 tokens, its answer up to 661, and the model takes 1024"):
         Context(1024, file).require_room("caption a", text, 661)
+    whole = frame_size(*FULL_HD, 4, QWEN25)
+    exact = tokens(whole, 4, QWEN25) + 64 + 300 + 60
+    assert fitted(Context(exact, file), 4, QWEN25, text=text, answer=60) == whole
+    assert fitted(Context(exact - 1, file), 4, QWEN25, text=text, answer=60) < whole
     small = replace(QWEN25, min_pixels=784)
     wide, narrow = (fitted(Context(1024, file), 4, small, text=text * n, answer=60) for n in (1, 2))
     assert tokens(wide, 4, small) > tokens(narrow, 4, small)
+
+
+def test_without_a_tokenizer_three_bytes_are_taken_for_a_token():
+    Context(1024).require_room("caption a", "x" * 2700, 60)
+    with pytest.raises(ContextError, match="its prompt has 964 tokens"):
+        Context(1024).require_room("caption a", "x" * 2700, 61)
 
 
 def test_room_is_asked_for_where_the_context_is_known():

@@ -3,7 +3,7 @@ import pytest
 from caption_assets.errors import ClipError, ConfigError
 from caption_assets.models.families import FrameLimits
 from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, caption_prompt, enhance_prompt
-from caption_assets.models.requests import frame_size, video_metadata
+from caption_assets.models.requests import enhance_request, frame_size, video_metadata
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS, caption_variant, text_variant
 from caption_assets.records import FramePicks
 
@@ -79,6 +79,11 @@ def test_metadata_tells_true_times_and_the_true_mean_rate():
 def test_metadata_of_variable_rate_picks_keeps_each_time():
     picks = FramePicks((3, 4, 9, 10), (0.1, 0.9, 1.0, 4.0))
     assert video_metadata(picks)["frames_indices"] == [100, 900, 1000, 4000]
+
+
+def test_a_caption_to_enhance_follows_the_instruction():
+    (message,) = enhance_request("a", "Rewrite.", " A cat. ", 7).messages
+    assert message == {"role": "user", "content": "Rewrite.\n\nA cat."}
 
 
 def test_prompts_come_by_variant_or_as_text():

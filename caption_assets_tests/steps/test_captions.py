@@ -85,6 +85,8 @@ def test_shards_share_batches_and_each_ends_with_its_own_report(store, workers, 
     assert [len(batch) for batch in asked] == [6]
     assert all(row.text and row.decode_s > 0 and row.render_s is not None for row in rows(store))
     assert outcomes["a"].figures["mean_decode_s"] > 0
+    assert all(o.figures["engine"].startswith("transformers ") for o in outcomes.values())
+    assert [shard for shard in SHARDS if "engine_start_seconds" in outcomes[shard].figures] == ["a"]
     asked.clear()
     again = caption(store, workers)
     assert [o.reused for o in again.values()] == [2, 2, 2]

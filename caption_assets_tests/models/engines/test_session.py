@@ -70,6 +70,18 @@ def test_an_engine_that_dies_once_is_started_again_and_only_what_is_unfinished_i
     assert engine.batches == [["r0", "r1", "r2"], ["r3", "r4", "r5"], ["r3"], ["r4"], ["r5"], ["r6", "r7"]]
 
 
+@pytest.mark.parametrize(("most", "reason"), [(8, "length"), (160, "stop")])
+def test_an_answer_says_whether_it_was_cut_off(most, reason):
+    session = EngineSession(VARIANT, checkpoint_of(VARIANT), MortalEngine())
+    try:
+        (result,) = session.generate([enhance_request("a", "Rewrite this caption.", CAPTION, most)])
+        assert str(session._engine._model.dtype) == "torch.float32"
+    finally:
+        session.close()
+    assert result.finish_reason == reason
+    assert (result.output_tokens == most) == (reason == "length")
+
+
 def test_a_request_that_kills_the_engine_twice_is_set_aside_and_named():
     engine = MortalEngine(deadly={"r4"})
     results = answers(engine)
