@@ -101,6 +101,8 @@ def campaign(count: int, seed: int, *, stop: bool = False, engine: str = "auto")
             for fault in faults:
                 outcomes[f"FOUND {fault} (signal {sent}): {trials.said()}"] += 1
             outcomes["ended by itself, as undisturbed" if finished else f"signalled {_with(len(now.rows))} rows"] += 1
+            if not sent % 10:
+                print(f"{sent} of {count} signals: {dict(outcomes)}", file=sys.stderr, flush=True)
             before = now
             if finished:
                 shutil.rmtree(out)
