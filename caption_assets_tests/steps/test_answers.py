@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from caption_assets.models.choice import ModelChoice
+from caption_assets.models.requests import Author
 from caption_assets.models.variants import Sampling
 from caption_assets.settings import CaptionModelSettings, TextModelSettings
 from caption_assets.steps.answers import model_identity
@@ -11,7 +12,8 @@ from caption_assets.steps.answers import model_identity
 
 def identity(settings):
     variant, checkpoint = ModelChoice(settings).model()
-    return model_identity(SimpleNamespace(variant=variant, checkpoint=checkpoint))
+    author = Author(checkpoint.model_id, checkpoint.revision)
+    return model_identity(SimpleNamespace(variant=variant, checkpoint=checkpoint), author)
 
 
 def test_captions_of_earlier_versions_are_still_those_of_the_same_model():
