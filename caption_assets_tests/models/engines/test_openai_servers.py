@@ -92,6 +92,13 @@ def test_the_switch_for_thinking_is_what_the_server_takes_or_is_said_to_be_missi
     assert bool(note) == ("thinking" in notes)
 
 
+@pytest.mark.parametrize(("stated", "size"), [(8192, 8192), (None, None), ("8192", None), (0, None), (True, None)])
+def test_what_a_server_says_of_its_context_is_what_windows_must_have_room_in(stated, size, server):
+    server.be(listing=listing({"id": "m", "owned_by": "vllm", "root": "m", "max_model_len": stated}))
+    with started(model="m") as e:
+        assert e.start().context.size == size
+
+
 def test_each_answer_names_its_own_author(server):
     with started() as e:
         ours = e.author()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from caption_assets.errors import ConfigError, ModelError
+from caption_assets.models.contexts import Context
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions
 from caption_assets.models.engines.openai import server as asking
 from caption_assets.models.engines.openai.address import Address, find_address
@@ -77,6 +78,7 @@ class OpenAIEngine:
             device="server",
             precision="unknown" if self._options.precision == "auto" else self._options.precision,
             frame_limits=self._found.limits,
+            context=Context(served.context),
             prepare=prepare,
             notes=tuple(self._notes(served, prepare)),
         )

@@ -21,13 +21,15 @@ _NO_LIST = frozenset({400, 401, 403, 404, 405, 410, 501})
 class Served:
     """What a server says of itself and of the model: `software` such as "vllm", "" where it does not say.
 
-    `root` is what the model was loaded from, "" where it does not say that.
+    `root` is what the model was loaded from, "" where it does not say that. `context` is how many tokens the model
+    takes, prompt and answer together, None where it does not say that.
     """
 
     model: str
     root: str = ""
     software: str = ""
     version: str = ""
+    context: int | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -48,7 +50,7 @@ async def look(server: Server, names: tuple[str, ...], wait_s: float) -> Served:
         version = await _version(server, dialect_of(software).version_path)
     elif version := await _version(server, DIALECTS["ollama"].version_path):
         software = "ollama"  # whose models have owners of their own
-    return Served(card["id"], _root(card), software, version)
+    return Served(card["id"], _root(card), software, version, _context(card))
 
 
 def way_in(address: Address) -> str:
@@ -115,6 +117,12 @@ def _root(card: dict[str, Any]) -> str:
     """What a model was loaded from, "" where its server does not say."""
     root = card.get("root")
     return root.encode(errors="replace").decode() if isinstance(root, str) else ""
+
+
+def _context(card: dict[str, Any]) -> int | None:
+    """By vLLM's, SGLang's or LMDeploy's field, where it holds a length."""
+    length = card.get("max_model_len")
+    return length if type(length) is int and length > 0 else None
 
 
 def _plain(name: str) -> str:
