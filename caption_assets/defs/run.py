@@ -9,6 +9,8 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.events import RunFailureReason
+from dagster._core.instance.ref import InstanceRef
+from dagster._utils import interrupts
 
 from caption_assets.dataset import Dataset
 from caption_assets.defs.assets import ASSETS
@@ -17,16 +19,22 @@ from caption_assets.defs.partitions import SHARDS, add_new_shards, range_tags, r
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.defs.workers import RunWorkers, SharedWorkers
+from caption_assets.errors import ConfigError
 from caption_assets.steps import Progress
 
 _INSTANCE_FILE = "dagster.yaml"
+_NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 # Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
 _OWN_HOME = Path("~/.local/share/caption_assets")
 
 
 @contextmanager
 def local_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance of DAGSTER_HOME, else of the working directory's dagster.yaml, else one in the user's home."""
+    """The instance of DAGSTER_HOME, else of the working directory's dagster.yaml, else one in the user's home.
+
+    What its runs print is on the terminal, and not kept once more: Dagster would start four processes a step for that,
+    which have words of their own for a Ctrl-C.
+    """
     if not os.environ.get("DAGSTER_HOME"):
         home = Path.cwd()
         if not (home / _INSTANCE_FILE).is_file():
@@ -35,7 +43,11 @@ def local_instance() -> Iterator[dg.DagsterInstance]:
             if not (home / _INSTANCE_FILE).exists():
                 (home / _INSTANCE_FILE).write_text("telemetry:\n  enabled: false\n")
         os.environ["DAGSTER_HOME"] = str(home)
-    with dg.DagsterInstance.get() as instance:
+    folder = os.path.expanduser(os.environ["DAGSTER_HOME"])
+    if not os.path.isabs(folder) or not os.path.isdir(folder):
+        raise ConfigError(f"DAGSTER_HOME={folder!r}", "it is no folder by its whole path", "give it like /data/dagster")
+    own = InstanceRef.from_dir(folder, overrides={"compute_logs": _NO_LOGS})
+    with dg.DagsterInstance.from_ref(own) as instance:
         yield instance
 
 
@@ -83,8 +95,20 @@ def materialize_shards(
     """
     sync_shards(instance, dataset)
     command = str(uuid.uuid4())
-    with looked_after(instance, command):
+    with looked_after(instance, command), _signals_as_they_are():
         return _materialize_stages(instance, shards, configs, resources, progress, command)
+
+
+@contextmanager
+def _signals_as_they_are() -> Iterator[None]:
+    """Keeps Dagster from handling signals in its own way: between two steps, as while one waits for a pool, it would
+    only note them, and it has SIGTERM do what Ctrl-C does."""
+    replace = interrupts._replace_interrupt_signal
+    interrupts._replace_interrupt_signal = lambda new_signal_handler: None
+    try:
+        yield
+    finally:
+        interrupts._replace_interrupt_signal = replace
 
 
 def _materialize_stages(

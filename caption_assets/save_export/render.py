@@ -229,9 +229,9 @@ class _Pass:
             rel = "/".join(parts[-count:])
             if (self._read(paths.processed_video(rel), chunks.VIDEO_FIELDS) or {}).get("video") == source:
                 return rel
-        if not parts or self._raw_of(paths.processed_video(parts[-1])) is not None:
-            return None
-        return parts[-1]
+        taken = self._raw_of(paths.processed_video(parts[-1])) if parts else None
+        # A document that is torn is nobody's.
+        return parts[-1] if parts and (taken is None or parse_document(taken) is None) else None
 
     # Files
 

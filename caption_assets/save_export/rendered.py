@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from caption_assets.errors import StoreError
 from caption_assets.save_export import paths
 from caption_assets.store.snapshot import Stamps
 from caption_assets.store.store import Store
@@ -48,8 +49,11 @@ def read_rendered(store: Store, shard: str) -> Rendered:
     """What is known; of no use where nothing is."""
     try:
         read = json.loads(gzip.decompress(store.read_bytes(paths.rendered(shard)) or b""))
-        return Rendered(read["of"], read["documents"], read["stamps"])
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error):
+        of, documents, stamps = read["of"], read["documents"], read["stamps"]
+        for rel in documents.keys() | stamps.keys():
+            store.url(rel)  # it stays below the root
+        return Rendered(of, documents, stamps)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zlib.error, StoreError):
         return Rendered()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from caption_assets.cli.stopping import stoppable
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
@@ -138,6 +139,7 @@ def test_ctrl_c_among_previews_stops_everything_and_keeps_what_is_made(
     os.killpg(running.process.pid, signal.SIGINT)
     assert running.ended() == 130, running.said()
     assert _STOPPED in running.said()
+    assert "Traceback" not in running.said()
     assert running.nothing_is_left()
     made = running.out.read_rows(WINDOW_PREVIEWS, "a")
     assert 0 < len(made) < 8
@@ -162,7 +164,7 @@ def test_a_command_that_downloads_its_model_stops_at_once(
     assert len(running.out.read_rows(CLIP_WINDOWS, "a")) == 2
 
 
-def test_a_run_waits_for_one_that_works_says_so_and_goes_on_when_it_is_killed(
+def test_a_run_waits_for_one_that_works_says_so_can_be_stopped_and_goes_on_when_the_other_is_killed(
     command, clips_root, stalled, checkpoints, own_home
 ):
     hub, arguments, environment = stalled
@@ -171,8 +173,28 @@ def test_a_run_waits_for_one_that_works_says_so_and_goes_on_when_it_is_killed(
     second = command("second", clips_root, "--model-path", checkpoints["qwen2.5-vl"], "--generate-captions", *_TINY)
     second.wait_for(lambda: "window_captions waits for a slot of pool 'gpu', held by run" in second.said())
     assert f"(process {first.process.pid} on" in second.said()
+    third = command("third", clips_root, "--model-path", checkpoints["qwen2.5-vl"], "--generate-captions", *_TINY)
+    third.wait_for(lambda: "window_captions waits for a slot" in third.said())
+    os.killpg(third.process.pid, signal.SIGTERM)
+    assert third.ended() == 143, third.said()
+    assert "Traceback" not in third.said()
     os.killpg(first.process.pid, signal.SIGKILL)
     assert second.ended() == 0, second.said()
     assert second.out.keys(WINDOW_CAPTIONS, "a")
     assert first.nothing_is_left()
-    assert _run_states(own_home) == ["FAILURE", "SUCCESS", "SUCCESS", "SUCCESS"]
+    assert _run_states(own_home) == ["FAILURE", "FAILURE", "SUCCESS", "SUCCESS", "SUCCESS", "SUCCESS"]
+
+
+def test_a_signal_that_came_where_python_discards_exceptions_comes_again():
+    class Noisy:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def interrupted() -> None:
+        Noisy()
+        time.sleep(_HANG_SECONDS)
+
+    with stoppable() as stop:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert stop.status == 143

@@ -206,6 +206,29 @@ def test_two_sources_of_one_name_need_the_root(local: Store, caplog: pytest.LogC
     assert local.names("processed_videos") == ["long.mp4.json", "y"]
 
 
+def test_a_torn_document_of_a_source_keeps_no_other_from_being_written(
+    local: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    local.write_bytes("processed_videos/long.mp4.json", b"[]")
+    commit(local, rows=(seed_cut(local, "a", "/data/x/long.mp4"),))
+    render_shard(local, "s")
+    assert "long.mp4.json: it is torn, or no document: it is replaced" in caplog.text
+    assert "left as they are" not in caplog.text
+    assert json.loads(local.read_bytes("processed_videos/long.mp4.json") or b"")["video"] == "/data/x/long.mp4"
+
+
+@pytest.mark.parametrize("known", [{"of": "x", "documents": [1], "stamps": 3}, {"../x": "1"}, [1], 1, {"a": {"b": 2}}])
+def test_a_damaged_list_of_what_was_rendered_is_as_none(local: Store, known: Any) -> None:
+    commit(local, caption(window()))
+    render_shard(local, "s")
+    before = snapshot(local)
+    inside = known if isinstance(known, dict) and "of" not in known else {}
+    damaged = {"of": "x", "documents": inside, "stamps": {}} if inside else known
+    local.write_bytes(paths.rendered("s"), gzip.compress(json.dumps(damaged).encode()))
+    render_shard(local, "s")
+    assert snapshot(local) == before
+
+
 @pytest.mark.parametrize("source", ["/data/../../etc/x.mp4", "/"])
 def test_a_source_that_names_no_file_cannot_lead_out_of_the_root(local: Store, source: str) -> None:
     commit(local, rows=(seed_cut(local, "a", source),))
