@@ -85,8 +85,9 @@ def read_snapshot(
 
 def read_stamps(store: Store, shard: str) -> Stamps:
     """What tells whether any table of the shard was committed in between, by table and caption key."""
+    stamps = store.each(lambda table: store.table_stamps(table, shard), TABLES.values())
     return {
-        (table.name, key): stamp for table in TABLES.values() for key, stamp in store.table_stamps(table, shard).items()
+        (name, key): stamp for name, of_table in zip(TABLES, stamps, strict=True) for key, stamp in of_table.items()
     }
 
 

@@ -60,7 +60,8 @@ class Stored(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A commit: the table's path, and whether nobody else has written the table since the caller had read it."""
+    """A commit: the table's path, and whether nobody else has written the table since the caller had read it, or there
+    was nothing to write."""
 
     rel: str
     alone: bool
@@ -145,16 +146,18 @@ class Store:
         before = before or self.read_table(table, shard, key)
         rows, appended = merge_rows(rows), self._appended.pop(parts_rel, set())
         self._next_part.pop(parts_rel, None)
+        named = _files_of(table, rows)
+        if before.is_whole and not appended and rows == before.rows:
+            self._remove(sorted(before.stale - named))
+            return Committed(table_rel, alone=True)
         # Parts that another process appends from here on stay, and win over this table when it is read.
         stamp, names = self._look(table_rel, parts_rel)
         alone = stamp == before.stamp and before.parts.issuperset(set(names) - appended)
         was = [before] if alone else [before, self.read_table(table, shard, key)]
-        named = _files_of(table, rows)
         stale = sorted({rel for each in was for rel in _files_of(table, each.rows) | each.stale} - named)
-        if not (alone and before.is_whole and not names and rows == before.rows):
-            self._files.write(table_rel, _parquet(rows, table.row, names, stale), durable=True)
-            self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), names)
-            self._files.delete_empty_folder(parts_rel)
+        self._files.write(table_rel, _parquet(rows, table.row, names, stale), durable=True)
+        self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), names)
+        self._files.delete_empty_folder(parts_rel)
         self._remove(stale)
         return Committed(table_rel, alone)
 
