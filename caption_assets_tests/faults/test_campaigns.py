@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "campaign",
     [
+        ("kills", "--count", "2", "--seed", "10"),
+        ("crashes", "--every", "200", "--seed", "60"),
         ("documents", "--count", "200", "--seed", "3"),
         ("servers", "--count", "5", "--seed", "11", "--shards", "1"),
         ("objects", "--count", "1", "--clips", "2", "--rate", "0.1", "--seed", "3"),
