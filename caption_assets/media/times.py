@@ -57,10 +57,11 @@ def ascending_times(times: Sequence[int | None], step: int) -> list[int]:
     Where the clock restarts, the rest goes on a frame's usual length after what came before.
     """
     bounds = [0, *clock_restarts(times), len(times)]
+    usual = _usual_step([t for t in times if t is not None])
     joined: list[int] = []
     for start, end in itertools.pairwise(bounds):
         part = _of_one_clock(times[start:end], step)
-        later = joined[-1] + _usual_step(joined) - part[0] if joined else 0
+        later = joined[-1] + usual - part[0] if joined else 0
         joined += [t + later for t in part]
     return joined
 
