@@ -8,19 +8,35 @@ from fractions import Fraction
 from caption_assets.media.faults import DecodeError, LimitError
 from caption_assets.media.files import ClipFile, Deadline, stream_time_base, video_stream
 from caption_assets.media.packets import Shown
-from caption_assets.media.times import ascend, ascending_times
+from caption_assets.media.times import ascend, ascending_times, clock_restarts
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
     """What decoding a clip found: ascending times of its frames in ticks, whether those are the ones that the frames
-    came with, how many have which size, and damage."""
+    came with, at which frames their clock starts anew, how many have which size, and damage."""
 
     ticks: list[int]
     in_order: bool
+    restarts: list[int]
     sizes: Counter[tuple[int, int]]
     undecodable: int
     fault: str
+
+    @property
+    def note(self) -> str:
+        """What is odd about the frames, and what is made of it; empty where nothing is."""
+        notes = []
+        if self.restarts:
+            wrong = f"its clock starts anew {len(self.restarts)} times, first at frame {self.restarts[0]}"
+            if len(self.restarts) == 1:
+                wrong = f"its clock starts anew at frame {self.restarts[0]}"
+            notes.append(f"{wrong}: what follows goes on after what came before")
+        if len(self.sizes) > 1:
+            (width, height), most = self.sizes.most_common(1)[0]
+            sizes = f"its frames have {len(self.sizes)} sizes, {most} of {len(self.ticks)} have {width}x{height}"
+            notes.append(f"{sizes}: all are brought to that")
+        return "; ".join(notes)
 
 
 def count_by_decoding(clip: ClipFile, deadline: Deadline, declared: Sequence[Fraction], *, has_times: bool) -> Counted:
@@ -45,4 +61,4 @@ def count_by_decoding(clip: ClipFile, deadline: Deadline, declared: Sequence[Fra
     if not has_times and not ascend([t for t in pts if t is not None]):
         pts = [None] * len(pts)
     ticks = ascending_times(pts, max(1, round(step)))
-    return Counted(ticks, ticks == pts, sizes, shown.undecodable, shown.fault)
+    return Counted(ticks, ticks == pts, clock_restarts(pts), sizes, shown.undecodable, shown.fault)

@@ -140,7 +140,7 @@ def _probe(clip: ClipFile) -> VideoInfo:
         keyframe_ids=keys,
         crop=shape.crop,
         problem=problem,
-        note=shape.note,
+        note=counted.note if counted is not None else "",
     )
 
 
@@ -153,7 +153,6 @@ class _Shape:
     display_size: tuple[int, int]
     orientation: Orientation
     crop: Crop
-    note: str
 
 
 def _scan_packets(
@@ -231,11 +230,9 @@ def _shape(location: str, stream: av.video.VideoStream, scan: _Scan, crop: Crop,
     frame = scan.first_frame
     if frame is None:
         raise DecodeError(location, f"none of its frames can be decoded ({scan.fault or 'no output'})")
-    width, height, note = frame.width, frame.height, ""
+    width, height = frame.width, frame.height
     if counted is not None and len(counted.sizes) > 1:
-        (width, height), most = counted.sizes.most_common(1)[0]
-        note = f"its frames have {len(counted.sizes)} sizes, {most} of {len(counted.ticks)} have {width}x{height}: "
-        note += "all are brought to that"
+        (width, height), _ = counted.sizes.most_common(1)[0]
     context = stream.codec_context
     if (width, height) != (context.width, context.height):
         crop = Crop()
@@ -253,7 +250,6 @@ def _shape(location: str, stream: av.video.VideoStream, scan: _Scan, crop: Crop,
         display_size=(height, square_width) if orientation.transpose else (square_width, height),
         orientation=orientation,
         crop=crop,
-        note=note,
     )
 
 
@@ -281,6 +277,9 @@ def _times_from_packets(scan: _Scan) -> tuple[list[int], np.ndarray | None] | No
         return None
     order = np.argsort(pts, kind="stable")
     if np.abs(order - np.arange(len(order))).max() > MOST_REORDERED:  # a time that is damaged
+        return None
+    # A key frame is shown after all that were decoded before it, unless the clock has started anew.
+    if (np.array(pts) < np.maximum.accumulate(pts))[np.array(scan.keys)].any():
         return None
     ticks = [pts[k] for k in order]
     return ticks, np.flatnonzero(np.array(scan.keys)[order])

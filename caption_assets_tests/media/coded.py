@@ -95,6 +95,18 @@ def ffmpeg(arguments: Sequence[str], data: bytes = b"") -> None:
     assert done.returncode == 0, (command, done.stderr.decode())
 
 
+def joined(path: Path, coded: str, lengths: Sequence[int]) -> Path:
+    """Write parts of so many frames, each encoded alone with a clock of its own, and joined byte by byte. HALF in
+    `coded` is half a frame in seconds, and 0 for the first part."""
+    source, at, data = f"-f rawvideo -pix_fmt gray -s {WIDTH}x{HEIGHT} -r {RATE} -i pipe:0 -pix_fmt yuv420p", 0, b""
+    for length in lengths:
+        raw = b"".join(draw(at + k).tobytes() for k in range(length))
+        ffmpeg([*source.split(), *coded.replace("HALF", str(bool(at) * 0.5 / RATE)).split(), str(path)], raw)
+        at, data = at + length, data + path.read_bytes()
+    path.write_bytes(data)
+    return path
+
+
 _UNEVEN = "settb=1/1000,setpts=40*N+20*floor(N/3)+1000*gte(N\\,40)"
 _VFR = f"-vf {_UNEVEN} -fps_mode passthrough -enc_time_base 1/1000"
 _X264 = "-c:v libx264 -pix_fmt yuv420p -preset veryfast -bf 3 -g 20"

@@ -17,8 +17,9 @@ from caption_assets.errors import ClipError
 from caption_assets.media.decode import decode_frames, probe, read_windows
 from caption_assets.media.mp4 import cut_window_mp4
 from caption_assets.media.pixels import RgbConverter
+from caption_assets.media.sampling import preview_picks, sample_window
 from caption_assets.records import FramePicks, SampledFrames, VideoInfo, Window
-from caption_assets_tests.media.coded import CLIPS, FRAMES, ODD, SCREEN, Coded, draw, ffmpeg, read, still
+from caption_assets_tests.media.coded import CLIPS, FRAMES, ODD, RATE, SCREEN, Coded, draw, ffmpeg, joined, read, still
 from caption_assets_tests.media.shown import differences
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -267,3 +268,45 @@ def test_real_clips_are_what_ffmpeg_shows(threads: int) -> None:
     for path in sorted((SHARED / "videos").glob("*.m[pk]*")):
         if path.stat().st_size < 1 << 20:
             assert differences(path, threads=threads) == [], path.name
+
+
+@pytest.mark.parametrize(
+    ("coded", "lengths"),
+    [
+        ("-c:v libx264 -bf 0 -g 30 -f mpegts", (24, 36)),
+        ("-c:v libx264 -bf 0 -g 30 -f mpegts", (20, 25, 15)),
+        ("-c:v libx264 -bf 0 -g 30 -output_ts_offset HALF -f mpegts", (14, 14)),  # as few as are reordered
+        ("-c:v libx264 -bf 3 -g 12 -f mpegts", (24, 36)),
+        ("-c:v libx264 -bf 0 -g 30 -f matroska", (20, 40)),
+        ("-c:v mpeg1video -q:v 2 -bf 0 -f mpeg", (20, 40)),
+    ],
+)
+def test_where_parts_with_clocks_of_their_own_are_joined_all_frames_are_seen(
+    coded: str, lengths: Sequence[int], tmp_path: Path
+) -> None:
+    path, frames = joined(tmp_path / "joined.mp4", coded, lengths), sum(lengths)
+    info = probe(str(path))
+    assert (info.num_frames, info.frame_rate, info.duration_s) == (frames, RATE, frames / RATE)
+    assert info.pts_s - info.pts_s[0] == pytest.approx(np.arange(frames) / RATE, abs=1e-3)
+    assert f"at frame {lengths[0]}: what follows" in info.note
+    assert ("2 times" in info.note) == (len(lengths) == 3)
+    picks = sample_window(Window(0, frames - 1), info.pts_s, info.frame_rate, 10.0)
+    assert max(b - a for a, b in itertools.pairwise(picks.frame_ids)) <= 3
+    assert (
+        len(preview_picks(Window(0, frames - 1), info.pts_s, info.pts_s[0] + info.duration_s, RATE).frame_ids) == frames
+    )
+    (sampled,) = read_windows(str(path), info, [FramePicks(tuple(range(frames)), (0.0,) * frames)])
+    assert isinstance(sampled, SampledFrames)
+    assert [read(frame) for frame in sampled.frames] == list(range(frames))
+
+
+def test_a_clock_that_starts_anew_inside_a_file_hides_no_frame(tmp_path: Path) -> None:
+    whole = Coded("whole.mp4", "-c:v libx264 -pix_fmt yuv420p -bf 0 -g 10").make(tmp_path)
+    anew = "setts=pts=if(lt(N\\,20)\\,PTS\\,PTS-0.8/TB):dts=DTS-2/TB"
+    path = tmp_path / "anew.mkv"
+    ffmpeg(["-i", str(whole), "-c", "copy", "-bsf:v", anew, str(path)])
+    with av.open(str(path)) as container:
+        assert [packet.pts for packet in container.demux(video=0)][18:22] == [720, 760, 0, 40]
+    info = probe(str(path))
+    assert (info.num_frames, info.frame_rate, info.duration_s) == (FRAMES, RATE, FRAMES / RATE)
+    assert info.note == "its clock starts anew at frame 20: what follows goes on after what came before"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from caption_assets.media.times import ascending_times
+from caption_assets.media.times import ascending_times, clock_restarts
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,53 @@ def test_any_times_at_all_give_one_time_a_frame_that_ascends() -> None:
         found = ascending_times(times, int(rng.integers(1, 50)))
         assert len(found) == size
         assert all(a < b for a, b in itertools.pairwise(found)), times
+
+
+def clock(start: int, stop: int) -> list[int | None]:
+    return [40 * k for k in range(start, stop)]
+
+
+DAMAGED = 10**8
+
+
+@pytest.mark.parametrize(
+    ("times", "restarts", "expected"),
+    [
+        (clock(0, 30) + clock(0, 60), [30], clock(0, 90)),
+        (clock(0, 240) + clock(1, 361), [240], clock(0, 600)),
+        (clock(0, 240) + clock(100, 300), [240], clock(0, 440)),  # to the middle of what came before
+        (clock(100, 340) + clock(0, 300), [240], clock(100, 640)),
+        (clock(0, 570) + clock(0, 30), [570], clock(0, 600)),  # late, early: few frames on one side
+        (clock(0, 30) + clock(0, 570), [30], clock(0, 600)),
+        (clock(0, 50) * 4, [50, 100, 150], clock(0, 200)),
+        (clock(0, 50) + clock(0, 50) + clock(80, 130), [50], clock(0, 100) + clock(130, 180)),  # and a pause
+        (clock(0, 50) + clock(900, 950) + clock(0, 50), [100], clock(0, 50) + clock(900, 1000)),
+        (clock(0, 50) + clock(0, 3) + [DAMAGED] + clock(4, 50), [50], clock(0, 100)),
+        ([*clock(0, 45), DAMAGED, *clock(46, 50), 0, None, *clock(2, 50)], [50], clock(0, 100)),
+    ],
+)
+def test_where_a_clock_starts_anew_the_rest_goes_on_after_what_came_before(
+    times: Sequence[int | None], restarts: Sequence[int], expected: Sequence[int]
+) -> None:
+    assert clock_restarts(times) == restarts
+    assert ascending_times(times, 33) == expected
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        clock(0, 200),
+        clock(0, 50) + clock(90_000, 90_050),  # a pause of an hour
+        [*clock(0, 50), DAMAGED, *clock(51, 200)],
+        [*clock(0, 50), 0, *clock(51, 200)],
+        clock(0, 50) + [DAMAGED + 40 * k for k in range(20)] + clock(70, 200),  # a damaged stretch
+        clock(100, 150) + clock(0, 20) + clock(170, 200),
+        [k for at in range(0, 200, 17) for k in clock(at + 16, at + 17) + clock(at, at + 16)],  # reordered
+        [7] * 100,
+        [None] * 100,
+        list(range(4000, 0, -40)),
+        [],
+    ],
+)
+def test_damaged_and_reordered_times_and_pauses_are_no_clock_that_starts_anew(times: Sequence[int | None]) -> None:
+    assert clock_restarts(times) == []

@@ -17,7 +17,7 @@ from caption_assets.steps import StepContext, caption_shards, model_session, pre
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
-from caption_assets_tests.media.coded import CLIPS
+from caption_assets_tests.media.coded import CLIPS, joined
 
 UUID = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
 
@@ -174,6 +174,20 @@ def test_warnings_name_the_clip_that_is_slower_or_lower_than_its_preview(tmp_pat
     preview_shard(StepContext(store, workers), "s", PreviewSettings(target_fps=5, target_height=360))
     assert "s/a.mp4: the clip has 2 frames a second, fewer than target_fps=5" in caplog.text
     assert "s/a.mp4: the clip is 120 pixels high, lower than target_height=360" in caplog.text
+
+
+def test_a_warning_names_the_clip_whose_clock_starts_anew_and_its_windows_last_as_long_as_they_are(
+    tmp_path, store, workers, caplog
+):
+    (tmp_path / "clips" / "s").mkdir(parents=True)
+    joined(tmp_path / "clips" / "s" / "a.mp4", "-c:v libx264 -bf 0 -f mpegts", (20, 40))
+    _, rows = plan(store, tmp_path / "clips", workers)
+    row = rows["s/a.mp4"]
+    assert (row.status, row.clip_frames, row.start_s, row.end_s) == ("ok", 60, 0.0, pytest.approx(60 / 25))
+    assert "s/a.mp4: its clock starts anew at frame 20: what follows goes on" in caplog.text
+    preview_shard(StepContext(store, workers), "s", PreviewSettings(target_fps=5))
+    (preview,) = store.read_rows(WINDOW_PREVIEWS, "s")
+    assert preview.num_frames == 12
 
 
 def test_an_output_path_that_cannot_be_written_is_refused(tmp_path):
