@@ -297,6 +297,7 @@ ENDINGS: dict[str, tuple[object, ...]] = {
         "function_call",
         "load",  # Ollama
         "reason_stop",  # xAI
+        "FinishReason.STOP",  # proxies in Python
         "OTHER",  # Gemini
         7,
     ),
@@ -310,6 +311,11 @@ ENDINGS: dict[str, tuple[object, ...]] = {
         "contextLengthReached",
         "token_limit",  # watsonx
         "reason_max_len",  # xAI
+        "FinishReason.MAX_TOKENS",
+        "FINISH_REASON_MAX_TOKENS",
+        "max_completion_tokens",
+        "max_tokens_reached",
+        "token_limit_reached",
     ),
     "filtered": (
         "content_filter",  # OpenAI, Azure, OpenRouter
@@ -322,6 +328,7 @@ ENDINGS: dict[str, tuple[object, ...]] = {
         "BLOCKLIST",
         "SPII",
         "IMAGE_SAFETY",
+        "FinishReason.SAFETY",
         "refusal",  # Anthropic
         "sensitive",  # Zhipu
         "ERROR_TOXIC",  # Cohere

@@ -13,7 +13,8 @@ Ending = Literal["stop", "length", "filtered", "broken"]
 # itself: eos, end_turn, COMPLETE, eosFound, stop_sequence, tool_calls, …
 _ENDINGS: dict[Ending, str] = {
     "length": (
-        "length|max_?length|max_?tokens|max_?output|max_?output_?tokens|model_?length|token_?limit|output_?limit|"
+        "length|max_?length|max_?(?:completion_?|output_?|new_?)?tokens(?:_?reached)?|max_?output|model_?length|"
+        "token_?limit(?:_?reached)?|output_?limit|"
         "reason_max_len|reason_max_context|context_?length_?(?:reached|exceeded)|model_?context_?window_?exceeded|"
         "max_?predicted_?tokens_?reached"
     ),
@@ -27,6 +28,8 @@ _ENDINGS: dict[Ending, str] = {
         "time_?limit|not_?finished|network_?error|insufficient_?system_?resource|model_?unloaded|unload|repetition"
     ),
 }
+# What clients of Gemini and Vertex AI put before it, which have it as an enumeration.
+_BEFORE_ENDING = re.compile(r"^\s*(?:finish|stop)_?reason[._]", re.IGNORECASE)
 _MOST = 1 << 53
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|n.t support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|forbidden|"
@@ -93,8 +96,9 @@ def read_answer(data: bytes) -> Answer:
 
 def ending_of(reason: object) -> Ending:
     """What a server's word for the end of a text means."""
+    word = _BEFORE_ENDING.sub("", reason).strip() if isinstance(reason, str) else ""
     for ending, words in _ENDINGS.items():
-        if isinstance(reason, str) and re.fullmatch(words, reason.strip(), re.IGNORECASE):
+        if re.fullmatch(words, word, re.IGNORECASE):
             return ending
     return "stop"
 
