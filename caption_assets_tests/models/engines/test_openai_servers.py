@@ -155,6 +155,19 @@ def test_how_it_was_asked_is_part_of_who_wrote_it(server):
         ({"refuses": [["", 200, {"error": "odd"}]]}, {}, "gives no answer.*odd"),
         ({"refuses": [["", 200, "<html>"]]}, {}, "gives no answer.*is no JSON object"),
         ({"refuses": [["", 200, {"choices": []}]]}, {}, "has no choices"),
+        (
+            {"refuses": [["", 200, answer(content=None, finish="error")]]},
+            {},
+            "broke the text off for the reason 'error'",
+        ),
+        (
+            {"refuses": [["", 200, answer(content="A", finish="error")]]},
+            {},
+            "broke the text off for the reason 'error'",
+        ),
+        ({"refuses": [["", 200, answer(content="")]]}, {}, "has no text; it ended for the reason 'stop'"),
+        ({"refuses": [["", 200, answer(content="", finish="content_filter")]]}, {}, "the server filtered the text"),
+        ({"refuses": [["", 200, answer(content=None, message={"refusal": "No."})]]}, {}, "the model refuses: No"),
         ({"refuses": [["", 429, {"error": {"code": "insufficient_quota", "message": "pay"}}]]}, {}, "HTTP 429, pay"),
         ({"refuses": [["", 503, {}]]}, {}, "HTTP 503"),
         (
@@ -176,6 +189,21 @@ def test_a_model_that_must_think_first_passes_the_trial_with_more_tokens(server)
     server.be(refuses=[['"max_tokens": 16,', 400, {"error": few}]])
     with started() as e:
         assert [r.outcome.ok for r in e.generate(BRIEF[:1])] == [True]
+
+
+@pytest.mark.parametrize(
+    "thought", [answer(content="", finish="length"), answer(content=None, message={"reasoning_content": "Hm"})]
+)
+def test_a_model_whose_thinking_takes_the_whole_trial_passes_it(thought, server):
+    server.be(refuses=[['"max_tokens": 16,', 200, thought]])
+    with started() as e:
+        assert [r.outcome.ok for r in e.generate(BRIEF[:1])] == [True]
+
+
+def test_one_answer_without_a_text_ends_no_trial(server):
+    server.fail({"body": json.dumps(answer(content=None, finish="error"))})
+    with started() as e:
+        assert e.author()
 
 
 def test_a_server_that_redirects_says_where_to_without_what_is_secret(server):

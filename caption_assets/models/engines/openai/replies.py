@@ -50,14 +50,16 @@ class NoAnswerError(Exception):
 class Answer:
     """A chat completion.
 
-    `text` is None where there is none to keep; `kind` and `problem` then say why. `model` is the model that the answer
-    names, "" where it names none. Times are those of vLLM's --enable-per-request-metrics, in seconds.
+    `text` is None where there is none to keep; `kind` and `problem` then say why, and `too_short` that more tokens may
+    bring one. `model` is the model that the answer names, "" where it names none. Times are those of vLLM's
+    --enable-per-request-metrics, in seconds.
     """
 
     text: str | None
     finish_reason: Literal["stop", "length"] | None
     kind: str = ""
     problem: str = ""
+    too_short: bool = False
     model: str = ""
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -86,6 +88,7 @@ def read_answer(data: bytes) -> Answer:
         finish_reason=ending if ending in ("stop", "length") and not problem else None,
         kind=kind,
         problem=problem,
+        too_short=kind == "reply" and (ending == "length" or (ending == "stop" and _has_thought(message))),
         model=_clean(model)[:200].strip() if isinstance(model, str) else "",
         prompt_tokens=_count(usage, "prompt_tokens"),
         output_tokens=_count(usage, "completion_tokens"),
@@ -131,10 +134,14 @@ def _problem(choice: dict[str, Any], message: dict[str, Any], text: str, ending:
         return "", ""
     if message.get("tool_calls") or message.get("function_call"):
         return "reply", "the server's answer has no text; it calls a tool"
-    if message.get("reasoning_content") or message.get("reasoning"):
+    if _has_thought(message):
         wrong = f"the model has only thought, and ended for the reason {reason!r}"
         return "reply", f"{wrong}; allow it more tokens, or switch its thinking off at the server"
     return "reply", f"the server's answer has no text; it ended for the reason {reason!r}"
+
+
+def _has_thought(message: dict[str, Any]) -> bool:
+    return bool(message.get("reasoning_content") or message.get("reasoning"))
 
 
 def _refusal(message: dict[str, Any]) -> str:

@@ -39,7 +39,8 @@ async def hold_trial(server: Server, prepare: ServerPrepare, limits: FrameLimits
     """Asks for a few words about four black frames, or with no `limits` about none.
 
     A field that the server does not take, and that can be done without, is left out of all requests. What may pass is
-    waited for, `patience_s` seconds. Raises ModelError where the server does not answer.
+    waited for, `patience_s` seconds. An answer need have no text only where thinking has taken its few tokens. Raises
+    ModelError where the server does not answer.
     """
     deadline, pause, tokens = time.monotonic() + patience_s, asking.FIRST_PAUSE_S, _TOKENS
     last, times = "", 0
@@ -47,7 +48,10 @@ async def hold_trial(server: Server, prepare: ServerPrepare, limits: FrameLimits
         fields = prepare.body(_request(limits, tokens))
         body = json.dumps(fields).encode()
         try:
-            return Passed(await server.send(body, server.options.timeout_s, fields), body, prepare)
+            answer = await server.send(body, server.options.timeout_s, fields)
+            if answer.problem and not answer.too_short:
+                raise TroubleError(server.address.redact(answer.problem), status=200)
+            return Passed(answer, body, prepare)
         except RefusedError as refusal:
             if refusal.field is not None:
                 prepare = prepare.without(refusal.field)
@@ -61,7 +65,7 @@ async def hold_trial(server: Server, prepare: ServerPrepare, limits: FrameLimits
             last = str(trouble)
             wait_s = max(trouble.wait_s, pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, asking.LONGEST_PAUSE_S)
-            steady = trouble.status in (500, 501) and times == _STEADY
+            steady = trouble.status in (200, 500, 501) and times == _STEADY
             if steady or isinstance(trouble, asking.LateError) or time.monotonic() + wait_s > deadline:
                 raise _refused(server, prepare, limits, last, trouble.status) from None
         await asyncio.sleep(wait_s)
