@@ -134,7 +134,12 @@ def test_how_it_was_asked_is_part_of_who_wrote_it(server):
         ({"listing": [200, {"data": None}]}, {}, "does not serve this model, but none"),
         ({"listing": [500, {"error": "boom"}]}, {}, "HTTP 500, boom"),
         ({"listing": [503, {"error": {"message": "Loading model"}}]}, {}, "HTTP 503, Loading model"),
-        ({"listing": listing({"id": "x"}, {"id": "y"})}, {"model": "z"}, "but x, y"),
+        ({"listing": listing({"id": "x"}, {"id": "y"})}, {}, "but x, y"),
+        (
+            {"listing": listing({"id": "x"}), "refuses": [["", 404, {"error": "The model `z` does not exist."}]]},
+            {"model": "z"},
+            r"model 'z' of.*HTTP 404, The model `z` does not exist.*Check server_model.*lists x",
+        ),
         (
             {"listing": [404, {}], "refuses": [["", 404, {"error": {"message": "no deployment"}}]]},
             {"model": "m"},
@@ -189,6 +194,30 @@ def test_a_model_that_must_think_first_passes_the_trial_with_more_tokens(server)
     server.be(refuses=[['"max_tokens": 16,', 400, {"error": few}]])
     with started() as e:
         assert [r.outcome.ok for r in e.generate(BRIEF[:1])] == [True]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        listing({"id": "a/m"}),
+        listing({"id": "*"}),
+        listing({"id": "x"}, {"id": "y"}, has_more=True),
+        listing(),
+        [422, {"detail": "no"}],
+        [500, {"error": "boom"}],
+        [502, {}],
+        [307, {}],
+        [200, "soon"],
+    ],
+    ids=str,
+)
+def test_a_model_that_is_named_need_not_be_listed(found, server, monkeypatch, caplog):
+    monkeypatch.setattr(f"{ENGINE}._FIRST_WAIT_S", 0.1)
+    server.be(listing=found)
+    with started(model="a/m:novita") as e:
+        assert e.author().server_model == "a/m:novita"
+    assert "'a/m:novita'" in caplog.text
+    assert server.seen()["bodies"][0]["model"] == "a/m:novita"
 
 
 @pytest.mark.parametrize(

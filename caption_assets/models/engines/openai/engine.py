@@ -174,7 +174,8 @@ class OpenAIEngine:
             DIALECTS["vllm"] if form in ("jpeg", "png") else served.dialect,
             options.server.encode_mp4,
         )
-        return served, await hold_trial(server, prepare, limits, max(wait_s, options.server.retry_s)), limits
+        patience_s = max(wait_s, options.server.retry_s)
+        return served, await hold_trial(server, prepare, limits, patience_s, served.others), limits
 
     def _conversation(self, found: _Found, connections: int) -> Conversation:
         server = Server(found.address, self._options.server)
