@@ -347,6 +347,17 @@ def test_a_certificate_that_nobody_vouches_for_is_said_and_not_waited_for(tmp_pa
             engine(retry_s=LONG_S).start()
 
 
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "No such file"), ("no certificate", "NO_CERTIFICATE|no certificate")]
+)
+def test_a_file_of_certificates_that_cannot_be_read_is_said(content, why, server, tmp_path, monkeypatch):
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with pytest.raises(ModelError, match=rf"in SSL_CERT_FILE: they cannot be read \(.*({why})"):
+        engine().start()
+
+
 def test_a_server_that_speaks_no_tls_is_said(server, monkeypatch):
     monkeypatch.setenv(URL, server.url.replace("http:", "https:"))
     with pytest.raises(ModelError, match=r"no TLS with it.*http:// rather than https://"):

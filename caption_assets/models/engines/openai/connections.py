@@ -19,7 +19,8 @@ def new_client(address: Address, connect_s: float) -> "httpx2.AsyncClient":
     """A client with a connection of its own for each request; the caller bounds how long one takes.
 
     On a connection that is used again, what a server has sent too much would be taken for the next request's answer,
-    and a caption would stand under another window. Raises ModelError for a proxy in the environment that cannot be one.
+    and a caption would stand under another window. Raises ModelError for a proxy or authorities in the environment that
+    cannot be such.
     """
     import httpx2
 
@@ -33,6 +34,10 @@ def new_client(address: Address, connect_s: float) -> "httpx2.AsyncClient":
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
             follow_redirects=False,
         )
+    except OSError as error:  # ssl.SSLError, too
+        asked = "certificates of the environment, in SSL_CERT_FILE"
+        fix = "let it name a file with the authorities' certificates (PEM), or unset it"
+        raise ModelError(asked, f"they cannot be read ({error.strerror or type(error).__name__})", fix) from None
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         asked = f"proxy of the environment, for the server in {address.variable}"
         fix = "mend HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or except the server by NO_PROXY"

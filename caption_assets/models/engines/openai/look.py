@@ -91,10 +91,8 @@ async def _cards(server: Server, wait_s: float) -> list[dict[str, Any]] | None:
         await asyncio.sleep(pause)
         pause = min(2 * pause, asking.LONGEST_PAUSE_S)
     cards = listed_models(data) if status == 200 else None
-    if cards is not None:
+    if cards is not None or wanted:
         return cards
-    if wanted:
-        return None
     if status in (401, 403):
         raise ModelError(asked, f"it does not let us in ({wrong})", way_in(address))
     fix = f"give {address.variable} the API's address, which mostly ends in /v1"

@@ -73,7 +73,7 @@ class Server:
     """
 
     def __init__(self, address: Address, options: ServerOptions) -> None:
-        """Raises ModelError for a proxy in the environment that cannot be one."""
+        """Raises ModelError as `new_client` does."""
         import httpx2
 
         self.address, self.options, self._http = address, options, httpx2
