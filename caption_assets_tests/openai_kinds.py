@@ -133,9 +133,17 @@ KINDS = {
         {
             "listing": listing({"id": "me/m", "created": 0, "owned_by": "me/m"}),
             "answer": answer(finish="eos_token", system_fingerprint="3.3.4-native"),
+            "refuses": [
+                [f'"{field}": ', 422, {"error": f"Input validation error: {wrong}", "error_type": "validation"}]
+                for field, wrong in (
+                    ("top_p", "`top_p` must be > 0.0 and < 1.0"),
+                    ("temperature", "`temperature` must be strictly positive"),  # not in all releases
+                )
+            ],
         },
         author=("me/m", "me/m"),
-        notes=(f"The server {_NO_PENALTY}",),
+        unsent=("top_p", "temperature"),
+        notes=(f"The server {_NO_PENALTY}", "The server takes no temperature for this model; it uses its own."),
     ),
     "TensorRT-LLM": Kind(
         {

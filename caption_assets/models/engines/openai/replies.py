@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from caption_assets.models.engines.openai.dialects import DISPENSABLE, RENAMED
+from caption_assets.models.engines.openai.dialects import DISPENSABLE, NEUTRAL, RENAMED
 
 Ending = Literal["stop", "length", "filtered", "broken"]
 # Reasons for the end of a text, in whatever letters. Any other word, or none, is a text that the model has ended by
@@ -36,6 +36,7 @@ _UNSUPPORTED = re.compile(
     r"deprecated|cannot both|extra (?:inputs|fields)|only the default",
     re.IGNORECASE,
 )
+_OUT_OF_RANGE = re.compile(r"must be|has to be|should be|needs to be|positive|out of range|between", re.IGNORECASE)
 
 
 class NoAnswerError(Exception):
@@ -168,12 +169,15 @@ def error_code(data: bytes) -> str:
     return " ".join(str(error.get(name)) for name in ("code", "type") if error.get(name))
 
 
-def refused_field(data: bytes, sent: Collection[str]) -> str | None:
-    """Which of the fields that were sent a server does not take, by its error, where it can be done without."""
+def refused_field(data: bytes, sent: Mapping[str, Any]) -> str | None:
+    """Which of the fields that were sent a server does not take, by its error, where it can be done without.
+
+    So can a field of whose value it complains, where that is neutral.
+    """
     said = error_text(data)
-    if not _UNSUPPORTED.search(said):
-        return None
     known = [name for name in (*RENAMED, *DISPENSABLE) if name in sent]
+    if not _UNSUPPORTED.search(said):
+        known = [name for name in known if _OUT_OF_RANGE.search(said) and sent[name] in NEUTRAL.get(name, ())]
     param = _dict(as_object(data).get("error")).get("param")
     if param in known:
         return str(param)

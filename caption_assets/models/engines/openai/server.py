@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -120,7 +120,7 @@ class Server:
                     return _failed(request, "server", f"{trouble}, after {attempts} attempts", begun)
             await asyncio.sleep(wait_s)
 
-    async def send(self, body: bytes, limit_s: float, fields: Collection[str] = ()) -> Answer:
+    async def send(self, body: bytes, limit_s: float, fields: Mapping[str, Any] | None = None) -> Answer:
         """The answer to a body. Raises TroubleError where another attempt may go better, else RefusedError.
 
         `fields` are the body's, of which the server may not take one.
@@ -141,7 +141,7 @@ class Server:
         if status in BUSY or status >= 500:
             lasts = any(code in error_code(data).lower() for code in _LASTING_CODES)
             raise TroubleError(said, status=status, wait_s=math.inf if lasts else _asked_to_wait(headers))
-        raise RefusedError(f"the server refuses it: {said}", status=status, field=refused_field(data, fields))
+        raise RefusedError(f"the server refuses it: {said}", status=status, field=refused_field(data, fields or {}))
 
     async def exchange(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any, bytes]:
         """Status, headers and body of a response, without a bound of time.
