@@ -279,6 +279,10 @@ def test_an_old_vllm_and_a_model_by_another_name_are_noted(server):
         assert [r.outcome.ok for r in e.generate(BRIEF[:1])] == [True]
     assert "The server calls its model 'm'." in notes
     assert any(note.startswith("vLLM 0.25.1 does not give Qwen2.5-VL the frames' times") for note in notes)
+    server.be(version="")
+    with started() as e:
+        (note,) = (note for note in e.start().notes if "frames' times" in note)
+    assert note.startswith("vLLM, which does not tell its version, may not give Qwen2.5-VL the frames' times")
 
 
 # Trouble that passes

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import EngineOptions, ServerOptions
+from caption_assets.models.engines.base import EngineDeathError, EngineOptions, ServerOptions
 from caption_assets.models.engines.openai.address import find_address
 from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.session import EngineSession
@@ -396,6 +396,25 @@ def test_a_proxy_that_wants_a_password_is_said_and_not_waited_for(monkeypatch):
             engine().start()
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (b"407 Proxy Authentication Required", "does not let us in .*407 by way of the proxy.*the proxy's user"),
+        (b"503 Service Unavailable", "HTTP 503 by way of the proxy that the environment names"),
+    ],
+)
+def test_what_may_be_the_proxy_s_own_answer_is_said_to_come_by_way_of_it(said, message, monkeypatch):
+    monkeypatch.setattr(f"{ENGINE}._FIRST_WAIT_S", 0.2)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with odd_server(says(b"HTTP/1.1 " + said + b"\r\nContent-Length: 0\r\n\r\n")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.removesuffix("/v1"))
+        monkeypatch.setenv(URL, "http://example.org/v1")
+        for model in (None, "m"):
+            with pytest.raises(ModelError, match=message):
+                engine(model=model, retry_s=0.2).start()
+
+
 # Addresses
 
 
@@ -485,6 +504,23 @@ def test_what_no_request_could_do_better_with_stops_the_run_at_once(change, mess
     assert 2 <= len(results) < 20
     assert all(result.outcome.ok for result in results)
     assert len(server.seen()["at"]) < 60
+
+
+@pytest.mark.parametrize(
+    ("change", "fix"),
+    [
+        ({"api_key": "new"}, "Set OPENAI_API_KEY"),
+        ({"refuses": [["", 429, {"error": "slow down"}]]}, "have fewer requests open"),
+        ({"refuses": [["", 402, {"error": "no credits"}]]}, "See to what the server says"),
+        ({"refuses": [["", 500, {"error": "boom"}]]}, "it may have run out of memory"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_to_do_about_a_server_that_has_gone_is_of_its_reason(change, fix, server):
+    with started(retry_s=0.1) as e:
+        server.be(**change)
+        with pytest.raises(EngineDeathError, match=fix):
+            list(e.generate(BRIEF[:1]))
 
 
 def test_one_odd_answer_of_a_server_that_restarts_ends_nothing(server):

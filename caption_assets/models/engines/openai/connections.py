@@ -48,7 +48,7 @@ def no_connection(error: Exception, address: Address) -> tuple[str, bool]:
     """Why there is no connection, in words, and whether that lasts: a certificate does not mend itself."""
     import httpx2
 
-    way = " by way of the proxy that the environment names" if _by_proxy(address) else ""
+    way = by_way_of(address)
     if isinstance(error, httpx2.ProxyError):
         said = address.redact(str(error))
         return f"the proxy that the environment names lets nothing through ({said})", " 407" in f" {said}"
@@ -80,7 +80,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _by_proxy(address: Address) -> bool:
+def by_way_of(address: Address) -> str:
+    """The proxy that stands before the server, in words; "" where there is none."""
     parts = urlsplit(address.shown)
     proxies = getproxies()
-    return bool(proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or "")
+    is_used = (proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or "")
+    return " by way of the proxy that the environment names" if is_used else ""

@@ -60,9 +60,12 @@ async def look(server: Server, names: tuple[str, ...], wait_s: float) -> Served:
     return Served(card["id"], _root(card), software, version, _context(card), others)
 
 
-def way_in(address: Address) -> str:
-    """What to do where a server does not let us in."""
-    return f"set {address.key_variable} to a key that the server accepts, or its header in {address.headers_variable}"
+def way_in(address: Address, status: int) -> str:
+    """What to do where a server, or the proxy before it, does not let us in; "" for a status of another kind."""
+    if status == 407:
+        return "put the proxy's user and password into its address in the environment, or except the server by NO_PROXY"
+    key = f"{address.key_variable} to a key that the server accepts, or its header in {address.headers_variable}"
+    return f"set {key}" if status in (401, 403) else ""
 
 
 async def _cards(server: Server, wait_s: float) -> list[dict[str, Any]] | None:
@@ -93,8 +96,8 @@ async def _cards(server: Server, wait_s: float) -> list[dict[str, Any]] | None:
     cards = listed_models(data) if status == 200 else None
     if cards is not None or wanted:
         return cards
-    if status in (401, 403):
-        raise ModelError(asked, f"it does not let us in ({wrong})", way_in(address))
+    if fix := way_in(address, status):
+        raise ModelError(asked, f"it does not let us in ({wrong})", fix)
     fix = f"give {address.variable} the API's address, which mostly ends in /v1"
     fix += "; if the server has no list of models, name one as server_model"
     raise ModelError(asked, f"it lists no models ({wrong})", fix)

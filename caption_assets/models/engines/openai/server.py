@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from caption_assets.models.engines.base import ServerOptions
 from caption_assets.models.engines.openai.address import Address
-from caption_assets.models.engines.openai.connections import new_client, no_connection
+from caption_assets.models.engines.openai.connections import by_way_of, new_client, no_connection
 from caption_assets.models.engines.openai.replies import (
     Answer,
     NoAnswerError,
@@ -36,7 +36,14 @@ _LASTING_CODES = ("insufficient_quota", "billing", "credit")
 
 
 class ServerGoneError(Exception):
-    """The server does not answer any more, or not as it did: whoever wants to go on has to begin with it anew."""
+    """The server does not answer any more, or not as it did: whoever wants to go on has to begin with it anew.
+
+    `status` is what it answers, 0 where it does not.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class TroubleError(Exception):
@@ -180,7 +187,9 @@ class Server:
         if place:
             there = urlsplit(place)
             said = f"it sends us on to {there.scheme}://{there.netloc}" if there.netloc else "it sends us elsewhere"
-        return self.address.redact(f"HTTP {status}" + (f", {said}" if said else ""))
+        # A proxy cannot speak for a server by https; by http its pages look like the server's.
+        way = by_way_of(self.address) if self.address.shown.startswith("http:") else ""
+        return self.address.redact(f"HTTP {status}{way}" + (f", {said}" if said else ""))
 
     async def _check_on(self, trouble: str) -> None:
         """Raises ServerGoneError where the server does not even answer what it has answered before."""
@@ -190,7 +199,8 @@ class Server:
             await asyncio.shield(self._check)
         except (TroubleError, RefusedError) as error:
             other = "" if str(error) == trouble else f" ({error})"
-            raise ServerGoneError(f"{trouble}; nor does it answer what it has answered before{other}") from None
+            wrong = f"{trouble}; nor does it answer what it has answered before{other}"
+            raise ServerGoneError(wrong, error.status) from None
 
     async def _answer_to_trial(self) -> None:
         pause = FIRST_PAUSE_S

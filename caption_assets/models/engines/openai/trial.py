@@ -88,8 +88,8 @@ def _refused(
     address = server.address
     what = f"video in the form {prepare.form!r}" if limits else "a text"
     asked = f"{what} for model {prepare.model!r} of the server in {address.variable}"
-    if status in (401, 403):
-        return ModelError(asked, f"it does not let us in ({objection})", way_in(address))
+    if fix := way_in(address, status):
+        return ModelError(asked, f"it does not let us in ({objection})", fix)
     if status in (404, 405) or 300 <= status < 400:
         fix = f"check server_model, and {address.variable}, which mostly ends in /v1"
         fix += f"; the server lists {others}" if others else ""
