@@ -133,9 +133,17 @@ KINDS = {
         {
             "listing": listing({"id": "me/m", "created": 0, "owned_by": "me/m"}),
             "answer": answer(finish="eos_token", system_fingerprint="3.3.4-native"),
+            "refuses": [
+                [f'"{field}": ', 422, {"error": f"Input validation error: {wrong}", "error_type": "validation"}]
+                for field, wrong in (
+                    ("top_p", "`top_p` must be > 0.0 and < 1.0"),
+                    ("temperature", "`temperature` must be strictly positive"),  # not in all releases
+                )
+            ],
         },
         author=("me/m", "me/m"),
-        notes=(f"The server {_NO_PENALTY}",),
+        unsent=("top_p", "temperature"),
+        notes=(f"The server {_NO_PENALTY}", "The server takes no temperature for this model; it uses its own."),
     ),
     "TensorRT-LLM": Kind(
         {
@@ -297,6 +305,7 @@ ENDINGS: dict[str, tuple[object, ...]] = {
         "function_call",
         "load",  # Ollama
         "reason_stop",  # xAI
+        "FinishReason.STOP",  # proxies in Python
         "OTHER",  # Gemini
         7,
     ),
@@ -310,6 +319,11 @@ ENDINGS: dict[str, tuple[object, ...]] = {
         "contextLengthReached",
         "token_limit",  # watsonx
         "reason_max_len",  # xAI
+        "FinishReason.MAX_TOKENS",
+        "FINISH_REASON_MAX_TOKENS",
+        "max_completion_tokens",
+        "max_tokens_reached",
+        "token_limit_reached",
     ),
     "filtered": (
         "content_filter",  # OpenAI, Azure, OpenRouter
@@ -322,6 +336,7 @@ ENDINGS: dict[str, tuple[object, ...]] = {
         "BLOCKLIST",
         "SPII",
         "IMAGE_SAFETY",
+        "FinishReason.SAFETY",
         "refusal",  # Anthropic
         "sensitive",  # Zhipu
         "ERROR_TOXIC",  # Cohere

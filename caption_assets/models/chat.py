@@ -18,8 +18,12 @@ from caption_assets.models.requests import without_thinking
 # What templates and processors act on, besides the tokens that a tokenizer knows.
 _SWITCHES = re.compile(r"</?(?:image|video|audio|think)>|/(?:no_)?think")
 _MARK = re.compile(r"<.*>|\[.*\]|◁.*▷")
-# Where a mark of any model may begin: <|…, …|>, <tag>, </tag>, [TAG], [/TAG] and the switches.
-_BEGINS = re.compile(r"<(?=\||/?[A-Za-z_][\w:.-]*>)|\|(?=>)|\[(?=/?[A-Z][A-Z_]*\])|/(?=(?:no_)?think)")
+# Where a mark of any model may begin: <|…, …|>, also with full-width bars, <tag>, </tag>, <tag 1>, [TAG], [/TAG],
+# [gMASK], ◁tag▷ and the switches.
+_BEGINS = re.compile(
+    r"<(?=[|｜]|/?[A-Za-z_][\w:.-]*(?: \d+)?>)|[|｜](?=>)|\[(?=/?[A-Z][A-Z_\d]*\]|[gs]MASK\])|◁(?=/?\w+▷)"
+    r"|/(?=(?:no_)?think)"
+)
 _PLACE = "\ue000{}\ue001"
 _PLACES = re.compile("\ue000(\\d+)\ue001")
 

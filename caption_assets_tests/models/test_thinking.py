@@ -23,6 +23,50 @@ def test_a_final_answer_is_what_stands_between_its_marks(begins, ends):
     assert answer_of(f"<think>It goes into {begins}, I") == UNFINISHED
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Okay.\n<think>\nThe user wants",
+        "assistant\n<think>\nThe user wants",
+        "\ufeff<think>The user wants",
+        "<think>a</think>\nA cat.\n<think>Is it",
+        "<Think>The user wants",
+        "<THINK>a</think><Thinking>b",
+        "analysisWe need to",
+        "assistantanalysisWe need to",
+        "<|start|>assistant<|channel|>analysis<|message|>We need",
+        "<SUMMARY>I will look.</SUMMARY><CAPTION>A cat.</CAPTION><REASONING>It",
+    ],
+)
+def test_thinking_without_an_end_is_no_answer_wherever_it_begins(text):
+    assert answer_of(text) == UNFINISHED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Okay.\n<think>Is it?</think>A cat sits.",
+        "\ufeff<think>Is it?</think>A cat sits.",
+        "\ufeffA cat sits.",
+        "<Think>Is it?</THINK>A cat sits.",
+        "<think>Is it?</think><Answer>A cat sits.</ANSWER>",
+        "analysisWe need to say it.assistantfinalA cat sits.",
+        "analysis“A cat”?assistantfinalA cat sits.",
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>A cat sits.<|return|>",
+        "<|start|>assistant<|channel|>final<|message|>A cat sits.<|end|>",
+        "<SUMMARY>a</SUMMARY>\n<CAPTION>b</CAPTION>\n<REASONING>c</REASONING>\n<CONCLUSION>A cat sits.</CONCLUSION>",
+        "<|im_start|>think\nIs it?<|im_start|>answer\nA cat sits.",
+    ],
+)
+def test_an_answer_follows_thinking_wherever_that_begins(text):
+    assert answer_of(text) == Answer("A cat sits.")
+
+
+@pytest.mark.parametrize("text", ["analysis of a ball", "Analysis: a ball rolls.", "<caption>A ball.</caption>"])
+def test_words_that_only_look_like_marks_are_text(text):
+    assert answer_of(text) == Answer(text)
+
+
 def test_an_answer_without_marks_is_all_of_the_text():
     text = "A sign says: think [of] <us>. 3 < 4 > 2."
     assert answer_of(f"\n{text} ") == Answer(text)

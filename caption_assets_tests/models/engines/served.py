@@ -85,7 +85,7 @@ def impatient(monkeypatch, word, limit_s=1.0):
     """Bodies with this word are waited for shortly, and the others as long as they take."""
     send = Server.send
 
-    async def within(self, body, _, fields=()):
+    async def within(self, body, _, fields=None):
         return await send(self, body, limit_s if word.encode() in body else LONG_S, fields)
 
     monkeypatch.setattr(Server, "send", within)

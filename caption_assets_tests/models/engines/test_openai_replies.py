@@ -145,10 +145,15 @@ def test_the_words_of_an_error_are_found(body, text):
         ({"message": "max_tokens is too large: 9"}, None),  # nothing that another name would mend
         ({"message": "Unsupported parameter: 'messages'"}, None),
         ({"message": "Unsupported parameter: 'presence_penalty'"}, None),  # was not sent
+        ("Input validation error: `top_p` must be > 0.0 and < 1.0", "top_p"),
+        ("Input validation error: `temperature` must be strictly positive", "temperature"),
+        ("top_k must be at least 1", None),  # which 5 is
+        ("max_tokens must be at most 4", None),
+        ("messages must be two", None),
     ],
 )
 def test_a_field_that_can_be_done_without_is_found_in_the_error_about_it(error, field):
-    sent = ("messages", "max_tokens", "temperature", "top_p", "seed", "stop")
+    sent = {"messages": [], "max_tokens": 9, "temperature": 0.0, "top_p": 1.0, "top_k": 5, "seed": 0, "stop": ["."]}
     assert refused_field(json.dumps({"error": error}).encode(), sent) == field
 
 

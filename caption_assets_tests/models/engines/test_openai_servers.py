@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from caption_assets.errors import ModelError
-from caption_assets.models.engines.base import EngineOptions, ServerOptions
+from caption_assets.models.engines.base import EngineDeathError, EngineOptions, ServerOptions
 from caption_assets.models.engines.openai.address import find_address
 from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.session import EngineSession
@@ -134,7 +134,12 @@ def test_how_it_was_asked_is_part_of_who_wrote_it(server):
         ({"listing": [200, {"data": None}]}, {}, "does not serve this model, but none"),
         ({"listing": [500, {"error": "boom"}]}, {}, "HTTP 500, boom"),
         ({"listing": [503, {"error": {"message": "Loading model"}}]}, {}, "HTTP 503, Loading model"),
-        ({"listing": listing({"id": "x"}, {"id": "y"})}, {"model": "z"}, "but x, y"),
+        ({"listing": listing({"id": "x"}, {"id": "y"})}, {}, "but x, y"),
+        (
+            {"listing": listing({"id": "x"}), "refuses": [["", 404, {"error": "The model `z` does not exist."}]]},
+            {"model": "z"},
+            r"model 'z' of.*HTTP 404, The model `z` does not exist.*Check server_model.*lists x",
+        ),
         (
             {"listing": [404, {}], "refuses": [["", 404, {"error": {"message": "no deployment"}}]]},
             {"model": "m"},
@@ -155,6 +160,19 @@ def test_how_it_was_asked_is_part_of_who_wrote_it(server):
         ({"refuses": [["", 200, {"error": "odd"}]]}, {}, "gives no answer.*odd"),
         ({"refuses": [["", 200, "<html>"]]}, {}, "gives no answer.*is no JSON object"),
         ({"refuses": [["", 200, {"choices": []}]]}, {}, "has no choices"),
+        (
+            {"refuses": [["", 200, answer(content=None, finish="error")]]},
+            {},
+            "broke the text off for the reason 'error'",
+        ),
+        (
+            {"refuses": [["", 200, answer(content="A", finish="error")]]},
+            {},
+            "broke the text off for the reason 'error'",
+        ),
+        ({"refuses": [["", 200, answer(content="")]]}, {}, "has no text; it ended for the reason 'stop'"),
+        ({"refuses": [["", 200, answer(content="", finish="content_filter")]]}, {}, "the server filtered the text"),
+        ({"refuses": [["", 200, answer(content=None, message={"refusal": "No."})]]}, {}, "the model refuses: No"),
         ({"refuses": [["", 429, {"error": {"code": "insufficient_quota", "message": "pay"}}]]}, {}, "HTTP 429, pay"),
         ({"refuses": [["", 503, {}]]}, {}, "HTTP 503"),
         (
@@ -176,6 +194,45 @@ def test_a_model_that_must_think_first_passes_the_trial_with_more_tokens(server)
     server.be(refuses=[['"max_tokens": 16,', 400, {"error": few}]])
     with started() as e:
         assert [r.outcome.ok for r in e.generate(BRIEF[:1])] == [True]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        listing({"id": "a/m"}),
+        listing({"id": "*"}),
+        listing({"id": "x"}, {"id": "y"}, has_more=True),
+        listing(),
+        [422, {"detail": "no"}],
+        [500, {"error": "boom"}],
+        [502, {}],
+        [307, {}],
+        [200, "soon"],
+    ],
+    ids=str,
+)
+def test_a_model_that_is_named_need_not_be_listed(found, server, monkeypatch, caplog):
+    monkeypatch.setattr(f"{ENGINE}._FIRST_WAIT_S", 0.1)
+    server.be(listing=found)
+    with started(model="a/m:novita") as e:
+        assert e.author().server_model == "a/m:novita"
+    assert "'a/m:novita'" in caplog.text
+    assert server.seen()["bodies"][0]["model"] == "a/m:novita"
+
+
+@pytest.mark.parametrize(
+    "thought", [answer(content="", finish="length"), answer(content=None, message={"reasoning_content": "Hm"})]
+)
+def test_a_model_whose_thinking_takes_the_whole_trial_passes_it(thought, server):
+    server.be(refuses=[['"max_tokens": 16,', 200, thought]])
+    with started() as e:
+        assert [r.outcome.ok for r in e.generate(BRIEF[:1])] == [True]
+
+
+def test_one_answer_without_a_text_ends_no_trial(server):
+    server.fail({"body": json.dumps(answer(content=None, finish="error"))})
+    with started() as e:
+        assert e.author()
 
 
 def test_a_server_that_redirects_says_where_to_without_what_is_secret(server):
@@ -290,6 +347,17 @@ def test_a_certificate_that_nobody_vouches_for_is_said_and_not_waited_for(tmp_pa
             engine(retry_s=LONG_S).start()
 
 
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "No such file"), ("no certificate", "NO_CERTIFICATE|no certificate")]
+)
+def test_a_file_of_certificates_that_cannot_be_read_is_said(content, why, server, tmp_path, monkeypatch):
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with pytest.raises(ModelError, match=rf"in SSL_CERT_FILE: they cannot be read \(.*({why})"):
+        engine().start()
+
+
 def test_a_server_that_speaks_no_tls_is_said(server, monkeypatch):
     monkeypatch.setenv(URL, server.url.replace("http:", "https:"))
     with pytest.raises(ModelError, match=r"no TLS with it.*http:// rather than https://"):
@@ -326,6 +394,25 @@ def test_a_proxy_that_wants_a_password_is_said_and_not_waited_for(monkeypatch):
         monkeypatch.setenv(URL, "https://example.org/v1")
         with pytest.raises(ModelError, match=r"proxy that the environment names lets nothing through.*407"):
             engine().start()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (b"407 Proxy Authentication Required", "does not let us in .*407 by way of the proxy.*the proxy's user"),
+        (b"503 Service Unavailable", "HTTP 503 by way of the proxy that the environment names"),
+    ],
+)
+def test_what_may_be_the_proxy_s_own_answer_is_said_to_come_by_way_of_it(said, message, monkeypatch):
+    monkeypatch.setattr(f"{ENGINE}._FIRST_WAIT_S", 0.2)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with odd_server(says(b"HTTP/1.1 " + said + b"\r\nContent-Length: 0\r\n\r\n")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.removesuffix("/v1"))
+        monkeypatch.setenv(URL, "http://example.org/v1")
+        for model in (None, "m"):
+            with pytest.raises(ModelError, match=message):
+                engine(model=model, retry_s=0.2).start()
 
 
 # Addresses
@@ -417,6 +504,23 @@ def test_what_no_request_could_do_better_with_stops_the_run_at_once(change, mess
     assert 2 <= len(results) < 20
     assert all(result.outcome.ok for result in results)
     assert len(server.seen()["at"]) < 60
+
+
+@pytest.mark.parametrize(
+    ("change", "fix"),
+    [
+        ({"api_key": "new"}, "Set OPENAI_API_KEY"),
+        ({"refuses": [["", 429, {"error": "slow down"}]]}, "have fewer requests open"),
+        ({"refuses": [["", 402, {"error": "no credits"}]]}, "See to what the server says"),
+        ({"refuses": [["", 500, {"error": "boom"}]]}, "it may have run out of memory"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_to_do_about_a_server_that_has_gone_is_of_its_reason(change, fix, server):
+    with started(retry_s=0.1) as e:
+        server.be(**change)
+        with pytest.raises(EngineDeathError, match=fix):
+            list(e.generate(BRIEF[:1]))
 
 
 def test_one_odd_answer_of_a_server_that_restarts_ends_nothing(server):

@@ -19,7 +19,8 @@ def new_client(address: Address, connect_s: float) -> "httpx2.AsyncClient":
     """A client with a connection of its own for each request; the caller bounds how long one takes.
 
     On a connection that is used again, what a server has sent too much would be taken for the next request's answer,
-    and a caption would stand under another window. Raises ModelError for a proxy in the environment that cannot be one.
+    and a caption would stand under another window. Raises ModelError for a proxy or authorities in the environment that
+    cannot be such.
     """
     import httpx2
 
@@ -33,6 +34,10 @@ def new_client(address: Address, connect_s: float) -> "httpx2.AsyncClient":
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
             follow_redirects=False,
         )
+    except OSError as error:  # ssl.SSLError, too
+        asked = "certificates of the environment, in SSL_CERT_FILE"
+        fix = "let it name a file with the authorities' certificates (PEM), or unset it"
+        raise ModelError(asked, f"they cannot be read ({error.strerror or type(error).__name__})", fix) from None
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         asked = f"proxy of the environment, for the server in {address.variable}"
         fix = "mend HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or except the server by NO_PROXY"
@@ -43,7 +48,7 @@ def no_connection(error: Exception, address: Address) -> tuple[str, bool]:
     """Why there is no connection, in words, and whether that lasts: a certificate does not mend itself."""
     import httpx2
 
-    way = " by way of the proxy that the environment names" if _by_proxy(address) else ""
+    way = by_way_of(address)
     if isinstance(error, httpx2.ProxyError):
         said = address.redact(str(error))
         return f"the proxy that the environment names lets nothing through ({said})", " 407" in f" {said}"
@@ -75,7 +80,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _by_proxy(address: Address) -> bool:
+def by_way_of(address: Address) -> str:
+    """The proxy that stands before the server, in words; "" where there is none."""
     parts = urlsplit(address.shown)
     proxies = getproxies()
-    return bool(proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or "")
+    is_used = (proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or "")
+    return " by way of the proxy that the environment names" if is_used else ""

@@ -89,6 +89,16 @@ DISPENSABLE = (
 )
 """Fields that a server may refuse to take, and then does without. Where it names several, the first of these goes."""
 
+NEUTRAL: Mapping[str, tuple[float, ...]] = {
+    "top_p": (1,),
+    "top_k": (-1, 0),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "repeat_penalty": (1,),
+    "temperature": (0,),
+}
+"""Values that ask for nothing, or for no draws. Some servers refuse just these, and want the field left out."""
+
 
 def software_of(owned_by: object) -> str:
     """The software by the owner that a server states for its model; "" where that is no name."""

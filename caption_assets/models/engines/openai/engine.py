@@ -17,7 +17,7 @@ from caption_assets.models.engines.openai.address import Address, find_address
 from caption_assets.models.engines.openai.conversation import Conversation
 from caption_assets.models.engines.openai.dialects import DIALECTS
 from caption_assets.models.engines.openai.inputs import Form, ServerPrepare
-from caption_assets.models.engines.openai.look import Served, look
+from caption_assets.models.engines.openai.look import Served, look, way_in
 from caption_assets.models.engines.openai.server import Server, ServerGoneError
 from caption_assets.models.engines.openai.trial import Passed, hold_trial
 from caption_assets.models.families import FrameLimits
@@ -117,7 +117,7 @@ class OpenAIEngine:
                 raise EngineDeathError(
                     "server of engine 'openai'",
                     str(gone),
-                    "see why it went away; it may have run out of memory",
+                    _after(gone, self._found.address),
                     in_flight=frozenset(conversation.broken & asked.keys()),
                 ) from None
             finally:
@@ -174,7 +174,8 @@ class OpenAIEngine:
             DIALECTS["vllm"] if form in ("jpeg", "png") else served.dialect,
             options.server.encode_mp4,
         )
-        return served, await hold_trial(server, prepare, limits, max(wait_s, options.server.retry_s)), limits
+        patience_s = max(wait_s, options.server.retry_s)
+        return served, await hold_trial(server, prepare, limits, patience_s, served.others), limits
 
     def _conversation(self, found: _Found, connections: int) -> Conversation:
         server = Server(found.address, self._options.server)
@@ -216,7 +217,19 @@ class OpenAIEngine:
         family = self._variant.family
         if served.software == "vllm" and release < family.server_times_since:
             since = ".".join(map(str, family.server_times_since))
-            yield f"vLLM {served.version} does not give {family.title} the frames' times; {since} and newer do."
+            does_not = (
+                f"vLLM {served.version} does not" if release else "vLLM, which does not tell its version, may not"
+            )
+            yield f"{does_not} give {family.title} the frames' times; {since} and newer do."
+
+
+def _after(gone: ServerGoneError, address: Address) -> str:
+    """What to do about a server that has gone."""
+    if gone.status == 429:
+        return "see to the server's limits, or have fewer requests open at once (batch_size)"
+    if 0 < gone.status < 500:
+        return way_in(address, gone.status) or "see to what the server says"
+    return "see why it went away; it may have run out of memory"
 
 
 def _ready(request: Request, prepare: ServerPrepare) -> Request | Result:

@@ -2,18 +2,19 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from caption_assets.models.engines.openai.dialects import DISPENSABLE, RENAMED
+from caption_assets.models.engines.openai.dialects import DISPENSABLE, NEUTRAL, RENAMED
 
 Ending = Literal["stop", "length", "filtered", "broken"]
 # Reasons for the end of a text, in whatever letters. Any other word, or none, is a text that the model has ended by
 # itself: eos, end_turn, COMPLETE, eosFound, stop_sequence, tool_calls, …
 _ENDINGS: dict[Ending, str] = {
     "length": (
-        "length|max_?length|max_?tokens|max_?output|max_?output_?tokens|model_?length|token_?limit|output_?limit|"
+        "length|max_?length|max_?(?:completion_?|output_?|new_?)?tokens(?:_?reached)?|max_?output|model_?length|"
+        "token_?limit(?:_?reached)?|output_?limit|"
         "reason_max_len|reason_max_context|context_?length_?(?:reached|exceeded)|model_?context_?window_?exceeded|"
         "max_?predicted_?tokens_?reached"
     ),
@@ -27,12 +28,15 @@ _ENDINGS: dict[Ending, str] = {
         "time_?limit|not_?finished|network_?error|insufficient_?system_?resource|model_?unloaded|unload|repetition"
     ),
 }
+# What clients of Gemini and Vertex AI put before it, which have it as an enumeration.
+_BEFORE_ENDING = re.compile(r"^\s*(?:finish|stop)_?reason[._]", re.IGNORECASE)
 _MOST = 1 << 53
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|n.t support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|forbidden|"
     r"deprecated|cannot both|extra (?:inputs|fields)|only the default",
     re.IGNORECASE,
 )
+_OUT_OF_RANGE = re.compile(r"must be|has to be|should be|needs to be|positive|out of range|between", re.IGNORECASE)
 
 
 class NoAnswerError(Exception):
@@ -47,14 +51,16 @@ class NoAnswerError(Exception):
 class Answer:
     """A chat completion.
 
-    `text` is None where there is none to keep; `kind` and `problem` then say why. `model` is the model that the answer
-    names, "" where it names none. Times are those of vLLM's --enable-per-request-metrics, in seconds.
+    `text` is None where there is none to keep; `kind` and `problem` then say why, and `too_short` that more tokens may
+    bring one. `model` is the model that the answer names, "" where it names none. Times are those of vLLM's
+    --enable-per-request-metrics, in seconds.
     """
 
     text: str | None
     finish_reason: Literal["stop", "length"] | None
     kind: str = ""
     problem: str = ""
+    too_short: bool = False
     model: str = ""
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -83,6 +89,7 @@ def read_answer(data: bytes) -> Answer:
         finish_reason=ending if ending in ("stop", "length") and not problem else None,
         kind=kind,
         problem=problem,
+        too_short=kind == "reply" and (ending == "length" or (ending == "stop" and _has_thought(message))),
         model=_clean(model)[:200].strip() if isinstance(model, str) else "",
         prompt_tokens=_count(usage, "prompt_tokens"),
         output_tokens=_count(usage, "completion_tokens"),
@@ -93,8 +100,9 @@ def read_answer(data: bytes) -> Answer:
 
 def ending_of(reason: object) -> Ending:
     """What a server's word for the end of a text means."""
+    word = _BEFORE_ENDING.sub("", reason).strip() if isinstance(reason, str) else ""
     for ending, words in _ENDINGS.items():
-        if isinstance(reason, str) and re.fullmatch(words, reason.strip(), re.IGNORECASE):
+        if re.fullmatch(words, word, re.IGNORECASE):
             return ending
     return "stop"
 
@@ -127,10 +135,14 @@ def _problem(choice: dict[str, Any], message: dict[str, Any], text: str, ending:
         return "", ""
     if message.get("tool_calls") or message.get("function_call"):
         return "reply", "the server's answer has no text; it calls a tool"
-    if message.get("reasoning_content") or message.get("reasoning"):
+    if _has_thought(message):
         wrong = f"the model has only thought, and ended for the reason {reason!r}"
         return "reply", f"{wrong}; allow it more tokens, or switch its thinking off at the server"
     return "reply", f"the server's answer has no text; it ended for the reason {reason!r}"
+
+
+def _has_thought(message: dict[str, Any]) -> bool:
+    return bool(message.get("reasoning_content") or message.get("reasoning"))
 
 
 def _refusal(message: dict[str, Any]) -> str:
@@ -157,12 +169,15 @@ def error_code(data: bytes) -> str:
     return " ".join(str(error.get(name)) for name in ("code", "type") if error.get(name))
 
 
-def refused_field(data: bytes, sent: Collection[str]) -> str | None:
-    """Which of the fields that were sent a server does not take, by its error, where it can be done without."""
+def refused_field(data: bytes, sent: Mapping[str, Any]) -> str | None:
+    """Which of the fields that were sent a server does not take, by its error, where it can be done without.
+
+    So can a field of whose value it complains, where that is neutral.
+    """
     said = error_text(data)
-    if not _UNSUPPORTED.search(said):
-        return None
     known = [name for name in (*RENAMED, *DISPENSABLE) if name in sent]
+    if not _UNSUPPORTED.search(said):
+        known = [name for name in known if _OUT_OF_RANGE.search(said) and sent[name] in NEUTRAL.get(name, ())]
     param = _dict(as_object(data).get("error")).get("param")
     if param in known:
         return str(param)

@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from caption_assets.models.engines.base import ServerOptions
 from caption_assets.models.engines.openai.address import Address
-from caption_assets.models.engines.openai.connections import new_client, no_connection
+from caption_assets.models.engines.openai.connections import by_way_of, new_client, no_connection
 from caption_assets.models.engines.openai.replies import (
     Answer,
     NoAnswerError,
@@ -36,7 +36,14 @@ _LASTING_CODES = ("insufficient_quota", "billing", "credit")
 
 
 class ServerGoneError(Exception):
-    """The server does not answer any more, or not as it did: whoever wants to go on has to begin with it anew."""
+    """The server does not answer any more, or not as it did: whoever wants to go on has to begin with it anew.
+
+    `status` is what it answers, 0 where it does not.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class TroubleError(Exception):
@@ -73,7 +80,7 @@ class Server:
     """
 
     def __init__(self, address: Address, options: ServerOptions) -> None:
-        """Raises ModelError for a proxy in the environment that cannot be one."""
+        """Raises ModelError as `new_client` does."""
         import httpx2
 
         self.address, self.options, self._http = address, options, httpx2
@@ -120,7 +127,7 @@ class Server:
                     return _failed(request, "server", f"{trouble}, after {attempts} attempts", begun)
             await asyncio.sleep(wait_s)
 
-    async def send(self, body: bytes, limit_s: float, fields: Collection[str] = ()) -> Answer:
+    async def send(self, body: bytes, limit_s: float, fields: Mapping[str, Any] | None = None) -> Answer:
         """The answer to a body. Raises TroubleError where another attempt may go better, else RefusedError.
 
         `fields` are the body's, of which the server may not take one.
@@ -141,7 +148,7 @@ class Server:
         if status in BUSY or status >= 500:
             lasts = any(code in error_code(data).lower() for code in _LASTING_CODES)
             raise TroubleError(said, status=status, wait_s=math.inf if lasts else _asked_to_wait(headers))
-        raise RefusedError(f"the server refuses it: {said}", status=status, field=refused_field(data, fields))
+        raise RefusedError(f"the server refuses it: {said}", status=status, field=refused_field(data, fields or {}))
 
     async def exchange(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any, bytes]:
         """Status, headers and body of a response, without a bound of time.
@@ -180,7 +187,9 @@ class Server:
         if place:
             there = urlsplit(place)
             said = f"it sends us on to {there.scheme}://{there.netloc}" if there.netloc else "it sends us elsewhere"
-        return self.address.redact(f"HTTP {status}" + (f", {said}" if said else ""))
+        # A proxy cannot speak for a server by https; by http its pages look like the server's.
+        way = by_way_of(self.address) if self.address.shown.startswith("http:") else ""
+        return self.address.redact(f"HTTP {status}{way}" + (f", {said}" if said else ""))
 
     async def _check_on(self, trouble: str) -> None:
         """Raises ServerGoneError where the server does not even answer what it has answered before."""
@@ -190,7 +199,8 @@ class Server:
             await asyncio.shield(self._check)
         except (TroubleError, RefusedError) as error:
             other = "" if str(error) == trouble else f" ({error})"
-            raise ServerGoneError(f"{trouble}; nor does it answer what it has answered before{other}") from None
+            wrong = f"{trouble}; nor does it answer what it has answered before{other}"
+            raise ServerGoneError(wrong, error.status) from None
 
     async def _answer_to_trial(self) -> None:
         pause = FIRST_PAUSE_S

@@ -35,11 +35,14 @@ class Passed:
     prepare: ServerPrepare
 
 
-async def hold_trial(server: Server, prepare: ServerPrepare, limits: FrameLimits | None, patience_s: float) -> Passed:
+async def hold_trial(
+    server: Server, prepare: ServerPrepare, limits: FrameLimits | None, patience_s: float, others: str = ""
+) -> Passed:
     """Asks for a few words about four black frames, or with no `limits` about none.
 
     A field that the server does not take, and that can be done without, is left out of all requests. What may pass is
-    waited for, `patience_s` seconds. Raises ModelError where the server does not answer.
+    waited for, `patience_s` seconds. An answer need have no text only where thinking has taken its few tokens. Raises
+    ModelError where the server does not answer, which names the `others` that a server lists in place of this model.
     """
     deadline, pause, tokens = time.monotonic() + patience_s, asking.FIRST_PAUSE_S, _TOKENS
     last, times = "", 0
@@ -47,23 +50,26 @@ async def hold_trial(server: Server, prepare: ServerPrepare, limits: FrameLimits
         fields = prepare.body(_request(limits, tokens))
         body = json.dumps(fields).encode()
         try:
-            return Passed(await server.send(body, server.options.timeout_s, fields), body, prepare)
+            answer = await server.send(body, server.options.timeout_s, fields)
+            if answer.problem and not answer.too_short:
+                raise TroubleError(server.address.redact(answer.problem), status=200)
+            return Passed(answer, body, prepare)
         except RefusedError as refusal:
             if refusal.field is not None:
                 prepare = prepare.without(refusal.field)
             elif tokens == _TOKENS and _TOO_FEW.search(str(refusal)):
                 tokens = _MANY_TOKENS
             else:
-                raise _refused(server, prepare, limits, str(refusal), refusal.status) from None
+                raise _refused(server, prepare, limits, others, str(refusal), refusal.status) from None
             continue
         except TroubleError as trouble:
             times = times + 1 if str(trouble) == last else 1
             last = str(trouble)
             wait_s = max(trouble.wait_s, pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, asking.LONGEST_PAUSE_S)
-            steady = trouble.status in (500, 501) and times == _STEADY
+            steady = trouble.status in (200, 500, 501) and times == _STEADY
             if steady or isinstance(trouble, asking.LateError) or time.monotonic() + wait_s > deadline:
-                raise _refused(server, prepare, limits, last, trouble.status) from None
+                raise _refused(server, prepare, limits, others, last, trouble.status) from None
         await asyncio.sleep(wait_s)
 
 
@@ -77,19 +83,22 @@ def _request(limits: FrameLimits | None, tokens: int) -> Request:
 
 
 def _refused(
-    server: Server, prepare: ServerPrepare, limits: FrameLimits | None, objection: str, status: int
+    server: Server, prepare: ServerPrepare, limits: FrameLimits | None, others: str, objection: str, status: int
 ) -> ModelError:
     address = server.address
     what = f"video in the form {prepare.form!r}" if limits else "a text"
     asked = f"{what} for model {prepare.model!r} of the server in {address.variable}"
-    if status in (401, 403):
-        return ModelError(asked, f"it does not let us in ({objection})", way_in(address))
+    if fix := way_in(address, status):
+        return ModelError(asked, f"it does not let us in ({objection})", fix)
     if status in (404, 405) or 300 <= status < 400:
         fix = f"check server_model, and {address.variable}, which mostly ends in /v1"
+        fix += f"; the server lists {others}" if others else ""
     elif "trust-request-mm-kwargs" in objection:
         fix = "start the server with --trust-request-mm-kwargs, by which vLLM lets a request state its frames' times"
     elif status == 0 or status == 429:
         fix = "see to the server, and run this again"
+    elif others:
+        fix = f"check server_model; the server lists {others}"
     elif limits:
         fix = "start the server as docs/engines.md says, or choose another form as server_video, or a model that sees"
     else:
