@@ -117,7 +117,7 @@ class OpenAIEngine:
                 raise EngineDeathError(
                     "server of engine 'openai'",
                     str(gone),
-                    _after(gone, self._found.address),
+                    _after(gone, conversation.server.address),
                     in_flight=frozenset(conversation.broken & asked.keys()),
                 ) from None
             finally:
