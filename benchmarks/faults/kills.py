@@ -25,6 +25,7 @@ from statistics import median
 
 from benchmarks.faults.outputs import Output, faults_of, read_output
 from caption_assets.demo.clips import demo_scenes, render_dataset
+from caption_assets_tests.processes import hear_signals
 
 PROJECT = Path(__file__).parents[2]
 HANG_SECONDS = 600.0
@@ -56,6 +57,7 @@ class Trials:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=hear_signals,
             )
 
     def said(self) -> str:

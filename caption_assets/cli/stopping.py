@@ -42,8 +42,7 @@ def stoppable() -> Iterator[Stop]:
     """Both signals raise KeyboardInterrupt in this block; for the main thread.
 
     Python discards what is raised in a destructor or a weak reference's callback, so a signal that came just then is
-    sent again. One that the parent has set to be ignored, as a shell does with SIGINT for what runs in the background,
-    stays ignored.
+    sent again. SIGINT stays ignored where the parent has it so, as a shell has for what runs in the background.
     """
     stop = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -57,7 +56,7 @@ def stoppable() -> Iterator[Stop]:
 
     sys.unraisablehook = hook
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+        if number != signal.SIGINT or handler is not signal.SIG_IGN:
             signal.signal(number, stop.handle)
     try:
         yield stop

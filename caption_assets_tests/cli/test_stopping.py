@@ -17,6 +17,7 @@ from caption_assets.cli.stopping import stoppable
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
+from caption_assets_tests.processes import hear_signals
 
 _HANG_SECONDS = 240
 _STOPPED = "caption-assets: stopped; what is finished is kept"
@@ -101,6 +102,7 @@ def command(own_home: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
+                preexec_fn=hear_signals,
             )
         started.append(process)
         return Command(process, log, Store(str(out)))
