@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "campaign",
     [
-        ("kills", "--count", "2", "--seed", "10"),
         ("crashes", "--every", "200", "--seed", "60"),
         ("documents", "--count", "200", "--seed", "3"),
         ("servers", "--count", "5", "--seed", "11", "--shards", "1"),
