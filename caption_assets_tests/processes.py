@@ -1,9 +1,22 @@
 """Processes that tests and campaigns start."""
 
+import contextlib
 import signal
+from pathlib import Path
 
 
 def hear_signals() -> None:
     """For a process that is to hear of a Ctrl-C, also where whoever starts it was begun in the background and does not;
     to be called in it before it becomes what it is to be."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def at_work(group: int) -> list[str]:
+    """What the processes of a group that have not ended were called with."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            state, _, of_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if of_group == str(group) and state != "Z":
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120])
+    return found

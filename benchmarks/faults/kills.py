@@ -10,7 +10,6 @@ group or to the process alone, and the command must end within seconds, with 130
 """
 
 import argparse
-import contextlib
 import os
 import random
 import shutil
@@ -25,7 +24,7 @@ from statistics import median
 
 from benchmarks.faults.outputs import Output, faults_of, read_output
 from caption_assets.demo.clips import demo_scenes, render_dataset
-from caption_assets_tests.processes import hear_signals
+from caption_assets_tests.processes import at_work, hear_signals
 
 PROJECT = Path(__file__).parents[2]
 HANG_SECONDS = 600.0
@@ -144,23 +143,12 @@ def _ended(status: int, good: tuple[int, ...]) -> list[str]:
 def _left(run: subprocess.Popen[bytes]) -> list[str]:
     """Processes of a command that has ended, and that still work after a moment."""
     until = time.monotonic() + _TIDY_SECONDS
-    while left := _group(run.pid):
+    while left := at_work(run.pid):
         if time.monotonic() > until:
             os.killpg(run.pid, signal.SIGKILL)
             return [f"{process} is left" for process in left]
         time.sleep(0.2)
     return []
-
-
-def _group(group: int) -> list[str]:
-    """What the processes of a group that have not ended were called with."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it may have ended meanwhile
-            state, _, of_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
-            if of_group == str(group) and state != "Z":
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120])
-    return found
 
 
 def _with(rows: int) -> str:

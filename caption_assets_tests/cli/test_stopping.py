@@ -17,7 +17,7 @@ from caption_assets.cli.stopping import stoppable
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
-from caption_assets_tests.processes import hear_signals
+from caption_assets_tests.processes import at_work, hear_signals
 
 _HANG_SECONDS = 240
 _STOPPED = "caption-assets: stopped; what is finished is kept"
@@ -72,19 +72,11 @@ class Command:
     def nothing_is_left(self) -> bool:
         """Whether all processes that it started have ended, now or soon."""
         until = time.monotonic() + _HANG_SECONDS
-        while any(_group(stat) == self.process.pid for stat in Path("/proc").glob("[0-9]*/stat")):
+        while at_work(self.process.pid):
             if time.monotonic() > until:
                 return False
             time.sleep(0.05)
         return True
-
-
-def _group(stat: Path) -> int | None:
-    try:
-        state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
-    except OSError:
-        return None
-    return None if state == "Z" else int(group)
 
 
 @pytest.fixture
