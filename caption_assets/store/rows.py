@@ -42,6 +42,15 @@ class _Generated(_Ended):
     finish_reason: Annotated[str | None, Column("Why the model stopped: stop, length, …")] = None
     prompt_tokens: Annotated[int | None, Column("Tokens of the request.")] = None
     output_tokens: Annotated[int | None, Column("Tokens of the answer.")] = None
+    mean_logprob: Annotated[
+        float | None,
+        Column(
+            "Confidence: mean log-probability of the text's tokens, by the model that wrote it; null where a server "
+            "does not tell, and in rows of earlier versions, like the next two."
+        ),
+    ] = None
+    min_logprob: Annotated[float | None, Column("Log-probability of its least likely token.")] = None
+    low_logprob: Annotated[float | None, Column("Mean of the lowest tenth, of one token at least.")] = None
     model_id: Annotated[
         str, Column("The model; with a server, what that says it is, by its answers or by what it was loaded from.")
     ] = ""
