@@ -11,11 +11,11 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from caption_assets.defs.resources import CaptionModel, TextModel
-from caption_assets.defs.run import run_resources
-from caption_assets.defs.workers import RunWorkers, SharedWorkers
+from caption_assets.defs.names import Names
+from caption_assets.defs.pipeline import Pipeline
+from caption_assets.defs.workers import SharedWorkers
 from caption_assets.media.mp4 import write_mp4
-from caption_assets.steps import Progress
+from caption_assets.settings import PipelineSettings
 from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
 from caption_assets_tests.openai_server import LoadedModels
@@ -122,25 +122,25 @@ def served_models() -> Iterator[LoadedModels]:
 
 
 @pytest.fixture(scope="session")
-def make_resources(workers: Workers) -> Callable[..., dict[str, object]]:
-    """Makes the resources of a run over a dataset that writes to a folder, with the embedded models.
+def make_pipeline(workers: Workers) -> Callable[..., Pipeline]:
+    """Makes the pipeline of a dataset that writes to a folder, with the embedded models on the CPU.
 
     The worker processes are those of all tests, or with `own_workers` the run's.
     """
 
-    def make(clips_root: Path, out: Path, *, own_workers: bool = False) -> dict[str, object]:
-        models = CaptionModel(device="cpu"), TextModel(device="cpu")
+    def make(clips_root: Path, out: Path, *, own_workers: bool = False, **settings: Any) -> Pipeline:
+        models: dict[str, Any] = {"captions": {"device": "cpu"}, "enhanced": {"device": "cpu"}}
+        chosen = PipelineSettings(**{"dataset": str(clips_root), "output": str(out), **models, **settings})
         shared = dg.ResourceDefinition(lambda _: SharedWorkers(workers))  # what they report is of one run
-        chosen = {"workers": RunWorkers() if own_workers else shared, "progress": Progress()}
-        return {**run_resources(str(clips_root), str(out), None, *models), **chosen}
+        return Pipeline(chosen, {} if own_workers else {Names(chosen.name).of("workers"): shared})
 
     return make
 
 
 @pytest.fixture
-def resources(clips_root: Path, tmp_path: Path, make_resources: Callable[..., dict[str, object]]) -> dict[str, object]:
-    """Resources of a run over `clips_root` that writes to `tmp_path / "out"`."""
-    return make_resources(clips_root, tmp_path / "out")
+def pipeline(clips_root: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    """The pipeline of `clips_root` that writes to `tmp_path / "out"`."""
+    return make_pipeline(clips_root, tmp_path / "out")
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@ import dagster as dg
 import pytest
 
 from caption_assets.dataset import open_dataset
-from caption_assets.defs.assets import ASSETS
-from caption_assets.defs.resources import CaptionModel, TextModel
-from caption_assets.defs.run import run_resources
+from caption_assets.defs.pipeline import Pipeline
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.demo.world import score
 from caption_assets.errors import ModelError
@@ -17,11 +15,11 @@ from caption_assets.settings import (
     CaptionModelSettings,
     CaptionSettings,
     EnhanceSettings,
+    PipelineSettings,
     TextModelSettings,
     WindowSettings,
 )
 from caption_assets.steps import (
-    Progress,
     StepContext,
     caption_shards,
     enhance_shards,
@@ -32,9 +30,10 @@ from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 from caption_assets_tests.openai_kinds import answer, listing
 from caption_assets_tests.openai_server import OpenAIServer
+from caption_assets_tests.pipelines import materialize as made
 
 SHARD = "shard-000"
-MADE = [asset for asset in ASSETS if asset.key.path[-1] != "window_previews"]
+MADE = ("clip_windows", "window_captions", "enhanced_captions")
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +74,9 @@ def in_process(clips, tmp_path_factory):
 
 
 def materialize(instance, clips, out, **model):
-    instance.add_dynamic_partitions("shards", [SHARD])
-    text_model = TextModel(**{name: value for name, value in model.items() if name != "server_video"})
-    resources = {**run_resources(clips, str(out), None, CaptionModel(**model), text_model), "progress": Progress()}
-    assert dg.materialize(MADE, instance=instance, resources=resources, partition_key=SHARD).success
+    text_model = {name: value for name, value in model.items() if name != "server_video"}
+    settings = PipelineSettings(dataset=clips, output=str(out), captions=model, enhanced=text_model)
+    assert made(instance, Pipeline(settings), [SHARD], MADE, config={}).success
     return Store(str(out))
 
 

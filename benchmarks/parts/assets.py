@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from caption_assets.dataset import open_dataset
+from caption_assets.settings import Captions, EnhancedCaptions, PipelineSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import Progress, ShardReport
 
 
@@ -59,15 +60,22 @@ def materialize(
     """
     import dagster as dg
 
-    from caption_assets.defs.resources import CaptionModel, TextModel
-    from caption_assets.defs.run import materialize_shards, run_resources
+    from caption_assets.defs.pipeline import Pipeline
+    from caption_assets.defs.run import materialize_shards
 
     dataset, reports = open_dataset(clips), Reports()
-    resources = run_resources(dataset.root, output, None, CaptionModel(**caption_model), TextModel(**text_model))
+    settings = PipelineSettings(
+        dataset=dataset.root,
+        output=output,
+        windows=WindowSettings(**configs.get("clip_windows", {})),
+        previews=PreviewSettings(**configs.get("window_previews", {})),
+        captions=(Captions(**caption_model, **configs.get("window_captions", {})),),
+        enhanced=(EnhancedCaptions(**text_model, **configs.get("enhanced_captions", {})),),
+    )
     with tempfile.TemporaryDirectory() as home, dg.instance_for_test(temp_dir=home) as instance:
         started = time.perf_counter()
         for shards in [dataset.shards()] if runs is None else runs:
-            failed = materialize_shards(instance, dataset, shards, configs, resources, reports)
+            failed = materialize_shards(instance, Pipeline(settings), shards, configs, reports)
             if failed:
                 raise RuntimeError(f"shards failed: {', '.join(sorted(failed))}")
         reports.seconds = time.perf_counter() - started

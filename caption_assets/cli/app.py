@@ -19,14 +19,14 @@ from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import default_variant
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.settings import (
-    CaptionModelSettings,
-    CaptionSettings,
-    EnhanceSettings,
+    Captions,
+    EnhancedCaptions,
+    PipelineSettings,
     PreviewSettings,
-    TextModelSettings,
     WindowSettings,
     WorkerSettings,
 )
+from caption_assets.steps import model_session
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
@@ -88,11 +88,12 @@ def shards() -> None:
 @click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
 def list_shards(dataset: str) -> None:
     """Print every shard with its number of clips and whether Dagster knows it."""
-    from caption_assets.defs.run import local_instance, registered_shards
+    from caption_assets.defs.partitions import registered_shards, shards_of
+    from caption_assets.defs.run import local_instance
 
     listed = open_dataset(dataset)
     with local_instance() as instance:
-        known = set(registered_shards(instance))
+        known = set(registered_shards(instance, shards_of(dataset)))
     for key in listed.shards():
         try:
             count = len(listed.clips(key))
@@ -105,10 +106,11 @@ def list_shards(dataset: str) -> None:
 @click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
 def sync(dataset: str) -> None:
     """Register the dataset's new shards with Dagster now. Never removes one."""
-    from caption_assets.defs.run import local_instance, sync_shards
+    from caption_assets.defs.partitions import add_new_shards
+    from caption_assets.defs.run import local_instance
 
     with local_instance() as instance:
-        new = sync_shards(instance, open_dataset(dataset))
+        new = add_new_shards(instance, open_dataset(dataset))
     click.echo(f"{len(new)} new shards registered" + "".join(f"\n{plain(shard_name(key))}" for key in new))
 
 
@@ -129,37 +131,45 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     if previews:
         check_ffmpeg()
 
-    # Dagster and the models' packages take a second or two to import: wrong usage has been answered by now.
-    from caption_assets.defs.resources import CaptionModel, TextModel
-    from caption_assets.defs.run import local_instance, materialize_shards, run_resources
-    from caption_assets.defs.workers import SharedWorkers
-
     variant = options["captioning_algorithm"] or default_variant()
-    text_variant = "demo_lm" if variant == "demo" else "qwen_lm"
-    caption_model = CaptionModel(**settings_from(options, CaptionModelSettings, model_variant=variant).model_dump())
-    text_model = TextModel(**settings_from(options, TextModelSettings, model_variant=text_variant).model_dump())
-    configs: dict[str, Any] = {"clip_windows": settings_from(options, WindowSettings).model_dump()}
-    if previews:
-        configs["window_previews"] = settings_from(options, PreviewSettings).model_dump()
+    settings = PipelineSettings(
+        dataset=dataset.root,
+        output=output_path,
+        source_root=options["source_root"],
+        windows=settings_from(options, WindowSettings),
+        previews=settings_from(options, PreviewSettings),
+        captions=(settings_from(options, Captions, model_variant=variant),),
+        enhanced=(
+            settings_from(options, EnhancedCaptions, model_variant="demo_lm" if variant == "demo" else "qwen_lm"),
+        ),
+        workers=settings_from(options, WorkerSettings),
+    )
+    steps = {"clip_windows"} | ({"window_previews"} if previews else set())
     if captions:
-        chosen = settings_from(options, CaptionSettings)
+        steps.add("window_captions")
+        chosen = settings.captions[0]
         caption_prompt(chosen.prompt_variant, chosen.prompt_text)
-        with caption_model.session(1):
-            configs["window_captions"] = chosen.model_dump()
+        with model_session(chosen, 1):
+            pass
     if enhance:
-        wanted_texts = settings_from(options, EnhanceSettings)
+        steps.add("enhanced_captions")
+        wanted_texts = settings.enhanced[0]
         enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
-        with text_model.session(1):
-            configs["enhanced_captions"] = wanted_texts.model_dump()
+        with model_session(wanted_texts, 1):
+            pass
+
+    # Dagster takes a second or two to import: wrong usage has been answered by now.
+    from caption_assets.defs.pipeline import Pipeline
+    from caption_assets.defs.run import local_instance, materialize_shards
+    from caption_assets.defs.workers import SharedWorkers
 
     with (
         local_instance() as instance,
         RunConsole(Console(stderr=True)) as console,
-        Workers.from_settings(settings_from(options, WorkerSettings)) as clip_workers,
+        Workers.from_settings(settings.workers) as clip_workers,
     ):
-        workers, source_root = SharedWorkers(clip_workers), options["source_root"]
-        resources = run_resources(dataset.root, output_path, source_root, caption_model, text_model, workers)
-        failed = materialize_shards(instance, dataset, shards, configs, resources, console)
+        pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
+        failed = materialize_shards(instance, pipeline, shards, steps, console)
     console.summarize(shards, Console())
     return SHARD_FAILED if failed else OK
 

@@ -72,7 +72,7 @@ def settings_from(values: Mapping[str, Any], settings: type[S], **defaults: Any)
     """The settings of one class that the parsed flags ask for; `defaults` are for flags that were not given."""
     chosen = {name: values[parameter(flag)] for name, flag in flags_of(settings).items()}
     for switch, (owner, name, word) in _SWITCHES.items():
-        if owner is settings and values[parameter(switch)]:
+        if issubclass(settings, owner) and values[parameter(switch)]:
             chosen[name] = word
     return settings(**chosen | {name: value for name, value in defaults.items() if chosen[name] is None})
 

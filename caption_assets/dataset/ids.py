@@ -1,12 +1,16 @@
 """Names of clips and shards: stable across runs and machines."""
 
+import hashlib
+import os
 import uuid
 from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote
 
-from caption_assets.names import name_bytes
+from caption_assets.names import is_remote, name_bytes
 from caption_assets.records import Clip
+
+_LONGEST_FOLDER = 40
 
 
 def clip_id(relative_path: str) -> str:
@@ -40,6 +44,14 @@ def shard_key(name: str) -> str:
 def shard_name(key: str) -> str:
     """Folder name of a partition key; the inverse of `shard_key`."""
     return unquote(key, errors="surrogateescape")
+
+
+def dataset_name(root: str) -> str:
+    """A short name for the dataset at `root`, and for no other: its folder's, and a hash of all of its path or URL."""
+    root = root.removeprefix("file://")
+    root = root.rstrip("/") if is_remote(root) else os.path.abspath(os.path.expanduser(root))
+    folder = shard_key(root.rpartition("/")[2])[:_LONGEST_FOLDER]
+    return f"{folder}-{hashlib.sha256(name_bytes(root)).hexdigest()[:8]}"
 
 
 def split_duplicates(clips: list[Clip]) -> tuple[list[Clip], dict[str, str]]:

@@ -1,26 +1,29 @@
-"""The four assets. Each body names its inputs and calls one step for every shard of the run."""
+"""The assets of a pipeline. Each body names its inputs and calls one step for every shard of the run."""
 
-from collections.abc import Callable, Container
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
 from pydantic import ValidationError
 
-from caption_assets.defs.environment import defaults_from_environment
-from caption_assets.defs.io_manager import SaveExportIOManager
-from caption_assets.defs.partitions import SHARDS
+from caption_assets.defs.config import config_class
+from caption_assets.defs.names import Names
 from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
-from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
-from caption_assets.defs.workers import SharedWorkers
-from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
+from caption_assets.defs.step_run import StepRun
+from caption_assets.errors import ConfigError
 from caption_assets.media.previews import check_ffmpeg
-from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
+from caption_assets.settings import (
+    CaptionSettings,
+    EnhanceSettings,
+    PipelineSettings,
+    PreviewSettings,
+    Settings,
+    WindowSettings,
+    part,
+)
 from caption_assets.steps import (
-    Ended,
     Outcomes,
-    Progress,
-    ShardReport,
-    StepContext,
     caption_shards,
     captions,
     enhance,
@@ -32,182 +35,143 @@ from caption_assets.steps import (
 )
 from caption_assets.steps.report import Step
 
-GROUP = "captions_and_previews"
 GPU_POOL = "gpu"
-_STEPS = (windows.STEP, previews.STEP, captions.STEP, enhance.STEP)
 # Executors whose steps share this process: Dagster's own, and that of `dg.materialize`.
 _IN_PROCESS = (dg.in_process_executor.name, "execute_in_process_executor")
-_VERSIONS = {step.name: step.version for step in _STEPS}
 
 
-@defaults_from_environment
-class ClipWindowsConfig(dg.Config, WindowSettings):
-    """How clips are cut into windows and sampled."""
+def make_assets(settings: PipelineSettings, shards: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets of a pipeline, each after those that it reads."""
+    make = _Maker(settings, shards)
+    caption, enhanced = settings.captions[0], settings.enhanced[0]
+    return [
+        make(windows.STEP, clip_windows, settings.windows, {"clips"}, 64, {"python", "parquet"}),
+        make(previews.STEP, window_previews, settings.previews, set(), 32, {"python", "ffmpeg", "webp"}),
+        make(
+            captions.STEP,
+            window_captions,
+            part(caption, CaptionSettings),
+            {"caption_model"},
+            32,
+            {"python", "pytorch", "huggingface"},
+            pool=GPU_POOL,
+            op_tags={"dagster/priority": "1"},  # before the previews of the same run, which it then makes on its way
+        ),
+        make(
+            enhance.STEP,
+            enhanced_captions,
+            part(enhanced, EnhanceSettings),
+            {"caption_model", "text_model"},
+            128,
+            {"python", "pytorch", "huggingface"},
+            pool=GPU_POOL,
+        ),
+    ]
 
 
-@defaults_from_environment
-class WindowPreviewsConfig(dg.Config, PreviewSettings):
-    """How previews are made."""
+class _Maker:
+    """Makes an asset of a step and of a body that runs it for the shards of a run."""
+
+    def __init__(self, settings: PipelineSettings, shards: dg.PartitionsDefinition) -> None:
+        self._names, self._shards = Names(settings.name), shards
+        self._preview_config = config_class(settings.previews)
+
+    def __call__(
+        self,
+        step: Step,
+        body: Callable[..., Outcomes],
+        settings: Settings,
+        resources: set[str],
+        shards_per_run: int,
+        kinds: set[str],
+        **more: Any,
+    ) -> dg.AssetsDefinition:
+        # Parents and children differ in `shards_per_run` on purpose: Dagster then gives them runs of their own in a
+        # backfill, and a shard that fails in one asset does not keep the others' shards from going on. Previews and
+        # captions have the same, so that one run makes both, from one decoding.
+        names, preview_config = self._names, self._preview_config
+
+        def compute(context: dg.AssetExecutionContext, config: Any) -> Reports:
+            run = StepRun(context, names, step)
+            ended = body(run, part(config, type(settings)), **_previews_beside(run, preview_config) if step is captions.STEP else {})
+            yield from ShardOutcomes(run).report(ended)
+
+        compute.__annotations__["config"] = config_class(settings)
+        return dg.asset(
+            key=names.asset(step.table),
+            description=inspect.getdoc(body),
+            deps=[names.asset(table) for table in step.reads],
+            partitions_def=self._shards,
+            backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=shards_per_run),
+            group_name=names.group,
+            kinds=kinds,
+            required_resource_keys={names.of(word) for word in ("save_export", "workers", "progress", *resources)},
+            io_manager_key=names.of("save_export"),
+            output_required=False,  # every shard is stored and reported as it is done
+            code_version=str(step.version),
+            metadata={"dagster/column_schema": column_schema(step.table)},
+            **more,
+        )(compute)
 
 
-@defaults_from_environment
-class WindowCaptionsConfig(dg.Config, CaptionSettings):
-    """How windows are captioned."""
-
-
-@defaults_from_environment
-class EnhancedCaptionsConfig(dg.Config, EnhanceSettings):
-    """How captions are rewritten."""
-
-
-def _options(step: Step, shards_per_run: int, kinds: set[str], **more: Any) -> dict[str, Any]:
-    # Parents and children differ in `shards_per_run` on purpose: Dagster then gives them runs of their own in a
-    # backfill, and a shard that fails in one asset does not keep the others' shards from going on. Previews and
-    # captions have the same, so that one run makes both, from one decoding.
-    return {
-        "name": step.name,
-        "deps": [table.name for table in step.reads],
-        "partitions_def": SHARDS,
-        "backfill_policy": dg.BackfillPolicy.multi_run(max_partitions_per_run=shards_per_run),
-        "group_name": GROUP,
-        "kinds": kinds,
-        "io_manager_key": "save_export",
-        "output_required": False,  # every shard is stored and reported as it is done
-        "code_version": str(step.version),
-        "metadata": {"dagster/column_schema": column_schema(step.table)},
-        **more,
-    }
-
-
-@dg.asset(**_options(windows.STEP, 64, {"python", "parquet"}))
-def clip_windows(
-    context: dg.AssetExecutionContext,
-    config: ClipWindowsConfig,
-    clips: ClipDataset,
-    workers: dg.ResourceParam[SharedWorkers],
-    save_export: dg.ResourceParam[SaveExportIOManager],
-    progress: dg.ResourceParam[Progress],
-) -> Reports:
+def clip_windows(run: StepRun, settings: WindowSettings) -> Outcomes:
     """The shard's clips cut into windows of consecutive frames, with the frames that a captioning model is to see.
 
     One row a window: the clip's size, rate, codec and content hash, the window's first and last frame (inclusive, at
     the clip's own rate), and the picked frames with their true presentation times. Plans only: no pixels are stored,
     and nothing depends on the captioning model. A clip that cannot be used is a row that says why.
     """
-    given, dataset = _given(save_export, workers, progress), clips.dataset()
-    ended = _each_shard(context, windows.STEP, lambda shard: window_shard(given, dataset, shard, config))
-    yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
+    given, dataset = run.given(), run.resource("clips").dataset()
+    return run.each_shard(lambda shard: window_shard(given, dataset, shard, settings))
 
 
-@dg.asset(**_options(previews.STEP, 32, {"python", "ffmpeg", "webp"}))
-def window_previews(
-    context: dg.AssetExecutionContext,
-    config: WindowPreviewsConfig,
-    workers: dg.ResourceParam[SharedWorkers],
-    save_export: dg.ResourceParam[SaveExportIOManager],
-    progress: dg.ResourceParam[Progress],
-) -> Reports:
+def window_previews(run: StepRun, settings: PreviewSettings) -> Outcomes:
     """A small animated WebP of every window, to check clips and captions at a glance.
 
     Written to `previews/<clip>/<start>_<end>.webp`. One row a window with the file's frames, size and bytes, or the
     reason why there is no preview. Files of windows that no longer exist are removed. A run that makes captions, too,
     makes both from one decoding.
     """
-    given = _given(save_export, workers, progress)
-    ended = _each_shard(context, previews.STEP, lambda shard: preview_shard(given, shard, config), workers.reported)
-    yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
+    given = run.given()
+    return run.each_shard(lambda shard: preview_shard(given, shard, settings))
 
 
-@dg.asset(
-    **_options(
-        captions.STEP,
-        32,
-        {"python", "pytorch", "huggingface"},
-        pool=GPU_POOL,
-        op_tags={"dagster/priority": "1"},  # before the previews of the same run, which it then makes on its way
-    )
-)
-def window_captions(
-    context: dg.AssetExecutionContext,
-    config: WindowCaptionsConfig,
-    caption_model: CaptionModel,
-    workers: dg.ResourceParam[SharedWorkers],
-    save_export: dg.ResourceParam[SaveExportIOManager],
-    progress: dg.ResourceParam[Progress],
-) -> Reports:
+def window_captions(run: StepRun, settings: CaptionSettings, beside: PreviewSettings | None = None) -> Outcomes:
     """A caption of every window, by the chosen vision-language model.
 
     One row a window with text, finish reason, token counts, model, revision and prompt hash; rendered into
     `metas/v0/<clip>.json` under `<variant>_caption`, beside the captions of other variants. A second run captions
     only what is missing or has changed. One engine start serves all shards of a run.
     """
-    given, wanted = _given(save_export, workers, progress), _previews_to_make(context, workers)
-    with caption_model.session(config.batch_size) as session:
-        ended = caption_shards(given, context.partition_keys, session, config, wanted)
-        yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
+    given = run.given()
+    with run.resource("caption_model").session(settings.batch_size) as session:
+        yield from caption_shards(given, run.shards, session, settings, beside)
 
 
-@dg.asset(**_options(enhance.STEP, 128, {"python", "pytorch", "huggingface"}, pool=GPU_POOL))
-def enhanced_captions(
-    context: dg.AssetExecutionContext,
-    config: EnhancedCaptionsConfig,
-    caption_model: CaptionModel,
-    text_model: TextModel,
-    workers: dg.ResourceParam[SharedWorkers],
-    save_export: dg.ResourceParam[SaveExportIOManager],
-    progress: dg.ResourceParam[Progress],
-) -> Reports:
+def enhanced_captions(run: StepRun, settings: EnhanceSettings) -> Outcomes:
     """Every caption of the chosen variant, rewritten and enriched by a text model.
 
     One row a caption with the new text and the hash of the caption it came from; rendered into `metas/v0/<clip>.json`
     under `<key>_enhanced_caption`, and left out there once the caption has changed.
     """
-    given = _given(save_export, workers, progress)
-    with text_model.session(config.batch_size) as session:
-        ended = enhance_shards(given, context.partition_keys, caption_model.key, session, config)
-        yield from ShardOutcomes(context, progress, _VERSIONS, workers.reported).report(ended)
+    given, caption_key = run.given(), run.resource("caption_model").key
+    with run.resource("text_model").session(settings.batch_size) as session:
+        yield from enhance_shards(given, run.shards, caption_key, session, settings)
 
 
-ASSETS = [clip_windows, window_previews, window_captions, enhanced_captions]
-
-
-def _given(save_export: SaveExportIOManager, workers: SharedWorkers, progress: Progress) -> StepContext:
-    return StepContext(save_export.store(), workers.clip_workers, save_export.source_root, progress)
-
-
-def _each_shard(
-    context: dg.AssetExecutionContext,
-    step: Step,
-    of_shard: Callable[[str], ShardReport],
-    reported: Container[tuple[str, str]] = (),
-) -> Outcomes:
-    """How `step` ends for each shard of the run that has not been reported yet, one after the other."""
-    for shard in context.partition_keys:
-        if (step.name, shard) in reported:
-            continue
-        try:
-            with step.errors_of(shard):
-                report = of_shard(shard)
-            yield Ended(step.name, shard, report)
-        except (ConfigError, ModelError):
-            raise
-        except CaptionAssetsError as error:
-            yield Ended(step.name, shard, error)
-
-
-def _previews_to_make(context: dg.AssetExecutionContext, workers: SharedWorkers) -> PreviewSettings | None:
+def _previews_beside(run: StepRun, config: Callable[..., PreviewSettings]) -> Mapping[str, PreviewSettings]:
     """How the previews of this run are made, where it has them still to make, and in this process."""
-    name = previews.STEP.name
+    context, name = run.context, run.names.op(previews.STEP.table)
     chosen = context.run.step_keys_to_execute
     if context.job_def.executor_def.name not in _IN_PROCESS or name not in context.job_def.graph.node_names():
-        return None
+        return {}
     if chosen is not None and name not in chosen:
-        return None
-    if any((name, shard) in workers.reported for shard in context.partition_keys):
-        return None  # they went first, while this step waited for a GPU
+        return {}
+    if any(run.is_reported(previews.STEP, shard) for shard in run.shards):
+        return {}  # they went first, while this step waited for a GPU
     ops: Any = context.run.run_config.get("ops", {})
     try:
         check_ffmpeg()
-        return WindowPreviewsConfig(**ops.get(name, {}).get("config", {}))
+        return {"beside": part(config(**ops.get(name, {}).get("config", {})), PreviewSettings)}
     except (ConfigError, ValidationError):
-        return None  # what is wrong there is for their own step to say, and costs no caption
+        return {}  # what is wrong there is for their own step to say, and costs no caption

@@ -4,48 +4,29 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from caption_assets.defs.assets import ASSETS
-from caption_assets.defs.automation import caption_shards, missing_shards, register_new_shards
-from caption_assets.defs.environment import DATASET, OUTPUT, SOURCE_ROOT, check_names, from_environment, variable
-from caption_assets.defs.io_manager import SaveExportIOManager
-from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
-from caption_assets.defs.workers import RunWorkers
-from caption_assets.settings import CaptionModelSettings, TextModelSettings, WorkerSettings
-from caption_assets.steps import Progress
-
-DEMO_DATASET = "demo/clips"
-DEMO_OUTPUT = "demo/output"
+from caption_assets.defs.automation import job_of, schedule_of, sensor_of
+from caption_assets.defs.environment import settings_from_environment
+from caption_assets.defs.pipeline import Pipeline
+from caption_assets.settings import PipelineSettings
 
 
-def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Definitions:
-    """The Dagster definitions, with resources from the environment unless overridden.
+def build_defs(
+    settings: PipelineSettings | None = None, resource_overrides: Mapping[str, object] | None = None
+) -> dg.Definitions:
+    """The Dagster definitions of a pipeline; by default of the one that the environment describes.
 
-    CAPTION_ASSETS_DATASET, CAPTION_ASSETS_OUTPUT, CAPTION_ASSETS_SOURCE_ROOT: where clips are read and results
-    written (default: the demo's folders below the working directory). Every setting has a variable, too, which
-    `settings` declares beside it. Raises ConfigError for a value that cannot be, and for a name that is none.
+    Definitions of several pipelines with different names go into one code location by `dg.Definitions.merge`. Raises
+    ConfigError for what the environment says and cannot be.
     """
+    pipeline = Pipeline(settings or settings_from_environment(), resource_overrides)
+    job = job_of(pipeline)
     return dg.Definitions(
-        assets=ASSETS,
-        jobs=[caption_shards],
-        sensors=[register_new_shards],
-        schedules=[missing_shards],
-        resources={**default_resources(), **(resource_overrides or {})},
+        assets=pipeline.assets,
+        jobs=[job],
+        sensors=[sensor_of(pipeline)],
+        schedules=[schedule_of(pipeline, job)],
+        resources=pipeline.resources,
         # Steps of a run share its worker processes, and what one has made for another; the heavy work is done by
         # processes of their own either way.
         executor=dg.in_process_executor,
     )
-
-
-def default_resources() -> dict[str, object]:
-    """The resources that the environment asks for."""
-    check_names()
-    return {
-        "clips": ClipDataset(root=variable(DATASET) or DEMO_DATASET),
-        "save_export": SaveExportIOManager(
-            output_path=variable(OUTPUT) or DEMO_OUTPUT, source_root=variable(SOURCE_ROOT)
-        ),
-        "caption_model": CaptionModel(**from_environment(CaptionModelSettings)),
-        "text_model": TextModel(**from_environment(TextModelSettings)),
-        "workers": RunWorkers(**from_environment(WorkerSettings)),
-        "progress": Progress(),
-    }

@@ -3,18 +3,47 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
 from caption_assets.errors import ConfigError
-from caption_assets.settings import ALL_SETTINGS, ENVIRONMENT_PREFIX, Settings, is_mapping, variables_of
-
-C = TypeVar("C", bound=type[Settings])
+from caption_assets.settings import (
+    ALL_SETTINGS,
+    ENVIRONMENT_PREFIX,
+    Captions,
+    EnhancedCaptions,
+    PipelineSettings,
+    PreviewSettings,
+    Settings,
+    WindowSettings,
+    WorkerSettings,
+    is_mapping,
+    variables_of,
+)
 
 DATASET, OUTPUT, SOURCE_ROOT = (ENVIRONMENT_PREFIX + name for name in ("DATASET", "OUTPUT", "SOURCE_ROOT"))
 # Read where they are needed, and no settings of a run.
 _OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY"))
+
+
+def settings_from_environment() -> PipelineSettings:
+    """The pipeline of a deployment: the demo's, with what the environment sets.
+
+    CAPTION_ASSETS_DATASET, CAPTION_ASSETS_OUTPUT, CAPTION_ASSETS_SOURCE_ROOT: where clips are read and results
+    written (default: the demo's folders below the working directory). Every setting has a variable, too, which
+    `settings` declares beside it. Raises ConfigError for a value that cannot be, and for a name that is none.
+    """
+    check_names()
+    places = {"dataset": variable(DATASET), "output": variable(OUTPUT), "source_root": variable(SOURCE_ROOT)}
+    return PipelineSettings(
+        **{name: place for name, place in places.items() if place is not None},
+        windows=WindowSettings(**from_environment(WindowSettings)),
+        previews=PreviewSettings(**from_environment(PreviewSettings)),
+        captions=(Captions(**from_environment(Captions)),),
+        enhanced=(EnhancedCaptions(**from_environment(EnhancedCaptions)),),
+        workers=WorkerSettings(**from_environment(WorkerSettings)),
+    )
 
 
 def variable(name: str) -> str | None:
@@ -51,14 +80,3 @@ def check_names() -> None:
             "see docs/reference.md for their names, or take it out of the environment if it is meant for something else"
         )
         raise ConfigError(f"environment variable {unknown[0]}", "it is unknown", fix)
-
-
-def defaults_from_environment(config: C) -> C:
-    """Gives a config class the defaults that the environment sets; a class decorator."""
-    chosen = from_environment(config)
-    fields: Any = config.model_fields  # type: ignore[call-overload]
-    for name, value in chosen.items():
-        fields[name].default = value
-    if chosen:
-        config.model_rebuild(force=True)
-    return config

@@ -1,10 +1,18 @@
-"""The shards as Dagster partitions."""
+"""The shards as Dagster partitions: one registry of them a dataset."""
 
 import dagster as dg
 
-from caption_assets.dataset import Dataset
+from caption_assets.dataset import Dataset, dataset_name
 
-SHARDS = dg.DynamicPartitionsDefinition(name="shards")
+
+def shards_of(root: str) -> dg.DynamicPartitionsDefinition:
+    """The shards of the dataset at `root`, whatever pipeline is at work on it."""
+    return dg.DynamicPartitionsDefinition(name=dataset_name(root))
+
+
+def registered_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition) -> list[str]:
+    """Partition keys that the instance knows, in its order."""
+    return list(instance.get_dynamic_partitions(shards.name or ""))
 
 
 def add_new_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
@@ -12,10 +20,11 @@ def add_new_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
 
     Only adds: removing a key would orphan its history and invalidate queued range runs.
     """
-    known = set(instance.get_dynamic_partitions(SHARDS.name or ""))
+    shards = shards_of(dataset.root)
+    known = set(registered_shards(instance, shards))
     new = [key for key in dataset.shards() if key not in known]
     if new:
-        instance.add_dynamic_partitions(SHARDS.name or "", new)
+        instance.add_dynamic_partitions(shards.name or "", new)
     return new
 
 

@@ -4,14 +4,15 @@ import base64
 import io
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
+from caption_assets.defs.step_run import StepRun
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.steps import Ended, Progress, ShardReport
+from caption_assets.steps import Ended, ShardReport, captions, enhance, previews, windows
 from caption_assets.store.tables import Table, columns
 
 # Inline pictures land in the event log. The UI gives Markdown pictures no width, so they are scaled here.
@@ -23,22 +24,17 @@ _PUNCTUATION = re.compile(rf"[{re.escape(string.punctuation)}]")
 # so the result carries Dagster's own mark for "reported already"; without a result, downstream steps would be skipped.
 _REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
+_VERSIONS = {step.name: step.version for step in (windows.STEP, previews.STEP, captions.STEP, enhance.STEP)}
+
 Reports = Iterator[dg.MaterializeResult]
 
 
 class ShardOutcomes:
     """How the shards of one step's run ended, each told to Dagster as soon as it is known."""
 
-    def __init__(
-        self,
-        context: dg.AssetExecutionContext,
-        progress: Progress,
-        versions: Mapping[str, int],
-        reported: dict[tuple[str, str], str | None],
-    ) -> None:
-        """`versions` are the code versions of the assets, by name; `reported` is that of the `SharedWorkers`."""
-        self._context, self._progress, self._versions, self._reported = context, progress, versions, reported
-        self._asset = context.asset_key.to_user_string()
+    def __init__(self, run: StepRun) -> None:
+        self._context, self._names, self._asset = run.context, run.names, run.step.name
+        self._progress, self._reported = run.progress, run.reported
 
     def report(self, outcomes: Iterable[Ended]) -> Reports:
         """Reports every outcome, then the step's.
@@ -76,7 +72,7 @@ class ShardOutcomes:
         self._progress.done(ended.outcome)
         self._context.log_event(
             dg.AssetMaterialization(
-                dg.AssetKey(ended.asset),
+                self._names.asset(ended.asset),
                 partition=ended.shard,
                 metadata=report_metadata(ended.outcome),
                 tags=self._tags(ended.outcome),
@@ -86,14 +82,15 @@ class ShardOutcomes:
     def _tags(self, report: ShardReport) -> dict[str, str]:
         """The versions that Dagster writes on its own events: by these it knows what is stale."""
         tags = {
-            "dagster/code_version": str(self._versions[report.asset]),
+            "dagster/code_version": str(_VERSIONS[report.asset]),
             "dagster/data_version": report.data_version,
             "dagster/data_version_is_user_provided": "true",
         }
         for name, version in report.input_versions.items():
-            record = self._context.instance.get_latest_data_version_record(dg.AssetKey(name), False, report.shard)
-            tags[f"dagster/input_data_version/{name}"] = version
-            tags[f"dagster/input_event_pointer/{name}"] = str(record.storage_id) if record else "NULL"
+            key = self._names.asset(name)
+            record = self._context.instance.get_latest_data_version_record(key, False, report.shard)
+            tags[f"dagster/input_data_version/{key.to_user_string()}"] = version
+            tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = str(record.storage_id) if record else "NULL"
         return tags
 
 

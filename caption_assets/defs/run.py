@@ -2,8 +2,9 @@
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,10 @@ from dagster._core.events import RunFailureReason
 from dagster._core.instance.ref import InstanceRef
 from dagster._utils import interrupts
 
-from caption_assets.dataset import Dataset
-from caption_assets.defs.assets import ASSETS
-from caption_assets.defs.io_manager import SaveExportIOManager
-from caption_assets.defs.partitions import SHARDS, add_new_shards, range_tags, ranges
+from caption_assets.dataset import open_dataset
+from caption_assets.defs.partitions import add_new_shards, range_tags, ranges, registered_shards
+from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
-from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
-from caption_assets.defs.workers import RunWorkers, SharedWorkers
 from caption_assets.errors import ConfigError
 from caption_assets.steps import Progress
 
@@ -51,52 +49,23 @@ def local_instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def run_resources(
-    dataset: str,
-    output_path: str,
-    source_root: str | None,
-    caption_model: CaptionModel,
-    text_model: TextModel,
-    workers: RunWorkers | SharedWorkers | None = None,
-) -> dict[str, object]:
-    """The resources of a run that takes nothing from the environment."""
-    return {
-        "clips": ClipDataset(root=dataset),
-        "save_export": SaveExportIOManager(output_path=output_path, source_root=source_root),
-        "caption_model": caption_model,
-        "text_model": text_model,
-        "workers": workers or RunWorkers(),
-    }
-
-
-def registered_shards(instance: dg.DagsterInstance) -> list[str]:
-    """Partition keys that the instance knows, in its order."""
-    return list(instance.get_dynamic_partitions(SHARDS.name or ""))
-
-
-def sync_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
-    """Registers the dataset's new shards at once; returns their keys."""
-    return add_new_shards(instance, dataset)
-
-
 def materialize_shards(
     instance: dg.DagsterInstance,
-    dataset: Dataset,
+    pipeline: Pipeline,
     shards: Sequence[str],
-    configs: Mapping[str, Mapping[str, Any]],
-    resources: Mapping[str, object],
+    steps: Container[str],
     progress: Progress,
 ) -> set[str]:
-    """Materializes the assets that `configs` names (asset name -> its config) for `shards`; returns those that failed.
+    """Materializes the pipeline's assets of `steps`, by their names, for `shards`; returns the shards that failed.
 
     Assets that need each other go one after the other, the others together, each time in one run for a contiguous
     range of shards, so that its engine starts once and is closed before the next one's. A shard that fails in one
     asset is left out of those that need it. Raises KeyboardInterrupt where a run was interrupted.
     """
-    sync_shards(instance, dataset)
+    add_new_shards(instance, open_dataset(pipeline.settings.dataset))
     command = str(uuid.uuid4())
     with looked_after(instance, command), _signals_as_they_are():
-        return _materialize_stages(instance, shards, configs, resources, progress, command)
+        return _Command(instance, pipeline, command).materialize(shards, steps, progress)
 
 
 @contextmanager
@@ -111,78 +80,66 @@ def _signals_as_they_are() -> Iterator[None]:
         interrupts._replace_interrupt_signal = replace
 
 
-def _materialize_stages(
-    instance: dg.DagsterInstance,
-    shards: Sequence[str],
-    configs: Mapping[str, Mapping[str, Any]],
-    resources: Mapping[str, object],
-    progress: Progress,
-    command: str,
-) -> set[str]:
-    order = registered_shards(instance)
-    failed: dict[str, set[str]] = {}
-    for stage in _stages():
-        wanted = [asset for asset in stage if _name(asset) in configs]
-        if not wanted:
-            continue
-        needs = {key.to_user_string() for asset in wanted for key in asset.dependency_keys}
-        blocked = set().union(*(failed.get(need, set()) for need in needs))
-        heard = _Listener(progress)
-        for keys in ranges([shard for shard in shards if shard not in blocked], order):
-            _materialize(instance, wanted, keys, configs, {**resources, "progress": heard}, command)
-        for asset in wanted:
-            failed[_name(asset)] = {shard for shard in shards if (_name(asset), shard) not in heard.finished}
-    return set().union(*failed.values())
+@dataclass(frozen=True)
+class _Command:
+    """A call of the command, which makes one or more runs."""
 
+    instance: dg.DagsterInstance
+    pipeline: Pipeline
+    name: str
 
-def _materialize(
-    instance: dg.DagsterInstance,
-    assets: Sequence[dg.AssetsDefinition],
-    keys: tuple[str, ...],
-    configs: Mapping[str, Mapping[str, Any]],
-    resources: dict[str, object],
-    command: str,
-) -> None:
-    heard: _Listener = resources["progress"]  # type: ignore[assignment]
-    result = dg.materialize(
-        ASSETS,
-        selection=assets,
-        instance=instance,
-        resources=resources,
-        partition_key=keys[0] if len(keys) == 1 else None,
-        tags={COMMAND_TAG: command, **(range_tags(keys) if len(keys) > 1 else {})},
-        run_config={
-            "ops": {_name(asset): {"config": dict(configs[_name(asset)])} for asset in assets},
+    def materialize(self, shards: Sequence[str], steps: Container[str], progress: Progress) -> set[str]:
+        order = registered_shards(self.instance, self.pipeline.shards)
+        failed: dict[dg.AssetKey, set[str]] = {}
+        for stage in self._stages():
+            wanted = [asset for asset in stage if _step(asset) in steps]
+            if not wanted:
+                continue
+            needs = {key for asset in wanted for key in asset.dependency_keys}
+            blocked = set().union(*(failed.get(need, set()) for need in needs))
+            heard = _Listener(progress)
+            for keys in ranges([shard for shard in shards if shard not in blocked], order):
+                self._run(wanted, keys, heard)
+            for asset in wanted:
+                failed[asset.key] = {shard for shard in shards if (_step(asset), shard) not in heard.finished}
+        return set().union(*failed.values())
+
+    def _run(self, assets: Sequence[dg.AssetsDefinition], keys: tuple[str, ...], heard: "_Listener") -> None:
+        result = dg.materialize(
+            self.pipeline.assets,
+            selection=assets,
+            instance=self.instance,
+            resources={**self.pipeline.resources, self.pipeline.names.of("progress"): heard},
+            partition_key=keys[0] if len(keys) == 1 else None,
+            tags={COMMAND_TAG: self.name, **(range_tags(keys) if len(keys) > 1 else {})},
             # The command line has its own progress and summary; the event log has the rest.
-            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        },
-        raise_on_error=False,
-    )
-    if result.success:
-        return
-    if any(_interrupted(event) for event in result.all_events):
-        raise KeyboardInterrupt  # Dagster has made a failed run of it
-    errors = {event.step_key: event.step_failure_data.error for event in result.get_step_failure_events()}
-    for asset in map(_name, assets):
-        error = errors.get(asset)
-        text = _root(error).message.strip() if error else "the run failed; see its events"
-        for shard in keys:
-            if (asset, shard) not in heard.finished and (asset, shard) not in heard.failures:
-                heard.failed(asset, shard, RuntimeError(text))
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
+        if result.success:
+            return
+        if any(_interrupted(event) for event in result.all_events):
+            raise KeyboardInterrupt  # Dagster has made a failed run of it
+        errors = {event.step_key: event.step_failure_data.error for event in result.get_step_failure_events()}
+        for asset in assets:
+            error = errors.get(asset.op.name)
+            text = _root(error).message.strip() if error else "the run failed; see its events"
+            for shard in keys:
+                if (_step(asset), shard) not in heard.finished | heard.failures:
+                    heard.failed(_step(asset), shard, RuntimeError(text))
+
+    def _stages(self) -> list[list[dg.AssetsDefinition]]:
+        """The assets in the order of their needs; those of a stage need nothing of each other, and share a run."""
+        stages: list[list[dg.AssetsDefinition]] = []
+        done: set[dg.AssetKey] = set()
+        while left := [asset for asset in self.pipeline.assets if asset.key not in done]:
+            stages.append([asset for asset in left if done.issuperset(asset.dependency_keys)])
+            done |= {asset.key for asset in stages[-1]}
+        return stages
 
 
-def _stages() -> list[list[dg.AssetsDefinition]]:
-    """The assets in the order of their needs; those of a stage need nothing of each other, and share a run."""
-    stages: list[list[dg.AssetsDefinition]] = []
-    done: set[dg.AssetKey] = set()
-    while left := [asset for asset in ASSETS if asset.key not in done]:
-        stages.append([asset for asset in left if asset.dependency_keys <= done])
-        done |= {asset.key for asset in stages[-1]}
-    return stages
-
-
-def _name(asset: dg.AssetsDefinition) -> str:
-    return asset.key.to_user_string()
+def _step(asset: dg.AssetsDefinition) -> str:
+    return asset.key.path[-1]
 
 
 def _interrupted(event: dg.DagsterEvent) -> bool:

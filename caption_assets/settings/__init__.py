@@ -13,8 +13,10 @@ from caption_assets.settings.declare import (
     flags_of,
     is_mapping,
     is_shared,
+    part,
     variables_of,
 )
+from caption_assets.settings.pipeline import Captions, EnhancedCaptions, PipelineSettings
 from caption_assets.settings.texts import (
     AskedFamily,
     AskedPrecision,
@@ -52,11 +54,14 @@ __all__ = [
     "CaptionPrompt",
     "CaptionSettings",
     "CaptionVariant",
+    "Captions",
     "DecodeLimits",
     "EngineName",
     "EnhanceSettings",
+    "EnhancedCaptions",
     "ModelFamily",
     "ModelSettings",
+    "PipelineSettings",
     "PreviewSettings",
     "Settings",
     "TextModelSettings",
@@ -69,5 +74,6 @@ __all__ = [
     "flags_of",
     "is_mapping",
     "is_shared",
+    "part",
     "variables_of",
 ]

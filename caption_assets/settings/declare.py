@@ -1,12 +1,13 @@
 """How a setting is declared: its default, words and bounds, with its flag and its environment variable beside them."""
 
-from typing import Any, ClassVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 ENVIRONMENT_PREFIX = "CAPTION_ASSETS_"
+S = TypeVar("S", bound="Settings")
 
 
 def setting(default: Any, description: str, *, flag: str, env: str, shared: bool = False, **bounds: Any) -> Any:
@@ -29,6 +30,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prefixed: ClassVar[frozenset[str]] = frozenset()
+
+
+def part(settings: Settings, of: type[S]) -> S:
+    """The settings of one class among those of a class that has them, too."""
+    return of(**{name: getattr(settings, name) for name in of.model_fields})
 
 
 def flags_of(settings: type[Settings]) -> dict[str, str]:

@@ -11,53 +11,16 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from caption_assets.defs.assets import ASSETS
 from caption_assets.defs.build import build_defs
-from caption_assets.defs.partitions import SHARDS, range_tags, ranges
+from caption_assets.defs.partitions import ranges, registered_shards
+from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.reporting import thumbnail
 from caption_assets.defs.resources import CaptionModel
-from caption_assets.defs.workers import RunWorkers
 from caption_assets.steps import buffer, captions, enhance, previews, windows
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
 from caption_assets.workers.local import Workers
-
-SMALL = {
-    "ops": {
-        "clip_windows": {"config": {"window_size": 64, "remainder_threshold": 32}},
-        "window_captions": {"config": {"max_output_tokens": 4}},
-        "enhanced_captions": {"config": {"max_output_tokens": 4}},
-    },
-    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-}
-
-
-def materialize(instance, resources, shards, assets=ASSETS, config=SMALL, **kwargs):
-    known = set(instance.get_dynamic_partitions("shards"))
-    instance.add_dynamic_partitions("shards", [s for s in shards if s not in known])
-    ops = {asset.key.path[-1] for asset in assets}
-    config = {**config, "ops": {name: c for name, c in config["ops"].items() if name in ops}}
-    return dg.materialize(
-        ASSETS,
-        selection=list(assets),
-        instance=instance,
-        resources=resources,
-        run_config=config,
-        raise_on_error=False,
-        **({"partition_key": shards[0]} if len(shards) == 1 else {"tags": range_tags(tuple(shards))}),
-        **kwargs,
-    )
-
-
-def materialized(instance, asset):
-    return instance.get_materialized_partitions(dg.AssetKey(asset))
-
-
-def metadata(instance, asset, shard):
-    events = instance.fetch_materializations(
-        dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[shard]), limit=1
-    ).records
-    return events[0].asset_materialization.metadata
+from caption_assets_tests.pipelines import SMALL, materialize, materialized, metadata
 
 
 @dataclass
@@ -65,13 +28,13 @@ class Made:
     """One run over both shards, for tests that only look at what it made."""
 
     instance: dg.DagsterInstance
-    resources: dict[str, object]
+    pipeline: Pipeline
     out: Path
     tasks: list[str]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, make_shards, make_resources):
+def made(tmp_path_factory, make_shards, make_pipeline):
     """Of everything, by a run with worker processes of its own. `tasks` are those that they were given, by name."""
     root, tasks, run = tmp_path_factory.mktemp("made"), [], Workers.run
 
@@ -80,28 +43,28 @@ def made(tmp_path_factory, make_shards, make_resources):
         tasks.extend(type(task).__name__ for task in of_call)
         return run(self, work, of_call, **bounds)
 
-    resources = make_resources(make_shards(root / "clips"), root / "out", own_workers=True)
+    pipeline = make_pipeline(make_shards(root / "clips"), root / "out", own_workers=True)
     (root / "instance").mkdir()
     with dg.DagsterInstance.local_temp(str(root / "instance")) as instance:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Workers, "run", noting)
-            assert materialize(instance, resources, ["a", "b"]).success
-        yield Made(instance, resources, root / "out", tasks)
+            assert materialize(instance, pipeline, ["a", "b"]).success
+        yield Made(instance, pipeline, root / "out", tasks)
 
 
 @pytest.fixture
-def after(made, tmp_path, make_resources):
+def after(made, tmp_path, make_pipeline):
     """That run's clips with copies of its instance and output, for tests that go on from there."""
     root = made.out.parent
     shutil.copytree(root / "instance", tmp_path / "instance")
     out = shutil.copytree(made.out, tmp_path / "out")
     with dg.DagsterInstance.local_temp(str(tmp_path / "instance")) as instance:
-        yield Made(instance, make_resources(root / "clips", out), out, [])
+        yield Made(instance, make_pipeline(root / "clips", out), out, [])
 
 
 def test_a_run_over_two_shards_materializes_all_four_assets_of_both(made):
-    for asset in ASSETS:
-        assert materialized(made.instance, asset.key.path[-1]) == {"a", "b"}
+    for asset in TABLES:
+        assert materialized(made.instance, made.pipeline, asset) == {"a", "b"}
     store = Store(str(made.out))
     windows = store.read_rows(CLIP_WINDOWS, "a")
     assert [(r.relative_path, r.start_frame, r.end_frame) for r in windows if "long" in r.relative_path] == [
@@ -121,23 +84,23 @@ def test_a_run_over_two_shards_materializes_all_four_assets_of_both(made):
 
 def test_the_metadata_says_what_happened_and_shows_it(made):
     instance = made.instance
-    windows = metadata(instance, "clip_windows", "a")
+    windows = metadata(instance, made.pipeline, "clip_windows", "a")
     assert windows["dagster/partition_row_count"].value == 3
     assert windows["clips"].value == 2
     assert windows["failures_by_reason"].value == {}
     assert windows["output_table"].value.endswith("tables/clip_windows/a.parquet")
-    for asset in ASSETS:
-        found = metadata(instance, asset.key.path[-1], "a")
+    for asset in TABLES:
+        found = metadata(instance, made.pipeline, asset, "a")
         assert found["windows_per_second"].value > 0
         assert found["seconds"].value > 0
-    captions = metadata(instance, "window_captions", "a")
+    captions = metadata(instance, made.pipeline, "window_captions", "a")
     records = captions["sample_captions"].value.records
     assert {r.data["clip"] for r in records} == {"a/short.mp4", "a/long.mp4"}
     assert all(r.data["caption"] for r in records)
-    previews = metadata(instance, "window_previews", "a")["previews"].value
+    previews = metadata(instance, made.pipeline, "window_previews", "a")["previews"].value
     assert 1 <= previews.count("![preview](data:image/webp;base64,") <= 4
     assert len(previews) < 140_000
-    assert metadata(instance, "window_captions", "b")["ok"].value == 1
+    assert metadata(instance, made.pipeline, "window_captions", "b")["ok"].value == 1
 
 
 def events(instance, asset, shard):
@@ -146,17 +109,17 @@ def events(instance, asset, shard):
     ).records
 
 
-def test_a_run_leaves_one_event_a_shard_and_asset(made, instance, resources):
-    for asset in ASSETS:
+def test_a_run_leaves_one_event_a_shard_and_asset(made, instance, pipeline):
+    for asset in TABLES:
         for shard in ("a", "b"):
-            assert len(events(made.instance, asset.key.path[-1], shard)) == 1
-    materialize(instance, resources, ["b"], assets=ASSETS[:2])
-    assert [len(events(instance, asset.key.path[-1], "b")) for asset in ASSETS[:2]] == [1, 1]
+            assert len(events(made.instance, asset, shard)) == 1
+    materialize(instance, pipeline, ["b"], steps=["clip_windows", "window_previews"])
+    assert [len(events(instance, asset, "b")) for asset in ("clip_windows", "window_previews")] == [1, 1]
 
 
-def stale(instance, shards):
+def stale(instance, pipeline, shards):
     """The assets that Dagster takes to be stale, by shard."""
-    graph = build_defs().resolve_asset_graph()
+    graph = build_defs(pipeline.settings).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     return {
         shard: [name for name in TABLES if resolver.get_status(dg.AssetKey(name), shard) != StaleStatus.FRESH]
@@ -164,41 +127,48 @@ def stale(instance, shards):
     }
 
 
-def test_what_is_made_of_an_earlier_version_is_stale_and_nothing_else(instance, resources, clips_root, make_clip):
-    assert materialize(instance, resources, ["a", "b"], assets=ASSETS[:2]).success
-    assert stale(instance, "ab") == {shard: ["window_captions", "enhanced_captions"] for shard in "ab"}  # missing
-    assert materialize(instance, resources, ["a", "b"], assets=ASSETS[:1]).success
-    assert stale(instance, "ab") == {shard: ["window_captions", "enhanced_captions"] for shard in "ab"}
+def test_what_is_made_of_an_earlier_version_is_stale_and_nothing_else(instance, pipeline, clips_root, make_clip):
+    assert materialize(instance, pipeline, ["a", "b"], steps=["clip_windows", "window_previews"]).success
+    missing = ["window_captions", "enhanced_captions"]
+    assert stale(instance, pipeline, "ab") == {"a": missing, "b": missing}
+    assert materialize(instance, pipeline, ["a", "b"], steps=["clip_windows"]).success
+    assert stale(instance, pipeline, "ab") == {"a": missing, "b": missing}
     make_clip(clips_root / "a" / "short.mp4", 30)
-    assert materialize(instance, resources, ["a", "b"], assets=ASSETS[:1]).success
-    assert stale(instance, "ab")["a"] == ["window_previews", "window_captions", "enhanced_captions"]
-    assert stale(instance, "ab")["b"] == ["window_captions", "enhanced_captions"]
-    assert materialize(instance, resources, ["a"], assets=ASSETS[1:2]).success
-    assert "window_previews" not in stale(instance, "ab")["a"]
+    assert materialize(instance, pipeline, ["a", "b"], steps=["clip_windows"]).success
+    assert stale(instance, pipeline, "ab")["a"] == ["window_previews", "window_captions", "enhanced_captions"]
+    assert stale(instance, pipeline, "ab")["b"] == ["window_captions", "enhanced_captions"]
+    assert materialize(instance, pipeline, ["a"], steps=["window_previews"]).success
+    assert "window_previews" not in stale(instance, pipeline, "ab")["a"]
 
 
 def test_a_run_over_previews_and_captions_decodes_each_clip_once(made):
     assert sorted(made.tasks) == ["CaptionTask"] * 3 + ["PlanTask"] * 3
-    assert metadata(made.instance, "window_previews", "a")["ok"].value == 3
+    assert metadata(made.instance, made.pipeline, "window_previews", "a")["ok"].value == 3
 
 
-def test_a_preview_that_fails_fails_its_own_step_and_not_the_captions(instance, resources, monkeypatch, tmp_path):
+def test_a_preview_that_fails_fails_its_own_step_and_not_the_captions(
+    instance, make_pipeline, clips_root, pipeline, monkeypatch, tmp_path
+):
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\ncase \"$*\" in *-encoders*) echo ' V....D libwebp  WebP';; *) exit 9;; esac\n")
     broken.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
-    result = materialize(instance, {**resources, "workers": RunWorkers()}, ["a", "b"])
+    result = materialize(instance, make_pipeline(clips_root, tmp_path / "out", own_workers=True), ["a", "b"])
     assert not result.success
     assert [event.step_key for event in result.get_step_failure_events()] == ["window_previews"]
-    assert materialized(instance, "enhanced_captions") == {"a", "b"}
-    assert materialized(instance, "window_previews") == set()
+    assert materialized(instance, pipeline, "enhanced_captions") == {"a", "b"}
+    assert materialized(instance, pipeline, "window_previews") == set()
 
 
-def test_a_run_makes_its_previews_itself_where_the_model_cannot_start(instance, resources, tmp_path):
-    broken = {**resources, "caption_model": CaptionModel(model_variant="demo", model_path=str(tmp_path), device="cpu")}
-    assert not materialize(instance, broken, ["a", "b"], assets=ASSETS[:3]).success
-    assert materialized(instance, "window_previews") == {"a", "b"}
-    assert materialized(instance, "window_captions") == set()
+def test_a_run_makes_its_previews_itself_where_the_model_cannot_start(
+    instance, make_pipeline, clips_root, pipeline, tmp_path
+):
+    broken = make_pipeline(clips_root, tmp_path / "out", captions={"model_path": str(tmp_path), "device": "cpu"})
+    assert not materialize(
+        instance, broken, ["a", "b"], steps=["clip_windows", "window_previews", "window_captions"]
+    ).success
+    assert materialized(instance, pipeline, "window_previews") == {"a", "b"}
+    assert materialized(instance, pipeline, "window_captions") == set()
 
 
 def test_a_second_run_reuses_everything_and_touches_no_document(after):
@@ -206,18 +176,18 @@ def test_a_second_run_reuses_everything_and_touches_no_document(after):
     previews = {p: p.stat().st_mtime_ns for p in after.out.rglob("*.webp")}
     assert documents
     assert previews
-    assert materialize(after.instance, after.resources, ["a"]).success
+    assert materialize(after.instance, after.pipeline, ["a"]).success
     for asset in TABLES:
-        assert metadata(after.instance, asset, "a")["reused"].value == 3
+        assert metadata(after.instance, after.pipeline, asset, "a")["reused"].value == 3
     assert documents | previews == {p: p.stat().st_mtime_ns for p in [*documents, *previews]}
 
 
-def test_a_broken_shard_fails_by_name_and_the_others_stay_materialized(instance, resources, clips_root):
+def test_a_broken_shard_fails_by_name_and_the_others_stay_materialized(instance, pipeline, clips_root):
     (clips_root / "bad").mkdir()
     (clips_root / "bad" / "text.mp4").write_text("no video")
-    result = materialize(instance, resources, ["a", "bad", "b"], assets=ASSETS[:1])
+    result = materialize(instance, pipeline, ["a", "bad", "b"], steps=["clip_windows"])
     assert not result.success
-    assert materialized(instance, "clip_windows") == {"a", "b"}
+    assert materialized(instance, pipeline, "clip_windows") == {"a", "b"}
     failure = result.get_step_failure_events()[0].step_failure_data
     assert "1 of 3 shards failed: bad" in failure.error.message or "1 of 3 shards failed" in str(failure)
     tagged = instance.fetch_materializations(
@@ -226,25 +196,27 @@ def test_a_broken_shard_fails_by_name_and_the_others_stay_materialized(instance,
     assert tagged.asset_materialization.tags["dagster/code_version"] == str(windows.STEP.version)
 
 
-def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(instance, resources, tmp_path):
-    materialize(instance, resources, ["a", "b"], assets=ASSETS[:1])
-    broken = {**resources, "caption_model": CaptionModel(model_variant="demo", model_path=str(tmp_path), device="cpu")}
-    result = materialize(instance, broken, ["a", "b"], assets=ASSETS[2:3])
+def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(
+    instance, make_pipeline, clips_root, pipeline, tmp_path
+):
+    materialize(instance, pipeline, ["a", "b"], steps=["clip_windows"])
+    broken = make_pipeline(clips_root, tmp_path / "out", captions={"model_path": str(tmp_path), "device": "cpu"})
+    result = materialize(instance, broken, ["a", "b"], steps=["window_captions"])
     assert not result.success
-    assert materialized(instance, "window_captions") == set()
+    assert materialized(instance, pipeline, "window_captions") == set()
 
 
 def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(after, checkpoints):
-    other = CaptionModel(model_variant="qwen3", model_path=str(checkpoints["qwen3-vl"]), device="cpu")
-    chosen = {**after.resources, "caption_model": other}
-    assert materialize(after.instance, chosen, ["b"], assets=ASSETS[2:3]).success
+    model = {"model_variant": "qwen3", "model_path": str(checkpoints["qwen3-vl"]), "device": "cpu"}
+    chosen = Pipeline(after.pipeline.settings, {**after.pipeline.resources, "caption_model": CaptionModel(**model)})
+    assert materialize(after.instance, chosen, ["b"], steps=["window_captions"]).success
     (row,) = Store(str(after.out)).read_rows(CLIP_WINDOWS, "b")
     path = after.out / "metas" / "v0" / f"{row.clip_id}.json"
     before = json.loads(path.read_text())["windows"][0]
     assert before["demo_caption"]
     assert before["qwen3_caption"]
-    again = {**SMALL, "ops": {"window_captions": {"config": {"max_output_tokens": 3, "prompt_text": "Otherwise."}}}}
-    assert materialize(after.instance, after.resources, ["b"], assets=ASSETS[2:3], config=again).success
+    again = {"window_captions": {"max_output_tokens": 3, "prompt_text": "Otherwise."}}
+    assert materialize(after.instance, after.pipeline, ["b"], steps=["window_captions"], config=again).success
     found = json.loads(path.read_text())["windows"][0]
     assert found["qwen3_caption"] == before["qwen3_caption"]
     assert found["demo_caption"] != before["demo_caption"]
@@ -259,8 +231,8 @@ def test_other_windows_replace_the_previews_of_the_old_ones_and_nothing_else(aft
     stray = after.out / "previews" / "of-somebody-else.txt"
     stray.write_text("stays")
     others = previews("b")
-    config = {**SMALL, "ops": {**SMALL["ops"], "clip_windows": {"config": {"window_size": 40}}}}
-    assert materialize(after.instance, after.resources, ["a"], config=config).success
+    config = {**SMALL, "clip_windows": {"window_size": 40}}
+    assert materialize(after.instance, after.pipeline, ["a"], config=config).success
     assert {p.name for p in previews("a")} == {"0_47.webp", "0_39.webp", "40_99.webp"}
     assert previews("b") == others != {}
     assert stray.exists()
@@ -283,47 +255,44 @@ def test_settings_out_of_range_fail_the_run_before_any_work(after):
     before = files()
     assert before
     for asset, config in OUT_OF_RANGE:
-        chosen = [a for a in ASSETS if a.key.path[-1] == asset]
-        changed = {**SMALL, "ops": {asset: {"config": config}}}
-        assert not materialize(after.instance, after.resources, ["b"], assets=chosen, config=changed).success, config
+        assert not materialize(after.instance, after.pipeline, ["b"], [asset], {asset: config}).success, config
         assert files() == before, config
     for asset, config in UNKNOWN:
-        changed = {**SMALL, "ops": {asset: {"config": config}}}
         with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum type"):
-            materialize(after.instance, after.resources, ["b"], config=changed)
+            materialize(after.instance, after.pipeline, ["b"], config={asset: config})
 
 
 def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(made):
     seen = {}
 
-    @dg.asset(partitions_def=SHARDS, ins={"window_captions": dg.AssetIn(input_manager_key="save_export")})
+    @dg.asset(partitions_def=made.pipeline.shards, ins={"window_captions": dg.AssetIn(input_manager_key="save_export")})
     def lengths(window_captions) -> None:
         seen["frame"] = window_captions
 
     dg.materialize(
-        [*ASSETS, lengths],
+        [*made.pipeline.assets, lengths],
         selection=[lengths],
         instance=made.instance,
-        resources=made.resources,
+        resources=made.pipeline.resources,
         partition_key="a",
     )
     assert list(seen["frame"]["key"]) == ["demo"] * 3
     assert list(seen["frame"]["shard"]) == ["a"] * 3
 
 
-def test_parents_and_children_take_different_numbers_of_shards_a_run():
-    sizes = {asset.key.path[-1]: asset.backfill_policy.max_partitions_per_run for asset in ASSETS}
+def test_parents_and_children_take_different_numbers_of_shards_a_run(pipeline):
+    sizes = {asset.key.path[-1]: asset.backfill_policy.max_partitions_per_run for asset in pipeline.assets}
     assert sizes["window_previews"] == sizes["window_captions"]
-    for asset in ASSETS:
+    for asset in pipeline.assets:
         for parent in asset.dependency_keys:
             assert sizes[parent.path[-1]] != sizes[asset.key.path[-1]]
 
 
-def test_the_catalog_has_what_people_read():
+def test_the_catalog_has_what_people_read(pipeline):
     reads = {"clip_windows": set(), "window_previews": {"clip_windows"}, "window_captions": {"clip_windows"}}
     reads["enhanced_captions"] = {"window_captions"}
     steps = {each.STEP.name: each.STEP for each in (windows, previews, captions, enhance)}
-    for asset in ASSETS:
+    for asset in pipeline.assets:
         spec = next(iter(asset.specs))
         assert spec.description
         assert "\n" in spec.description
@@ -334,32 +303,32 @@ def test_the_catalog_has_what_people_read():
         assert all(column.description for column in spec.metadata["dagster/column_schema"].columns)
         for field in asset.op.config_schema.config_type.fields.values():
             assert field.description
-    pools = {asset.key.path[-1]: asset.op.pool for asset in ASSETS}
+    pools = {asset.key.path[-1]: asset.op.pool for asset in pipeline.assets}
     assert pools["window_captions"] == pools["enhanced_captions"] == "gpu"
     assert pools["clip_windows"] is None
 
 
-def test_the_sensor_registers_new_shards_and_never_removes_one(instance, resources, clips_root):
-    defs = build_defs(resources)
+def test_the_sensor_registers_new_shards_and_never_removes_one(instance, pipeline, clips_root):
+    defs = build_defs(pipeline.settings)
     sensor = defs.resolve_sensor_def("register_new_shards")
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
 
     def tick():
-        context = dg.build_sensor_context(instance=instance, resources={"clips": resources["clips"]})
+        context = dg.build_sensor_context(instance=instance, resources={"clips": pipeline.resources["clips"]})
         result = sensor.evaluate_tick(context)
         for request in result.dynamic_partitions_requests or []:
             instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
         return result
 
     tick()
-    assert set(instance.get_dynamic_partitions("shards")) == {"a", "b"}
+    assert set(registered_shards(instance, pipeline.shards)) == {"a", "b"}
     assert "registered" in tick().skip_message
     (clips_root / "c").mkdir()
     tick()
-    assert instance.get_dynamic_partitions("shards") == ["a", "b", "c"]
+    assert registered_shards(instance, pipeline.shards) == ["a", "b", "c"]
     clips_root.rename(clips_root.with_name("gone"))
     assert "does not exist" in tick().skip_message
-    assert instance.get_dynamic_partitions("shards") == ["a", "b", "c"]
+    assert registered_shards(instance, pipeline.shards) == ["a", "b", "c"]
 
 
 @pytest.fixture
@@ -369,17 +338,17 @@ def stored_instance():
         yield instance
 
 
-def test_the_schedule_is_stopped_and_asks_for_what_is_missing(stored_instance, resources, clips_root, make_clip):
+def test_the_schedule_is_stopped_and_asks_for_what_is_missing(stored_instance, pipeline, clips_root, make_clip):
     instance = stored_instance
     make_clip(clips_root / "c" / "x.mp4", 24)
-    instance.add_dynamic_partitions("shards", ["a", "b", "c", "elsewhere"])
-    materialize(instance, resources, ["b"])
-    defs = build_defs(resources)
+    instance.add_dynamic_partitions(pipeline.shards.name, ["a", "b", "c", "elsewhere"])
+    materialize(instance, pipeline, ["b"])
+    defs = build_defs(pipeline.settings)
     schedule = defs.resolve_schedule_def("missing_shards")
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
     context = dg.build_schedule_context(
         instance=instance,
-        resources={"clips": resources["clips"]},
+        resources={"clips": pipeline.resources["clips"]},
         scheduled_execution_time=datetime(2026, 1, 1, tzinfo=UTC),
     )
     asked = schedule.evaluate_tick(context).run_requests
@@ -417,9 +386,8 @@ def test_an_exception_that_nobody_foresaw_is_the_error_of_its_shard_alone(after,
     monkeypatch.setattr(Store, method, broken)
     monkeypatch.setattr(buffer, "_FLUSH_ROWS", 1)
     changed = {"clip_windows": {"sampling_fps": 1.0}, "window_previews": {"target_fps": 2.0}}
-    config = {"ops": {asset: {"config": changed.get(asset, {"max_output_tokens": 5})}}, "loggers": SMALL["loggers"]}
-    chosen = [made for made in ASSETS if made.key.path[-1] == asset]
-    result = materialize(after.instance, after.resources, ["a", "b"], chosen, config)
+    config = {asset: changed.get(asset, {"max_output_tokens": 5})}
+    result = materialize(after.instance, after.pipeline, ["a", "b"], [asset], config)
     assert not result.success
     (failure,) = result.get_step_failure_events()
     message = failure.step_failure_data.error.message

@@ -1,0 +1,53 @@
+"""Runs of a pipeline's assets in this process, for tests."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from caption_assets.defs.partitions import range_tags, registered_shards
+from caption_assets.defs.pipeline import Pipeline
+from caption_assets.store.tables import TABLES
+
+QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
+SMALL = {
+    "clip_windows": {"window_size": 64, "remainder_threshold": 32},
+    "window_captions": {"max_output_tokens": 4},
+    "enhanced_captions": {"max_output_tokens": 4},
+}
+
+
+def materialize(
+    instance: dg.DagsterInstance,
+    pipeline: Pipeline,
+    shards: Sequence[str],
+    steps: Collection[str] = tuple(TABLES),
+    config: Mapping[str, Mapping[str, Any]] = SMALL,
+    **more: Any,
+) -> dg.ExecuteInProcessResult:
+    """One run of the assets that `steps` names, with their `config`, for `shards`, which are registered first."""
+    known = registered_shards(instance, pipeline.shards)
+    instance.add_dynamic_partitions(pipeline.shards.name or "", [s for s in shards if s not in known])
+    chosen = [asset for asset in pipeline.assets if asset.key.path[-1] in steps]
+    ops = {a.op.name: {"config": dict(config[a.key.path[-1]])} for a in chosen if a.key.path[-1] in config}
+    return dg.materialize(
+        pipeline.assets,
+        selection=chosen,
+        instance=instance,
+        resources=pipeline.resources,
+        run_config={"ops": ops, "loggers": QUIET},
+        raise_on_error=False,
+        **({"partition_key": shards[0]} if len(shards) == 1 else {"tags": range_tags(tuple(shards))}),
+        **more,
+    )
+
+
+def materialized(instance: dg.DagsterInstance, pipeline: Pipeline, step: str) -> set[str]:
+    """The shards whose asset of a step is materialized."""
+    return set(instance.get_materialized_partitions(pipeline.names.asset(step)))
+
+
+def metadata(instance: dg.DagsterInstance, pipeline: Pipeline, step: str, shard: str) -> Mapping[str, Any]:
+    """That of the latest materialization."""
+    filtered = dg.AssetRecordsFilter(pipeline.names.asset(step), asset_partitions=[shard])
+    return instance.fetch_materializations(filtered, limit=1).records[0].asset_materialization.metadata
