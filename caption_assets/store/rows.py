@@ -92,6 +92,10 @@ class WindowRow(_Ended):
     audio_codec: Annotated[str | None, Column("Audio codec; null without sound.")] = None
     num_bytes: Annotated[int | None, Column("Size of the clip file in bytes.")] = None
     content_hash: Annotated[str | None, Column("Hash of the clip's bytes.")] = None
+    probed: Annotated[
+        bytes | None,
+        Column("All that was found out about the clip, frame times and key frames too, packed; in its first row only."),
+    ] = None
     window_size: Annotated[int, Column("Setting: frames in a full window.")]
     remainder_threshold: Annotated[int, Column("Setting: a remainder of at least this many frames is its own window.")]
     sampling_fps: Annotated[float, Column("Setting: frames a second that the caption model is to see.")]
