@@ -140,7 +140,7 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
 def data_url(webp: bytes) -> str | None:
     """A thumbnail of a preview, for Markdown; None where it does not fit, or is no WebP."""
     small = thumbnail(webp, _THUMBNAIL_HEIGHT, _THUMBNAIL_BYTES)
-    return small and "data:image/webp;base64," + base64.b64encode(small).decode()
+    return None if small is None else "data:image/webp;base64," + base64.b64encode(small).decode()
 
 
 def as_markdown(text: str) -> str:
