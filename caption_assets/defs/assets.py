@@ -98,7 +98,8 @@ class _Maker:
                 part(config, type(settings)),
                 **_previews_beside(run, preview_config) if step is captions.STEP else {},
             )
-            yield from ShardOutcomes(run).report(ended)
+            with run.progress:
+                yield from ShardOutcomes(run).report(ended)
 
         compute.__annotations__["config"] = config_class(settings)
         return dg.asset(

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
 
 from caption_assets.defs.names import Names
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.steps import Ended, Outcomes, Progress, ShardReport, StepContext
+from caption_assets.steps import Ended, Outcomes, ProgressLog, ShardReport, StepContext
 from caption_assets.steps.report import Step
 
 
@@ -24,9 +25,11 @@ class StepRun:
     def shards(self) -> list[str]:
         return list(self.context.partition_keys)
 
-    @property
-    def progress(self) -> Progress:
-        return self.resource("progress")
+    @cached_property
+    def progress(self) -> ProgressLog:
+        """Tells the run's log and the pipeline's resource how the shards get on that are left to this step."""
+        left = [shard for shard in self.shards if not self.is_reported(self.step, shard)]
+        return ProgressLog(self.step, left, self.context.log.info, self.resource("progress"))
 
     @property
     def reported(self) -> dict[tuple[str, str], str | None]:

@@ -20,7 +20,7 @@ from caption_assets.steps.versions import data_version
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
-STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,))
+STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,), items="captions")
 
 
 def enhance_shards(
