@@ -188,7 +188,7 @@ def _show_samples(store: Store, shards: list[str], console: Console) -> None:
     """The first caption and enhanced caption of every shard, with its preview's path."""
     for shard in shards:
         caption = next(iter(store.read_rows(WINDOW_CAPTIONS, shard, "demo")))
-        enhanced = next(iter(store.read_rows(ENHANCED_CAPTIONS, shard, "demo_lm")))
+        enhanced = next(iter(store.read_rows(ENHANCED_CAPTIONS, shard, "demo/demo_lm")))
         preview = next(iter(store.read_rows(WINDOW_PREVIEWS, shard)))
         console.print("\n", shown(preview.path or ""), sep="", style="bold", highlight=False, soft_wrap=True)
         console.print(shown(f"demo:    {caption.text}"))

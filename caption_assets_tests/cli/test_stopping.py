@@ -137,7 +137,7 @@ def test_ctrl_c_among_previews_stops_everything_and_keeps_what_is_made(
     assert running.nothing_is_left()
     made = running.out.read_rows(WINDOW_PREVIEWS, "a")
     assert 0 < len(made) < 8
-    assert not running.out.read_rows(ENHANCED_CAPTIONS, "a", "text")
+    assert not running.out.read_rows(ENHANCED_CAPTIONS, "a", "demo/text")
     assert _run_states(own_home) == ["FAILURE", "SUCCESS"]
     again = command("out", clips, *models)
     assert again.ended() == 0, again.said()
