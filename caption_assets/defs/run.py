@@ -1,16 +1,13 @@
 """Materializing shards in this process, with the history kept in the Dagster instance. What the command line does."""
 
-import os
 import uuid
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.events import RunFailureReason
-from dagster._core.instance.ref import InstanceRef
 from dagster._utils import interrupts
 
 from caption_assets.dataset import open_dataset
@@ -18,36 +15,7 @@ from caption_assets.defs.assets import PipelineAsset
 from caption_assets.defs.partitions import add_new_shards, range_tags, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
-from caption_assets.errors import ConfigError
 from caption_assets.steps import Progress
-
-_INSTANCE_FILE = "dagster.yaml"
-_NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-# Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
-_OWN_HOME = Path("~/.local/share/caption_assets")
-
-
-@contextmanager
-def local_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance of DAGSTER_HOME, else of the working directory's dagster.yaml, else one in the user's home.
-
-    What its runs print is on the terminal, and not kept once more: Dagster would start four processes a step for that,
-    which have words of their own for a Ctrl-C.
-    """
-    if not os.environ.get("DAGSTER_HOME"):
-        home = Path.cwd()
-        if not (home / _INSTANCE_FILE).is_file():
-            home = _OWN_HOME.expanduser()
-            home.mkdir(parents=True, exist_ok=True)
-            if not (home / _INSTANCE_FILE).exists():
-                (home / _INSTANCE_FILE).write_text("telemetry:\n  enabled: false\n")
-        os.environ["DAGSTER_HOME"] = str(home)
-    folder = os.path.expanduser(os.environ["DAGSTER_HOME"])
-    if not os.path.isabs(folder) or not os.path.isdir(folder):
-        raise ConfigError(f"DAGSTER_HOME={folder!r}", "it is no folder by its whole path", "give it like /data/dagster")
-    own = InstanceRef.from_dir(folder, overrides={"compute_logs": _NO_LOGS})
-    with dg.DagsterInstance.from_ref(own) as instance:
-        yield instance
 
 
 def materialize_shards(

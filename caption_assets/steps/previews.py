@@ -16,6 +16,7 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
 from caption_assets.steps.report import ShardReport, Step, shard_report, windows_per_second
 from caption_assets.steps.versions import data_version
+from caption_assets.steps.windows import probed_clips
 from caption_assets.store.rows import PreviewRow, WindowRow, window_key, window_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
@@ -53,11 +54,12 @@ class ShardPreviews:
         self, context: StepContext, shard: str, windows: Iterable[WindowRow], settings: PreviewSettings
     ) -> None:
         """`windows` are all rows of the shard's `clip_windows`. Raises ShardError where none is a good one."""
-        self._started = self._clock = time.perf_counter()
+        self._seconds, self._clock = context.stopwatch(), time.perf_counter()
         self._context, self._shard, self.settings = context, shard, settings
         windows = list(windows)
         self._input_versions = {CLIP_WINDOWS.name: data_version(windows)}
         self._windows = [row for row in windows if row.status == "ok"]
+        self._probed = probed_clips(windows)
         if not self._windows:
             raise STEP.not_ready(shard, "it has no windows")
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
@@ -73,7 +75,13 @@ class ShardPreviews:
     def tasks(self) -> list[PreviewTask]:
         """What is to be done, a task a clip."""
         return [
-            PreviewTask(location, next(iter(rows.values())).content_hash or "", tuple(rows), self.settings)
+            PreviewTask(
+                location,
+                next(iter(rows.values())).content_hash or "",
+                tuple(rows),
+                self.settings,
+                self._probed.get(location),
+            )
             for location, rows in self._pending.items()
         ]
 
@@ -102,7 +110,7 @@ class ShardPreviews:
         """Commits the rows, and writes the documents. Raises ShardError, StoreError."""
         location = self.commit()
         render_documents(self._context, self._shard)
-        return self.report(location, time.perf_counter() - self._started)
+        return self.report(location, self._seconds())
 
     def commit(self) -> str:
         """Commits the rows, which removes files that no row names; returns the table's URL."""

@@ -4,13 +4,13 @@ import dataclasses
 import hashlib
 import json
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from caption_assets.dataset import Dataset, split_duplicates
 from caption_assets.errors import CaptionAssetsError, ClipError
+from caption_assets.media.packed import pack
 from caption_assets.media.windows import MIN_WINDOW_FRAMES, compute_windows
 from caption_assets.records import Clip, VideoInfo, text_hash
 from caption_assets.save_export import paths
@@ -35,7 +35,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     A clip whose file and settings are those of its rows is not read. A clip that cannot be used is a row with its
     reason. Raises DatasetError for a shard without clips, ShardError where no clip has a window, StoreError.
     """
-    started = time.perf_counter()
+    seconds = context.stopwatch()
     store, progress = context.store, context.progress
     listing = dataset.listing(shard)
     clips, duplicates = split_duplicates(listing.clips)
@@ -63,22 +63,27 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
         if row.status != "ok":
             log.warning("%s: %s", row.relative_path, row.error)
     windows = [row for row in rows if row.status == "ok"]
-    seconds = time.perf_counter() - started
+    took = seconds()
     return shard_report(
         STEP,
         shard,
         rows,
-        seconds=seconds,
+        seconds=took,
         location=location,
         reused=reused,
         figures={
             "windows": len(windows),
-            **windows_per_second(len(windows) - reused, seconds),
+            **windows_per_second(len(windows) - reused, took),
             "frames_picked": sum(len(row.frame_ids) for row in windows),
             "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
             "files_left_out": sum(len(left_out.names) for left_out in listing.left_out),
         },
     )
+
+
+def probed_clips(rows: Iterable[WindowRow]) -> dict[str, bytes]:
+    """What planning found out about the clips of a shard's rows, by location, where that was kept."""
+    return {row.location: row.probed for row in rows if row.probed}
 
 
 def _reusable(
@@ -107,10 +112,12 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
     fields = {clip.location: _common(clip, settings) for clip in clips}
     found: dict[str, list[WindowRow]] = {clip.location: [] for clip in clips}
     oddities: dict[str, list[Any]] = {}
+    probed: dict[str, bytes | None] = {}
     for task, result in context.workers.run(plan_clip, [PlanTask(clip.location, settings) for clip in clips]):
         clip = task.location
         if isinstance(result, VideoInfo):
             fields[clip] |= _video_fields(result)
+            probed[clip] = pack(result)
             oddities[clip] = _oddities(result)
             if result.note:
                 log.warning("%s: %s", fields[clip]["relative_path"], result.note)
@@ -131,6 +138,8 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
             found[clip].append(_failed(fields[clip], result))
         else:
             found[clip].append(_window_row(context.store, fields[clip], oddities[clip], result))
+    for clip, (first, *_) in ((clip, rows) for clip, rows in found.items() if rows):
+        found[clip][0] = dataclasses.replace(first, probed=probed.get(clip))
     return [row for rows in found.values() for row in rows]
 
 

@@ -92,5 +92,5 @@ def test_two_models_stand_side_by_side_and_a_changed_choice_shows(instance, clip
 
 
 def test_two_models_with_one_key_are_refused():
-    with pytest.raises(ConfigError, match="more than one of them is called demo. Give one of them a caption_key"):
+    with pytest.raises(ConfigError, match="more than one of them is called demo"):
         build_defs(PipelineSettings(captions=[TINY, TINY]))
