@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from caption_assets.defs.config import config_class
 from caption_assets.defs.io_manager import table_metadata
+from caption_assets.defs.metadata import column_schema
 from caption_assets.defs.names import Names, model_names
-from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
+from caption_assets.defs.reporting import Reports, ShardOutcomes
 from caption_assets.defs.step_run import StepRun
 from caption_assets.errors import ConfigError
 from caption_assets.media.previews import check_ffmpeg
@@ -59,7 +60,7 @@ def make_assets(settings: PipelineSettings, shards: dg.PartitionsDefinition) -> 
     caption_models = model_names("caption_model", settings.captions)
     text_models = model_names("text_model", settings.enhanced)
     recipes = [
-        _Recipe(clip_windows, settings.windows, windows_choice, 64, {"python", "parquet"}, {"clips"}),
+        _Recipe(clip_windows, settings.windows, windows_choice, 64, {"python", "parquet"}),
         _Recipe(window_previews, settings.previews, previews_choice, 32, {"python", "ffmpeg", "webp"}),
     ]
     for name, model in caption_models.items():
@@ -108,7 +109,6 @@ class _Recipe:
     choose: Callable[..., Choice]
     shards_per_run: int
     kinds: set[str]
-    resources: set[str] = field(default_factory=set)
     models: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -121,7 +121,7 @@ class _Recipe:
             yield from self._run(context, part(config, type(self.settings)), names, previews)
 
         compute.__annotations__["config"] = config_class(self.settings)
-        resources = {"save_export", "workers", "progress", *self.resources, *(name for name, _ in self.models.values())}
+        resources = {"clips", "save_export", "workers", "progress", *(name for name, _ in self.models.values())}
         definition = dg.asset(
             key=names.asset(step.table, *choice.keys),
             description=_description(self.body, choice),

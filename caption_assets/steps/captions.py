@@ -20,12 +20,13 @@ from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
-from caption_assets.steps.report import Ended, Outcomes, Step
+from caption_assets.steps.report import Ended, Outcomes, Sample, Step
+from caption_assets.steps.samples import text_samples
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.steps.windows import probed_clips
-from caption_assets.store.rows import CaptionRow, WindowRow, window_key, window_of
+from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowRow, window_key, window_of
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip, caption_workers
 
@@ -242,7 +243,10 @@ class _Captions(ShardStream[CaptionRow]):
             "output_tokens": sum(row.output_tokens or 0 for row in good),
         }
 
-    def clip_name(self, row: CaptionRow) -> str:
+    def samples(self, good: Sequence[CaptionRow]) -> list[Sample]:
+        return text_samples(self.context.store, good, clip_of=self.clip_name)
+
+    def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
         return self._clips[row.clip_id]
 
     def finish(self) -> Iterator[Ended]:

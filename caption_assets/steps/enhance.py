@@ -13,13 +13,14 @@ from caption_assets.records import text_hash
 from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.context import StepContext
-from caption_assets.steps.report import Outcomes, Step
+from caption_assets.steps.report import Outcomes, Sample, Step
+from caption_assets.steps.samples import text_samples
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.store.earlier import move_earlier
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
-from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
+from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
 STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,), items="captions")
 
@@ -65,6 +66,8 @@ class _Enhanced(ShardStream[EnhancedRow]):
         super().__init__(context, shard, session, captions[0].key)
         self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions)}
         self._settings, self._prompt, self._captions = settings, prompt, captions
+        windows = context.store.read_rows(CLIP_WINDOWS, shard)
+        self._clips = {row.clip_id: row.relative_path for row in windows}
         self._pending: dict[str, CaptionRow] = {}
         author = author_of(session)
         for row in captions:
@@ -108,6 +111,13 @@ class _Enhanced(ShardStream[EnhancedRow]):
         before = sum(len(texts[window_key(row)]) for row in good)
         after = sum(len(row.text or "") for row in good)
         return {"captions_of": self._captions[0].key, "times_longer": round(after / max(1, before), 2)}
+
+    def samples(self, good: Sequence[EnhancedRow]) -> list[Sample]:
+        captions = {window_key(row): row.text for row in self._captions}
+        return text_samples(self.context.store, good, clip_of=self.clip_name, captions=captions)
+
+    def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
+        return self._clips.get(row.clip_id, row.clip_id)
 
     def _of(self, row: CaptionRow) -> dict[str, Any]:
         return {

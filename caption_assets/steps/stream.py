@@ -18,7 +18,6 @@ from caption_assets.steps.report import Ended, Sample, ShardReport, Step, shard_
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
 
 log = logging.getLogger(__name__)
-_SAMPLES = 8
 R = TypeVar("R", CaptionRow, EnhancedRow)
 
 
@@ -71,12 +70,16 @@ class ShardStream(ABC, Generic[R]):
         """The row of a request, or None where another request is to follow under the same id."""
 
     @abstractmethod
+    def samples(self, good: Sequence[R]) -> list[Sample]:
+        """Some of the good rows, for people to look at."""
+
+    @abstractmethod
     def figures(self, good: Sequence[R]) -> Mapping[str, float | int | str]:
         """Figures of the shard's good rows, besides those that every stream has."""
 
+    @abstractmethod
     def clip_name(self, row: R) -> str:
         """A row's clip, as people know it."""
-        return row.clip_id
 
     def wait_for(self, request_ids: Iterable[str], of: int) -> None:
         """What is to be asked, of so many windows; the rows of the others are in the buffer."""
@@ -157,10 +160,7 @@ class ShardStream(ABC, Generic[R]):
                 **confidence_figures(good),
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
-            samples=[
-                Sample(self.clip_name(row), f"{row.start_frame}_{row.end_frame}", row.text or "")
-                for row in good[:_SAMPLES]
-            ],
+            samples=self.samples(good),
         )
 
     def _engine_figures(self) -> dict[str, float | str]:
