@@ -68,7 +68,7 @@ def _default(value: Any) -> str:
 def _tables() -> Iterator[str]:
     yield from ("## Tables", "", _ABOUT_TABLES, "")
     for table in (*TABLES.values(), *REVIEW_TABLES):
-        place = f"tables/{table}/{'<key>/' * table.keyed}<shard>.parquet"
+        place = "/".join(["tables", table.name, *([table.key_form] if table.key_form else []), "<shard>.parquet"])
         yield from (f"### {table}", "", f"`{place}`. {_first_line(table)}", "")
         yield from ("| column | type | default | |", "|---|---|---|---|")
         for column in columns(table.row):

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from caption_assets.records import Status, text_hash
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow, text_key
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow, key_of_text
 from caption_assets.store.snapshot import ClipRows, Frames
 from caption_assets.store.verdicts import Standing, TextId, latest, standing
 
@@ -115,7 +115,7 @@ def shard_view(shard: str, clips: Sequence[ClipRows], findings: Findings) -> Sha
     for rows in clips:
         keys |= dict.fromkeys(rows.captions)
     for rows in clips:
-        keys |= dict.fromkeys(text_key(row) for table in rows.enhanced.values() for row in table.values())
+        keys |= dict.fromkeys(key_of_text(row) for table in rows.enhanced.values() for row in table.values())
     windows = [_window(row, rows, standing(rows.verdicts), findings) for rows in clips for row in rows.windows]
     windows.sort(key=lambda window: (window.path, window.clip, window.frames or (-1, -1)))
     return ShardView(shard, tuple(keys), tuple(_weighed(windows)))
@@ -200,7 +200,7 @@ def _text(
     earlier: Sequence[VerdictRow],
     findings: Findings,
 ) -> TextView:
-    key, of_text = text_key(row), text_hash(row.text or "")
+    key, of_text = key_of_text(row), text_hash(row.text or "")
     frames = row.start_frame, row.end_frame
     stood = stands.get((row.clip_id, *frames, key, of_text)) if row.text is not None else None
     before = [said for said in earlier if said.key == key and (row.text is None or said.text_hash != of_text)]

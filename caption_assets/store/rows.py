@@ -232,6 +232,6 @@ def window_of(row: AnyRow) -> Window:
     return Window(row.start_frame or 0, row.end_frame or 0)
 
 
-def text_key(row: CaptionRow | EnhancedRow) -> str:
+def key_of_text(row: CaptionRow | EnhancedRow) -> str:
     """What tells the texts of a window apart: the caption key, with that of the text model for an enhanced caption."""
     return f"{row.caption_key}/{row.key}" if isinstance(row, EnhancedRow) else row.key

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow
 from caption_assets.store.store import Store
@@ -27,15 +27,16 @@ R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
 class ClipRows:
     """All that the tables hold about one clip.
 
-    `windows` has at least one row; a single row without frames means a clip without windows. `captions` and
-    `enhanced` have an entry for every key with a table for the clip's shard, in the order that was asked for, also
-    where that table holds nothing about this clip. `verdicts` are all that people have said of its texts.
+    `windows` has at least one row; a single row without frames means a clip without windows. `captions` (by caption
+    key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
+    the order that was asked for, also where that table holds nothing about this clip. `verdicts` are all that people
+    have said of its texts.
     """
 
     windows: tuple[WindowRow, ...]
     previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
     captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
-    enhanced: Mapping[str, Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
+    enhanced: Mapping[tuple[str, str], Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
     verdicts: tuple[VerdictRow, ...] = ()
 
     @property
@@ -58,11 +59,11 @@ def read_snapshot(
     stamps: Stamps | None = None,
     *,
     caption_keys: Sequence[str] = (),
-    enhanced_keys: Sequence[str] = (),
+    text_keys: Sequence[str] = (),
 ) -> Snapshot:
     """Every table of a shard, read once; `stamps` are those that `read_stamps` has just given.
 
-    `caption_keys` and `enhanced_keys` give the order of keys; others with a table follow in alphabetical order. Tables
+    `caption_keys` and `text_keys` give the order of keys; others with a table follow in alphabetical order. Tables
     that are committed while this reads may be older in `clips` than in the store; then `stamps` differ from
     `read_stamps`.
     """
@@ -71,8 +72,8 @@ def read_snapshot(
     for row in store.read_rows(CLIP_WINDOWS, shard):
         windows[row.clip_id].append(row)
     previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
-    captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, caption_keys)
-    enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, enhanced_keys)
+    captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, [caption_keys])
+    enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, [caption_keys, text_keys])
     verdicts: dict[str, list[VerdictRow]] = defaultdict(list)
     if (SHARD_REVIEW.name, None) in stamps:
         for verdict in store.read_rows(SHARD_REVIEW, shard):
@@ -81,8 +82,8 @@ def read_snapshot(
         ClipRows(
             windows=tuple(rows),
             previews=previews.get(clip_id, {}),
-            captions={key: table.get(clip_id, {}) for key, table in captions.items()},
-            enhanced={key: table.get(clip_id, {}) for key, table in enhanced.items()},
+            captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
+            enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
             verdicts=tuple(verdicts[clip_id]),
         )
         for clip_id, rows in windows.items()
@@ -91,23 +92,37 @@ def read_snapshot(
 
 
 def read_stamps(store: Store, shard: str) -> Stamps:
-    """What tells whether any table of the shard was committed in between, by table and caption key."""
-    stamps = store.each(lambda table: store.table_stamps(table, shard), TABLES.values())
-    found = {
-        (name, key): stamp for name, of_table in zip(TABLES, stamps, strict=True) for key, stamp in of_table.items()
+    """What tells whether any table of the shard was written in between, by table and caption key. Verdicts have one
+    where there are any."""
+    tables = (*TABLES.values(), SHARD_REVIEW)
+    stamps = store.each(lambda table: _stamps(store, table, shard), tables)
+    return {
+        (table.name, key): stamp
+        for table, of_table in zip(tables, stamps, strict=True)
+        for key, stamp in of_table.items()
     }
-    if verdicts := store.parts(SHARD_REVIEW, shard):
-        found[SHARD_REVIEW.name, None] = " ".join(verdicts)
-    return found
+
+
+def _stamps(store: Store, table: Table[Any], shard: str) -> Mapping[str | None, str | None]:
+    if table is not SHARD_REVIEW:
+        return store.table_stamps(table, shard)
+    parts = store.parts(table, shard)  # nobody commits it
+    return {None: " ".join(parts)} if parts else {}
 
 
 def _by_key(
-    store: Store, table: Table[R], shard: str, stamps: Stamps, wanted: Sequence[str]
-) -> dict[str, dict[str, dict[Frames, R]]]:
-    """A keyed table's rows by key and clip: the keys that are wanted in their order, then the others."""
+    store: Store, table: Table[R], shard: str, stamps: Stamps, wanted: Sequence[Sequence[str]]
+) -> dict[tuple[str, ...], dict[str, dict[Frames, R]]]:
+    """A keyed table's rows by the parts of its key, and by clip. For each part, those that are wanted come first, in
+    their order, then the others; the last part counts first."""
     found = [key for name, key in stamps if name == table.name and key is not None]
-    ordered = sorted(found, key=lambda key: (wanted.index(key) if key in wanted else len(wanted), key))
-    return {key: _by_clip(store.read_rows(table, shard, key)) for key in ordered}
+
+    def order(key: str) -> list[tuple[int, str]]:
+        parts = zip(key.split("/"), wanted, strict=True)
+        places = [(of.index(part) if part in of else len(of), part) for part, of in parts]
+        return places[::-1]
+
+    return {tuple(key.split("/")): _by_clip(store.read_rows(table, shard, key)) for key in sorted(found, key=order)}
 
 
 def _by_clip(rows: Iterable[R]) -> dict[str, dict[Frames, R]]:

@@ -48,7 +48,7 @@ def write_shard(store: Store, shard: str = "street", windows: int = 8, **first: 
     store.commit_rows(WINDOW_PREVIEWS, shard, previews)
     for key, of_key in captions.items():
         store.commit_rows(WINDOW_CAPTIONS, shard, of_key, key)
-    store.commit_rows(ENHANCED_CAPTIONS, shard, texts, "qwen_lm")
+    store.commit_rows(ENHANCED_CAPTIONS, shard, texts, "qwen3/qwen_lm")
 
 
 def sureness(at: int, of: int) -> dict[str, Any]:

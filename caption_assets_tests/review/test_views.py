@@ -82,7 +82,7 @@ def test_what_is_of_an_earlier_caption_or_clip_is_not_passed_off_as_current() ->
     row = window()
     first, later = caption(row, "First."), caption(row, "Later.")
     of_first = enhanced(first)
-    rows = clip(row, later, enhanced={"qwen_lm": {(0, 249): of_first}})
+    rows = clip(row, later, enhanced={("qwen_lm", "qwen"): {(0, 249): of_first}})
     caption_view, enhanced_view = shard_view("s", [rows], {}).windows[0].texts
     assert (caption_view.outdated, enhanced_view.outdated) == (False, True)
     changed = replace(row, content_hash="another")
