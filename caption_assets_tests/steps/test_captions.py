@@ -23,6 +23,7 @@ from caption_assets.settings import (
     CaptionModelSettings,
     CaptionSettings,
     EnhanceSettings,
+    PreviewSettings,
     TextModelSettings,
     WindowSettings,
 )
@@ -163,7 +164,8 @@ def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(da
 
     def told_apart(self, requests):
         asked.extend(requests)
-        return [replace(result, text=f"The text of {result.request_id}.") for result in batch(self, requests)]
+        times = {"wait_s": 1.0, "prefill_s": 2.0, "generate_s": 3.0}
+        return [replace(result, text=f"The text of {result.request_id}.", **times) for result in batch(self, requests)]
 
     monkeypatch.setattr(TransformersEngine, "_batch", told_apart)
     caption(store, workers, generate_stage2_caption=True, stage2_prompt_text="Look again.", max_output_tokens=4)
@@ -175,6 +177,7 @@ def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(da
         assert second == f"Look again.\n\nThe text of {name}."
     for row in rows(store):
         assert row.first_text.endswith(f"/{row.clip_id}/{row.start_frame}_{row.end_frame}.")
+        assert (row.wait_s, row.prefill_s, row.generate_s) == (2.0, 4.0, 6.0)  # of both passes
 
 
 @pytest.fixture
@@ -239,6 +242,12 @@ def test_a_shard_without_windows_fails_alone(store, workers):
     outcomes = caption(store, workers, shards=("a", "nothing", "c"))
     assert "has no windows" in str(outcomes["nothing"])
     assert outcomes["a"].ok == outcomes["c"].ok == 2
+    with model_session(CaptionModelSettings(device="cpu")) as session:
+        given = StepContext(store, workers)
+        ended = list(caption_shards(given, ("nothing",), session, CaptionSettings(), PreviewSettings()))
+    assert {e.asset: str(e.outcome).partition(".")[0] for e in ended} == {
+        asset: f"{asset} of shard 'nothing': it has no windows" for asset in ("window_captions", "window_previews")
+    }
 
 
 @pytest.fixture
@@ -271,7 +280,9 @@ def test_what_has_no_caption_is_not_enhanced_and_says_why(store, workers, asked,
     assert "200 times" in left_out.error
     (good,) = rewritten.values()
     assert good.status == "ok"
-    assert good.text
+    (before,) = (row for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo") if row.text)
+    assert outcomes["a"].figures["times_longer"] == round(len(good.text) / len(before.text), 2)
+    assert outcomes["a"].figures["captions_of"] == "demo"
     windows = {c: read_document(store, f"metas/v0/{c}.json")["windows"][0] for c in (too_wide.clip_id, good.clip_id)}
     assert "demo_lm_enhanced_caption" not in windows[too_wide.clip_id]
     assert windows[good.clip_id]["demo_lm_enhanced_caption"] == good.text
