@@ -16,6 +16,7 @@ from caption_assets.cli.flags import flags, settings_from
 from caption_assets.defs.environment import settings_from_environment
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.errors import ConfigError, ModelError
+from caption_assets.media.mp4 import sampled_mp4
 from caption_assets.models.engines.base import EngineOptions, ServerOptions
 from caption_assets.models.variants import CAPTION_VARIANTS, Sampling
 from caption_assets.settings import CaptionModelSettings, TextModelSettings, variables_of
@@ -58,7 +59,7 @@ def test_everything_that_is_chosen_reaches_the_engine():
         in_flight_bytes=1 << 29,
         stuck_s=77.0,
         trust_remote_code=True,
-        server=ServerOptions("m", "png", 9.0),
+        server=ServerOptions("m", "png", 9.0, encode_mp4=sampled_mp4),
         vllm_args={"enforce_eager": True},
     )
 

@@ -80,6 +80,7 @@ def test_a_row_is_pinned_and_agrees_with_itself(row):
 
 def test_the_largest_video_of_qwen3_fits_its_length():
     row = CAPTION_VARIANTS["qwen3"]
+    assert row.frames == FrameLimits(32, 4096, 24 << 20, per_video=True, label_tokens=12)
     tokens = row.frames.max_pixels // row.frames.factor**2 // 2
     assert tokens == 12288
     assert tokens + 128 * 12 + 2048 < row.vllm.max_model_len  # with the times of 128 pairs, a prompt and an answer

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from caption_assets.models.choice import ModelChoice
-from caption_assets.models.requests import Author
+from caption_assets.models.requests import Author, Result
 from caption_assets.models.variants import Sampling
 from caption_assets.settings import CaptionModelSettings, TextModelSettings
-from caption_assets.steps.answers import model_identity
+from caption_assets.steps.answers import answer_fields, model_identity
 
 
 def identity(settings, author=None):
@@ -53,6 +53,13 @@ def test_another_revision_is_another_captioner_and_on_a_server_another_model_or_
     changes = ({}, {"model_id": "me/other"}, {"server_model": "other"}, {"manner": ("png",)})
     authors = [None, *(replace(served, **change) for change in changes)]
     assert len({json.dumps(identity(here, author)) for author in authors}) == 5
+
+
+@pytest.mark.parametrize("text", ["", " \n", None])
+def test_an_answer_without_a_text_is_a_failed_row(text):
+    fields = answer_fields(Result("a", text=text, finish_reason="stop", output_tokens=1))
+    assert (fields["status"], fields["error_kind"], "text" in fields) == ("failed", "empty_text", False)
+    assert (fields["finish_reason"], fields["output_tokens"]) == ("stop", 1)
 
 
 def test_limits_of_a_users_own_model_are_part_of_what_captions(checkpoints):

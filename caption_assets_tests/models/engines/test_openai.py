@@ -210,13 +210,14 @@ def test_an_address_that_is_none_is_refused(address, monkeypatch):
         engine().start()
 
 
-def test_a_server_that_is_not_there_is_one_clear_error_without_its_credentials(monkeypatch):
+@pytest.mark.parametrize("model", [None, "m"])
+def test_a_server_that_is_not_there_is_one_clear_error_without_its_credentials(monkeypatch, model):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv(URL, f"http://user:geheim@127.0.0.1:{port}/secret-path/v1")
     monkeypatch.setattr(f"{ENGINE}._FIRST_WAIT_S", 0.6)
     with pytest.raises(ModelError) as error:
-        engine().start()
+        engine(model=model).start()
     assert f"http://127.0.0.1:{port}, from OPENAI_BASE_URL: there is no connection (it is refused)" in str(error.value)
     assert "`vllm serve" in str(error.value)
     assert not any(secret in str(error.value) for secret in ("user", "geheim", "secret-path"))
