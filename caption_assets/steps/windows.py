@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -25,7 +24,7 @@ from caption_assets.store.tables import CLIP_WINDOWS
 from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 log = logging.getLogger(__name__)
-STEP: Final = Step(CLIP_WINDOWS, version=2)
+STEP: Final = Step(CLIP_WINDOWS, version=2, items="clips")
 # Of a file that breaks off: its windows are good, and this row says that there was more.
 _DAMAGED = "damaged"
 
@@ -36,18 +35,16 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     A clip whose file and settings are those of its rows is not read. A clip that cannot be used is a row with its
     reason. Raises DatasetError for a shard without clips, ShardError where no clip has a window, StoreError.
     """
-    started = time.perf_counter()
+    seconds = context.stopwatch()
     store, progress = context.store, context.progress
     listing = dataset.listing(shard)
     clips, duplicates = split_duplicates(listing.clips)
     if listing.left_out:
         log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, listing.left_out)))
     before = store.read_table(CLIP_WINDOWS, shard)
-    progress.start(STEP.name, shard, len(clips))
-
     rows = _reusable(store, before.rows, [clip for clip in clips if clip.clip_id not in duplicates], settings)
     reused, planned = sum(row.status == "ok" for row in rows), {row.clip_id for row in rows}
-    progress.advance(STEP.name, shard, len(planned))
+    progress.start(STEP.name, shard, len(clips), reused=len(planned))
     to_plan = []
     for clip in clips:
         if clip.clip_id in duplicates:
@@ -64,17 +61,17 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
         if row.status != "ok":
             log.warning("%s: %s", row.relative_path, row.error)
     windows = [row for row in rows if row.status == "ok"]
-    seconds = time.perf_counter() - started
+    took = seconds()
     return shard_report(
         STEP,
         shard,
         rows,
-        seconds=seconds,
+        seconds=took,
         location=location,
         reused=reused,
         figures={
             "windows": len(windows),
-            **windows_per_second(len(windows) - reused, seconds),
+            **windows_per_second(len(windows) - reused, took),
             "frames_picked": sum(len(row.frame_ids) for row in windows),
             "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
             "files_left_out": sum(len(left_out.names) for left_out in listing.left_out),
