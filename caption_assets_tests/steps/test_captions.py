@@ -103,7 +103,6 @@ def test_shards_share_batches_and_each_ends_with_its_own_report(store, workers, 
     }
     figures, made = outcomes["a"].figures, store.read_rows(WINDOW_CAPTIONS, "a", "demo")
     assert figures["mean_decode_s"] > 0
-    assert figures["engine_seconds"] == pytest.approx(sum(row.seconds for row in made), abs=1e-3)
     assert figures["output_tokens"] == sum(row.output_tokens for row in made)
     assert outcomes["a"].input_versions == {"clip_windows": data_version(windows["a"])}
     assert all(o.figures["engine"].startswith("transformers ") for o in outcomes.values())
@@ -191,7 +190,7 @@ def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(da
     class Timed:
         """The workers, who take as long for each window."""
 
-        processes = workers.processes
+        processes, start_seconds = workers.processes, 0.0
 
         def run(self, *given, **bounds):
             for task, made in workers.run(*given, **bounds):
@@ -203,6 +202,14 @@ def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(da
     for request in asked:
         questions.setdefault(request.request_id, []).append(request.messages[0]["content"][1]["text"])
     assert len(questions) == len(rows(store)) > 2 * len({row.clip_id for row in rows(store)})
+    of = {
+        f"{shard}/{row.clip_id}/{window_of(row)}": row
+        for shard in SHARDS
+        for row in store.read_rows(CLIP_WINDOWS, shard)
+    }
+    for request in asked:
+        row = of[request.request_id]
+        assert request.frames.picks == FramePicks(row.frame_ids, row.times_s)
     for name, (_, second) in questions.items():
         assert second == f"Look again.\n\nThe text of {name}."
     for row in rows(store):

@@ -42,7 +42,7 @@ class _WorkError(Exception):
 class Workers:
     """They do nothing, and say so."""
 
-    processes = 1
+    processes, start_seconds = 1, 0.0
 
     def run(self, work, tasks, **_):
         if list(tasks):
@@ -131,8 +131,8 @@ REWRITTEN_AS = "4b126075bdbb26b8f91326e0541ab4f2"
 
 def is_enhanced(given, row, fingerprint, key="qwen", model=(), made=(), **settings):
     given.store.commit_rows(WINDOW_CAPTIONS, "s", [replace(CAPTION, **row)], key)
-    known = enhanced(CAPTION, fingerprint=fingerprint, **dict(made))
-    given.store.commit_rows(ENHANCED_CAPTIONS, "s", [known], "qwen_lm")
+    known = enhanced(replace(CAPTION, key=key), fingerprint=fingerprint, **dict(made))
+    given.store.commit_rows(ENHANCED_CAPTIONS, "s", [known], f"{key}/qwen_lm")
     with model_session(TextModelSettings(**{**ON_CPU, **dict(model)})) as session:
         return is_good(lambda: outcome(enhance_shards(given, ["s"], key, session, EnhanceSettings(**settings))))
 
@@ -260,7 +260,7 @@ def hash_of(
 
     clips = [Clip("id", "s", f"/clips/{clip}", clip)]
     dataset = SimpleNamespace(listing=lambda _: Listing(clips, []))
-    context = replace(given, workers=SimpleNamespace(processes=1, run=run))
+    context = replace(given, workers=SimpleNamespace(processes=1, start_seconds=0.0, run=run))
     window_shard(context, dataset, "s", WindowSettings())
     (row,) = given.store.read_rows(CLIP_WINDOWS, "s")
     return row.window_hash
