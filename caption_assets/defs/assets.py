@@ -150,7 +150,8 @@ class _Recipe:
         tag_run(context, names.asset(choice.step.table, *choice.keys), choice)
         beside = _previews_beside(context, names, previews) if self.body is window_captions else None
         run = StepRun(context, names, choice, models, beside)
-        yield from ShardOutcomes(run).report(self.body(run, settings))
+        with run.progress:
+            yield from ShardOutcomes(run).report(self.body(run, settings))
 
 
 def _description(body: Callable[..., Outcomes], choice: Choice) -> str:
