@@ -17,6 +17,7 @@ from caption_assets.settings.declare import (
     variables_of,
 )
 from caption_assets.settings.pipeline import Captions, EnhancedCaptions, PipelineSettings
+from caption_assets.settings.quality import ConfidenceScore, FindingRule, FindingSeverity, QualitySettings
 from caption_assets.settings.texts import (
     AskedFamily,
     AskedPrecision,
@@ -55,14 +56,18 @@ __all__ = [
     "CaptionSettings",
     "CaptionVariant",
     "Captions",
+    "ConfidenceScore",
     "DecodeLimits",
     "EngineName",
     "EnhanceSettings",
     "EnhancedCaptions",
+    "FindingRule",
+    "FindingSeverity",
     "ModelFamily",
     "ModelSettings",
     "PipelineSettings",
     "PreviewSettings",
+    "QualitySettings",
     "Settings",
     "TextModelSettings",
     "TextPrompt",
