@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 Made = list[str] | tuple[Window, Preview | PreviewError]
 """What a worker says of a clip: warnings, and a window's preview or why there is none."""
 STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,), version=2)
+# Settings of cores and of logging: the files are the same.
+CHANGE_NOTHING: Final = ("num_cpus_per_worker", "verbose")
 _THUMBNAILS = 4
 
 
@@ -52,7 +54,7 @@ class ShardPreviews:
         self, context: StepContext, shard: str, windows: Iterable[WindowRow], settings: PreviewSettings
     ) -> None:
         """`windows` are all rows of the shard's `clip_windows`. Raises ShardError where none is a good one."""
-        self._started = self._clock = time.perf_counter()
+        self._seconds, self._clock = context.stopwatch(), time.perf_counter()
         self._context, self._shard, self.settings = context, shard, settings
         windows = list(windows)
         self._input_versions = {CLIP_WINDOWS.name: data_version(windows)}
@@ -108,7 +110,7 @@ class ShardPreviews:
         """Commits the rows, and writes the documents. Raises ShardError, StoreError."""
         location = self.commit()
         render_documents(self._context, self._shard)
-        return self.report(location, time.perf_counter() - self._started)
+        return self.report(location, self._seconds())
 
     def commit(self) -> str:
         """Commits the rows, which removes files that no row names; returns the table's URL."""
@@ -188,9 +190,8 @@ def _file(row: WindowRow) -> str:
 
 
 def _fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
-    # Cores and logging change nothing in the file; the picks of the caption model do not, either. The bound on frames
-    # does where it acts.
-    made_by = settings.model_dump(exclude={"num_cpus_per_worker", "verbose", "max_frames"})
+    # The picks of the caption model change nothing, either. The bound on frames does where it acts.
+    made_by = settings.model_dump(exclude={*CHANGE_NOTHING, "max_frames"})
     fps = preview_fps((row.end_s or 0.0) - (row.start_s or 0.0), settings)
     if fps < settings.target_fps:
         made_by["fps"] = fps
