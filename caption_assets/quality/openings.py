@@ -59,8 +59,8 @@ REFUSAL = (
     r"as an? (?:ai|artificial intelligence|large language model|language model|assistant|text[- ]based|vision)\b",
     r"i(?: am|['’]m) (?:an? (?:ai|language model|text)|unable to|not able to|not capable of|not allowed to)\b",
     r"i (?:cannot|can['’]?t|can not|could not|couldn['’]t|won['’]?t|will not|do not|don['’]?t|am not able to) "
-    r"(?:\w+ ){0,3}(?:assist|help|provide|describe|see|view|watch|access|process|analy[sz]e|fulfil+|comply|generate|identify|"
-    r"create|have access|have the ability|rewrite|answer|determine|discuss|engage|continue|support|make out)\b",
+    r"(?:\w+ ){0,3}(?:assist|help|provide|describe|see|view|watch|access|process|analy[sz]e|fulfil+|comply|generate|"
+    r"identify|create|have access|have the ability|rewrite|answer|determine|discuss|engage|continue|support)\b",
     r"(?:there is|there's|it (?:seems|appears|looks like)(?: that)?(?: there is)?) no (?:video|image|caption|picture)"
     r"(?: \w+)? (?:provided|attached|given|included|to (?:describe|analy[sz]e|rewrite)|in your)\b",
     r"(?:please|could you(?: please)?|can you(?: please)?) (?:provide|upload|share|attach|send|give)\b",
