@@ -15,6 +15,7 @@ from caption_assets.settings import (
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
+    QualitySettings,
     Settings,
     WindowSettings,
     WorkerSettings,
@@ -42,6 +43,7 @@ def settings_from_environment() -> PipelineSettings:
         previews=PreviewSettings(**from_environment(PreviewSettings)),
         captions=(Captions(**from_environment(Captions)),),
         enhanced=(EnhancedCaptions(**from_environment(EnhancedCaptions)),),
+        quality=QualitySettings(**from_environment(QualitySettings)),
         workers=WorkerSettings(**from_environment(WorkerSettings)),
     )
 

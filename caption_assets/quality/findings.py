@@ -57,7 +57,7 @@ class Finding:
     """What a rule has against a text: `message` says what and where."""
 
     rule: str
-    severity: FindingSeverity
+    severity: str
     message: str
 
 
@@ -79,9 +79,9 @@ def judge(texts: Sequence[Judged], settings: QualitySettings) -> list[tuple[Find
     return [tuple(sorted(of_text, key=lambda finding: finding.severity != "error")) for of_text in found]
 
 
-def worst(findings: Sequence[Finding]) -> FindingSeverity | None:
-    """The heaviest severity among findings; None without any."""
-    return next((severity for severity in ("error", "warning") if any(f.severity == severity for f in findings)), None)
+def worst(findings: Sequence[Finding]) -> str:
+    """The heaviest severity among findings; empty without any."""
+    return min((finding.severity for finding in findings), default="")  # "error" comes before "warning"
 
 
 def describe_rules() -> list[tuple[str, FindingSeverity, str]]:

@@ -17,7 +17,7 @@ from caption_assets.save_export import paths
 from caption_assets.store.snapshot import Stamps
 from caption_assets.store.store import Store
 
-_VERSION = 1
+_VERSION = 2
 """Goes up when equal tables give other documents."""
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.quality import QualitySettings
 from caption_assets.settings.texts import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
 
 DEMO_DATASET = "demo/clips"
@@ -57,4 +58,5 @@ class PipelineSettings(BaseModel):
         default=(EnhancedCaptions(),),
         description="The text model and what it is asked, for the captions of every model.",
     )
+    quality: QualitySettings = Field(default=QualitySettings(), description="What rules have against texts.")
     workers: WorkerSettings = Field(default=WorkerSettings(), description="The worker processes of a run.")

@@ -29,7 +29,7 @@ FindingRule = Literal[
 class QualitySettings(Settings):
     """When the rules on captions and enhanced captions have something against a text."""
 
-    severities: dict[str, FindingSeverity] = setting(
+    severities: dict[str, str] = setting(
         {},
         "Severities of rules, by their names: error (not enhanced, and no part of exports), warning, or off.",
         flag="--finding-severities",
@@ -115,8 +115,9 @@ class QualitySettings(Settings):
 
     @field_validator("severities")
     @classmethod
-    def _known(cls, severities: dict[str, FindingSeverity]) -> dict[str, FindingSeverity]:
-        for name in severities:
-            if name not in get_args(FindingRule):
-                raise ValueError(f"there is no rule {name!r}; choose among {', '.join(get_args(FindingRule))}")
+    def _known(cls, severities: dict[str, str]) -> dict[str, str]:
+        for name, severity in severities.items():
+            for word, what, known in ((name, "rule", FindingRule), (severity, "severity", FindingSeverity)):
+                if word not in get_args(known):
+                    raise ValueError(f"there is no {what} {word!r}; choose among {', '.join(get_args(known))}")
         return severities

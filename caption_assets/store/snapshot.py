@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
+from caption_assets.store.rows import CaptionRow, EnhancedFindingRow, EnhancedRow, FindingRow, PreviewRow, WindowRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import (
+    ALL_TABLES,
+    CAPTION_FINDINGS,
     CLIP_WINDOWS,
     ENHANCED_CAPTIONS,
-    TABLES,
+    ENHANCED_FINDINGS,
     WINDOW_CAPTIONS,
     WINDOW_PREVIEWS,
     Table,
@@ -19,7 +21,7 @@ from caption_assets.store.tables import (
 Frames = tuple[int, int]
 """First and last frame of a window, both inclusive."""
 Stamps = Mapping[tuple[str, str | None], str | None]
-R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
+R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow, FindingRow, EnhancedFindingRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,16 @@ class ClipRows:
 
     `windows` has at least one row; a single row without frames means a clip without windows. `captions` (by caption
     key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
-    the order that was asked for, also where that table holds nothing about this clip.
+    the order that was asked for, also where that table holds nothing about this clip. `findings` has what the rules
+    have against captions by caption key, and `enhanced_findings` against enhanced ones, by the same keys as those.
     """
 
     windows: tuple[WindowRow, ...]
     previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
     captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
     enhanced: Mapping[tuple[str, str], Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
+    findings: Mapping[str, Mapping[Frames, FindingRow]] = field(default_factory=dict)
+    enhanced_findings: Mapping[tuple[str, str], Mapping[Frames, EnhancedFindingRow]] = field(default_factory=dict)
 
     @property
     def clip(self) -> WindowRow:
@@ -71,12 +76,16 @@ def read_snapshot(
     previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
     captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, [caption_keys])
     enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, [caption_keys, text_keys])
+    findings = _by_key(store, CAPTION_FINDINGS, shard, stamps, [caption_keys])
+    enhanced_findings = _by_key(store, ENHANCED_FINDINGS, shard, stamps, [caption_keys, text_keys])
     clips = (
         ClipRows(
             windows=tuple(rows),
             previews=previews.get(clip_id, {}),
             captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
             enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
+            findings={key: table.get(clip_id, {}) for (key,), table in findings.items()},
+            enhanced_findings={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced_findings.items()},
         )
         for clip_id, rows in windows.items()
     )
@@ -85,9 +94,11 @@ def read_snapshot(
 
 def read_stamps(store: Store, shard: str) -> Stamps:
     """What tells whether any table of the shard was committed in between, by table and caption key."""
-    stamps = store.each(lambda table: store.table_stamps(table, shard), TABLES.values())
+    stamps = store.each(lambda table: store.table_stamps(table, shard), ALL_TABLES)
     return {
-        (name, key): stamp for name, of_table in zip(TABLES, stamps, strict=True) for key, stamp in of_table.items()
+        (table.name, key): stamp
+        for table, of_table in zip(ALL_TABLES, stamps, strict=True)
+        for key, stamp in of_table.items()
     }
 
 

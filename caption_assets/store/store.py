@@ -24,7 +24,7 @@ from caption_assets.errors import StoreError
 from caption_assets.names import written
 from caption_assets.store import paths
 from caption_assets.store.files import open_files
-from caption_assets.store.rows import Row
+from caption_assets.store.rows import AnyRow
 from caption_assets.store.tables import Table, merge_rows, rows_to_table, table_to_rows
 
 # In a committed table's file metadata: the parts whose rows the commit has taken account of. A crash between the
@@ -38,7 +38,7 @@ _IN_FOLDER = re.compile(r"[^/]+/[^/]+/(?!\.{1,2}$)[^/]+")
 _READ_TRIES = 20
 _PART_NAME = re.compile(r"\d{8}-[0-9a-f]+\.parquet")
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=AnyRow)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

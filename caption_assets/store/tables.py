@@ -1,4 +1,4 @@
-"""The four tables, and their rows as Arrow tables and back.
+"""The tables, and their rows as Arrow tables and back.
 
 A row class declares its columns (see `rows`). A column that an older file lacks is filled with the row's default; a
 column that this version does not know is left out.
@@ -13,9 +13,18 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 
 import pyarrow as pa
 
-from caption_assets.store.rows import CaptionRow, Column, EnhancedRow, PreviewRow, Row, WindowRow
+from caption_assets.store.rows import (
+    AnyRow,
+    CaptionRow,
+    Column,
+    EnhancedFindingRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    WindowRow,
+)
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=AnyRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,12 @@ ENHANCED_CAPTIONS = Table("enhanced_captions", EnhancedRow, key_columns=("captio
 TABLES: Mapping[str, Table[Any]] = MappingProxyType(
     {table.name: table for table in (CLIP_WINDOWS, WINDOW_PREVIEWS, WINDOW_CAPTIONS, ENHANCED_CAPTIONS)}
 )
-"""All tables by name, which is also the name of the asset that writes it."""
+"""The tables of the assets by name, which is also the asset's."""
+
+CAPTION_FINDINGS = Table("caption_findings", FindingRow, key_columns=("key",))
+ENHANCED_FINDINGS = Table("enhanced_findings", EnhancedFindingRow, key_columns=("caption_key", "key"))
+ALL_TABLES: tuple[Table[Any], ...] = (*TABLES.values(), CAPTION_FINDINGS, ENHANCED_FINDINGS)
+"""With those that an asset writes beside its own."""
 
 
 @dataclass(frozen=True, slots=True)

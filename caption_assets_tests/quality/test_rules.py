@@ -204,9 +204,11 @@ def test_severities_are_the_users_choice_and_errors_come_first():
     assert worst(findings) == "error"
     (findings,) = judge(text, QualitySettings(severities={"preamble": "error", "chat_token": "off"}))
     assert [(f.rule, f.severity) for f in findings] == [("preamble", "error")]
-    assert worst(()) is None
+    assert worst(()) == ""
     with pytest.raises(ValidationError, match="there is no rule 'preambel'"):
         QualitySettings(severities={"preambel": "off"})
+    with pytest.raises(ValidationError, match="there is no severity 'fatal'"):
+        QualitySettings(severities={"preamble": "fatal"})
 
 
 def test_every_rule_says_what_it_finds_and_when_it_is_wrong():
