@@ -155,7 +155,8 @@ class _Recipe:
             raise dg.Failure(str(error), allow_retries=False) from error
         beside = _previews_beside(context, names, previews) if self.body is window_captions else None
         run = StepRun(context, names, choice, models, beside)
-        yield from ShardOutcomes(run).report(self.body(run, settings))
+        with run.progress:
+            yield from ShardOutcomes(run).report(self.body(run, settings))
 
 
 def _description(body: Callable[..., Outcomes], choice: Choice) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from caption_assets.settings import QualitySettings
-from caption_assets.steps.report import Progress
+from caption_assets.steps.progress import Progress
 from caption_assets.store.store import Store
 from caption_assets.workers.base import ClipWorkers
 

@@ -22,7 +22,7 @@ from caption_assets.store.earlier import move_earlier
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
 from caption_assets.store.tables import CAPTION_FINDINGS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
-STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,))
+STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,), items="captions")
 
 
 def enhance_shards(
@@ -70,7 +70,8 @@ class _Enhanced(ShardStream[EnhancedRow]):
         self._texts = {window_key(row): row.text or "" for row in captions}
         self._pending: dict[str, CaptionRow] = {}
         author = author_of(session)
-        findings = {window_key(row): row for row in context.store.read_rows(CAPTION_FINDINGS, shard, captions[0].key)}
+        known = context.store.read_committed(CAPTION_FINDINGS, shard, captions[0].key)
+        findings = {window_key(row): row for row in known}
         for row in captions:
             if row.status != "ok" or not row.text:
                 self._skip(row, "no_caption", f"no caption: {row.error}")

@@ -9,6 +9,7 @@ from typing import Any
 from caption_assets.models.confidence import Confidence
 from caption_assets.quality import VERSION, Finding, Judged, judge, worst
 from caption_assets.records import text_hash
+from caption_assets.save_export.rendered import outdate_rendered
 from caption_assets.settings import QualitySettings
 from caption_assets.steps.context import StepContext
 from caption_assets.store.rows import CaptionRow, EnhancedFindingRow, EnhancedRow, FindingRow
@@ -37,12 +38,13 @@ def keep_findings(context: StepContext, shard: str, texts: Sequence[Text]) -> li
     table: Table[Any] = ENHANCED_FINDINGS if enhanced else CAPTION_FINDINGS
     fingerprint = _fingerprint(texts, context.quality)
     key = table.key_of(texts[0][0])
-    before = context.store.read_table(table, shard, key)
-    if before.is_whole and len(before.rows) == len(texts) and {row.fingerprint for row in before.rows} == {fingerprint}:
-        return before.rows
+    before = context.store.read_committed(table, shard, key)
+    if len(before) == len(texts) and {row.fingerprint for row in before} == {fingerprint}:
+        return before
     found = judge([text for _, text in texts], context.quality)
     rows = [_row(row, findings, fingerprint) for (row, _), findings in zip(texts, found, strict=True)]
-    context.store.commit_rows(table, shard, rows, key, before=before)
+    outdate_rendered(context.store, shard)
+    context.store.commit_rows(table, shard, rows, key)
     return rows
 
 

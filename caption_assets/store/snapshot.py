@@ -3,16 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from caption_assets.store.rows import CaptionRow, EnhancedFindingRow, EnhancedRow, FindingRow, PreviewRow, WindowRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import (
-    ALL_TABLES,
     CAPTION_FINDINGS,
     CLIP_WINDOWS,
     ENHANCED_CAPTIONS,
     ENHANCED_FINDINGS,
+    TABLES,
     WINDOW_CAPTIONS,
     WINDOW_PREVIEWS,
     Table,
@@ -76,8 +76,10 @@ def read_snapshot(
     previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
     captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, [caption_keys])
     enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, [caption_keys, text_keys])
-    findings = _by_key(store, CAPTION_FINDINGS, shard, stamps, [caption_keys])
-    enhanced_findings = _by_key(store, ENHANCED_FINDINGS, shard, stamps, [caption_keys, text_keys])
+    findings = {key: _by_clip(store.read_committed(CAPTION_FINDINGS, shard, "/".join(key))) for key in captions}
+    enhanced_findings = {
+        key: _by_clip(store.read_committed(ENHANCED_FINDINGS, shard, "/".join(key))) for key in enhanced
+    }
     clips = (
         ClipRows(
             windows=tuple(rows),
@@ -94,12 +96,26 @@ def read_snapshot(
 
 def read_stamps(store: Store, shard: str) -> Stamps:
     """What tells whether any table of the shard was committed in between, by table and caption key."""
-    stamps = store.each(lambda table: store.table_stamps(table, shard), ALL_TABLES)
+    stamps = store.each(lambda table: store.table_stamps(table, shard), TABLES.values())
     return {
-        (table.name, key): stamp
-        for table, of_table in zip(ALL_TABLES, stamps, strict=True)
-        for key, stamp in of_table.items()
+        (name, key): stamp for name, of_table in zip(TABLES, stamps, strict=True) for key, stamp in of_table.items()
     }
+
+
+def read_finding_stamps(store: Store, shard: str, stamps: Stamps) -> Stamps:
+    """The same of the findings of all texts that have a table, by their `stamps`.
+
+    Where nothing else has changed, nobody need look at them: who commits findings says so first (`outdate_rendered`).
+    """
+    found = [(_FINDINGS[name], key) for name, key in stamps if name in _FINDINGS]
+    looked = store.each(lambda place: store.table_stamp(place[0], shard, place[1]), found)
+    return {(table.name, key): stamp for (table, key), stamp in zip(found, looked, strict=True)}
+
+
+_FINDINGS: Mapping[str, Table[Any]] = {
+    WINDOW_CAPTIONS.name: CAPTION_FINDINGS,
+    ENHANCED_CAPTIONS.name: ENHANCED_FINDINGS,
+}
 
 
 def _by_key(
