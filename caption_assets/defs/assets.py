@@ -122,7 +122,14 @@ class _Recipe:
             yield from self._run(context, part(config, type(self.settings)), names, previews)
 
         compute.__annotations__["config"] = config_class(self.settings)
-        resources = {"clips", "save_export", "workers", "progress", *(name for name, _ in self.models.values())}
+        resources = {
+            "clips",
+            "save_export",
+            "workers",
+            "quality",
+            "progress",
+            *(name for name, _ in self.models.values()),
+        }
         definition = dg.asset(
             key=names.asset(step.table, *choice.keys),
             description=_description(self.body, choice),

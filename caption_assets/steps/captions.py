@@ -18,10 +18,11 @@ from caption_assets.settings import CaptionSettings, PreviewSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.findings import Text, judged
 from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
 from caption_assets.steps.report import Ended, Outcomes, Sample, Step
-from caption_assets.steps.samples import text_samples
+from caption_assets.steps.samples import Findings, text_samples
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
@@ -243,8 +244,13 @@ class _Captions(ShardStream[CaptionRow]):
             "output_tokens": sum(row.output_tokens or 0 for row in good),
         }
 
-    def samples(self, good: Sequence[CaptionRow]) -> list[Sample]:
-        return text_samples(self.context.store, good, clip_of=self.clip_name)
+    def samples(self, good: Sequence[CaptionRow], findings: Findings) -> list[Sample]:
+        return text_samples(self.context.store, good, findings, clip_of=self.clip_name)
+
+    def judged(self, row: CaptionRow) -> Text:
+        asked = self._asked_for
+        prompt = asked.prompt if asked.refine is None else f"{asked.prompt}\n\n{asked.refine}"
+        return judged(row, clip=self.clip_name(row), prompt=prompt)
 
     def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
         return self._clips[row.clip_id]

@@ -12,6 +12,8 @@ from caption_assets.store.store import Store
 _SAMPLES = 8
 _PICTURES = 4
 T = TypeVar("T")
+Findings = Mapping[WindowKey, Sequence[str]]
+"""By window, the rules that have something against its text."""
 
 
 def preview_samples(store: Store, rows: Sequence[PreviewRow], clip_of: Callable[[PreviewRow], str]) -> list[Sample]:
@@ -24,22 +26,21 @@ def preview_samples(store: Store, rows: Sequence[PreviewRow], clip_of: Callable[
 def text_samples(
     store: Store,
     rows: Sequence[CaptionRow] | Sequence[EnhancedRow],
+    findings: Findings,
     *,
     clip_of: Callable[[CaptionRow | EnhancedRow], str],
     captions: Mapping[WindowKey, str | None] | None = None,
-    findings: Mapping[WindowKey, Sequence[str]] | None = None,
 ) -> list[Sample]:
     """Texts of a shard, the worst first: by the rules that have something against them, then by confidence.
 
     Half of them are the worst, the others are from all over the shard. `captions` are what enhanced texts were made
     from, by window. The first ones have their previews' files, where there are any.
     """
-    found = findings or {}
 
     def badness(row: CaptionRow | EnhancedRow) -> tuple[int, float]:
-        return -len(found.get(window_key(row), ())), 0.0 if row.low_logprob is None else row.low_logprob
+        return -len(findings.get(window_key(row), ())), 0.0 if row.low_logprob is None else row.low_logprob
 
-    judged = [row for row in rows if found.get(window_key(row)) or row.low_logprob is not None]
+    judged = [row for row in rows if findings.get(window_key(row)) or row.low_logprob is not None]
     worst = sorted(judged, key=badness)[: _SAMPLES // 2]
     others = [row for row in rows if row not in worst]
     chosen = sorted([*worst, *spread(others, _SAMPLES - len(worst))], key=badness)
@@ -48,7 +49,7 @@ def text_samples(
         window, text = window_key(row), row.text or ""
         sample = replace(
             _sample(window, clip_of(row)),
-            findings=tuple(found.get(window, ())),
+            findings=tuple(findings.get(window, ())),
             confidence=None if row.mean_logprob is None else (row.mean_logprob, row.low_logprob or row.mean_logprob),
         )
         of = (text, None) if captions is None else (captions.get(window) or "", text)

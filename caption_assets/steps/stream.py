@@ -14,8 +14,10 @@ from caption_assets.steps.answers import confidence_figures
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
+from caption_assets.steps.findings import Text, findings_figures, keep_findings
 from caption_assets.steps.report import Ended, Sample, ShardReport, Step, shard_report, windows_per_second
-from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
+from caption_assets.steps.samples import Findings
+from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, window_key
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", CaptionRow, EnhancedRow)
@@ -70,12 +72,16 @@ class ShardStream(ABC, Generic[R]):
         """The row of a request, or None where another request is to follow under the same id."""
 
     @abstractmethod
-    def samples(self, good: Sequence[R]) -> list[Sample]:
+    def samples(self, good: Sequence[R], findings: Findings) -> list[Sample]:
         """Some of the good rows, for people to look at."""
 
     @abstractmethod
     def figures(self, good: Sequence[R]) -> Mapping[str, float | int | str]:
         """Figures of the shard's good rows, besides those that every stream has."""
+
+    @abstractmethod
+    def judged(self, row: R) -> Text:
+        """A good row's text as the rules see it."""
 
     @abstractmethod
     def clip_name(self, row: R) -> str:
@@ -108,7 +114,7 @@ class ShardStream(ABC, Generic[R]):
             log.warning("%s: none of %s %s_%s: %s", self.step.name, name, *window_key(row)[1:], row.error)
 
     def finish(self) -> Iterator[Ended]:
-        """Commits the rows, writes the documents and says how the shard ended. Raises StoreError."""
+        """Commits the rows, judges the texts, writes the documents and says how the shard ended. Raises StoreError."""
         yield Ended(self.step.name, self.shard, self._finished())
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:
@@ -137,14 +143,15 @@ class ShardStream(ABC, Generic[R]):
             with self.step.errors_of(self.shard):
                 began = time.perf_counter()
                 location = self.buffer.commit()
+                good = [row for row in self.buffer.rows if row.status == "ok"]
+                findings = keep_findings(self.context, self.shard, [self.judged(row) for row in good])
                 render_documents(self.context, self.shard)
                 self._store_seconds += time.perf_counter() - began
-                return self._report(location)
+                return self._report(location, good, findings)
         except CaptionAssetsError as error:
             return error
 
-    def _report(self, location: str) -> ShardReport:
-        good = [row for row in self.buffer.rows if row.status == "ok"]
+    def _report(self, location: str, good: Sequence[R], findings: Sequence[FindingRow]) -> ShardReport:
         return shard_report(
             self.step,
             self.shard,
@@ -158,9 +165,10 @@ class ShardStream(ABC, Generic[R]):
                 **windows_per_second(self._asked, self.seconds),
                 **self.figures(good),
                 **confidence_figures(good),
+                **findings_figures(findings),
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
-            samples=self.samples(good),
+            samples=self.samples(good, {window_key(row): row.rules for row in findings}),
         )
 
     def _engine_figures(self) -> dict[str, float | str]:

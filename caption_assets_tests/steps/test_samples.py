@@ -26,7 +26,12 @@ def captions(count, **scores):
 
 
 def shown(store, rows, **more):
-    return [sample.caption for sample in text_samples(store, rows, clip_of=lambda row: f"{row.clip_id}.mp4", **more)]
+    return [
+        sample.caption
+        for sample in text_samples(
+            store, rows, more.pop("findings", {}), clip_of=lambda row: f"{row.clip_id}.mp4", **more
+        )
+    ]
 
 
 def test_a_few_are_taken_from_all_over():
@@ -59,6 +64,7 @@ def test_the_first_ones_have_their_previews_and_enhanced_texts_what_they_were_ma
     samples = text_samples(
         store,
         rows,
+        {},
         clip_of=lambda row: f"a/{row.clip_id}.mp4",
         captions={(row.clip_id, 0, 9): f"of {row.clip_id}" for row in rows},
     )
