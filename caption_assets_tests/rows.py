@@ -4,11 +4,16 @@ from typing import Any
 
 from caption_assets.records import text_hash
 from caption_assets.save_export import paths
-<<<<<<< HEAD
-from caption_assets.store.rows import CaptionRow, EnhancedFindingRow, EnhancedRow, FindingRow, PreviewRow, WindowRow
-=======
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow, key_of_text
->>>>>>> main
+from caption_assets.store.rows import (
+    CaptionRow,
+    EnhancedFindingRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    VerdictRow,
+    WindowRow,
+    key_of_text,
+)
 
 BIKES = "f8514004-2727-53a7-b0f6-accf70217df4"
 COSMOS = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
@@ -71,8 +76,6 @@ def preview(row: WindowRow, **values: Any) -> PreviewRow:
     return PreviewRow(**frames, **{**fields, **values})
 
 
-<<<<<<< HEAD
-=======
 def verdict(
     of: CaptionRow | EnhancedRow, said: Any = "right", reviewer: str = "ann", at: str = "1", **values: Any
 ) -> VerdictRow:
@@ -80,6 +83,5 @@ def verdict(
     return VerdictRow(**_frames(of), **{**text, "verdict": said, "reviewer": reviewer, "at": at, **values})
 
 
->>>>>>> main
 def _frames(row: WindowRow | CaptionRow | EnhancedRow) -> dict[str, Any]:
     return {"clip_id": row.clip_id, "start_frame": row.start_frame, "end_frame": row.end_frame}

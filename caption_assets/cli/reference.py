@@ -8,11 +8,7 @@ from pydantic.fields import FieldInfo
 
 from caption_assets.quality import describe_rules
 from caption_assets.settings import ALL_SETTINGS, choices_of, flags_of, is_shared, variables_of
-<<<<<<< HEAD
-from caption_assets.store.tables import ALL_TABLES, TABLES, Table, columns
-=======
-from caption_assets.store.tables import REVIEW_TABLES, TABLES, Table, columns
->>>>>>> main
+from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, TABLES, Table, columns
 
 _HEAD = """# Reference
 
@@ -71,13 +67,8 @@ def _default(value: Any) -> str:
 
 
 def _tables() -> Iterator[str]:
-<<<<<<< HEAD
-    yield from ("## Tables", "", "One row a window; a clip without a window has one row whose frames are null.", "")
-    for table in ALL_TABLES:
-=======
     yield from ("## Tables", "", _ABOUT_TABLES, "")
-    for table in (*TABLES.values(), *REVIEW_TABLES):
->>>>>>> main
+    for table in (*TABLES.values(), *FINDING_TABLES, *REVIEW_TABLES):
         place = "/".join(["tables", table.name, *([table.key_form] if table.key_form else []), "<shard>.parquet"])
         yield from (f"### {table}", "", f"`{place}`. {_first_line(table)}", "")
         yield from ("| column | type | default | |", "|---|---|---|---|")

@@ -177,7 +177,6 @@ class EnhancedRow(_Generated):
     text: Annotated[str | None, Column("The enhanced caption; null where there is none.")] = None
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingRow:
     """What the rules have against one caption, if anything. Written with `window_captions`."""
@@ -203,10 +202,6 @@ class EnhancedFindingRow(FindingRow):
     caption_key: Annotated[str, Column("The variant whose caption was rewritten; `key` is the text model's.")]
 
 
-Row = WindowRow | PreviewRow | CaptionRow | EnhancedRow
-"""What a step makes of a window, and how that ended."""
-AnyRow = Row | FindingRow | EnhancedFindingRow
-=======
 TextKey = Annotated[str, Column("Whose text: a caption key, or `<caption key>/<text key>` of an enhanced caption.")]
 Reviewer = Annotated[str, Column("Who says so, by the name that was given.")]
 At = Annotated[str, Column("When: ISO 8601, UTC, to the microsecond.")]
@@ -247,9 +242,8 @@ class ComparisonRow:
 
 
 Row = WindowRow | PreviewRow | CaptionRow | EnhancedRow
-"""What assets write."""
-AnyRow = Row | VerdictRow | ComparisonRow
->>>>>>> main
+"""What a step makes of a window, and how that ended."""
+AnyRow = Row | FindingRow | EnhancedFindingRow | VerdictRow | ComparisonRow
 WindowKey = tuple[str, int, int]
 
 

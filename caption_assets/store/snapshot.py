@@ -5,21 +5,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-<<<<<<< HEAD
-from caption_assets.store.rows import CaptionRow, EnhancedFindingRow, EnhancedRow, FindingRow, PreviewRow, WindowRow
-=======
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow
->>>>>>> main
+from caption_assets.store.rows import (
+    CaptionRow,
+    EnhancedFindingRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    VerdictRow,
+    WindowRow,
+)
 from caption_assets.store.store import Store
 from caption_assets.store.tables import (
     CAPTION_FINDINGS,
     CLIP_WINDOWS,
     ENHANCED_CAPTIONS,
-<<<<<<< HEAD
     ENHANCED_FINDINGS,
-=======
     SHARD_REVIEW,
->>>>>>> main
     TABLES,
     WINDOW_CAPTIONS,
     WINDOW_PREVIEWS,
@@ -38,25 +39,18 @@ class ClipRows:
 
     `windows` has at least one row; a single row without frames means a clip without windows. `captions` (by caption
     key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
-<<<<<<< HEAD
     the order that was asked for, also where that table holds nothing about this clip. `findings` has what the rules
     have against captions by caption key, and `enhanced_findings` against enhanced ones, by the same keys as those.
-=======
-    the order that was asked for, also where that table holds nothing about this clip. `verdicts` are all that people
-    have said of its texts.
->>>>>>> main
+    `verdicts` are all that people have said of its texts.
     """
 
     windows: tuple[WindowRow, ...]
     previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
     captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
     enhanced: Mapping[tuple[str, str], Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
-<<<<<<< HEAD
     findings: Mapping[str, Mapping[Frames, FindingRow]] = field(default_factory=dict)
     enhanced_findings: Mapping[tuple[str, str], Mapping[Frames, EnhancedFindingRow]] = field(default_factory=dict)
-=======
     verdicts: tuple[VerdictRow, ...] = ()
->>>>>>> main
 
     @property
     def clip(self) -> WindowRow:
@@ -93,29 +87,23 @@ def read_snapshot(
     previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
     captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, [caption_keys])
     enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, [caption_keys, text_keys])
-<<<<<<< HEAD
     findings = {key: _by_clip(store.read_committed(CAPTION_FINDINGS, shard, "/".join(key))) for key in captions}
     enhanced_findings = {
         key: _by_clip(store.read_committed(ENHANCED_FINDINGS, shard, "/".join(key))) for key in enhanced
     }
-=======
     verdicts: dict[str, list[VerdictRow]] = defaultdict(list)
     if (SHARD_REVIEW.name, None) in stamps:
         for verdict in store.read_rows(SHARD_REVIEW, shard):
             verdicts[verdict.clip_id].append(verdict)
->>>>>>> main
     clips = (
         ClipRows(
             windows=tuple(rows),
             previews=previews.get(clip_id, {}),
             captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
             enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
-<<<<<<< HEAD
             findings={key: table.get(clip_id, {}) for (key,), table in findings.items()},
             enhanced_findings={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced_findings.items()},
-=======
             verdicts=tuple(verdicts[clip_id]),
->>>>>>> main
         )
         for clip_id, rows in windows.items()
     )
@@ -134,7 +122,6 @@ def read_stamps(store: Store, shard: str) -> Stamps:
     }
 
 
-<<<<<<< HEAD
 def read_finding_stamps(store: Store, shard: str, stamps: Stamps) -> Stamps:
     """The same of the findings of all texts that have a table, by their `stamps`.
 
@@ -149,13 +136,13 @@ _FINDINGS: Mapping[str, Table[Any]] = {
     WINDOW_CAPTIONS.name: CAPTION_FINDINGS,
     ENHANCED_CAPTIONS.name: ENHANCED_FINDINGS,
 }
-=======
+
+
 def _stamps(store: Store, table: Table[Any], shard: str) -> Mapping[str | None, str | None]:
     if table is not SHARD_REVIEW:
         return store.table_stamps(table, shard)
     parts = store.parts(table, shard)  # nobody commits it
     return {None: " ".join(parts)} if parts else {}
->>>>>>> main
 
 
 def _by_key(

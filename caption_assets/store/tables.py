@@ -17,25 +17,17 @@ from caption_assets.store.rows import (
     AnyRow,
     CaptionRow,
     Column,
-<<<<<<< HEAD
+    ComparisonRow,
     EnhancedFindingRow,
     EnhancedRow,
     FindingRow,
     PreviewRow,
-=======
-    ComparisonRow,
-    EnhancedRow,
-    PreviewRow,
     VerdictRow,
->>>>>>> main
     WindowRow,
 )
 
 R = TypeVar("R", bound=AnyRow)
-<<<<<<< HEAD
-=======
 WINDOW = ("clip_id", "start_frame", "end_frame")
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +73,12 @@ ENHANCED_CAPTIONS = Table("enhanced_captions", EnhancedRow, key_columns=("captio
 TABLES: Mapping[str, Table[Any]] = MappingProxyType(
     {table.name: table for table in (CLIP_WINDOWS, WINDOW_PREVIEWS, WINDOW_CAPTIONS, ENHANCED_CAPTIONS)}
 )
-<<<<<<< HEAD
-"""The tables of the assets by name, which is also the asset's."""
+"""The tables that assets write, by name, which is also the asset's."""
 
 CAPTION_FINDINGS = Table("caption_findings", FindingRow, key_columns=("key",))
 ENHANCED_FINDINGS = Table("enhanced_findings", EnhancedFindingRow, key_columns=("caption_key", "key"))
-ALL_TABLES: tuple[Table[Any], ...] = (*TABLES.values(), CAPTION_FINDINGS, ENHANCED_FINDINGS)
-"""With those that an asset writes beside its own."""
-=======
-"""The tables that assets write, by name, which is also the asset's."""
+FINDING_TABLES: tuple[Table[Any], ...] = (CAPTION_FINDINGS, ENHANCED_FINDINGS)
+"""The tables that assets write beside those of their texts. They have no parts: see `Store.read_committed`."""
 
 SHARD_REVIEW = Table("shard_review", VerdictRow, told_apart_by=(*WINDOW, "key", "reviewer", "at"))
 CAPTION_COMPARISONS = Table(
@@ -97,7 +86,6 @@ CAPTION_COMPARISONS = Table(
 )
 REVIEW_TABLES: tuple[Table[Any], ...] = (SHARD_REVIEW, CAPTION_COMPARISONS)
 """The tables that people write, who look at pages. They have parts only: see `Store.put_part`."""
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)

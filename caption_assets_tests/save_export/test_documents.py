@@ -9,7 +9,6 @@ from caption_assets.records import text_hash
 from caption_assets.save_export.chunks import chunk_document, cut_video_document, own_video_document, summarize
 from caption_assets.save_export.documents import ClipRows, Document, clip_document
 from caption_assets.save_export.files import dump_document, parse_document
-<<<<<<< HEAD
 from caption_assets.store.rows import (
     AnyRow,
     CaptionRow,
@@ -17,13 +16,20 @@ from caption_assets.store.rows import (
     EnhancedRow,
     FindingRow,
     PreviewRow,
+    VerdictRow,
     WindowRow,
 )
-from caption_assets_tests.rows import BIKES, caption, enhanced, failed_caption, failed_clip, finding, preview, window
-=======
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow
-from caption_assets_tests.rows import BIKES, caption, enhanced, failed_caption, failed_clip, preview, verdict, window
->>>>>>> main
+from caption_assets_tests.rows import (
+    BIKES,
+    caption,
+    enhanced,
+    failed_caption,
+    failed_clip,
+    finding,
+    preview,
+    verdict,
+    window,
+)
 
 CUT = {
     "source_video": "/data/long.mp4",

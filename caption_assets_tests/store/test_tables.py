@@ -8,7 +8,7 @@ import pytest
 
 from caption_assets.store.rows import CaptionRow, WindowRow
 from caption_assets.store.tables import (
-    ALL_TABLES,
+    FINDING_TABLES,
     TABLES,
     columns,
     merge_rows,
@@ -27,7 +27,7 @@ EXAMPLES = [
 ]
 
 
-ROW_TYPES = [table.row for table in ALL_TABLES]
+ROW_TYPES = [table.row for table in (*TABLES.values(), *FINDING_TABLES)]
 
 
 @pytest.mark.parametrize("row_type", ROW_TYPES)
