@@ -93,6 +93,7 @@ def make_assets(settings: PipelineSettings, shards: dg.PartitionsDefinition) -> 
 
 
 _MODEL_KINDS = {"python", "pytorch", "huggingface"}
+_RESOURCES = ("clips", "save_export", "workers", "quality", "progress")
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,7 @@ class _Recipe:
             yield from self._run(context, part(config, type(self.settings)), names, previews)
 
         compute.__annotations__["config"] = config_class(self.settings)
-        resources = {
-            "clips",
-            "save_export",
-            "workers",
-            "quality",
-            "progress",
-            *(name for name, _ in self.models.values()),
-        }
+        resources = [*_RESOURCES, *(name for name, _ in self.models.values())]
         definition = dg.asset(
             key=names.asset(step.table, *choice.keys),
             description=_description(self.body, choice),
