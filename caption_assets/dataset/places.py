@@ -166,7 +166,7 @@ class RemotePlace:
             for number in range(start, len(folders)):
                 yield number, _files_if_there(self, folders[number])
             return
-        # Object stores list a thousand files a request, of whatever folders have the beginning of their names in common.
+        # An object store lists a thousand files a request, of all folders whose names begin alike.
         for prefix, numbers in _by_prefix(folders, range(len(folders))):
             if not (wanted := [number for number in numbers if number >= start]):
                 continue
@@ -224,7 +224,7 @@ def _files_if_there(place: Place, folder: str) -> list[File]:
 
 def _by_prefix(names: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[str, Sequence[int]]]:
     """Groups of few of the names, by number and in their order: those that begin with a prefix, and no others do."""
-    prefix = os.path.commonprefix([names[number] for number in numbers])
+    prefix = os.path.commonprefix([names[number] for number in numbers])  # noqa: RUF071: of names, not of paths
     if len(numbers) <= _LISTED_TOGETHER:
         yield prefix, numbers
         return

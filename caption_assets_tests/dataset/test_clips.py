@@ -134,8 +134,14 @@ def place(request, tmp_path):
     """The URL of a dataset, and what puts a file into it or takes it away."""
     if request.param == "s3":
         s3 = request.getfixturevalue("s3")
-        remove = lambda name: s3.client.delete_object(Bucket=s3.bucket, Key=f"in/{name}")
-        return f"s3://{s3.bucket}/in", lambda name, data: s3.put(f"in/{name}", data) if data else remove(name)
+
+        def put_object(name, data):
+            if data:
+                s3.put(f"in/{name}", data)
+            else:
+                s3.client.delete_object(Bucket=s3.bucket, Key=f"in/{name}")
+
+        return f"s3://{s3.bucket}/in", put_object
     fs, root = fsspec.filesystem("file" if request.param == "local" else "memory"), f"{tmp_path}/in"
 
     def put(name, data):
