@@ -224,7 +224,7 @@ def _files_if_there(place: Place, folder: str) -> list[File]:
 
 def _by_prefix(names: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[str, Sequence[int]]]:
     """Groups of few of the names, by number and in their order: those that begin with a prefix, and no others do."""
-    prefix = os.path.commonprefix([names[number] for number in numbers])  # noqa: RUF071: of names, not of paths
+    prefix = os.path.commonprefix([names[number] for number in numbers])  # noqa: RUF071
     if len(numbers) <= _LISTED_TOGETHER:
         yield prefix, numbers
         return
