@@ -1,6 +1,7 @@
 """Frozen records that cross the borders between rooms. Data only: no I/O, no arithmetic beyond unit changes."""
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -31,7 +32,7 @@ class Clip:
     """One video file of a shard.
 
     `location` is what the decoder opens (local path or fsspec URL); `relative_path` is posix, below the dataset root.
-    `stamp` changes whenever the file does (its size and time, or its ETag); None where the place does not tell.
+    `stamp` changes whenever the file does (`file_stamp`, or its ETag); None where the place does not tell.
     """
 
     clip_id: str
@@ -57,7 +58,8 @@ class VideoInfo:
 
     `width` and `height` are the pixels that are stored; `display_width` and `display_height` have `crop`, the pixel
     aspect ratio and the rotation (degrees clockwise, 0/90/180/270) applied, and are what frames come as.
-    `pts_s` holds one presentation time in seconds for every frame, ascending; frame k is shown at `pts_s[k]`.
+    `pts_s` holds one presentation time in seconds for every frame, ascending; frame k is shown at `pts_s[k]`. All are
+    multiples of `time_base` seconds. `stamp` is the file's `file_stamp` at that time, None for one of another machine.
     `keyframe_ids` are the frames at which decoding can start; None where the file's packets do not tell its frames
     apart, which are then those that come out of a decoder with one thread, in that order. `problem` is a sentence
     about damage that leaves the frames listed here usable, such as a file that breaks off; `note` is one about a file
@@ -78,6 +80,8 @@ class VideoInfo:
     content_hash: str
     pts_s: np.ndarray = field(repr=False)
     keyframe_ids: np.ndarray | None = field(default=None, repr=False)
+    time_base: Fraction = Fraction(1, 1000)
+    stamp: str | None = None
     crop: Crop = Crop()
     problem: str = ""
     note: str = ""
@@ -137,6 +141,12 @@ class Preview:
     width: int
     height: int
     frame_ms: int
+
+
+def file_stamp(found: os.stat_result) -> str:
+    """What tells versions of a file of this machine apart: its size and times. That of the last change moves, too, when
+    somebody sets the other one back."""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def text_hash(text: str) -> str:

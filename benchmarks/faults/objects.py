@@ -94,7 +94,9 @@ def contents(server: S3Server) -> dict[str, object]:
                     {name: getattr(row, name) for name in row.__dataclass_fields__}
                     for row in store.read_rows(table, shard, key)
                 ]
-                text = json.dumps([{k: v for k, v in row.items() if k not in _VARIES} for row in rows])
+                text = json.dumps(
+                    [{k: v for k, v in row.items() if k not in _VARIES} for row in rows], default=bytes.hex
+                )
                 found[f"{table} {shard} {key}"] = json.loads(text.replace(server.bucket, "bucket"))
     return found
 

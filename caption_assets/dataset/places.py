@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from caption_assets.names import open_url
+from caption_assets.records import file_stamp
 
 # What file systems call a file's version.
 _VERSIONS = (
@@ -123,8 +124,7 @@ class LocalPlace:
             return File(path)
         if not stat.S_ISREG(found.st_mode):
             return File(path, trouble=_SPECIAL.get(stat.S_IFMT(found.st_mode), "special files"))
-        # The time of the last change moves, too, when somebody sets the other one back.
-        return File(path, f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}")
+        return File(path, file_stamp(found))
 
 
 class RemotePlace:

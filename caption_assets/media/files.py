@@ -31,7 +31,7 @@ from caption_assets.media.faults import (
     reason,
 )
 from caption_assets.names import actual, is_remote
-from caption_assets.records import Crop
+from caption_assets.records import Crop, file_stamp
 from caption_assets.settings import DecodeLimits
 
 # Playlists and image sequences make the demuxer open other files and URLs; a clip is one file.
@@ -39,6 +39,8 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,m4v,mpeg,mpegts,mpegvideo,
 _OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 _CHUNK = 1 << 20
 _MOST_PADDING = 128
+# Of a copy of our own: where its hash is noted for the tasks to come.
+_NOTED = "user.caption_assets.content_hash"
 
 
 class Deadline:
@@ -83,7 +85,10 @@ class ClipFile:
         copy of our own."""
         self.location, self.limits = location, limits
         self._file, self._path = file, path
-        self._state = _state(os.fstat(file.fileno()))
+        found = os.fstat(file.fileno())
+        self._state = _state(found)
+        self.stamp = file_stamp(found) if path else None
+        """None for a copy of our own."""
 
     @cached_property
     def num_bytes(self) -> int:
@@ -92,7 +97,11 @@ class ClipFile:
     @cached_property
     def content_hash(self) -> str:
         """Hash of the file's bytes, 32 hexadecimal digits."""
-        return self._hash()
+        return self._hash() if self._path else self._noted_hash()
+
+    def trust(self, content_hash: str) -> None:
+        """Take it for the hash of the file's bytes: that is what it was when the file had the stamp that it has."""
+        self.content_hash = content_hash
 
     @cached_property
     def missing_bytes(self) -> int:
@@ -120,6 +129,17 @@ class ClipFile:
             self._state = now
             return
         raise ChangedError(self.location, "its file was changed or removed while it was read", "plan it again")
+
+    def _noted_hash(self) -> str:
+        """The hash of a copy of our own, worked out by whoever is the first to ask. Not every disk takes notes."""
+        handle = self._file.fileno()
+        with contextlib.suppress(OSError, AttributeError):
+            return os.getxattr(handle, _NOTED).decode()
+        found = self._hash()
+        with contextlib.suppress(OSError, AttributeError):
+            os.setxattr(handle, _NOTED, found.encode())
+            self._state = _state(os.fstat(handle))
+        return found
 
     def _hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)

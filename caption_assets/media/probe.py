@@ -138,6 +138,8 @@ def _probe(clip: ClipFile) -> VideoInfo:
         content_hash=digest,
         pts_s=pts_s,
         keyframe_ids=keys,
+        time_base=time_base,
+        stamp=clip.stamp,
         crop=shape.crop,
         problem=problem,
         note=counted.note if counted is not None else "",

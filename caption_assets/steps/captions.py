@@ -24,6 +24,7 @@ from caption_assets.steps.report import Ended, Outcomes, Step
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
+from caption_assets.steps.windows import probed_clips
 from caption_assets.store.rows import CaptionRow, WindowRow, window_key, window_of
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip, caption_workers
@@ -96,6 +97,7 @@ class _Captions(ShardStream[CaptionRow]):
         self.input_versions = {CLIP_WINDOWS.name: data_version(windows)}
         good = [row for row in windows if row.status == "ok"]
         self._clips = {row.clip_id: row.relative_path for row in good}
+        self._probed = probed_clips(windows)
         self._rows = {self._request_id(row): row for row in good}
         self._locations = list(dict.fromkeys(row.location for row in good))
         # Written by one thread and read by the other, an entry at a time.
@@ -167,6 +169,7 @@ class _Captions(ShardStream[CaptionRow]):
                 CaptionTask(
                     location=location,
                     content_hash=rows[location].content_hash or "",
+                    probed=self._probed.get(location),
                     wanted=tuple(wanted.values()),
                     questions={window_of(row): (self._request_id(row), prompt) for row, prompt in asked},
                     max_tokens=self._asked_for.settings.max_output_tokens,

@@ -16,6 +16,7 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
 from caption_assets.steps.report import ShardReport, Step, shard_report, windows_per_second
 from caption_assets.steps.versions import data_version
+from caption_assets.steps.windows import probed_clips
 from caption_assets.store.rows import PreviewRow, WindowRow, window_key, window_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
@@ -56,6 +57,7 @@ class ShardPreviews:
         windows = list(windows)
         self._input_versions = {CLIP_WINDOWS.name: data_version(windows)}
         self._windows = [row for row in windows if row.status == "ok"]
+        self._probed = probed_clips(windows)
         if not self._windows:
             raise STEP.not_ready(shard, "it has no windows")
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
@@ -71,7 +73,13 @@ class ShardPreviews:
     def tasks(self) -> list[PreviewTask]:
         """What is to be done, a task a clip."""
         return [
-            PreviewTask(location, next(iter(rows.values())).content_hash or "", tuple(rows), self.settings)
+            PreviewTask(
+                location,
+                next(iter(rows.values())).content_hash or "",
+                tuple(rows),
+                self.settings,
+                self._probed.get(location),
+            )
             for location, rows in self._pending.items()
         ]
 

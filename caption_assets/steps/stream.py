@@ -10,6 +10,7 @@ from caption_assets.errors import CaptionAssetsError
 from caption_assets.models.engines.base import EngineInfo
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Request, Result
+from caption_assets.steps.answers import confidence_figures
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
@@ -137,6 +138,7 @@ class ShardStream(ABC, Generic[R]):
                 **self._engine_figures(seconds),
                 "engine_seconds": round(sum(row.seconds for row in good), 3),
                 **self.figures(good),
+                **confidence_figures(good),
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
             samples=[

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from caption_assets.dataset import Dataset, split_duplicates
 from caption_assets.errors import CaptionAssetsError, ClipError
+from caption_assets.media.packed import pack
 from caption_assets.media.windows import MIN_WINDOW_FRAMES, compute_windows
 from caption_assets.records import Clip, VideoInfo, text_hash
 from caption_assets.save_export import paths
@@ -84,6 +85,11 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     )
 
 
+def probed_clips(rows: Iterable[WindowRow]) -> dict[str, bytes]:
+    """What planning found out about the clips of a shard's rows, by location, where that was kept."""
+    return {row.location: row.probed for row in rows if row.probed}
+
+
 def _reusable(
     store: Store, before: Iterable[WindowRow], clips: Iterable[Clip], settings: WindowSettings
 ) -> list[WindowRow]:
@@ -110,10 +116,12 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
     fields = {clip.location: _common(clip, settings) for clip in clips}
     found: dict[str, list[WindowRow]] = {clip.location: [] for clip in clips}
     oddities: dict[str, list[Any]] = {}
+    probed: dict[str, bytes | None] = {}
     for task, result in context.workers.run(plan_clip, [PlanTask(clip.location, settings) for clip in clips]):
         clip = task.location
         if isinstance(result, VideoInfo):
             fields[clip] |= _video_fields(result)
+            probed[clip] = pack(result)
             oddities[clip] = _oddities(result)
             if result.note:
                 log.warning("%s: %s", fields[clip]["relative_path"], result.note)
@@ -134,6 +142,8 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
             found[clip].append(_failed(fields[clip], result))
         else:
             found[clip].append(_window_row(context.store, fields[clip], oddities[clip], result))
+    for clip, (first, *_) in ((clip, rows) for clip, rows in found.items() if rows):
+        found[clip][0] = dataclasses.replace(first, probed=probed.get(clip))
     return [row for rows in found.values() for row in rows]
 
 

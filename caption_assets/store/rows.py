@@ -42,6 +42,15 @@ class _Generated(_Ended):
     finish_reason: Annotated[str | None, Column("Why the model stopped: stop, length, …")] = None
     prompt_tokens: Annotated[int | None, Column("Tokens of the request.")] = None
     output_tokens: Annotated[int | None, Column("Tokens of the answer.")] = None
+    mean_logprob: Annotated[
+        float | None,
+        Column(
+            "Confidence: mean log-probability of the text's tokens, by the model that wrote it; null where a server "
+            "does not tell, and in rows of earlier versions, like the next two."
+        ),
+    ] = None
+    min_logprob: Annotated[float | None, Column("Log-probability of its least likely token.")] = None
+    low_logprob: Annotated[float | None, Column("Mean of the lowest tenth, of one token at least.")] = None
     model_id: Annotated[
         str, Column("The model; with a server, what that says it is, by its answers or by what it was loaded from.")
     ] = ""
@@ -83,6 +92,10 @@ class WindowRow(_Ended):
     audio_codec: Annotated[str | None, Column("Audio codec; null without sound.")] = None
     num_bytes: Annotated[int | None, Column("Size of the clip file in bytes.")] = None
     content_hash: Annotated[str | None, Column("Hash of the clip's bytes.")] = None
+    probed: Annotated[
+        bytes | None,
+        Column("All that was found out about the clip, frame times and key frames too, packed; in its first row only."),
+    ] = None
     window_size: Annotated[int, Column("Setting: frames in a full window.")]
     remainder_threshold: Annotated[int, Column("Setting: a remainder of at least this many frames is its own window.")]
     sampling_fps: Annotated[float, Column("Setting: frames a second that the caption model is to see.")]

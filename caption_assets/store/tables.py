@@ -78,7 +78,7 @@ def _column(name: str, hint: Any, default: Any) -> TableColumn:
 
 
 def _arrow_type(annotation: Any) -> pa.DataType:
-    """Of `str`, `int`, `float`, a Literal of strings, a tuple of any of them, or any of them or None."""
+    """Of `str`, `int`, `float`, `bytes`, a Literal of strings, a tuple of any of them, or any of them or None."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _arrow_type(arguments[0])
@@ -88,7 +88,7 @@ def _arrow_type(annotation: Any) -> pa.DataType:
         return pa.list_(_arrow_type(arguments[0]))
     if origin is Literal:
         return pa.string()
-    return {str: pa.string(), int: pa.int64(), float: pa.float64()}[annotation]
+    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bytes: pa.binary()}[annotation]
 
 
 def schema(row_type: type[Any]) -> pa.Schema:

@@ -14,6 +14,7 @@ from caption_assets.media.decode import FrameRequest, read_requests
 from caption_assets.media.faults import ChangedError, DecodeError
 from caption_assets.media.files import ClipFile, Reading, open_clip
 from caption_assets.media.mp4 import cut_window_mp4
+from caption_assets.media.packed import unpack
 from caption_assets.media.previews import (
     MadePreview,
     PreviewEncoders,
@@ -67,12 +68,14 @@ class PlannedWindow:
 
 @dataclass(frozen=True, slots=True)
 class PreviewTask:
-    """A clip's windows to preview. `content_hash` is the one that the clip had when it was planned."""
+    """A clip's windows to preview. `content_hash` is the one that the clip had when it was planned, and `probed` what
+    was found out about it then (see `media.packed`), where that was kept."""
 
     location: str
     content_hash: str
     windows: tuple[Window, ...]
     settings: PreviewSettings
+    probed: bytes | None = None
 
     @property
     def work(self) -> int:
@@ -96,9 +99,9 @@ class WantedFrames:
 class CaptionTask:
     """A clip's windows to ask a model about and, in `previews`, those to preview from the same decode.
 
-    `content_hash` is the one that the clip had when it was planned. `questions` has the id and the prompt of each
-    wanted window's request, `prepare` is the engine's. `threads` are the decoder's, and as many encoders run beside
-    it: where there are as many clips as cores, one is best.
+    `content_hash` and `probed` are as for `PreviewTask`. `questions` has the id and the prompt of each wanted window's
+    request, `prepare` is the engine's. `threads` are the decoder's, and as many encoders run beside it: where there
+    are as many clips as cores, one is best.
     """
 
     location: str
@@ -110,6 +113,7 @@ class CaptionTask:
     previews: tuple[Window, ...] = ()
     preview_settings: PreviewSettings | None = None
     threads: int = 1
+    probed: bytes | None = None
 
     @property
     def work(self) -> int:
@@ -170,17 +174,26 @@ def preview_clip(task: PreviewTask, reading: Reading) -> Iterator[list[str] | Ma
     Raises ClipError where the clip cannot be used or has changed.
     """
     with open_clip(task.location, reading) as clip:
-        info = _probe_planned(clip, task.content_hash)
+        info = _planned(clip, task)
         yield preview_warnings(info, task.windows, task.settings)
         yield from render_previews(clip, info, task.windows, task.settings)
 
 
-def _probe_planned(clip: ClipFile, content_hash: str) -> VideoInfo:
-    """What the clip is, if it is what was planned; should it change from now on, its readers notice."""
-    if clip.content_hash != content_hash:
+def _planned(clip: ClipFile, task: PreviewTask | CaptionTask) -> VideoInfo:
+    """What the clip is, if it is what was planned; should it change from now on, its readers notice.
+
+    Of a file with the stamp that it had then, nothing is read for that; one with the same bytes is not probed again.
+    """
+    known = unpack(task.probed) if task.probed else None
+    if known is not None and known.stamp is not None and known.stamp == clip.stamp:
+        clip.trust(known.content_hash)
+    if clip.content_hash != task.content_hash:
         wrong = "its file has changed since its windows were planned"
         raise ChangedError(f"clip {clip.location}", wrong, "plan them again")
-    return probe(clip)
+    limits = clip.limits  # which may be others by now
+    if known is None or known.num_frames > limits.max_clip_frames or known.duration_s > limits.max_clip_seconds:
+        return probe(clip)
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +217,7 @@ def caption_clip(task: CaptionTask, reading: Reading) -> Iterator[Prepared | lis
         open_clip(task.location, reading) as clip,
         PreviewEncoders(task.location, settings, task.threads, _WAITING_BYTES) as encoders,
     ):
-        info = _probe_planned(clip, task.content_hash)
+        info = _planned(clip, task)
         if task.previews:
             yield preview_warnings(info, task.previews, settings)
         parts = [_Part(item.window, FrameRequest(item.picks, item.size)) for item in task.wanted]

@@ -12,6 +12,7 @@ from caption_assets.errors import ClipError
 from caption_assets.media.decode import decode_frames, probe
 from caption_assets.media.files import Reading, open_clip
 from caption_assets.media.mp4 import cut_window_mp4
+from caption_assets.media.packed import pack
 from caption_assets.media.previews import PreviewSourceError
 from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings, WindowSettings
@@ -159,9 +160,10 @@ def planned(path: Path) -> tuple[VideoInfo, list[PlannedWindow]]:
     return info, [window for window in windows if isinstance(window, PlannedWindow)]
 
 
-def all_of(path: Path) -> dict[str, Callable[[], Iterator[Any]]]:
-    """What reads a clip after it has been planned."""
+def all_of(path: Path, kept: bool = False) -> dict[str, Callable[[], Iterator[Any]]]:
+    """What reads a clip after it has been planned; what that found out is `kept`, or found out again."""
     info, windows = planned(path)
+    probed = pack(info) if kept else None
     shown = tuple(window.window for window in windows)
     asked = CaptionTask(
         str(path),
@@ -172,9 +174,10 @@ def all_of(path: Path) -> dict[str, Callable[[], Iterator[Any]]]:
         None,
         previews=shown,
         preview_settings=SMALL,
+        probed=probed,
     )
     return {
-        "previews": lambda: preview_clip(PreviewTask(str(path), info.content_hash, shown, SMALL), Reading()),
+        "previews": lambda: preview_clip(PreviewTask(str(path), info.content_hash, shown, SMALL, probed), Reading()),
         "captions": lambda: caption_clip(asked, Reading()),
     }
 
@@ -195,23 +198,46 @@ def outcomes(results: Iterator[Any]) -> tuple[list[Any], set[str]]:
     return good, kinds
 
 
+KEPT = pytest.mark.parametrize("kept", [False, True], ids=["probed again", "kept"])
+
+
+@KEPT
 @pytest.mark.parametrize("reader", ["previews", "captions"])
 @WAYS
 def test_no_reader_takes_a_clip_that_is_changed_before_it_looks_for_the_planned_one(
-    reader: str, change: Callable[[Path, bytes], None], clip: Path, other: bytes, monkeypatch: pytest.MonkeyPatch
+    reader: str, change: Callable[[Path, bytes], None], clip: Path, other: bytes, kept: bool
 ) -> None:
-    read = all_of(clip)[reader]
-    # At the worst moment: the bytes have been found to be the planned ones, and have not been decoded.
-    monkeypatch.setattr(tasks, "probe", lambda opened: (change(clip, other), probe(opened))[1])
+    read = all_of(clip, kept)[reader]
+    change(clip, other)
+    good, kinds = outcomes(read())
+    assert good == []
+    assert kinds <= {"changed", "missing", "empty_file"}
+    assert len(kinds) == 1
+
+
+@KEPT
+@pytest.mark.parametrize("reader", ["previews", "captions"])
+@WAYS
+def test_no_reader_takes_a_clip_that_is_changed_once_it_was_found_to_be_the_planned_one(
+    reader: str,
+    change: Callable[[Path, bytes], None],
+    clip: Path,
+    other: bytes,
+    kept: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, found = all_of(clip, kept)[reader], tasks._planned
+    monkeypatch.setattr(tasks, "_planned", lambda opened, task: (found(opened, task), change(clip, other))[0])
     assert outcomes(read()) == ([], {"changed"})
 
 
+@KEPT
 @pytest.mark.parametrize("reader", ["previews", "captions"])
 @WAYS
 def test_what_is_left_of_a_clip_that_is_changed_while_it_is_read_fails_with_that_reason(
-    reader: str, change: Callable[[Path, bytes], None], clip: Path, other: bytes
+    reader: str, change: Callable[[Path, bytes], None], clip: Path, other: bytes, kept: bool
 ) -> None:
-    read = all_of(clip)[reader]
+    read = all_of(clip, kept)[reader]
     whole, _ = outcomes(read())
 
     def changed_in_between() -> Iterator[Any]:

@@ -81,6 +81,29 @@ def test_planning_again_reads_nothing_and_gives_the_same_rows(plan, watched, sto
     assert store.read_rows(CLIP_WINDOWS, "a") == rows
 
 
+def test_what_planning_found_out_is_kept_once_a_clip_and_handed_on(plan, watched, given, store):
+    plan()
+    rows = store.read_rows(CLIP_WINDOWS, "a")
+    kept = {row.location: row.probed for row in rows if row.probed}
+    assert [row.start_frame for row in rows if row.probed] == [0, 0]
+    assert all(len(probed) < 400 for probed in kept.values())
+    plan()
+    watched.read()
+    preview_shard(given, "a", PreviewSettings())
+    caption(given)
+    assert len(watched.tasks) == 4
+    assert all(task.probed == kept[task.location] for task in watched.tasks)
+
+
+def test_rows_of_before_anything_was_kept_do_as_well(plan, watched, given, store):
+    plan()
+    rows = [replace(row, probed=None) for row in store.read_rows(CLIP_WINDOWS, "a")]
+    store.commit_rows(CLIP_WINDOWS, "a", rows)
+    assert plan().reused == 3
+    assert preview_shard(given, "a", PreviewSettings()).ok == 3
+    assert caption(given)["window_captions"].ok == 3
+
+
 def test_only_a_clip_that_has_changed_is_planned_again(plan, watched, clips_root, make_clip):
     before = plan()
     watched.read()

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,11 +18,13 @@ import pytest
 from werkzeug.serving import WSGIRequestHandler
 
 from caption_assets.errors import CaptionAssetsError
-from caption_assets.media.files import Copies, Reading, open_clip
+from caption_assets.media.files import ClipFile, Copies, Reading, open_clip
+from caption_assets.media.packed import pack
 from caption_assets.media.probe import probe
 from caption_assets.media.reader import FastReader
 from caption_assets.records import VideoInfo
-from caption_assets.settings import PreviewSettings, WindowSettings
+from caption_assets.settings import DecodeLimits, PreviewSettings, WindowSettings
+from caption_assets.workers import tasks
 from caption_assets.workers.base import ClipWorkers
 from caption_assets.workers.local import Workers
 from caption_assets.workers.tasks import (
@@ -221,10 +224,72 @@ def test_how_often_a_task_opens_and_decodes_its_clip(clip: Path, opened: Counter
         (caption_clip, caption_task(path, info, windows)),
         (caption_clip, caption_task(path, info, windows, previews=shown, preview_settings=SMALL)),
     ):
-        opened.clear()
-        made = list(function(task, reading))  # type: ignore[operator]
-        assert len(made) >= 4
-        assert opened == {"file": 1, "container": 2, "pass": 1}, task
+        for probed, containers in ((None, 2), (pack(info), 1)):
+            opened.clear()
+            made = list(function(replace(task, probed=probed), reading))  # type: ignore[operator, type-var]
+            assert len(made) >= 4
+            assert opened == {"file": 1, "container": containers, "pass": 1}, task
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often a clip was read whole to work out its hash, and how often it was probed."""
+    counts: Counter[str] = Counter()
+    hash_of, probed = ClipFile._hash, tasks.probe
+    monkeypatch.setattr(ClipFile, "_hash", lambda clip: (counts.update(hash=1), hash_of(clip))[1])
+    monkeypatch.setattr(tasks, "probe", lambda clip: (counts.update(probe=1), probed(clip))[1])
+    return counts
+
+
+def test_what_planning_found_out_is_not_found_out_again(clip: Path, tmp_path: Path, hashed: Counter[str]) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip.read_bytes())
+    info, *windows = plan_clip(PlanTask(str(path), FOUR), Reading())
+    assert isinstance(info, VideoInfo)
+    probed, shown = pack(info), tuple(w.window for w in windows if isinstance(w, PlannedWindow))
+
+    def read(**limits: int) -> tuple[list[Any], Counter[str]]:
+        hashed.clear()
+        task = PreviewTask(str(path), info.content_hash, shown, SMALL, probed)
+        return list(preview_clip(task, Reading(DecodeLimits(**limits)))), hashed.copy()
+
+    made, found_out = read()
+    assert found_out == {}
+    os.utime(path, (1, 1))  # the same bytes
+    assert read() == (made, {"hash": 1})
+    whole, probed = probed, b"of another version"
+    assert read() == (made, {"hash": 1, "probe": 1})
+    probed = whole
+    with pytest.raises(CaptionAssetsError, match="it has more than 59 frames"):
+        read(max_clip_frames=59)
+
+
+def test_what_was_found_out_about_another_file_at_the_same_place_is_not_taken_for_it(
+    clip: Path, tmp_path: Path, hashed: Counter[str]
+) -> None:
+    """Not even where each file, looked at by itself, is as it always was."""
+    other, link = tmp_path / "other.mp4", tmp_path / "link.mp4"
+    other.write_bytes(clip.read_bytes() + b"\0" * 8)
+    link.symlink_to(clip)
+    info, *windows = plan_clip(PlanTask(str(link), FOUR), Reading())
+    assert isinstance(info, VideoInfo)
+    link.unlink()
+    link.symlink_to(other)
+    with pytest.raises(CaptionAssetsError, match="changed since its windows were planned"):
+        list(
+            preview_clip(PreviewTask(str(link), info.content_hash, (windows[0].window,), SMALL, pack(info)), Reading())
+        )
+
+
+def test_a_copy_that_is_kept_is_hashed_once(http: str, tmp_path: Path, hashed: Counter[str]) -> None:
+    reading = Reading(copies=Copies(str(tmp_path), 1 << 30))
+    info, *windows = plan_clip(PlanTask(http, FOUR), reading)
+    assert isinstance(info, VideoInfo)
+    task = PreviewTask(http, info.content_hash, (windows[0].window,), SMALL, pack(info))
+    assert list(preview_clip(task, reading))
+    assert hashed == {"hash": 1, "probe": 1}
+    assert list(preview_clip(task, Reading()))  # another run
+    assert hashed == {"hash": 2, "probe": 1}
 
 
 def test_a_changed_clip_is_refused(clip: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from caption_assets.errors import ModelError
+from caption_assets.models.confidence import confidence_of
 from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo, EngineStuckError
 from caption_assets.models.requests import Author, Request, Result
 from caption_assets.models.thinking import answer_of
@@ -108,15 +109,15 @@ class EngineSession:
 
 
 def _answer(result: Result) -> Result:
-    """The result with the model's answer alone, failed where it never came to one."""
+    """The result with the model's answer alone and its confidence, failed where it never came to one."""
     if result.text is None:
         return result
     answer = answer_of(result.text)
     if not answer.unfinished:
-        return replace(result, text=answer.text)
+        return replace(result, text=answer.text, tokens=(), confidence=confidence_of(answer.text, result.tokens))
     wrong = f"the model was still thinking after {result.output_tokens} tokens"
     fix = "raise max_output_tokens, or choose a model that does not think"
-    return replace(result, text=None, outcome=Outcome("failed", "unfinished_thinking", f"{wrong}; {fix}"))
+    return replace(result, text=None, tokens=(), outcome=Outcome("failed", "unfinished_thinking", f"{wrong}; {fix}"))
 
 
 class _Recorded:
