@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import dagster as dg
 from pydantic import ValidationError
 
 from caption_assets.defs.config import config_class
+from caption_assets.defs.lineage import is_made_by
 from caption_assets.defs.names import Names
 from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
 from caption_assets.defs.step_run import StepRun
@@ -93,14 +95,15 @@ class _Maker:
 
         def compute(context: dg.AssetExecutionContext, config: Any) -> Reports:
             run = StepRun(context, names, step)
-            ended = body(run, part(config, type(settings)), **_previews_beside(run, preview_config) if step is captions.STEP else {})
-            yield from ShardOutcomes(run).report(ended)
+            beside = _previews_beside(run, preview_config) if step is captions.STEP else {}
+            ended = body(run, part(config, type(settings)), **beside) if run.shards else ()
+            yield from ShardOutcomes(run).report(chain(run.not_ready, ended))
 
         compute.__annotations__["config"] = config_class(settings)
         return dg.asset(
             key=names.asset(step.table),
             description=inspect.getdoc(body),
-            deps=[names.asset(table) for table in step.reads],
+            deps=[names.asset(table) for table in step.reads or [windows.SOURCE]],
             partitions_def=self._shards,
             backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=shards_per_run),
             group_name=names.group,
@@ -162,10 +165,8 @@ def enhanced_captions(run: StepRun, settings: EnhanceSettings) -> Outcomes:
 def _previews_beside(run: StepRun, config: Callable[..., PreviewSettings]) -> Mapping[str, PreviewSettings]:
     """How the previews of this run are made, where it has them still to make, and in this process."""
     context, name = run.context, run.names.op(previews.STEP.table)
-    chosen = context.run.step_keys_to_execute
-    if context.job_def.executor_def.name not in _IN_PROCESS or name not in context.job_def.graph.node_names():
-        return {}
-    if chosen is not None and name not in chosen:
+    in_process = context.job_def.executor_def.name in _IN_PROCESS
+    if not in_process or not is_made_by(context, run.names.asset(previews.STEP.table)):
         return {}
     if any(run.is_reported(previews.STEP, shard) for shard in run.shards):
         return {}  # they went first, while this step waited for a GPU

@@ -10,6 +10,7 @@ from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names
 from caption_assets.defs.partitions import shards_of
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
+from caption_assets.defs.source import source_asset
 from caption_assets.defs.workers import RunWorkers
 from caption_assets.settings import CaptionModelSettings, PipelineSettings, TextModelSettings, part
 from caption_assets.steps import Progress
@@ -29,6 +30,11 @@ class Pipeline:
     def assets(self) -> list[dg.AssetsDefinition]:
         """Each after those that it reads."""
         return make_assets(self.settings, self.shards)
+
+    @cached_property
+    def source(self) -> dg.SourceAsset:
+        """What they are made of."""
+        return source_asset(self.names, self.shards)
 
     @cached_property
     def resources(self) -> dict[str, object]:

@@ -10,9 +10,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
+from caption_assets.defs.lineage import FAILED_SHARDS, event_pointer
+from caption_assets.defs.source import observation, observed
 from caption_assets.defs.step_run import StepRun
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.steps import Ended, ShardReport, captions, enhance, previews, windows
+from caption_assets.steps.windows import SOURCE
 from caption_assets.store.tables import Table, columns
 
 # Inline pictures land in the event log. The UI gives Markdown pictures no width, so they are scaled here.
@@ -39,10 +42,11 @@ class ShardOutcomes:
     def report(self, outcomes: Iterable[Ended]) -> Reports:
         """Reports every outcome, then the step's.
 
-        A shard that fails does not stop the others; the step then fails at the end, and the good shards stay
-        materialized.
+        A shard that fails does not stop the others, nor the steps after this one, if any shard is good; the step then
+        fails at the end, and the good shards stay materialized.
         """
         shards = self._context.partition_keys
+        stopped: CaptionAssetsError | None = None
         try:
             for ended in outcomes:
                 self._tell(ended)
@@ -50,19 +54,22 @@ class ShardOutcomes:
                 self._reported[ended.asset, ended.shard] = failure
         except (ConfigError, ModelError) as error:
             # Nothing that another shard could do better.
+            stopped = error
             for shard in shards:
                 if (self._asset, shard) not in self._reported:
                     self._progress.failed(self._asset, shard, error)
-            raise dg.Failure(str(error), allow_retries=False) from error
         failed = {shard: text for shard in shards if (text := self._reported.get((self._asset, shard)))}
+        if any(self._reported.get((self._asset, shard), "") is None for shard in shards):
+            yield dg.MaterializeResult(metadata=_REPORTED)  # what reads this begins: see `build_defs`
+        if stopped:
+            raise dg.Failure(str(stopped), allow_retries=False) from stopped
         if failed:
             names = ", ".join(failed)
             raise dg.Failure(
                 f"{len(failed)} of {len(shards)} shards failed: {names}. " + " ".join(failed.values()),
-                metadata={"failed_shards": dg.MetadataValue.json(failed)},
+                metadata={FAILED_SHARDS: dg.MetadataValue.json(failed)},
                 allow_retries=False,
             )
-        yield dg.MaterializeResult(metadata=_REPORTED)
 
     def _tell(self, ended: Ended) -> None:
         if isinstance(ended.outcome, CaptionAssetsError):
@@ -87,10 +94,12 @@ class ShardOutcomes:
             "dagster/data_version_is_user_provided": "true",
         }
         for name, version in report.input_versions.items():
-            key = self._names.asset(name)
-            record = self._context.instance.get_latest_data_version_record(key, False, report.shard)
+            key, shard = self._names.asset(name), report.shard
+            if name == SOURCE and observed(self._context.instance, key, shard) != version:
+                self._context.log_event(observation(key, shard, version))
+            pointer = event_pointer(self._context.instance, key, name == SOURCE, shard, version)
             tags[f"dagster/input_data_version/{key.to_user_string()}"] = version
-            tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = str(record.storage_id) if record else "NULL"
+            tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = pointer
         return tags
 
 

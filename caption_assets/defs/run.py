@@ -131,7 +131,7 @@ class _Command:
     def _stages(self) -> list[list[dg.AssetsDefinition]]:
         """The assets in the order of their needs; those of a stage need nothing of each other, and share a run."""
         stages: list[list[dg.AssetsDefinition]] = []
-        done: set[dg.AssetKey] = set()
+        done = {self.pipeline.source.key}
         while left := [asset for asset in self.pipeline.assets if asset.key not in done]:
             stages.append([asset for asset in left if done.issuperset(asset.dependency_keys)])
             done |= {asset.key for asset in stages[-1]}

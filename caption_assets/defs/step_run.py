@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
 
+from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.steps import Ended, Outcomes, Progress, ShardReport, StepContext
@@ -20,9 +22,17 @@ class StepRun:
     names: Names
     step: Step
 
-    @property
+    @cached_property
+    def not_ready(self) -> list[Ended]:
+        """How the step ends for the shards that an earlier step of the run has failed in."""
+        failed = failed_before(self.context)
+        return [Ended(self.step.name, shard, self.step.not_ready(shard, text)) for shard, text in failed.items()]
+
+    @cached_property
     def shards(self) -> list[str]:
-        return list(self.context.partition_keys)
+        """Those of the run that are ready for the step."""
+        not_ready = {ended.shard for ended in self.not_ready}
+        return [shard for shard in self.context.partition_keys if shard not in not_ready]
 
     @property
     def progress(self) -> Progress:
