@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import range_tags, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.store.tables import TABLES
@@ -40,6 +41,31 @@ def materialize(
         **({"partition_key": shards[0]} if len(shards) == 1 else {"tags": range_tags(tuple(shards))}),
         **more,
     )
+
+
+_running: list[Pipeline] = []
+
+
+def _job_of_running() -> dg.JobDefinition:
+    (pipeline,) = _running
+    defs = build_defs(pipeline.settings, pipeline.resources)
+    return defs.resolve_job_def(pipeline.names.of("caption_shards"))
+
+
+def run_job(
+    instance: dg.DagsterInstance, pipeline: Pipeline, shards: Sequence[str], resumed: str | None = None
+) -> dg.DagsterRun:
+    """A run of the pipeline's job, by the executor that it has, for registered `shards`, or of a run's failed steps."""
+    config = {pipeline.names.op(step): {"config": dict(of_step)} for step, of_step in SMALL.items()}
+    _running[:] = [pipeline]
+    with dg.execute_job(
+        dg.reconstructable(_job_of_running),
+        instance=instance,
+        tags=range_tags(tuple(shards)),
+        run_config={"ops": config, "loggers": QUIET},
+        reexecution_options=dg.ReexecutionOptions.from_failure(resumed, instance) if resumed else None,
+    ) as result:
+        return result.dagster_run
 
 
 def materialized(instance: dg.DagsterInstance, pipeline: Pipeline, step: str) -> set[str]:

@@ -57,7 +57,8 @@ MODELS: dict[str, set[str]] = {
 # And within `engines`: no engine knows another one.
 ENGINES: dict[str, set[str]] = {
     "base": set(),
-    "session": {"base"},
+    "shares": set(),
+    "session": {"base", "shares"},
     "draws": set(),
     "watched": {"base"},
     "transformers": {"base", "draws", "watched"},

@@ -58,7 +58,8 @@ class Result:
 
     As an engine gives it, `text` is all that the model wrote, after the mark by which the prompt began its thinking
     (`thinking.opened_by`); as a session gives it, the answer alone. `finish_reason` is "stop", or "length" where
-    `max_tokens` cut the text off. `seconds` is the engine's time for it, shared evenly where requests ran as a batch.
+    `max_tokens` cut the text off. `seconds` is the engine's time for it, shared evenly where requests ran as a batch;
+    a session makes it the request's share of the time of all (`engines.shares`).
     Where the engine reports it, `wait_s` is the time from the end of the request's preparation until the model began
     with it, `prefill_s` from then to the first token, and `generate_s` from the first to the last token.
     `author` is who wrote the text, where the answer itself tells. `tokens` are what the text was made of, as an engine

@@ -1,5 +1,7 @@
 """What every step is given besides its shards and its settings."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from caption_assets.steps.report import Progress
@@ -19,3 +21,11 @@ class StepContext:
     workers: ClipWorkers
     source_root: str | None = None
     progress: Progress = field(default_factory=Progress)
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Begins to count the seconds that a shard takes; what is returned says how many they are by now.
+
+        The start of the workers is not the first shard's, as that of an engine is not.
+        """
+        began, started = time.perf_counter(), self.workers.start_seconds
+        return lambda: time.perf_counter() - began - (self.workers.start_seconds - started)

@@ -52,7 +52,7 @@ class ShardPreviews:
         self, context: StepContext, shard: str, windows: Iterable[WindowRow], settings: PreviewSettings
     ) -> None:
         """`windows` are all rows of the shard's `clip_windows`. Raises ShardError where none is a good one."""
-        self._started = self._clock = time.perf_counter()
+        self._seconds, self._clock = context.stopwatch(), time.perf_counter()
         self._context, self._shard, self.settings = context, shard, settings
         windows = list(windows)
         self._input_versions = {CLIP_WINDOWS.name: data_version(windows)}
@@ -108,7 +108,7 @@ class ShardPreviews:
         """Commits the rows, and writes the documents. Raises ShardError, StoreError."""
         location = self.commit()
         render_documents(self._context, self._shard)
-        return self.report(location, time.perf_counter() - self._started)
+        return self.report(location, self._seconds())
 
     def commit(self) -> str:
         """Commits the rows, which removes files that no row names; returns the table's URL."""

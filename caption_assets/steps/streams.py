@@ -7,7 +7,6 @@ more do what waits for a store: one opens the next shard, one finishes those tha
 
 import logging
 import queue
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -184,8 +183,6 @@ class ShardStreams(Generic[R]):
             if stream.shard in self._all_asked and not stream.waiting:
                 self._end(stream.shard)
                 self._finishing.append((stream, self._finisher.submit(_finish, stream)))
-                for other in self._opened.values():
-                    other.started = time.perf_counter()
         yield from self._finished(most_left=_MOST_FINISHING)
 
     def _finished(self, most_left: int) -> Outcomes:
@@ -204,7 +201,7 @@ class ShardStreams(Generic[R]):
 
     def _end(self, shard: str) -> ShardStream[R]:
         stream = self._opened.pop(shard)
-        stream.ended, stream.ended_at = True, time.perf_counter()
+        stream.ended = True
         self._all_asked.discard(shard)
         self._over.add(shard)
         return stream

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -38,7 +37,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     A clip whose file and settings are those of its rows is not read. A clip that cannot be used is a row with its
     reason. Raises DatasetError for a shard without clips, ShardError where no clip has a window, StoreError.
     """
-    started = time.perf_counter()
+    seconds = context.stopwatch()
     store, progress = context.store, context.progress
     listing = dataset.listing(shard)
     clips, duplicates = split_duplicates(listing.clips)
@@ -66,18 +65,18 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
         if row.status != "ok":
             log.warning("%s: %s", row.relative_path, row.error)
     windows = [row for row in rows if row.status == "ok"]
-    seconds = time.perf_counter() - started
+    took = seconds()
     return shard_report(
         STEP,
         shard,
         rows,
-        seconds=seconds,
+        seconds=took,
         location=location,
         input_versions={SOURCE: listing.version},
         reused=reused,
         figures={
             "windows": len(windows),
-            **windows_per_second(len(windows) - reused, seconds),
+            **windows_per_second(len(windows) - reused, took),
             "frames_picked": sum(len(row.frame_ids) for row in windows),
             "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
             "files_left_out": sum(len(left_out.names) for left_out in listing.left_out),

@@ -61,7 +61,7 @@ class _Generated(_Ended):
     engine_version: Annotated[str, Column("The engine's version.")] = ""
     prompt_hash: Annotated[str, Column("Hash of the prompt text.")] = ""
     fingerprint: Fingerprint = ""
-    seconds: Seconds = 0.0
+    seconds: Annotated[float, Column("Its share of the time that the model was at work, in seconds.")] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

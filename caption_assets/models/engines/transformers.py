@@ -108,6 +108,7 @@ class TransformersEngine:
             precision="bf16" if half else "fp32",
             frame_limits=frame_limits(self._variant, folder, family),
             context=self._context,
+            in_batches=True,
             notes=() if self._lease is None else self._lease.notes,
         )
 
