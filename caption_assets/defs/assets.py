@@ -42,9 +42,11 @@ GPU_POOL = "gpu"
 _IN_PROCESS = (dg.in_process_executor.name, "execute_in_process_executor")
 
 
-def make_assets(settings: PipelineSettings, shards: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """The assets of a pipeline, each after those that it reads."""
-    make = _Maker(settings, shards)
+def make_assets(
+    settings: PipelineSettings, shards: dg.PartitionsDefinition, condition: dg.AutomationCondition[dg.AssetKey] | None
+) -> list[dg.AssetsDefinition]:
+    """The assets of a pipeline, each after those that it reads. By `condition`, they are made by themselves."""
+    make = _Maker(settings, shards, condition)
     caption, enhanced = settings.captions[0], settings.enhanced[0]
     return [
         make(windows.STEP, clip_windows, settings.windows, {"clips"}, 64, {"python", "parquet"}),
@@ -74,8 +76,13 @@ def make_assets(settings: PipelineSettings, shards: dg.PartitionsDefinition) -> 
 class _Maker:
     """Makes an asset of a step and of a body that runs it for the shards of a run."""
 
-    def __init__(self, settings: PipelineSettings, shards: dg.PartitionsDefinition) -> None:
-        self._names, self._shards = Names(settings.name), shards
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        shards: dg.PartitionsDefinition,
+        condition: dg.AutomationCondition[dg.AssetKey] | None,
+    ) -> None:
+        self._names, self._shards, self._condition = Names(settings.name), shards, condition
         self._preview_config = config_class(settings.previews)
 
     def __call__(
@@ -106,6 +113,7 @@ class _Maker:
             deps=[names.asset(table) for table in step.reads or [windows.SOURCE]],
             partitions_def=self._shards,
             backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=shards_per_run),
+            automation_condition=self._condition,
             group_name=names.group,
             kinds=kinds,
             required_resource_keys={names.of(word) for word in ("save_export", "workers", "progress", *resources)},

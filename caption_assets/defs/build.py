@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from caption_assets.defs.automation import job_of, schedule_of, sensor_of
+from caption_assets.defs.automation import job_of, schedule_of, sensors_of
 from caption_assets.defs.environment import settings_from_environment
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.settings import PipelineSettings
@@ -27,7 +27,7 @@ def build_defs(
     return dg.Definitions(
         assets=[pipeline.source, *pipeline.assets],
         jobs=[job],
-        sensors=[sensor_of(pipeline)],
+        sensors=sensors_of(pipeline),
         schedules=[schedule_of(pipeline, job)],
         resources=pipeline.resources,
         # Steps of a run share its worker processes, and what one has made for another; the heavy work is done by

@@ -22,7 +22,9 @@ from caption_assets.settings import (
     variables_of,
 )
 
-DATASET, OUTPUT, SOURCE_ROOT = (ENVIRONMENT_PREFIX + name for name in ("DATASET", "OUTPUT", "SOURCE_ROOT"))
+DATASET, OUTPUT, SOURCE_ROOT, AUTOMATION = (
+    ENVIRONMENT_PREFIX + name for name in ("DATASET", "OUTPUT", "SOURCE_ROOT", "AUTOMATION")
+)
 # Read where they are needed, and no settings of a run.
 _OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY"))
 
@@ -31,13 +33,17 @@ def settings_from_environment() -> PipelineSettings:
     """The pipeline of a deployment: the demo's, with what the environment sets.
 
     CAPTION_ASSETS_DATASET, CAPTION_ASSETS_OUTPUT, CAPTION_ASSETS_SOURCE_ROOT: where clips are read and results
-    written (default: the demo's folders below the working directory). Every setting has a variable, too, which
-    `settings` declares beside it. Raises ConfigError for a value that cannot be, and for a name that is none.
+    written (default: the demo's folders below the working directory). CAPTION_ASSETS_AUTOMATION: whether work is done
+    as shards come. Every setting has a variable, too, which `settings` declares beside it. Raises ConfigError for a
+    value that cannot be, and for a name that is none.
     """
     check_names()
-    places = {"dataset": variable(DATASET), "output": variable(OUTPUT), "source_root": variable(SOURCE_ROOT)}
+    given = {"dataset": DATASET, "output": OUTPUT, "source_root": SOURCE_ROOT, "automation": AUTOMATION}
+    chosen = {field: text for field, name in given.items() if (text := variable(name)) is not None}
+    if (text := chosen.get("automation", "true").lower()) not in ("true", "false"):
+        raise ConfigError(f"{AUTOMATION}={text!r}", "it is neither true nor false", "write one of them")
     return PipelineSettings(
-        **{name: place for name, place in places.items() if place is not None},
+        **chosen,  # type: ignore[arg-type]
         windows=WindowSettings(**from_environment(WindowSettings)),
         previews=PreviewSettings(**from_environment(PreviewSettings)),
         captions=(Captions(**from_environment(Captions)),),
@@ -72,7 +78,7 @@ def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
 
 def check_names() -> None:
     """Raises ConfigError for a variable with our prefix that sets nothing: a misspelt choice is no choice."""
-    known = {DATASET, OUTPUT, SOURCE_ROOT, *_OTHERS}
+    known = {DATASET, OUTPUT, SOURCE_ROOT, AUTOMATION, *_OTHERS}
     known |= {name for settings in ALL_SETTINGS for names in variables_of(settings).values() for name in names}
     unknown = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     if unknown:

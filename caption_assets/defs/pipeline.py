@@ -5,6 +5,7 @@ from functools import cached_property
 
 import dagster as dg
 
+from caption_assets.defs.as_they_come import AsShardsCome
 from caption_assets.defs.assets import make_assets
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names
@@ -12,6 +13,7 @@ from caption_assets.defs.partitions import shards_of
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.defs.source import source_asset
 from caption_assets.defs.workers import RunWorkers
+from caption_assets.records import text_hash
 from caption_assets.settings import CaptionModelSettings, PipelineSettings, TextModelSettings, part
 from caption_assets.steps import Progress
 
@@ -29,7 +31,13 @@ class Pipeline:
     @cached_property
     def assets(self) -> list[dg.AssetsDefinition]:
         """Each after those that it reads."""
-        return make_assets(self.settings, self.shards)
+        condition = AsShardsCome(self.choice) if self.settings.automation else None
+        return make_assets(self.settings, self.shards, condition)
+
+    @cached_property
+    def choice(self) -> str:
+        """Names its settings: other settings, another name."""
+        return text_hash(self.settings.model_dump_json())
 
     @cached_property
     def source(self) -> dg.SourceAsset:

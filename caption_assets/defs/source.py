@@ -16,9 +16,9 @@ from caption_assets.defs.names import Names
 from caption_assets.defs.partitions import registered_shards
 from caption_assets.steps.windows import SOURCE
 
-# Of one tick of the sensor, so that it stays below the minute that Dagster gives it: on SQLite, an event takes 15 ms.
+MOST_CHANGES = 500
+"""Of one tick of the sensor, which then ends within the minute that it has: on SQLite, an event takes 15 ms."""
 _LIST_SECONDS = 10.0
-_MOST_CHANGES = 500
 # Times as long as a look at all shards took is the pause after it.
 _PAUSE = 20.0
 
@@ -96,7 +96,7 @@ class Look(BaseModel):
             if version != known.get(shard):
                 changed[shard] = version
             spent = time.monotonic() - began
-            if number < len(shards) and (spent > _LIST_SECONDS or len(changed) >= _MOST_CHANGES):
+            if number < len(shards) and (spent > _LIST_SECONDS or len(changed) >= MOST_CHANGES):
                 return changed, Look(next_shard=shards[number], spent_s=self.spent_s + spent)
         spent = self.spent_s + time.monotonic() - began
         return changed, Look(pause_until=now + _PAUSE * spent)

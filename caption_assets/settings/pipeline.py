@@ -58,3 +58,7 @@ class PipelineSettings(BaseModel):
         description="The text model and what it is asked, for the captions of every model.",
     )
     workers: WorkerSettings = Field(default=WorkerSettings(), description="The worker processes of a run.")
+    automation: bool = Field(
+        default=False,
+        description="Make what is missing or out of date by itself, as shards come and change, without a schedule.",
+    )
