@@ -21,9 +21,9 @@ _work: "WeakKeyDictionary[AssetGraphView, Work]" = WeakKeyDictionary()
 class AsShardsCome(dg.AutomationCondition[dg.AssetKey]):
     """True for shards that are missing or out of date and can be made now, in batches."""
 
-    def __init__(self, choice: str) -> None:
-        """`choice` names the settings of the pipeline: see `Work`."""
-        self._choice = choice
+    def __init__(self, settings_hash: str) -> None:
+        """`settings_hash` is the pipeline's: see `Work`."""
+        self._settings_hash = settings_hash
 
     @property
     def name(self) -> str:
@@ -35,7 +35,7 @@ class AsShardsCome(dg.AutomationCondition[dg.AssetKey]):
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         view, key = context.asset_graph_view, context.key
-        work = _work.setdefault(view, Work(view, self._choice))  # one for all assets of this moment
+        work = _work.setdefault(view, Work(view, self._settings_hash))  # one for all assets of this moment
         shards = work.asset(key).node.partitions_def
         if shards is None:
             raise ValueError(f"{key.to_user_string()} has no shards")

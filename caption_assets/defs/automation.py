@@ -14,7 +14,7 @@ from caption_assets.defs.as_they_come import DESCRIPTION
 from caption_assets.defs.partitions import range_tags, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.source import MOST_CHANGES, Look, observation, observed_versions
-from caption_assets.defs.work import CHOICE_TAG, Work
+from caption_assets.defs.work import SETTINGS_TAG, Work
 from caption_assets.errors import DatasetError
 
 SHARDS_PER_RUN = 16
@@ -76,7 +76,7 @@ def _working(pipeline: Pipeline) -> dg.SensorDefinition:
         description=DESCRIPTION,
         default_status=dg.DefaultSensorStatus.RUNNING,
         use_user_code_server=True,  # the condition is this project's own
-        run_tags={CHOICE_TAG: pipeline.choice},
+        run_tags={SETTINGS_TAG: pipeline.settings_hash},
     )
 
 
@@ -95,7 +95,7 @@ def schedule_of(pipeline: Pipeline, job: Job) -> dg.ScheduleDefinition:
         now = TemporalContext(effective_dt=context.scheduled_execution_time, last_event_id=None)
         graph = context.repository_def.asset_graph
         view = AssetGraphView(temporal_context=now, instance=context.instance, asset_graph=graph)
-        wanted = Work(view, pipeline.choice).all_ready([asset.key for asset in pipeline.assets])
+        wanted = Work(view, pipeline.settings_hash).all_ready([asset.key for asset in pipeline.assets])
         if not wanted:
             yield dg.SkipReason("no shard lacks an asset, or has one that is out of date and can be made now")
         alike: dict[frozenset[dg.AssetKey], list[str]] = defaultdict(list)
@@ -108,7 +108,7 @@ def schedule_of(pipeline: Pipeline, job: Job) -> dg.ScheduleDefinition:
                 yield dg.RunRequest(
                     run_key=f"{context.scheduled_execution_time.isoformat()} {keys[0]}",
                     asset_selection=chosen,
-                    tags={CHOICE_TAG: pipeline.choice, **range_tags(keys)},
+                    tags={SETTINGS_TAG: pipeline.settings_hash, **range_tags(keys)},
                 )
 
     return missing_shards

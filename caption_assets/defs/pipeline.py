@@ -6,9 +6,9 @@ from functools import cached_property
 import dagster as dg
 
 from caption_assets.defs.as_they_come import AsShardsCome
-from caption_assets.defs.assets import make_assets
+from caption_assets.defs.assets import PipelineAsset, make_assets
 from caption_assets.defs.io_manager import SaveExportIOManager
-from caption_assets.defs.names import Names
+from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.defs.source import source_asset
@@ -29,20 +29,23 @@ class Pipeline:
         self.shards = shards_of(settings.dataset)
 
     @cached_property
-    def assets(self) -> list[dg.AssetsDefinition]:
-        """Each after those that it reads."""
-        condition = AsShardsCome(self.choice) if self.settings.automation else None
+    def made(self) -> list[PipelineAsset]:
+        """The assets with what they make, each after those that it reads."""
+        condition = AsShardsCome(self.settings_hash) if self.settings.automation else None
         return make_assets(self.settings, self.shards, condition)
 
-    @cached_property
-    def choice(self) -> str:
-        """Names its settings: other settings, another name."""
-        return text_hash(self.settings.model_dump_json())
+    @property
+    def assets(self) -> list[dg.AssetsDefinition]:
+        return [made.definition for made in self.made]
 
     @cached_property
     def source(self) -> dg.SourceAsset:
-        """What they are made of."""
+        """The dataset, which all of them are made of."""
         return source_asset(self.names, self.shards)
+
+    @cached_property
+    def settings_hash(self) -> str:
+        return text_hash(self.settings.model_dump_json())
 
     @cached_property
     def resources(self) -> dict[str, object]:
@@ -50,9 +53,11 @@ class Pipeline:
         plain: dict[str, object] = {
             "clips": ClipDataset(root=settings.dataset),
             "save_export": SaveExportIOManager(output_path=settings.output, source_root=settings.source_root),
-            "caption_model": CaptionModel(**part(settings.captions[0], CaptionModelSettings).model_dump()),
-            "text_model": TextModel(**part(settings.enhanced[0], TextModelSettings).model_dump()),
             "workers": RunWorkers(**settings.workers.model_dump()),
             "progress": Progress(),
         }
+        for name, model in model_names("caption_model", settings.captions).items():
+            plain[name] = CaptionModel(**part(model, CaptionModelSettings).model_dump())
+        for name, text_model in model_names("text_model", settings.enhanced).items():
+            plain[name] = TextModel(**part(text_model, TextModelSettings).model_dump())
         return {self.names.of(word): resource for word, resource in plain.items()} | self._overrides

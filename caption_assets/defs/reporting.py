@@ -14,7 +14,8 @@ from caption_assets.defs.source import observation, observed
 from caption_assets.defs.step_run import StepRun
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.media.thumbnails import thumbnail
-from caption_assets.steps import Ended, ShardReport, captions, enhance, previews, windows
+from caption_assets.steps import Ended, ShardReport
+from caption_assets.steps.choices import Choice
 from caption_assets.steps.windows import SOURCE
 from caption_assets.store.tables import Table, columns
 
@@ -27,8 +28,6 @@ _PUNCTUATION = re.compile(rf"[{re.escape(string.punctuation)}]")
 # so the result carries Dagster's own mark for "reported already"; without a result, downstream steps would be skipped.
 _REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
-_VERSIONS = {step.name: step.version for step in (windows.STEP, previews.STEP, captions.STEP, enhance.STEP)}
-
 Reports = Iterator[dg.MaterializeResult]
 
 
@@ -36,7 +35,7 @@ class ShardOutcomes:
     """How the shards of one step's run ended, each told to Dagster as soon as it is known."""
 
     def __init__(self, run: StepRun) -> None:
-        self._context, self._names, self._asset = run.context, run.names, run.step.name
+        self._run, self._context = run, run.context
         self._progress, self._reported = run.progress, run.reported
 
     def report(self, outcomes: Iterable[Ended]) -> Reports:
@@ -45,24 +44,23 @@ class ShardOutcomes:
         A shard that fails does not stop the others, nor the steps after this one, if any shard is good; the step then
         fails at the end, and the good shards stay materialized.
         """
-        shards = self._context.partition_keys
         stopped: CaptionAssetsError | None = None
+        shards, own = self._context.partition_keys, self._run.asset_of(self._run.choice).to_user_string()
         try:
             for ended in outcomes:
-                self._tell(ended)
+                asset = self._tell(ended)
                 failure = str(ended.outcome) if isinstance(ended.outcome, CaptionAssetsError) else None
-                self._reported[ended.asset, ended.shard] = failure
+                self._reported[asset.to_user_string(), ended.shard] = failure
         except (ConfigError, ModelError) as error:
-            # Nothing that another shard could do better.
-            stopped = error
+            stopped = error  # nothing that another shard could do better
             for shard in shards:
-                if (self._asset, shard) not in self._reported:
-                    self._progress.failed(self._asset, shard, error)
-        failed = {shard: text for shard in shards if (text := self._reported.get((self._asset, shard)))}
-        if any(self._reported.get((self._asset, shard), "") is None for shard in shards):
+                if (own, shard) not in self._reported:
+                    self._progress.failed(self._run.step.name, shard, error)
+        if any(self._reported.get((own, shard), "") is None for shard in shards):
             yield dg.MaterializeResult(metadata=_REPORTED)  # what reads this begins: see `build_defs`
         if stopped:
             raise dg.Failure(str(stopped), allow_retries=False) from stopped
+        failed = {shard: text for shard in shards if (text := self._reported.get((own, shard)))}
         if failed:
             names = ", ".join(failed)
             raise dg.Failure(
@@ -71,36 +69,48 @@ class ShardOutcomes:
                 allow_retries=False,
             )
 
-    def _tell(self, ended: Ended) -> None:
+    def _tell(self, ended: Ended) -> dg.AssetKey:
+        """Tells Dagster, under the asset that was made, which it returns."""
+        choice = self._run.choice_of(ended.asset)
+        asset = self._run.asset_of(choice)
         if isinstance(ended.outcome, CaptionAssetsError):
             self._context.log.error(str(ended.outcome))
             self._progress.failed(ended.asset, ended.shard, ended.outcome)
-            return
+            return asset
         self._progress.done(ended.outcome)
         self._context.log_event(
             dg.AssetMaterialization(
-                self._names.asset(ended.asset),
+                asset,
                 partition=ended.shard,
-                metadata=report_metadata(ended.outcome),
-                tags=self._tags(ended.outcome),
+                metadata=choice_metadata(choice) | report_metadata(ended.outcome),
+                tags=self._tags(choice, ended.outcome),
             )
         )
+        return asset
 
-    def _tags(self, report: ShardReport) -> dict[str, str]:
+    def _tags(self, choice: Choice, report: ShardReport) -> dict[str, str]:
         """The versions that Dagster writes on its own events: by these it knows what is stale."""
         tags = {
-            "dagster/code_version": str(_VERSIONS[report.asset]),
+            "dagster/code_version": choice.version,
             "dagster/data_version": report.data_version,
             "dagster/data_version_is_user_provided": "true",
         }
         for name, version in report.input_versions.items():
-            key, shard = self._names.asset(name), report.shard
-            if name == SOURCE and observed(self._context.instance, key, shard) != version:
+            is_source, names, shard = name == SOURCE, self._run.names, report.shard
+            key = names.source if is_source else names.asset(name, *choice.keys)
+            if is_source and observed(self._context.instance, key, shard) != version:
                 self._context.log_event(observation(key, shard, version))
-            pointer = event_pointer(self._context.instance, key, name == SOURCE, shard, version)
+            pointer = event_pointer(self._context.instance, key, is_source, shard, version)
             tags[f"dagster/input_data_version/{key.to_user_string()}"] = version
             tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = pointer
         return tags
+
+
+def choice_metadata(choice: Choice) -> dict[str, Any]:
+    """What was to be made: of texts the keys, the model and the prompt, with its text; every setting that counts."""
+    keys = dict(zip(("caption_key", "text_key"), choice.keys, strict=False))
+    settings = {name: value for name, value in choice.settings.items() if name not in choice.words}
+    return {**keys, **choice.words, "settings": dg.MetadataValue.json(settings)}
 
 
 def column_schema(table: Table[Any]) -> dg.TableSchema:

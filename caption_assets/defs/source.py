@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from caption_assets.dataset import NO_CLIPS, Dataset
 from caption_assets.defs.names import Names
 from caption_assets.defs.partitions import registered_shards
-from caption_assets.steps.windows import SOURCE
 
 MOST_CHANGES = 500
 """Of one tick of the sensor, which then ends within the minute that it has: on SQLite, an event takes 15 ms."""
@@ -25,7 +24,7 @@ _PAUSE = 20.0
 
 def source_asset(names: Names, shards: dg.DynamicPartitionsDefinition) -> dg.SourceAsset:
     """The clips of a dataset; to observe it is to look at all its shards."""
-    key, clips = names.asset(SOURCE), names.of("clips")
+    key, clips = names.source, names.of("clips")
 
     @dg.observable_source_asset(
         key=key,

@@ -15,7 +15,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNod
 from caption_assets.dataset import NO_CLIPS
 from caption_assets.defs.history import Attempt, History
 
-CHOICE_TAG = "caption_assets/choice"
+SETTINGS_TAG = "caption_assets/settings_hash"
 """On runs that nobody but this project has asked for: names the settings that they were made with."""
 _DAY = timedelta(days=1)
 _LONGEST_PAUSE = 32 * _DAY
@@ -26,9 +26,9 @@ _SLACK = timedelta(hours=1)
 class Work:
     """What is to be done at one moment, by asset. The source of all is the only asset that is only observed."""
 
-    def __init__(self, view: AssetGraphView, choice: str) -> None:
-        """`choice` names the pipeline's settings: what has failed with others may work with these."""
-        self._view, self._choice = view, choice
+    def __init__(self, view: AssetGraphView, settings_hash: str) -> None:
+        """`settings_hash` is the pipeline's: what has failed with other settings may work with these."""
+        self._view, self._settings_hash = view, settings_hash
         self._assets: dict[dg.AssetKey, _Asset] = {}
 
     @property
@@ -87,7 +87,7 @@ class Work:
         failed = {
             shard: attempt
             for shard, attempt in failed.items()
-            if attempt.run.dagster_run.tags.get(CHOICE_TAG, self._choice) == self._choice
+            if attempt.run.dagster_run.tags.get(SETTINGS_TAG, self._settings_hash) == self._settings_hash
             and changed[shard] <= (attempt.run.end_time or 0.0)
         }
         attempts = asset.history.attempts_since({shard: changed[shard] for shard in failed})

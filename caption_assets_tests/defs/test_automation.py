@@ -9,9 +9,9 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import create_run_for_test
 
 from caption_assets.defs.build import build_defs
-from caption_assets.defs.work import CHOICE_TAG
+from caption_assets.defs.work import SETTINGS_TAG
 from caption_assets.store.tables import TABLES
-from caption_assets_tests.pipelines import Sensor, materialize, run_job
+from caption_assets_tests.pipelines import Sensor, asset_key, materialize, run_job
 
 WINDOWS, PREVIEWS, CAPTIONS, ENHANCED = TABLES
 
@@ -34,7 +34,7 @@ class Automation:
             cursor=self._cursor,
         )
         self._cursor = found.cursor
-        asked = {step: set(found.get_requested_partitions(pipeline.names.asset(step))) for step in TABLES}
+        asked = {step: set(found.get_requested_partitions(asset_key(pipeline, step))) for step in TABLES}
         return {step: shards for step, shards in asked.items() if shards}
 
 
@@ -108,14 +108,14 @@ def test_a_bad_shard_is_asked_for_again_after_growing_pauses_and_at_once_when_it
 def test_what_failed_with_other_settings_is_asked_for_at_once(automation, clips_root, tmp_path, make_pipeline):
     instance, pipeline = automation.instance, automation.pipeline
     automation.sensor.tick()
-    tags = {CHOICE_TAG: pipeline.choice}
+    tags = {SETTINGS_TAG: pipeline.settings_hash}
     assert materialize(instance, pipeline, ["a"], [WINDOWS]).success
     (clips_root / "a" / "short.mp4").write_text("no video")
     (clips_root / "a" / "long.mp4").write_text("no video")
     automation.sensor.tick()
     assert not materialize(instance, pipeline, ["a"], [WINDOWS], tags=tags).success
     assert automation.asks() == {WINDOWS: {"b"}}
-    other = make_pipeline(clips_root, tmp_path / "out", automation=True, windows={"window_size": 64})
+    other = make_pipeline(clips_root, tmp_path / "out", automation=True, windows={"window_size": 40})
     assert automation.asks(pipeline=other) == {WINDOWS: {"a", "b"}}
 
 
@@ -138,7 +138,7 @@ def planned(pipeline, step, shard):
     return dg.DagsterEvent(
         event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value,
         job_name="caption_shards",
-        event_specific_data=AssetMaterializationPlannedData(pipeline.names.asset(step), partition=shard),
+        event_specific_data=AssetMaterializationPlannedData(asset_key(pipeline, step), partition=shard),
     )
 
 
@@ -149,7 +149,7 @@ def test_what_a_backfill_is_going_to_make_is_not_asked_for(automation):
         backfill_id="backfill",
         asset_graph=build_defs(pipeline.settings).resolve_asset_graph(),
         partition_names=["a"],
-        asset_selection=[pipeline.names.asset(WINDOWS)],
+        asset_selection=[asset_key(pipeline, WINDOWS)],
         backfill_timestamp=datetime.now(UTC).timestamp(),
         tags={},
         dynamic_partitions_store=instance,
@@ -188,7 +188,7 @@ class Schedule:
             (
                 request.tags["dagster/asset_partition_range_start"],
                 request.tags["dagster/asset_partition_range_end"],
-                [key.path[-1] for key in request.asset_selection],
+                [step for step in TABLES if asset_key(self.pipeline, step) in request.asset_selection],
             )
             for request in self.definition.evaluate_tick(context).run_requests or []
         ]
@@ -212,7 +212,7 @@ def test_the_schedule_asks_for_ranges_of_what_is_missing_or_out_of_date(
 
     make_clip(clips_root / "a" / "new.mp4", 24)
     sensor.tick()
-    instance.report_runless_asset_event(dg.AssetMaterialization(pipeline.names.asset(WINDOWS), partition="c"))
+    instance.report_runless_asset_event(dg.AssetMaterialization(asset_key(pipeline, WINDOWS), partition="c"))
     assert schedule.asks() == [("a", "a", everything), ("c", "c", everything[1:])]
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
     instance.report_dagster_event(planned(pipeline, ENHANCED, "a"), run.run_id)

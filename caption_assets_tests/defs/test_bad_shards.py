@@ -5,7 +5,7 @@ import pytest
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from caption_assets.store.tables import TABLES
-from caption_assets_tests.pipelines import materialized, metadata, run_job
+from caption_assets_tests.pipelines import asset_key, materialized, metadata, run_job
 
 
 @pytest.fixture
@@ -15,10 +15,11 @@ def stored_instance():
         yield instance
 
 
-def failures(instance, run):
+def failures(instance, pipeline, run):
     """What each step that failed has said, by step."""
+    steps = {made.definition.op.name: made.step.name for made in pipeline.made}
     events = [entry.dagster_event for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)]
-    return {event.step_key: event.step_failure_data.user_failure_data for event in events}
+    return {steps[event.step_key]: event.step_failure_data.user_failure_data for event in events}
 
 
 def test_a_shard_that_fails_takes_nobody_with_it_and_is_done_alone_when_the_run_is_resumed(
@@ -31,11 +32,11 @@ def test_a_shard_that_fails_takes_nobody_with_it_and_is_done_alone_when_the_run_
 
     run = run_job(instance, pipeline, ["a", "bad", "b"])
     assert run.status == dg.DagsterRunStatus.FAILURE
-    said = failures(instance, run)
+    said = failures(instance, pipeline, run)
     assert set(said) == set(TABLES)
     for step in TABLES:
         assert materialized(instance, pipeline, step) == {"a", "b"}
-        status = instance.get_status_by_partition(pipeline.names.asset(step), ["a", "bad", "b"], pipeline.shards)
+        status = instance.get_status_by_partition(asset_key(pipeline, step), ["a", "bad", "b"], pipeline.shards)
         assert status["bad"] == AssetPartitionStatus.FAILED
         assert said[step].description.startswith("1 of 3 shards failed: bad.")
         (reason,) = said[step].metadata["failed_shards"].value.values()
@@ -61,6 +62,6 @@ def test_an_older_table_is_not_taken_where_the_run_has_failed_to_make_a_new_one(
     for clip in (clips_root / "b").rglob("*.mp4"):
         clip.write_text("no video")
     run = run_job(instance, pipeline, ["a", "b"])
-    assert {step: list(said.metadata["failed_shards"].value) for step, said in failures(instance, run).items()} == {
-        step: ["b"] for step in TABLES
-    }
+    assert {
+        step: list(said.metadata["failed_shards"].value) for step, said in failures(instance, pipeline, run).items()
+    } == {step: ["b"] for step in TABLES}
