@@ -82,10 +82,15 @@ def materialized(instance: dg.DagsterInstance, pipeline: Pipeline, step: str) ->
     return set(instance.get_materialized_partitions(asset_key(pipeline, step)))
 
 
+def materialization(instance: dg.DagsterInstance, pipeline: Pipeline, step: str, shard: str) -> dg.AssetMaterialization:
+    """The latest one."""
+    filtered = dg.AssetRecordsFilter(asset_key(pipeline, step), asset_partitions=[shard])
+    return instance.fetch_materializations(filtered, limit=1).records[0].asset_materialization
+
+
 def metadata(instance: dg.DagsterInstance, pipeline: Pipeline, step: str, shard: str) -> Mapping[str, Any]:
     """That of the latest materialization."""
-    filtered = dg.AssetRecordsFilter(asset_key(pipeline, step), asset_partitions=[shard])
-    return instance.fetch_materializations(filtered, limit=1).records[0].asset_materialization.metadata
+    return materialization(instance, pipeline, step, shard).metadata
 
 
 class Sensor:

@@ -11,7 +11,7 @@ from dagster._core.test_utils import create_run_for_test
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.work import SETTINGS_TAG
 from caption_assets.store.tables import TABLES
-from caption_assets_tests.pipelines import Sensor, asset_key, materialize, run_job
+from caption_assets_tests.pipelines import Sensor, asset_key, materialization, materialize, run_job
 
 WINDOWS, PREVIEWS, CAPTIONS, ENHANCED = TABLES
 
@@ -212,7 +212,9 @@ def test_the_schedule_asks_for_ranges_of_what_is_missing_or_out_of_date(
 
     make_clip(clips_root / "a" / "new.mp4", 24)
     sensor.tick()
-    instance.report_runless_asset_event(dg.AssetMaterialization(asset_key(pipeline, WINDOWS), partition="c"))
+    tags = {**materialization(instance, pipeline, WINDOWS, "c").tags, "dagster/data_version": "other"}
+    windows = dg.AssetMaterialization(asset_key(pipeline, WINDOWS), partition="c", tags=tags)
+    instance.report_runless_asset_event(windows)
     assert schedule.asks() == [("a", "a", everything), ("c", "c", everything[1:])]
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
     instance.report_dagster_event(planned(pipeline, ENHANCED, "a"), run.run_id)
