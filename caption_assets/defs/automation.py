@@ -99,8 +99,8 @@ def schedule_of(pipeline: Pipeline, job: Job) -> dg.ScheduleDefinition:
         if not wanted:
             yield dg.SkipReason("no shard lacks an asset, or has one that is out of date and can be made now")
         alike: dict[frozenset[dg.AssetKey], list[str]] = defaultdict(list)
-        for shard, assets in wanted.items():
-            alike[frozenset(assets)].append(shard)
+        for shard, lacking in wanted.items():
+            alike[frozenset(lacking)].append(shard)
         registered = registered_shards(context.instance, pipeline.shards)
         for assets, shards in alike.items():
             chosen = [asset.key for asset in pipeline.assets if asset.key in assets]

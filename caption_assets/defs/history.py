@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, DataProvenance
 from dagster._core.event_api import EventRecordsFilter
 from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.event_log.base import AssetEventType, EventLogStorage
 
 T = TypeVar("T")
 _CHUNK = 1000
@@ -90,11 +91,11 @@ class History:
         return count
 
     @property
-    def _storage(self) -> "dg._core.storage.event_log.EventLogStorage":
+    def _storage(self) -> EventLogStorage:
         return self.instance.event_log_storage
 
     @property
-    def _event_type(self) -> dg.DagsterEventType:
+    def _event_type(self) -> AssetEventType:
         return dg.DagsterEventType.ASSET_OBSERVATION if self.is_source else dg.DagsterEventType.ASSET_MATERIALIZATION
 
 
