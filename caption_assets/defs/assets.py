@@ -160,8 +160,9 @@ class _Recipe:
             raise dg.Failure(str(error), allow_retries=False) from error
         beside = _previews_beside(context, names, previews) if self.body is window_captions else None
         run = StepRun(context, names, choice, models, beside)
-        ended = self.body(run, settings) if run.shards else ()
-        yield from ShardOutcomes(run).report(chain(run.not_ready, ended))
+        with run.progress:
+            ended = self.body(run, settings) if run.shards else ()
+            yield from ShardOutcomes(run).report(chain(run.not_ready, ended))
 
 
 def _description(body: Callable[..., Outcomes], choice: Choice) -> str:

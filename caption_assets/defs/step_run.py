@@ -11,7 +11,7 @@ from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.settings import PreviewSettings
-from caption_assets.steps import Ended, Outcomes, Progress, ShardReport, StepContext
+from caption_assets.steps import Ended, Outcomes, ProgressLog, ShardReport, StepContext
 from caption_assets.steps.choices import Choice, previews_choice
 from caption_assets.steps.report import Step
 
@@ -51,8 +51,15 @@ class StepRun:
         return [shard for shard in self.context.partition_keys if shard not in not_ready]
 
     @property
-    def progress(self) -> Progress:
-        return self.resource("progress")
+    def left(self) -> list[str]:
+        """Its shards that no other step of the run has made on its way."""
+        asset = self.asset_of(self.choice).to_user_string()
+        return [shard for shard in self.shards if (asset, shard) not in self.reported]
+
+    @cached_property
+    def progress(self) -> ProgressLog:
+        """Tells the run's log and the pipeline's resource how the shards that are left get on."""
+        return ProgressLog(self.step, self.left, self.context.log.info, self.resource("progress"))
 
     @property
     def reported(self) -> dict[tuple[str, str], str | None]:
@@ -79,10 +86,7 @@ class StepRun:
 
     def each_shard(self, of_shard: Callable[[str], ShardReport]) -> Outcomes:
         """How the step ends for each shard that has not been reported yet, one after the other."""
-        asset = self.asset_of(self.choice).to_user_string()
-        for shard in self.shards:
-            if (asset, shard) in self.reported:
-                continue
+        for shard in self.left:
             try:
                 with self.step.errors_of(shard):
                     report = of_shard(shard)

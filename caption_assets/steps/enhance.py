@@ -21,7 +21,7 @@ from caption_assets.store.earlier import move_earlier
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
-STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,))
+STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,), items="captions")
 
 
 def enhance_shards(

@@ -83,8 +83,7 @@ class ShardStream(ABC, Generic[R]):
         self.waiting = set(request_ids)
         self._asked = len(self.waiting)
         self._store_seconds = time.perf_counter() - self._opened_at
-        self.context.progress.start(self.step.name, self.shard, of)
-        self.context.progress.advance(self.step.name, self.shard, of - self._asked)
+        self.context.progress.start(self.step.name, self.shard, of, reused=of - self._asked)
 
     def start_engine(self) -> EngineInfo:
         """Begins to start the engine where that has not been done; says what runs. Raises ModelError."""
