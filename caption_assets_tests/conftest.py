@@ -129,7 +129,7 @@ def make_pipeline(workers: Workers) -> Callable[..., Pipeline]:
     """
 
     def make(clips_root: Path, out: Path, *, own_workers: bool = False, **settings: Any) -> Pipeline:
-        small: dict[str, Any] = {"device": "cpu", "max_output_tokens": 4}
+        small = [{"device": "cpu", "max_output_tokens": 4}]
         usual = {
             "windows": {"window_size": 64, "remainder_threshold": 32},
             "captions": small,
