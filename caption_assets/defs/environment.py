@@ -45,8 +45,9 @@ def deployed_settings() -> PipelineSettings:
 
     The file is that of CAPTION_ASSETS_SETTINGS, or else `caption_assets.yaml` in the working directory, if there is
     one. CAPTION_ASSETS_DATASET, CAPTION_ASSETS_OUTPUT and CAPTION_ASSETS_SOURCE_ROOT say where clips are read and
-    results written, CAPTION_ASSETS_AUTOMATION whether work is asked for as shards come; every setting has a variable, too, which `settings` declares beside it, and which is for each
-    model of the file. Raises ConfigError for a value that cannot be, and for a name that is none.
+    results written, CAPTION_ASSETS_AUTOMATION whether work is asked for as shards come. Every setting has a variable,
+    too, which `settings` declares beside it, and which is for each model of the file. Raises ConfigError for a value
+    that cannot be, and for a name that is none.
     """
     check_names()
     chosen = _from_file()
