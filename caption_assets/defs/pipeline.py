@@ -10,7 +10,7 @@ from caption_assets.defs.assets import PipelineAsset, make_assets
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
-from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
+from caption_assets.defs.resources import CaptionModel, ClipDataset, Quality, TextModel
 from caption_assets.defs.source import source_asset
 from caption_assets.defs.workers import RunWorkers
 from caption_assets.records import text_hash
@@ -53,6 +53,7 @@ class Pipeline:
         plain: dict[str, object] = {
             "clips": ClipDataset(root=settings.dataset),
             "save_export": SaveExportIOManager(output_path=settings.output, source_root=settings.source_root),
+            "quality": Quality(**settings.quality.model_dump()),
             "workers": RunWorkers(**settings.workers.model_dump()),
             "progress": Progress(),
         }
