@@ -93,7 +93,11 @@ class _Maker:
 
         def compute(context: dg.AssetExecutionContext, config: Any) -> Reports:
             run = StepRun(context, names, step)
-            ended = body(run, part(config, type(settings)), **_previews_beside(run, preview_config) if step is captions.STEP else {})
+            ended = body(
+                run,
+                part(config, type(settings)),
+                **_previews_beside(run, preview_config) if step is captions.STEP else {},
+            )
             yield from ShardOutcomes(run).report(ended)
 
         compute.__annotations__["config"] = config_class(settings)

@@ -6,7 +6,7 @@ whoever commits a table renders afterwards. So whichever of two writers comes la
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caption_assets.errors import StoreError
@@ -14,8 +14,9 @@ from caption_assets.save_export import chunks, documents, paths
 from caption_assets.save_export.documents import Document, clip_document, is_cut
 from caption_assets.save_export.files import dump_document, parse_document
 from caption_assets.save_export.foreign import Clean, usable
-from caption_assets.save_export.rendered import Rendered, depends_on, is_up_to_date, read_rendered, write_rendered
-from caption_assets.store.snapshot import ClipRows, read_snapshot, read_stamps
+from caption_assets.save_export.rendered import Rendered, are_as_written, asked_for, read_rendered, write_rendered
+from caption_assets.store.conditions import md5
+from caption_assets.store.snapshot import ClipRows, Stamps, look_at, read_snapshot, stamps_of
 from caption_assets.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def render_shard(
     caption_keys: Sequence[str] = (),
     enhanced_keys: Sequence[str] = (),
     source_root: str | None = None,
+    seen: Stamps | None = None,
 ) -> RenderSummary:
     """Bring all documents of a shard's clips up to its tables.
 
@@ -52,27 +54,31 @@ def render_shard(
     folder that the splitter read, for clips that one cut: their `processed_*` documents are named by the source
     below it. Without it, the splitter's own documents are looked for.
 
-    Nothing is read but stamps where no table has changed since the last time, and every document is as it was left; on
-    an object store, that nobody else has changed one is taken for granted. What another tool has put into a document
-    and cannot be used is left or replaced, with a warning that names the file: a source video that does not lie below
-    `source_root`, for one, whose `processed_*` documents are left.
+    Nothing is read but stamps where no table has changed since the last time, and every document is as it was left. On
+    an object store, that nobody else has changed one is taken for granted; and where `seen` has the stamps of tables
+    that the caller has just read and left as they are, so is that of the others: whoever writes them sees to that.
+
+    What another tool has put into a document and cannot be used is left or replaced, with a warning that names the
+    file: a source video that does not lie below `source_root`, for one, whose `processed_*` documents are left.
     """
-    asked = list(caption_keys), list(enhanced_keys), source_root
+    asked = asked_for(list(caption_keys), list(enhanced_keys), source_root)
     rendered = read_rendered(store, shard)
     written: set[str] = set()
+    if rendered.asked == asked and seen and not store.looks_cost_nothing and seen.items() <= rendered.tables.items():
+        return RenderSummary(0, len(rendered.documents))
     for turn in range(_MOST_PASSES):
-        stamps = read_stamps(store, shard)
-        of = depends_on(stamps, *asked)
-        if turn == 0 and is_up_to_date(store, rendered, of):
+        looks = look_at(store, shard)
+        stamps = stamps_of(looks)
+        if turn == 0 and (rendered.asked, rendered.tables) == (asked, stamps) and are_as_written(store, rendered):
             return RenderSummary(0, len(rendered.documents))
-        snapshot = read_snapshot(store, shard, stamps, caption_keys=caption_keys, enhanced_keys=enhanced_keys)
+        clips = read_snapshot(store, shard, looks, caption_keys=caption_keys, enhanced_keys=enhanced_keys)
         # What is known is of before anything was written: by now, another writer may have been at the same documents.
         render = _Pass(store, shard, source_root, rendered if turn == 0 else Rendered())
-        render.run(snapshot.clips)
+        render.run(clips, stamps)
         written |= render.written
-        if read_stamps(store, shard) == stamps:
+        if stamps_of(look_at(store, shard)) == stamps:
             if render.own or rendered.documents:
-                write_rendered(store, shard, of, render.own)
+                write_rendered(store, shard, asked, stamps, render.own, render.mixed)
             break
     return RenderSummary(written=len(written), unchanged=len(render.rendered - written))
 
@@ -88,24 +94,30 @@ class _Pass:
         self._source_rels: dict[str, str | None] = {}
         self.rendered: set[str] = set()
         self.written: set[str] = set()
-        self.own: dict[str, bytes] = {}
-        """What was rendered and is this shard's alone."""
+        self.own: dict[str, str] = {}
+        """MD5 of what was rendered and is this shard's alone."""
+        self.mixed: set[str] = set()
+        """Clips' documents that have words of others, too; not told where a look costs nothing."""
 
-    def run(self, clips: Sequence[ClipRows]) -> None:
+    def run(self, clips: Sequence[ClipRows], tables: Stamps) -> None:
         metas = {rows.clip.clip_id: paths.clip_document(rows.clip.clip_id) for rows in clips}
-        self._load(metas.values())
-        made: dict[str, Document] = {}
-        own: list[ClipRows] = []
+        made = {} if self._store.looks_cost_nothing else self._write_unseen(clips, tables)
+        own = [rows for rows in clips if rows.clip.clip_id in made]
         cut: dict[str, list[str]] = defaultdict(list)
-        for rows in clips:
+        left = [rows for rows in clips if rows.clip.clip_id not in made]
+        self._load(metas[rows.clip.clip_id] for rows in left)
+        for rows in left:
             clip = rows.clip
             existing = self._read(metas[clip.clip_id], documents.FIELDS)
             made[clip.clip_id] = clip_document(rows, existing)
+            looked_up = existing is not None and not self._store.looks_cost_nothing
+            if looked_up and made[clip.clip_id] != clip_document(rows, None):
+                self.mixed.add(metas[clip.clip_id])
             if not is_cut(clip, existing):
                 own.append(rows)
             elif (rel := self._source_rel(made[clip.clip_id]["source_video"], metas[clip.clip_id])) is not None:
                 cut[rel].append(clip.clip_id)
-        self._write_own({metas[clip_id]: document for clip_id, document in made.items()})
+        self._write_own({metas[rows.clip.clip_id]: made[rows.clip.clip_id] for rows in left})
         processed: dict[str, Document] = {}
         for clip in (rows.clip for rows in own):
             summary = chunks.summarize(made[clip.clip_id])
@@ -115,6 +127,38 @@ class _Pass:
         self._write_own(processed)
         for source_rel, clip_ids in cut.items():
             self._write_cut(source_rel, {clip_id: made[clip_id] for clip_id in clip_ids})
+
+    def _write_unseen(self, clips: Sequence[ClipRows], tables: Stamps) -> dict[str, Document]:
+        """The documents of clips that need not be read, since they hold nothing of others: those that are not there
+        yet, and those that are as they were last written from the tables alone. They are written on that condition;
+        where it does not hold, they are left to be read."""
+        known = self._known
+        documents, data = {}, {}
+        for rows in clips:
+            rel = paths.clip_document(rows.clip.clip_id)
+            # Captions of a table that is gone stay in the document, which alone has them now.
+            if rel not in known.mixed and (rel not in known.documents or known.tables.keys() <= tables.keys()):
+                documents[rel] = clip_document(rows, None)
+                data[rel] = self._dump(rel, documents[rel])
+        changed = [rel for rel in data if not known.holds(rel, data[rel], None)]
+        good = data.keys() - set(changed)
+        self._forget(changed)
+        # Where the first is refused, a splitter has written them all, or the store does not know conditions.
+        for some in (changed[:1], changed[1:]):
+            done = self._store.each(lambda rel: self._store.write_where(rel, data[rel], known.documents.get(rel)), some)
+            written = [rel for rel, is_done in zip(some, done, strict=True) if is_done]
+            self._done({rel: data[rel] for rel in written}, written)
+            good |= set(written)
+            if some and not written:
+                break
+        self.own |= {rel: md5(data[rel]) for rel in good}
+        self.rendered |= good
+        return {document["span_uuid"]: document for rel, document in documents.items() if rel in good}
+
+    def _forget(self, changed: Collection[str]) -> None:
+        """Before a document is written, what is known of all goes: documents that are half rendered have none."""
+        if changed and self._known.asked and not self.written:
+            self._store.delete(paths.rendered(self._shard))
 
     def _write_cut(self, source_rel: str, clips: dict[str, Document]) -> None:
         """The documents of one source video that a splitter cut, as far as this shard's clips are concerned."""
@@ -269,11 +313,10 @@ class _Pass:
         # What was read, and what costs little to read: all but what an object store is sent unseen.
         seen = {rel for rel in data if rel not in known and (rel in self._raw or self._stamps is not None)}
         changed = [rel for rel in data if rel not in known and not (rel in seen and self._raw_of(rel) == data[rel])]
-        if changed and self._known.of and not self.written:
-            self._store.delete(paths.rendered(self._shard))
+        self._forget(changed)
         self._store.each(lambda rel: self._store.write_if_changed(rel, data[rel], known=None), changed)
         self._done(data, changed)
-        self.own |= data
+        self.own |= {rel: md5(dumped) for rel, dumped in data.items()}
 
     def _write(self, rel: str, document: Document) -> bool:
         """Writes a document that other shards write, too."""

@@ -6,6 +6,9 @@ from caption_assets.steps.report import Progress
 from caption_assets.store.store import Store
 from caption_assets.workers.base import ClipWorkers
 
+# Each has some requests under way together.
+_SHARDS_AT_ONCE = 4
+
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
@@ -19,3 +22,8 @@ class StepContext:
     workers: ClipWorkers
     source_root: str | None = None
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def shards_at_once(self) -> int:
+        """How many shards of a step may be read ahead, and finished behind, beside the one that is worked on."""
+        return 1 if self.store.looks_cost_nothing else _SHARDS_AT_ONCE

@@ -15,6 +15,7 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
 from caption_assets.steps.report import Ended, Sample, ShardReport, Step, shard_report, windows_per_second
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
+from caption_assets.store.snapshot import Stamps
 
 log = logging.getLogger(__name__)
 _SAMPLES = 8
@@ -36,6 +37,8 @@ class ShardStream(ABC, Generic[R]):
         self.context, self.shard, self.session = context, shard, session
         self.key = session.variant.name
         self.input_versions: Mapping[str, str] = {}
+        # The stamps of the tables that were read, and written beside: see `render_documents`.
+        self.unchanged: list[Stamps] = []
         # Set by the stream that the shard belongs to, before anything is asked.
         self.unasked: Callable[[str, CaptionAssetsError], None]
         # Of the asking thread.
@@ -116,9 +119,9 @@ class ShardStream(ABC, Generic[R]):
     def _finished(self) -> ShardReport | CaptionAssetsError:
         try:
             with self.step.errors_of(self.shard):
-                location = self.buffer.commit()
-                render_documents(self.context, self.shard)
-                return self._report(location, self.ended_at - self.started)
+                done = self.buffer.commit()
+                render_documents(self.context, self.shard, [*self.unchanged, done.unchanged])
+                return self._report(done.location, self.ended_at - self.started)
         except CaptionAssetsError as error:
             return error
 

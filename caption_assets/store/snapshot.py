@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
-from caption_assets.store.store import Store
+from caption_assets.store.store import Looked, Store
 from caption_assets.store.tables import (
     CLIP_WINDOWS,
     ENHANCED_CAPTIONS,
@@ -18,7 +18,10 @@ from caption_assets.store.tables import (
 
 Frames = tuple[int, int]
 """First and last frame of a window, both inclusive."""
+Looks = Mapping[tuple[str, str | None], Looked]
+"""What there is of a shard's tables, by table and caption key."""
 Stamps = Mapping[tuple[str, str | None], str | None]
+"""What tells versions of them apart."""
 R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
 
 
@@ -42,62 +45,55 @@ class ClipRows:
         return self.windows[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A shard's clips, in the order of the windows' table, and the stamps of the tables that they were read from."""
+def look_at(store: Store, shard: str) -> Looks:
+    """What there is of every table of a shard. Reads none."""
+    looked = store.each(lambda table: store.look(table, shard), TABLES.values())
+    return {(name, key): look for name, of_table in zip(TABLES, looked, strict=True) for key, look in of_table.items()}
 
-    clips: tuple[ClipRows, ...]
-    stamps: Stamps
+
+def stamps_of(looks: Looks) -> Stamps:
+    return {table: look.stamp for table, look in looks.items()}
 
 
 def read_snapshot(
-    store: Store,
-    shard: str,
-    stamps: Stamps | None = None,
-    *,
-    caption_keys: Sequence[str] = (),
-    enhanced_keys: Sequence[str] = (),
-) -> Snapshot:
-    """Every table of a shard, read once; `stamps` are those that `read_stamps` has just given.
+    store: Store, shard: str, looks: Looks, *, caption_keys: Sequence[str] = (), enhanced_keys: Sequence[str] = ()
+) -> tuple[ClipRows, ...]:
+    """Every table of a shard, read once: its clips, in the order of the windows' table.
 
-    `caption_keys` and `enhanced_keys` give the order of keys; others with a table follow in alphabetical order. Tables
-    that are committed while this reads may be older in `clips` than in the store; then `stamps` differ from
-    `read_stamps`.
+    `looks` are those that `look_at` has just given. `caption_keys` and `enhanced_keys` give the order of keys; others
+    with a table follow in alphabetical order. Of tables that are committed while this reads, the rows may be older than
+    in the store; then `look_at` has other stamps afterwards.
     """
-    stamps = stamps or read_stamps(store, shard)  # before the tables: what is committed from here on shows
+
+    def read(table: tuple[str, str | None]) -> list[Any]:
+        name, key = table
+        return store.read_table(TABLES[name], shard, key, looks[table]).rows
+
+    rows = dict(zip(looks, store.each(read, looks), strict=True))
     windows: dict[str, list[WindowRow]] = defaultdict(list)
-    for row in store.read_rows(CLIP_WINDOWS, shard):
+    for row in rows[CLIP_WINDOWS.name, None]:
         windows[row.clip_id].append(row)
-    previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
-    captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, caption_keys)
-    enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, enhanced_keys)
-    clips = (
+    previews = _by_clip(rows[WINDOW_PREVIEWS.name, None])
+    captions = _by_key(rows, WINDOW_CAPTIONS, caption_keys)
+    enhanced = _by_key(rows, ENHANCED_CAPTIONS, enhanced_keys)
+    return tuple(
         ClipRows(
-            windows=tuple(rows),
+            windows=tuple(of_clip),
             previews=previews.get(clip_id, {}),
             captions={key: table.get(clip_id, {}) for key, table in captions.items()},
             enhanced={key: table.get(clip_id, {}) for key, table in enhanced.items()},
         )
-        for clip_id, rows in windows.items()
+        for clip_id, of_clip in windows.items()
     )
-    return Snapshot(tuple(clips), stamps)
-
-
-def read_stamps(store: Store, shard: str) -> Stamps:
-    """What tells whether any table of the shard was committed in between, by table and caption key."""
-    stamps = store.each(lambda table: store.table_stamps(table, shard), TABLES.values())
-    return {
-        (name, key): stamp for name, of_table in zip(TABLES, stamps, strict=True) for key, stamp in of_table.items()
-    }
 
 
 def _by_key(
-    store: Store, table: Table[R], shard: str, stamps: Stamps, wanted: Sequence[str]
+    rows: Mapping[tuple[str, str | None], list[Any]], table: Table[R], wanted: Sequence[str]
 ) -> dict[str, dict[str, dict[Frames, R]]]:
     """A keyed table's rows by key and clip: the keys that are wanted in their order, then the others."""
-    found = [key for name, key in stamps if name == table.name and key is not None]
+    found = [key for name, key in rows if name == table.name and key is not None]
     ordered = sorted(found, key=lambda key: (wanted.index(key) if key in wanted else len(wanted), key))
-    return {key: _by_clip(store.read_rows(table, shard, key)) for key in ordered}
+    return {key: _by_clip(rows[table.name, key]) for key in ordered}
 
 
 def _by_clip(rows: Iterable[R]) -> dict[str, dict[Frames, R]]:

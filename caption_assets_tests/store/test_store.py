@@ -15,7 +15,7 @@ from upath import UPath
 from caption_assets.errors import StoreError
 from caption_assets.store.rows import PreviewRow
 from caption_assets.store.scratch import FOLDER, Scratch
-from caption_assets.store.store import Store
+from caption_assets.store.store import Looked, Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets_tests.rows import BIKES, COSMOS, caption, failed_caption, failed_clip, preview, window
 
@@ -33,7 +33,7 @@ def files_below(store: Store) -> list[str]:
 def test_a_shard_without_a_table_has_no_rows(store: Store) -> None:
     assert store.read_rows(CLIP_WINDOWS, "shard") == []
     assert store.keys(WINDOW_CAPTIONS, "shard") == []
-    assert store.table_stamps(CLIP_WINDOWS, "shard") == {None: None}
+    assert store.look(CLIP_WINDOWS, "shard") == {None: Looked(None, ())}
 
 
 def test_committed_rows_are_read_back_in_order(store: Store) -> None:
@@ -153,9 +153,9 @@ def test_the_stamp_changes_with_every_commit_of_other_rows(store: Store) -> None
     stamps = []
     for row in CAPTIONS:
         store.commit_rows(WINDOW_CAPTIONS, "shard", [row], "qwen")
-        stamps.append(store.table_stamps(WINDOW_CAPTIONS, "shard")["qwen"])
+        stamps.append(store.look(WINDOW_CAPTIONS, "shard")["qwen"].stamp)
     assert len(set(stamps)) == len(CAPTIONS)
-    assert stamps[-1] == store.table_stamps(WINDOW_CAPTIONS, "shard")["qwen"]
+    assert stamps[-1] == store.look(WINDOW_CAPTIONS, "shard")["qwen"].stamp
 
 
 @pytest.mark.parametrize("rel", ["tables/clip_windows/s.parquet", "tables/clip_windows/s.parts/00000000-ab.parquet"])
