@@ -293,6 +293,8 @@ class Handler(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": result.text}
         usage = {"prompt_tokens": result.prompt_tokens, "completion_tokens": result.output_tokens}
         choice = {"index": 0, "message": message, "finish_reason": result.finish_reason}
+        if body.get("logprobs"):
+            choice["logprobs"] = {"content": [{"token": read, "logprob": value} for read, value in result.tokens]}
         answer = {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
         if self.state.be["answer"] is not None:
             said = {"$text": result.text, "$model": body["model"], "$tokens": result.output_tokens}

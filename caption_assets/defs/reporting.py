@@ -1,7 +1,6 @@
 """What Dagster is told of a shard: one materialization event, with what people see in the catalog and in plots."""
 
 import base64
-import io
 import re
 import string
 from collections.abc import Iterable, Iterator
@@ -12,12 +11,13 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 
 from caption_assets.defs.step_run import StepRun
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
+from caption_assets.media.thumbnails import thumbnail
 from caption_assets.steps import Ended, ShardReport, captions, enhance, previews, windows
 from caption_assets.store.tables import Table, columns
 
 # Inline pictures land in the event log. The UI gives Markdown pictures no width, so they are scaled here.
 _THUMBNAIL_HEIGHT = 96
-_THUMBNAIL_BYTES = 24 * 1024
+_THUMBNAIL_BYTES = 8704
 _SHOWN_TEXT = 600
 _PUNCTUATION = re.compile(rf"[{re.escape(string.punctuation)}]")
 # Dagster logs an event for every partition of the run when the step's result comes. Each shard has had its own by then,
@@ -125,7 +125,7 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
                 columns=[dg.TableColumn("clip"), dg.TableColumn("window"), dg.TableColumn("caption")]
             ),
         )
-    pictures = [picture for data in report.thumbnails if (picture := thumbnail(data))]
+    pictures = [picture for data in report.thumbnails if (picture := data_url(data))]
     if pictures:
         metadata["previews"] = dg.MetadataValue.md(" ".join(f"![preview]({picture})" for picture in pictures))
     return metadata | {
@@ -137,27 +137,10 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
     }
 
 
-def thumbnail(webp: bytes) -> str | None:
-    """A small animated WebP as a data URL of at most 24 KiB of picture; None where it does not fit, or is no WebP."""
-    from PIL import Image, ImageSequence
-
-    try:
-        with Image.open(io.BytesIO(webp), formats=["WEBP"]) as picture:
-            height = min(_THUMBNAIL_HEIGHT, picture.height)
-            size = (max(1, round(picture.width * height / picture.height)), height)
-            frames = [frame.convert("RGB").resize(size) for frame in ImageSequence.Iterator(picture)]
-            duration = int(picture.info.get("duration") or 1000)
-    except (OSError, ValueError, SyntaxError, EOFError):  # somebody has damaged the file since
-        return None
-    while frames:
-        buffer = io.BytesIO()
-        frames[0].save(
-            buffer, "WEBP", save_all=True, append_images=frames[1:], duration=duration, loop=0, quality=40, method=4
-        )
-        if buffer.tell() <= _THUMBNAIL_BYTES:
-            return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-        frames = frames[: len(frames) // 2]
-    return None
+def data_url(webp: bytes) -> str | None:
+    """A thumbnail of a preview, for Markdown; None where it does not fit, or is no WebP."""
+    small = thumbnail(webp, _THUMBNAIL_HEIGHT, _THUMBNAIL_BYTES)
+    return None if small is None else "data:image/webp;base64," + base64.b64encode(small).decode()
 
 
 def as_markdown(text: str) -> str:

@@ -1,14 +1,12 @@
 """One step in a Dagster run, as the assets' bodies and the reporting see it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from caption_assets.defs.names import Names
-from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.steps import Ended, Outcomes, Progress, ShardReport, StepContext
+from caption_assets.steps import Progress, StepContext
 from caption_assets.steps.report import Step
 
 
@@ -23,6 +21,11 @@ class StepRun:
     @property
     def shards(self) -> list[str]:
         return list(self.context.partition_keys)
+
+    @property
+    def left(self) -> list[str]:
+        """The shards that the step has not been reported for."""
+        return [shard for shard in self.shards if not self.is_reported(self.step, shard)]
 
     @property
     def progress(self) -> Progress:
@@ -43,17 +46,3 @@ class StepRun:
 
     def is_reported(self, step: Step, shard: str) -> bool:
         return (step.name, shard) in self.reported
-
-    def each_shard(self, of_shard: Callable[[str], ShardReport]) -> Outcomes:
-        """How the step ends for each shard that has not been reported yet, one after the other."""
-        for shard in self.shards:
-            if self.is_reported(self.step, shard):
-                continue
-            try:
-                with self.step.errors_of(shard):
-                    report = of_shard(shard)
-                yield Ended(self.step.name, shard, report)
-            except (ConfigError, ModelError):
-                raise
-            except CaptionAssetsError as error:
-                yield Ended(self.step.name, shard, error)

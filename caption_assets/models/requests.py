@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caption_assets.errors import ClipError
+from caption_assets.models.confidence import Confidence, Tokens
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.prompts import with_caption
 from caption_assets.records import OK, FramePicks, Outcome, SampledFrames
@@ -57,10 +58,13 @@ class Result:
 
     As an engine gives it, `text` is all that the model wrote, after the mark by which the prompt began its thinking
     (`thinking.opened_by`); as a session gives it, the answer alone. `finish_reason` is "stop", or "length" where
-    `max_tokens` cut the text off. `seconds` is the engine's time for it, shared evenly where requests ran as a batch.
+    `max_tokens` cut the text off. `seconds` is the engine's time for it, shared evenly where requests ran as a batch;
+    a session makes it the request's share of the time of all (`engines.shares`).
     Where the engine reports it, `wait_s` is the time from the end of the request's preparation until the model began
     with it, `prefill_s` from then to the first token, and `generate_s` from the first to the last token.
-    `author` is who wrote the text, where the answer itself tells.
+    `author` is who wrote the text, where the answer itself tells. `tokens` are what the text was made of, as an engine
+    gives it, with the log-probabilities that the model itself gave them, before temperature and penalties; empty where
+    a server does not tell. `confidence` is what a session gives in their place: that of the answer.
     """
 
     request_id: str
@@ -73,6 +77,8 @@ class Result:
     prefill_s: float | None = None
     generate_s: float | None = None
     author: Author | None = None
+    tokens: Tokens = field(default=(), repr=False)
+    confidence: Confidence | None = None
     outcome: Outcome = OK
 
 

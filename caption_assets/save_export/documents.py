@@ -53,6 +53,7 @@ _WINDOW_ADDITIONS = ("status", "error", "start_s", "end_s", "sampling", "preview
 _WINDOW_KEYS = frozenset(("start_frame", "end_frame", *_WINDOW_ADDITIONS))
 _MODEL_FIELDS = ("model_id", "model_revision", "precision", "engine", "engine_version")
 _PROVENANCE = (*_MODEL_FIELDS, "prompt_hash", "prompt_tokens", "output_tokens", "finish_reason")
+_CONFIDENCE = ("mean_logprob", "min_logprob", "low_logprob")
 
 
 def is_caption_key(key: str) -> bool:
@@ -199,8 +200,10 @@ def _preview(row: PreviewRow) -> Document:
 
 
 def _provenance(row: CaptionRow | EnhancedRow) -> Document:
-    """How a text came about. Nothing that differs between two runs that give the same text."""
+    """How a text came about. No times, and nothing else that differs from run to run, but for last digits."""
     provenance = {name: getattr(row, name) for name in _PROVENANCE}
+    confidence = {name: getattr(row, name) for name in _CONFIDENCE}
+    provenance |= {name: value and round(value, 4) for name, value in confidence.items()}
     if row.server_model:
         provenance["server_model"] = row.server_model
     if isinstance(row, EnhancedRow):

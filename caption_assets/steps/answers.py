@@ -1,12 +1,16 @@
 """The part of a text's row that comes from the engine."""
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from statistics import fmean
 from typing import Any
 
 from caption_assets.errors import CaptionAssetsError
+from caption_assets.models.confidence import Confidence, lowest_tenth
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Author, Result
 from caption_assets.models.variants import Sampling
+from caption_assets.store.rows import CaptionRow, EnhancedRow
 
 
 def author_of(session: EngineSession, result: Result | CaptionAssetsError | None = None) -> Author:
@@ -57,6 +61,7 @@ def answer_fields(result: Result | CaptionAssetsError) -> dict[str, Any]:
         "prompt_tokens": result.prompt_tokens,
         "output_tokens": result.output_tokens,
         "seconds": result.seconds,
+        **(asdict(result.confidence) if result.confidence else {}),
     }
     if not result.outcome.ok:
         return fields | {
@@ -67,3 +72,15 @@ def answer_fields(result: Result | CaptionAssetsError) -> dict[str, Any]:
     if not (result.text or "").strip():
         return fields | {"status": "failed", "error_kind": "empty_text", "error": "the model answered with no text"}
     return fields | {"text": result.text}
+
+
+def confidence_figures(rows: Sequence[CaptionRow | EnhancedRow]) -> dict[str, float]:
+    """The mean of each score over a shard's texts, the mean of its lowest tenth, and how many texts have none."""
+    figures: dict[str, float] = {}
+    for name in (field.name for field in fields(Confidence)):
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        if known:
+            figures |= {name: round(fmean(known), 4), f"{name}_lowest_tenth": round(lowest_tenth(known), 4)}
+    if without := sum(row.mean_logprob is None for row in rows):
+        figures["texts_without_logprobs"] = without
+    return figures

@@ -57,17 +57,18 @@ class PreviewsBeside:
         self._written.append(self._writer.submit(self._previews.save))
         self._writer.shutdown(wait=False)
 
-    def finish(self, shard: str) -> Ended:
+    def finish(self, shard: str, seconds: float | None) -> Ended:
         """How the shard ended, once everything is stored. The documents are left to whoever finishes the captions.
 
-        Its seconds are those in which its clips were decoded, for captions and previews together.
+        `seconds` are those of captions and previews together; where nothing was captioned, those in which the clips
+        were decoded.
         """
         self._writer.shutdown()
         try:
             with STEP.errors_of(shard):
                 for written in self._written:
                     written.result()
-                seconds = self._ended - self._began
+                seconds = self._ended - self._began if seconds is None else seconds
                 done = self._previews.buffer.commit()
                 self.unchanged = done.unchanged
                 return Ended(STEP.name, shard, self._previews.report(done.location, seconds))

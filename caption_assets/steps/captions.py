@@ -250,7 +250,7 @@ class _Captions(ShardStream[CaptionRow]):
     def finish(self) -> Iterator[Ended]:
         if self._previews is not None:
             # First: the documents that are rendered for the captions then have the previews, too.
-            yield self._previews.finish(self.shard)
+            yield self._previews.finish(self.shard, self.seconds if self._pending else None)
             self.unchanged.append(self._previews.unchanged)
         yield from super().finish()
 

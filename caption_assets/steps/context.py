@@ -1,5 +1,7 @@
 """What every step is given besides its shards and its settings."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from caption_assets.steps.report import Progress
@@ -27,3 +29,11 @@ class StepContext:
     def shards_at_once(self) -> int:
         """How many shards of a step may be read ahead, and finished behind, beside the one that is worked on."""
         return 1 if self.store.looks_cost_nothing else _SHARDS_AT_ONCE
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Begins to count the seconds that a shard takes; what is returned says how many they are by now.
+
+        The start of the workers is not the first shard's, as that of an engine is not.
+        """
+        began, started = time.perf_counter(), self.workers.start_seconds
+        return lambda: time.perf_counter() - began - (self.workers.start_seconds - started)

@@ -46,7 +46,8 @@ def preview_shard(context: StepContext, shard: str, settings: PreviewSettings) -
 
 def preview_shards(context: StepContext, shards: Sequence[str], settings: PreviewSettings) -> Outcomes:
     """Makes the previews of `shards` as `preview_shard` does; yields how each shard ended."""
-    check_ffmpeg()
+    if shards:
+        check_ffmpeg()
     yield from each_shard(STEP, shards, lambda shard: _begin(context, shard, settings), context.shards_at_once)
 
 
@@ -59,7 +60,7 @@ class ShardPreviews:
 
     def __init__(self, context: StepContext, shard: str, planned: Stored[WindowRow], settings: PreviewSettings) -> None:
         """`planned` is the shard's `clip_windows`. Raises ShardError where none of it is a good one."""
-        self._started = self._clock = time.perf_counter()
+        began = time.perf_counter()
         self._files = FileWriter(context.store)
         self._context, self._shard, self.settings = context, shard, settings
         self._planned = planned.looked.stamp
@@ -73,6 +74,8 @@ class ShardPreviews:
         self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
         context.progress.start(STEP.name, shard, len(self._windows))
         context.progress.advance(STEP.name, shard, self.buffer.reused)
+        self._clock = time.perf_counter()
+        self._seconds = self._clock - began
 
     def pending_by_clip(self) -> dict[str, tuple[Window, ...]]:
         """The windows that have no outcome yet, by the location of their clip."""
@@ -81,10 +84,12 @@ class ShardPreviews:
     def run(self) -> None:
         """Makes them all."""
         at_once = preview_workers(self.settings, self._context.workers.processes)
+        seconds, self._clock = self._context.stopwatch(), time.perf_counter()
         with self.buffer:
             for task, made in self._context.workers.run(preview_clip, self._tasks(), at_once=at_once):
                 self.settle(task.location, made)
             self._files.finish()
+        self._seconds += seconds()
 
     def save(self) -> None:
         """Makes durable what there is."""
@@ -128,10 +133,11 @@ class ShardPreviews:
 
     def finish(self) -> ShardReport:
         """Commits the rows, and writes the documents. Raises ShardError, StoreError."""
+        began = time.perf_counter()
         done = self.buffer.commit()
         planned: Stamps = {(CLIP_WINDOWS.name, None): self._planned}
         render_documents(self._context, self._shard, [planned, done.unchanged])
-        return self.report(done.location, time.perf_counter() - self._started)
+        return self.report(done.location, self._seconds + time.perf_counter() - began)
 
     def report(self, location: str, seconds: float) -> ShardReport:
         """What the shard's previews came to. Raises ShardError."""

@@ -173,4 +173,4 @@ def _name(row: Row) -> str:
 
 def windows_per_second(windows: int, seconds: float) -> dict[str, float]:
     """The figure of that name; none where there was nothing to do, which says nothing about speed."""
-    return {"windows_per_second": round(windows / seconds, 3)} if windows else {}
+    return {"windows_per_second": round(windows / seconds, 3)} if windows and seconds else {}

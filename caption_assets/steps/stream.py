@@ -10,6 +10,7 @@ from caption_assets.errors import CaptionAssetsError
 from caption_assets.models.engines.base import EngineInfo
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Request, Result
+from caption_assets.steps.answers import confidence_figures
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
@@ -48,8 +49,10 @@ class ShardStream(ABC, Generic[R]):
         # Of the answering thread.
         self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, self.key)
         self.waiting: set[str] = set()
-        self.started = self.ended_at = time.perf_counter()
         self._asked = 0
+        # Its share of the engine's time, and that of the stores that it was read from and written to.
+        self._engine_seconds = self._store_seconds = 0.0
+        self._opened_at = time.perf_counter()
 
     @abstractmethod
     def requests(self) -> Iterator[Request]:
@@ -80,6 +83,7 @@ class ShardStream(ABC, Generic[R]):
         """What is to be asked, of so many windows; the rows of the others are in the buffer."""
         self.waiting = set(request_ids)
         self._asked = len(self.waiting)
+        self._store_seconds = time.perf_counter() - self._opened_at
         self.context.progress.start(self.step.name, self.shard, of)
         self.context.progress.advance(self.step.name, self.shard, of - self._asked)
 
@@ -90,6 +94,8 @@ class ShardStream(ABC, Generic[R]):
 
     def settle(self, request_id: str, result: Result | CaptionAssetsError) -> None:
         """Makes an answer the row that is stored."""
+        if isinstance(result, Result):
+            self._engine_seconds += result.seconds
         row = self.answer(request_id, result)
         if row is None:
             return
@@ -116,30 +122,42 @@ class ShardStream(ABC, Generic[R]):
         """Makes durable what there is, when everything is broken off."""
         self.buffer.flush()
 
+    @property
+    def seconds(self) -> float:
+        """What the shard took of the run's time. Those of all shards, and the engine's start, come to the whole.
+
+        Shards are in the engine together, so that no clock tells it. Reading and writing tables goes on beside the
+        engine, and counts where nothing was asked of it.
+        """
+        return self._engine_seconds if self._asked else self._store_seconds
+
     def _finished(self) -> ShardReport | CaptionAssetsError:
         try:
             with self.step.errors_of(self.shard):
+                began = time.perf_counter()
                 done = self.buffer.commit()
                 render_documents(self.context, self.shard, [*self.unchanged, done.unchanged])
-                return self._report(done.location, self.ended_at - self.started)
+                self._store_seconds += time.perf_counter() - began
+                return self._report(done.location)
         except CaptionAssetsError as error:
             return error
 
-    def _report(self, location: str, seconds: float) -> ShardReport:
+    def _report(self, location: str) -> ShardReport:
         good = [row for row in self.buffer.rows if row.status == "ok"]
         return shard_report(
             self.step,
             self.shard,
             self.buffer.rows,
-            seconds=seconds,
+            seconds=self.seconds,
             location=location,
             input_versions=self.input_versions,
             reused=self.buffer.reused,
             figures={
                 "variant": self.key,
-                **self._engine_figures(seconds),
-                "engine_seconds": round(sum(row.seconds for row in good), 3),
+                **self._engine_figures(),
+                **windows_per_second(self._asked, self.seconds),
                 **self.figures(good),
+                **confidence_figures(good),
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
             samples=[
@@ -148,8 +166,8 @@ class ShardStream(ABC, Generic[R]):
             ],
         )
 
-    def _engine_figures(self, seconds: float) -> dict[str, float | str]:
-        """What ran, what it took to start where this shard did that, and windows a second from when it was ready."""
+    def _engine_figures(self) -> dict[str, float | str]:
+        """What ran, and what it took to start where this shard did that."""
         author = self.session.author()
         figures: dict[str, float | str] = {"model": f"{author.model_id}@{author.revision}".removesuffix("@")}
         if author.server_model:
@@ -162,5 +180,4 @@ class ShardStream(ABC, Generic[R]):
             figures["engine_start_seconds"] = round(self.session.start_seconds, 3)
         if info.notes:
             figures["engine_notes"] = " ".join(info.notes)
-        waited = max(0.0, (self.session.ready_at or 0.0) - self.started)
-        return figures | windows_per_second(self._asked, seconds - waited)
+        return figures

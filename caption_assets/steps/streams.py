@@ -7,7 +7,6 @@ Others do what waits for a store: they open the next shards, and finish those th
 
 import logging
 import queue
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -118,7 +117,6 @@ class ShardStreams(Generic[R]):
                 with self._step.errors_of(shard):
                     stream = opened.result()
                 stream.unasked = self._tell_unasked(shard)
-                stream.started = time.perf_counter()
                 self._news.put(_Opened(stream))
             except (ConfigError, ModelError):
                 raise
@@ -188,8 +186,6 @@ class ShardStreams(Generic[R]):
             if stream.shard in self._all_asked and not stream.waiting:
                 self._end(stream.shard)
                 self._finishing.append((stream, self._finisher.submit(_finish, stream)))
-                for other in self._opened.values():
-                    other.started = time.perf_counter()
         yield from self._finished(most_left=_MOST_FINISHING)
 
     def _finished(self, most_left: int) -> Outcomes:
@@ -208,7 +204,7 @@ class ShardStreams(Generic[R]):
 
     def _end(self, shard: str) -> ShardStream[R]:
         stream = self._opened.pop(shard)
-        stream.ended, stream.ended_at = True, time.perf_counter()
+        stream.ended = True
         self._all_asked.discard(shard)
         self._over.add(shard)
         return stream

@@ -56,7 +56,7 @@ class _Planning:
     """One shard on its way."""
 
     def __init__(self, context: StepContext, dataset: Dataset, shard: str, settings: WindowSettings) -> None:
-        started = time.perf_counter()
+        began = time.perf_counter()
         self._context, self._shard, self._settings = context, shard, settings
         self._listing = dataset.listing(shard)
         self._before = context.store.read_table(CLIP_WINDOWS, shard)
@@ -64,10 +64,11 @@ class _Planning:
         good = [clip for clip in self._clips if clip.clip_id not in self._duplicates]
         self._rows = _reusable(context.store, self._before.rows, good, settings)
         self._reused = sum(row.status == "ok" for row in self._rows)
-        self._seconds = time.perf_counter() - started
+        self._seconds = time.perf_counter() - began
 
     def run(self) -> None:
-        started, rows, shard, progress = time.perf_counter(), self._rows, self._shard, self._context.progress
+        seconds, rows = self._context.stopwatch(), self._rows
+        shard, progress = self._shard, self._context.progress
         if self._listing.left_out:
             log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, self._listing.left_out)))
         planned = {row.clip_id for row in rows}
@@ -87,13 +88,13 @@ class _Planning:
         for row in rows:
             if row.status != "ok":
                 log.warning("%s: %s", row.relative_path, row.error)
-        self._seconds += time.perf_counter() - started
+        self._seconds += seconds()
 
     def finish(self) -> ShardReport:
-        started, rows = time.perf_counter(), self._rows
+        began, rows = time.perf_counter(), self._rows
         done = commit(self._context.store, CLIP_WINDOWS, self._shard, rows, before=self._before)
         windows = [row for row in rows if row.status == "ok"]
-        seconds = self._seconds + time.perf_counter() - started
+        seconds = self._seconds + time.perf_counter() - began
         return shard_report(
             STEP,
             self._shard,

@@ -42,6 +42,15 @@ class _Generated(_Ended):
     finish_reason: Annotated[str | None, Column("Why the model stopped: stop, length, …")] = None
     prompt_tokens: Annotated[int | None, Column("Tokens of the request.")] = None
     output_tokens: Annotated[int | None, Column("Tokens of the answer.")] = None
+    mean_logprob: Annotated[
+        float | None,
+        Column(
+            "Confidence: mean log-probability of the text's tokens, by the model that wrote it; null where a server "
+            "does not tell, and in rows of earlier versions, like the next two."
+        ),
+    ] = None
+    min_logprob: Annotated[float | None, Column("Log-probability of its least likely token.")] = None
+    low_logprob: Annotated[float | None, Column("Mean of the lowest tenth, of one token at least.")] = None
     model_id: Annotated[
         str, Column("The model; with a server, what that says it is, by its answers or by what it was loaded from.")
     ] = ""
@@ -52,7 +61,7 @@ class _Generated(_Ended):
     engine_version: Annotated[str, Column("The engine's version.")] = ""
     prompt_hash: Annotated[str, Column("Hash of the prompt text.")] = ""
     fingerprint: Fingerprint = ""
-    seconds: Seconds = 0.0
+    seconds: Annotated[float, Column("Its share of the time that the model was at work, in seconds.")] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,10 @@ class ClipWorkers(Protocol):
         """How many tasks are worked on at once, at most."""
 
     @property
+    def start_seconds(self) -> float:
+        """What the first tasks waited for the start of whoever works on them."""
+
+    @property
     def reading(self) -> Reading:
         """How clips are read; handed to every task."""
 

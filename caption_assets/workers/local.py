@@ -64,6 +64,7 @@ class Workers:
         """
         _allow_descriptors()
         self.processes = max(1, processes or usable_cores())
+        self.start_seconds = 0.0
         self._limits, self._keep_bytes = limits or DecodeLimits(), keep_bytes
         self._memory_limit_bytes = memory_limit_bytes or 0
         self._idle: list[WorkerProcess] = []
@@ -215,6 +216,7 @@ class _Pump(threading.Thread):
         self._workers, self._function, self._items = workers, function, items
         self._limit_s, self._at_once, self._results = time_limit_s, at_once, results
         self._busy: dict[Any, WorkerProcess] = {}  # by channel
+        self._began = time.monotonic()
         self.stopped = threading.Event()
 
     def run(self) -> None:
@@ -264,7 +266,9 @@ class _Pump(threading.Thread):
             self._put(worker.item, worker.death())
             return
         if kind == "ready":
-            worker.ready, worker.deadline = True, time.monotonic() + self._limit_s
+            now = time.monotonic()
+            self._workers.start_seconds = self._workers.start_seconds or now - self._began
+            worker.ready, worker.deadline = True, now + self._limit_s
             return
         if kind == "result":
             self._put(worker.item, value)

@@ -14,7 +14,6 @@ from dagster._core.loader import LoadingContextForTest
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
-from caption_assets.defs.reporting import thumbnail
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.steps import buffer, captions, enhance, previews, windows
 from caption_assets.store.store import Store
@@ -99,7 +98,7 @@ def test_the_metadata_says_what_happened_and_shows_it(made):
     assert all(r.data["caption"] for r in records)
     previews = metadata(instance, made.pipeline, "window_previews", "a")["previews"].value
     assert 1 <= previews.count("![preview](data:image/webp;base64,") <= 4
-    assert len(previews) < 140_000
+    assert len(previews) < 48_000
     assert metadata(instance, made.pipeline, "window_captions", "b")["ok"].value == 1
 
 
@@ -395,11 +394,3 @@ def test_an_exception_that_nobody_foresaw_is_the_error_of_its_shard_alone(after,
     assert f"{asset} of shard 'a': ZeroDivisionError: division by zero" in message
     events = after.instance.fetch_materializations(dg.AssetKey(asset), limit=4).records
     assert {event.partition_key for event in events if event.run_id == result.run_id} == {"b"}
-
-
-@pytest.mark.parametrize("keep", [0, 20, 200, -40])
-def test_a_preview_that_somebody_has_damaged_has_no_thumbnail(made, keep):
-    webp = next((made.out / "previews").rglob("*.webp")).read_bytes()
-    assert thumbnail(webp).startswith("data:image/webp;base64,")
-    assert thumbnail(webp[:keep]) is None
-    assert thumbnail(b"GIF89a" + webp) is None

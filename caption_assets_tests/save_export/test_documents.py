@@ -1,5 +1,6 @@
 """The pure functions: who owns which key of a document, and which captions count."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ def first_real_caption(item: Document) -> str | None:
 def test_a_window_tells_its_captions_first_and_its_circumstances_after() -> None:
     row = window()
     text = caption(row, prompt_tokens=900, output_tokens=4, prompt_hash="p", precision="bf16", engine="vllm")
+    text = replace(text, mean_logprob=-0.123456, min_logprob=-1.0, low_logprob=0.0)
     document = clip_document(rows_of(row, preview(row), text, enhanced(text)), None)
     assert document["windows"] == [
         {
@@ -73,6 +75,9 @@ def test_a_window_tells_its_captions_first_and_its_circumstances_after() -> None
                     "prompt_tokens": 900,
                     "output_tokens": 4,
                     "finish_reason": "stop",
+                    "mean_logprob": -0.1235,
+                    "min_logprob": -1.0,
+                    "low_logprob": 0.0,
                 },
                 "qwen_lm_enhanced_caption": {
                     "model_id": "",
@@ -84,6 +89,9 @@ def test_a_window_tells_its_captions_first_and_its_circumstances_after() -> None
                     "prompt_tokens": None,
                     "output_tokens": None,
                     "finish_reason": None,
+                    "mean_logprob": None,
+                    "min_logprob": None,
+                    "low_logprob": None,
                     "caption_key": "qwen",
                 },
             },

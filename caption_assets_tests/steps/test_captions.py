@@ -4,8 +4,10 @@ import json
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
@@ -32,8 +34,9 @@ from caption_assets.steps import (
     model_session,
     window_shard,
 )
+from caption_assets.store.rows import CaptionRow
 from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
+from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, rows_to_table
 
 SHARDS = ("a", "b", "c")
 
@@ -91,6 +94,29 @@ def test_shards_share_batches_and_each_ends_with_its_own_report(store, workers, 
     again = caption(store, workers)
     assert [o.reused for o in again.values()] == [2, 2, 2]
     assert asked == []
+
+
+def test_the_confidence_of_captions_is_in_rows_and_report_and_rows_without_it_stay(store, workers, asked):
+    report = caption(store, workers)["a"]
+    found = [row for row in rows(store) if row.clip_id in {r.clip_id for r in store.read_rows(CLIP_WINDOWS, "a")}]
+    for row in found:
+        assert -20 < row.min_logprob <= row.low_logprob <= row.mean_logprob < 0
+        assert row.min_logprob < row.mean_logprob
+    means = [row.mean_logprob for row in found]
+    assert report.figures["mean_logprob"] == round(sum(means) / 2, 4)
+    assert report.figures["mean_logprob_lowest_tenth"] == round(min(means), 4)
+    assert "texts_without_logprobs" not in report.figures
+
+    without = {"mean_logprob": None, "min_logprob": None, "low_logprob": None}
+    earlier = [replace(row, **without) for row in found]
+    file = Path(store.url("tables/window_captions/demo/a.parquet"))
+    pq.write_table(rows_to_table(earlier, CaptionRow).drop_columns(list(without)), file)
+    asked.clear()
+    again = caption(store, workers)["a"]
+    assert (again.reused, asked) == (2, [])
+    assert store.read_rows(WINDOW_CAPTIONS, "a", "demo") == earlier
+    assert again.figures["texts_without_logprobs"] == 2
+    assert "mean_logprob" not in again.figures
 
 
 def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, workers, asked):

@@ -30,6 +30,10 @@ class Watched:
         self.processes, self.reading = workers.processes, workers.reading
         self.tasks = []
 
+    @property
+    def start_seconds(self):
+        return self._workers.start_seconds
+
     def run(self, work, tasks, **bounds):
         tasks = list(tasks)
         self.tasks += tasks

@@ -21,8 +21,9 @@ class EngineInfo:
     `precision` is that of the weights as they are computed with, in the words of the setting, or "unknown".
     `frame_limits` bound the frames that requests may carry; None for text models. `context` is what prompt and answer
     may be long; whoever makes requests asks it first. `prepare`, where the engine has
-    one, is to be applied to every request before it is given to `generate`. `notes` are sentences that whoever reads
-    the metadata should know, such as a precision that this GPU only emulates.
+    one, is to be applied to every request before it is given to `generate`. `in_batches` says that requests run in
+    batches, so that a result's `seconds` are its part of its batch's. `notes` are sentences that whoever reads the
+    metadata should know, such as a precision that this GPU only emulates.
     """
 
     engine: str
@@ -32,6 +33,7 @@ class EngineInfo:
     frame_limits: FrameLimits | None = None
     context: Context = field(default_factory=Context)
     prepare: Prepare | None = field(default=None, repr=False)
+    in_batches: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""How the transformers engine draws tokens: as vLLM does, with a seed for each row of a batch."""
+"""How the transformers engine draws tokens, as vLLM does, with a seed for each row of a batch; and scores them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,16 +10,52 @@ Scores = Callable[[Any, Any], Any]
 
 
 def score_changes(sampling: Sampling, seeds: Sequence[int], prompt_length: int) -> list[Scores]:
-    """What is to be done to scores before the highest is chosen, after the repetition penalty, in this order.
+    """What is to be done to scores before the highest is chosen, in this order.
 
     `seeds` are those of the rows; a row's draws are its own, whichever rows are beside it.
     """
+    from transformers import RepetitionPenaltyLogitsProcessor
+
     changes: list[Scores] = []
+    if sampling.repetition_penalty != 1:
+        changes.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.presence_penalty:
         changes.append(_lower_present(sampling.presence_penalty, prompt_length))
     if sampling.temperature > 0:
         changes.append(_draw(sampling, seeds))
     return changes
+
+
+class Noted:
+    """Notes the log-probability of each token that is chosen, by the scores as the model gives them.
+
+    To be called with the scores of each step before anything changes them. Of these, no more than one step's are kept.
+    """
+
+    def __init__(self, prompt_length: int) -> None:
+        self._length = prompt_length
+        self._scores: Any = None
+        self._steps: list[Any] = []
+
+    def __call__(self, tokens: Any, scores: Any) -> Any:
+        self._note(tokens)
+        self._scores = scores
+        return scores
+
+    def of(self, tokens: Any) -> list[list[float]]:
+        """Of every row's tokens after the prompt, given everything that was generated, (rows, length)."""
+        import torch
+
+        self._note(tokens)
+        self._scores = None
+        return torch.stack(self._steps, dim=1).tolist() if self._steps else [[] for _ in tokens]
+
+    def _note(self, tokens: Any) -> None:
+        """What was chosen by the scores of the step before."""
+        if self._scores is not None:
+            chosen = tokens[:, self._length + len(self._steps), None]
+            scores = self._scores.float()
+            self._steps.append((scores.gather(1, chosen) - scores.logsumexp(dim=1, keepdim=True))[:, 0])
 
 
 def _lower_present(penalty: float, prompt_length: int) -> Scores:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from caption_assets.errors import ModelError
+from caption_assets.models.confidence import confidence_of
 from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo, EngineStuckError
+from caption_assets.models.engines.shares import InBatches, Shares, SideBySide
 from caption_assets.models.requests import Author, Request, Result
 from caption_assets.models.thinking import answer_of
 from caption_assets.models.variants import Variant
@@ -24,7 +26,8 @@ class EngineSession:
     """One model for the whole of a run: its engine starts when the first shard needs it, and stops with the run.
 
     `variant` and `checkpoint` say which model it is without starting anything. Once it is loaded, `start_seconds` is
-    what that took, and `ready_at` when it was, by `time.perf_counter`.
+    what that took, and `ready_at` when it was, by `time.perf_counter`. The `seconds` of its results are their shares of
+    the time in which it worked.
     """
 
     def __init__(self, variant: Variant, checkpoint: Checkpoint, engine: CaptionEngine) -> None:
@@ -33,6 +36,7 @@ class EngineSession:
         self._info: EngineInfo | None = None
         self.start_seconds = 0.0
         self.ready_at: float | None = None
+        self._shares: Shares | None = None
 
     def start(self) -> EngineInfo:
         """Begins to start the engine where that has not been done yet. Returns what runs; raises ModelError."""
@@ -66,17 +70,19 @@ class EngineSession:
         stuck once more with no answer in between.
         """
         self._await_engine()
+        shares = self._shares = self._shares or (InBatches() if self.info.in_batches else SideBySide())
         unfinished: dict[str, Request] = {}
         deaths: Counter[str] = Counter()
         answered, set_aside, stuck = True, 0, 0
-        fresh = _Recorded(requests, unfinished)
+        fresh = _Recorded(requests, unfinished, shares)
         parts: list[Iterable[Request]] = [fresh]
         while parts:
             try:
                 for result in self._engine.generate(parts[0]):
                     del unfinished[result.request_id]
                     answered, stuck = True, 0
-                    yield _answer(result)
+                    seconds = shares.leave(result.request_id, result.seconds)
+                    yield replace(_answer(result), seconds=seconds)
                 del parts[0]
             except EngineDeathError as death:
                 deaths.update(death.in_flight)
@@ -91,7 +97,8 @@ class EngineSession:
                 for name in killers:
                     del unfinished[name]
                     message = f"the engine {death.did} on it twice, so it was set aside ({death.wrong})"
-                    yield Result(name, outcome=Outcome("failed", death.kind, message))
+                    seconds = shares.leave(name, 0.0)
+                    yield Result(name, seconds=seconds, outcome=Outcome("failed", death.kind, message))
                 answered = False
                 suspects = [[request] for name, request in unfinished.items() if deaths[name]]
                 parts = [*suspects, [request for name, request in unfinished.items() if not deaths[name]], fresh]
@@ -108,27 +115,29 @@ class EngineSession:
 
 
 def _answer(result: Result) -> Result:
-    """The result with the model's answer alone, failed where it never came to one."""
+    """The result with the model's answer alone and its confidence, failed where it never came to one."""
     if result.text is None:
         return result
     answer = answer_of(result.text)
     if not answer.unfinished:
-        return replace(result, text=answer.text)
+        return replace(result, text=answer.text, tokens=(), confidence=confidence_of(answer.text, result.tokens))
     wrong = f"the model was still thinking after {result.output_tokens} tokens"
     fix = "raise max_output_tokens, or choose a model that does not think"
-    return replace(result, text=None, outcome=Outcome("failed", "unfinished_thinking", f"{wrong}; {fix}"))
+    return replace(result, text=None, tokens=(), outcome=Outcome("failed", "unfinished_thinking", f"{wrong}; {fix}"))
 
 
 class _Recorded:
     """Requests as they are read, each noted in `unfinished` before anything can happen to it."""
 
-    def __init__(self, requests: Iterable[Request], unfinished: dict[str, Request]) -> None:
-        self._requests, self._unfinished = iter(requests), unfinished
+    def __init__(self, requests: Iterable[Request], unfinished: dict[str, Request], shares: Shares) -> None:
+        self._requests, self._unfinished, self._shares = iter(requests), unfinished, shares
 
     def __iter__(self) -> Iterator[Request]:
         return self
 
     def __next__(self) -> Request:
+        self._shares.wait()
         request = next(self._requests)
+        self._shares.enter(request.request_id)
         self._unfinished[request.request_id] = request
         return request

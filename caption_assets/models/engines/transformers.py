@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from caption_assets.errors import CaptionAssetsError, ModelError, RequestError, 
 from caption_assets.models.chat import ChatPrompt, chat_prompt, plain_ids
 from caption_assets.models.contexts import Context, require_room
 from caption_assets.models.engines.base import EngineInfo, EngineOptions, EngineStuckError
-from caption_assets.models.engines.draws import score_changes
+from caption_assets.models.engines.draws import Noted, score_changes
 from caption_assets.models.engines.watched import StuckError, Watched
 from caption_assets.models.families import Family
 from caption_assets.models.gpus import GpuLease, lease, visible_gpus
@@ -107,6 +108,7 @@ class TransformersEngine:
             precision="bf16" if half else "fp32",
             frame_limits=frame_limits(self._variant, folder, family),
             context=self._context,
+            in_batches=True,
             notes=() if self._lease is None else self._lease.notes,
         )
 
@@ -169,18 +171,19 @@ class TransformersEngine:
         inputs = inputs.to(self._model.device)
         sampling = self._options.sampling
         seeds = [request_seed(sampling.seed, request.request_id) for request in batch]
+        noted = Noted(width)
         with torch.inference_mode():
             output = self._model.generate(
                 **inputs,
                 max_new_tokens=max(request.max_tokens for request in batch),
-                repetition_penalty=sampling.repetition_penalty,
-                logits_processor=score_changes(sampling, seeds, width),
+                logits_processor=[noted, *score_changes(sampling, seeds, width)],
             )
+            logprobs = noted.of(output)
         seconds = (time.perf_counter() - started) / len(batch)
         return [
-            self._result(request, opened_by(prompt.text), tokens, length, seconds)
-            for request, prompt, tokens, length in zip(
-                batch, prompts, output[:, width:].tolist(), prompt_tokens, strict=True
+            self._result(request, opened_by(prompt.text), list(zip(tokens, scores, strict=True)), length, seconds)
+            for request, prompt, tokens, scores, length in zip(
+                batch, prompts, output[:, width:].tolist(), logprobs, prompt_tokens, strict=True
             )
         ]
 
@@ -234,13 +237,17 @@ class TransformersEngine:
         inputs.pop("video_metadata", None)
         return inputs
 
-    def _result(self, request: Request, opened: str, tokens: list[int], prompt_tokens: int, seconds: float) -> Result:
+    def _result(
+        self, request: Request, opened: str, tokens: list[tuple[int, float]], prompt_tokens: int, seconds: float
+    ) -> Result:
+        """Of what was generated, tokens with their log-probabilities: ends and padding behind them included."""
         ends = self._model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
-        stop = next((i for i, token in enumerate(tokens) if token in ends), None)
+        stop = next((i for i, (token, _) in enumerate(tokens) if token in ends), None)
         kept = tokens if stop is None else tokens[:stop]
         kept = kept[: request.max_tokens]
-        text = self._tokenizer.decode(kept, skip_special_tokens=not self._keeps_marks).strip()
+        read = partial(self._tokenizer.decode, skip_special_tokens=not self._keeps_marks)
+        text = read([token for token, _ in kept]).strip()
         return Result(
             request.request_id,
             text=opened + text,
@@ -248,6 +255,7 @@ class TransformersEngine:
             prompt_tokens=int(prompt_tokens),
             output_tokens=len(kept),
             seconds=seconds,
+            tokens=[(read([token]), score) for token, score in kept],
         )
 
     def _watch(self) -> Watched:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from caption_assets.models.chat import chat_prompt
 from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.draws import score_changes
 from caption_assets.models.engines.session import EngineSession
@@ -36,6 +37,59 @@ def test_what_is_drawn_is_drawn_again_in_any_batch_and_order(checkpoints):
     assert texts(checkpoints["text"], DRAWN, ids=("e", "c"), batch_size=1) == {k: first[k] for k in "ec"}
     other = texts(checkpoints["text"], replace(DRAWN, seed=1))
     assert not set(other.values()) & set(first.values())
+
+
+@pytest.mark.parametrize("sampling", [Sampling(repetition_penalty=1.3), replace(DRAWN, presence_penalty=1.0)])
+def test_tokens_have_the_probabilities_that_the_model_itself_gives_them(checkpoints, sampling, monkeypatch):
+    """A pass over prompt and answer together gives the same, whatever the draw has made of them."""
+    import torch
+
+    variant = TEXT_VARIANTS["qwen_lm"]
+    checkpoint = checkpoint_of(variant, str(checkpoints["text"]))
+    engine = TransformersEngine(variant, checkpoint, EngineOptions("cpu", batch_size=4, sampling=sampling))
+    engine.start()
+    generated, give = {}, engine._result
+
+    def watched(request, opened, tokens, *more):
+        generated[request.request_id] = [token for token, _ in tokens]
+        return give(request, opened, tokens, *more)
+
+    monkeypatch.setattr(engine, "_result", watched)
+    # Of different lengths, so that the batch is padded; and one that ends before the others.
+    asked = [enhance_request(name, "Go on.", "A cat. " * len(name), 9) for name in ("a", "bbb", "ccccc")]
+    asked[1] = replace(asked[1], max_tokens=4)
+    results = {result.request_id: result for result in engine.generate(asked)}
+    for request in asked:
+        result = results[request.request_id]
+        prompt = chat_prompt(engine._processor, engine._family, request.messages).text
+        answer = generated[request.request_id][: result.output_tokens]
+        assert len(result.tokens) == len(answer)
+        ids = torch.tensor([[*engine._tokenizer(prompt)["input_ids"], *answer]])
+        with torch.inference_mode():
+            scores = engine._model(ids).logits[0, -len(answer) - 1 : -1].log_softmax(dim=1)
+        expected = [row[token].item() for row, token in zip(scores, answer, strict=True)]
+        assert [score for _, score in result.tokens] == pytest.approx(expected, abs=1e-4)
+    engine.close()
+
+
+def test_a_penalty_gives_the_texts_that_transformers_gives_with_it(checkpoints):
+    variant = TEXT_VARIANTS["qwen_lm"]
+    checkpoint = checkpoint_of(variant, str(checkpoints["text"]))
+    found = {}
+    for penalty in (1.0, 1.3):
+        options = EngineOptions("cpu", sampling=Sampling(repetition_penalty=penalty))
+        engine = TransformersEngine(variant, checkpoint, options)
+        engine.start()
+        asked = enhance_request("a", "Rewrite.", "A cat sits.", 12)
+        (result,) = engine.generate([asked])
+        prompt = chat_prompt(engine._processor, engine._family, asked.messages).text
+        ids = engine._tokenizer(prompt, return_tensors="pt")
+        output = engine._model.generate(**ids, max_new_tokens=12, repetition_penalty=penalty)
+        tokens = output[0, ids["input_ids"].shape[1] :]
+        assert result.text == engine._tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        found[penalty] = result.text
+        engine.close()
+    assert found[1.0] != found[1.3]
 
 
 def test_a_checkpoints_own_sampling_counts_for_nothing(checkpoints, tmp_path):

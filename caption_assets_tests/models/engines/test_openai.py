@@ -79,6 +79,7 @@ def test_png_frames_give_the_texts_and_tokens_of_transformers(server, reference)
     assert {key: r.text for key, r in found.items()} == {key: r.text for key, r in reference.items()}
     for key, result in found.items():
         assert result.outcome.ok
+        assert result.tokens == [(read, pytest.approx(score, abs=1e-4)) for read, score in reference[key].tokens]
         assert (result.finish_reason, result.prompt_tokens) == ("stop", reference[key].prompt_tokens)
         assert 0 < result.output_tokens <= 64
         assert 0 < result.seconds < time.monotonic() - begun
@@ -118,6 +119,7 @@ def test_vllm_gets_the_true_times_and_all_of_the_sampling(server):
     assert body.pop("mm_processor_kwargs") == {"do_resize": False, "do_sample_frames": False}
     assert len(body.pop("messages")) == 1
     sent = {"temperature": 0.0, "top_p": 0.9, "top_k": -1, "repetition_penalty": 1.0, "max_tokens": 8}
+    sent["logprobs"] = True
     assert body == {"model": str(CHECKPOINT.folder), "stop": ["</s>"], **sent}
 
 
@@ -265,7 +267,8 @@ def test_other_servers_are_sent_what_the_api_knows_and_no_more(server):
     assert info.engine_version == "openai"
     assert info.notes[0] == "Frames go to the server in the form 'images'."
     assert info.notes[1] == "The server is not known to take a repetition penalty; none is used."
-    assert server.seen()["bodies"][-1].keys() == {"model", "messages", "max_tokens", "temperature", "top_p"}
+    known = {"model", "messages", "max_tokens", "temperature", "top_p", "logprobs"}
+    assert server.seen()["bodies"][-1].keys() == known
 
 
 def test_an_old_vllm_and_a_model_by_another_name_are_noted(server):

@@ -28,6 +28,33 @@ def test_a_text_is_kept_unless_its_ending_means_filtered_or_broken_off(ending, r
 
 
 @pytest.mark.parametrize(
+    ("logprobs", "tokens"),
+    [
+        ({"content": [{"token": "A", "logprob": -1, "bytes": [65]}, {"token": " cat.", "logprob": -2.5}]}, 2),
+        ({"content": [{"token": "A \ud83d", "logprob": -1.5, "top_logprobs": []}]}, 1),
+        ({"content": None, "tokens": ["A", " cat."], "token_logprobs": [-1.0, -2.5]}, 2),  # Together
+        ({"token_logprobs": [-1.0], "tokens": [65]}, 1),  # mlx_lm
+        ({"token_logprobs": [None, -1.0], "tokens": ["A", "cat"]}, 0),
+        ({"token_logprobs": [-1.0], "tokens": ["A", "cat"]}, 0),
+        ({"content": [{"token": "A"}]}, 0),
+        ({"content": [{"token": "A", "logprob": True}]}, 0),
+        ({"content": ["A"]}, 0),
+        ({"content": []}, 0),
+        ([-1.0], 0),
+        ("none", 0),
+        (None, 0),
+    ],
+)
+def test_log_probabilities_are_there_or_not(logprobs, tokens):
+    found = read(choice={"logprobs": logprobs})
+    assert found.text == "A cat."
+    assert len(found.tokens) == tokens
+    for piece, value in found.tokens:
+        piece.encode()
+        assert value in (-1, -1.5, -2.5)
+
+
+@pytest.mark.parametrize(
     ("content", "text"),
     [
         (" A cat.\n", "A cat."),

@@ -41,6 +41,9 @@ from caption_assets_tests.openai_kinds import KINDS, answer, listing
 PENALIZED = replace(DEMO, sampling=replace(DEMO.sampling, repetition_penalty=1.05))
 
 
+NO_LOGPROBS = "The server gives no log-probabilities, so that nothing is known of how sure the model is."
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_server_is_taken_as_it_is(name, server, monkeypatch, caplog):
     kind = KINDS[name]
@@ -60,9 +63,11 @@ def test_a_server_is_taken_as_it_is(name, server, monkeypatch, caplog):
     for author in (e.author(), *(result.author for result in results)):
         assert (author.model_id, author.server_model) == kind.author
     assert info.engine_version == kind.version
-    for note in kind.notes:
+    # Servers that are given an answer of their own give no log-probabilities with it.
+    for note in (*kind.notes, *([NO_LOGPROBS] if kind.be.get("answer") else [])):
         assert note in info.notes
         assert note in caplog.text
+    assert all(bool(result.tokens) == (NO_LOGPROBS not in info.notes) for result in results)
     body = server.seen()["bodies"][-1]
     assert {field: body.get(field) for field in kind.sent} == kind.sent
     assert not set(kind.unsent) & body.keys()
@@ -90,6 +95,26 @@ def test_the_switch_for_thinking_is_what_the_server_takes_or_is_said_to_be_missi
     assert switches == sent
     assert note in notes
     assert bool(note) == ("thinking" in notes)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (403, "You are not allowed to request logprobs from this model"),
+        (400, "Logprobs is not enabled for models/gemini-3-flash."),
+        (422, "[{'type': 'extra_forbidden', 'loc': ['body', 'logprobs'], 'msg': 'Extra inputs are not permitted'}]"),
+    ],
+)
+def test_a_server_that_gives_no_logprobs_gives_its_texts_all_the_same(status, said, server):
+    with started() as e:
+        author = e.author()
+    server.be(refuses=[['"logprobs"', status, {"error": {"message": said}}]])
+    with started() as e:
+        assert NO_LOGPROBS in e.start().notes
+        assert not any("it uses its own" in note for note in e.start().notes)
+        assert e.author() == author  # what was written before is still its own
+        results = list(e.generate(BRIEF[:2]))
+    assert all(result.text and not result.tokens for result in results)
 
 
 @pytest.mark.parametrize(("stated", "size"), [(8192, 8192), (None, None), ("8192", None), (0, None), (True, None)])

@@ -91,7 +91,17 @@ def expected(planned, workers):
     """Captions by transformers, which are true."""
     _, rows = caption(planned, workers, engine="transformers", device="cpu")
     assert len(rows) == len(SHARDS) * CLIPS
+    return rows
+
+
+def texts(rows):
     return {clip: row.text for clip, row in rows.items()}
+
+
+def confidences(rows):
+    """By which tests compare engines; their sums differ in the last digits."""
+    scores = {clip: [row.mean_logprob, row.min_logprob, row.low_logprob] for clip, row in rows.items()}
+    return scores
 
 
 def descendants(pid: int) -> list[int]:
@@ -128,7 +138,8 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
     vllm_args = {"kv_cache_memory_bytes": CACHE_BYTES, "load_format": LOAD_FORMAT, "hf_overrides": wider}
     reports, rows = caption(planned, workers, engine="vllm", device="cpu", vllm_args=vllm_args)
     assert killed.is_set()
-    assert {clip: row.text for clip, row in rows.items()} == expected
+    assert texts(rows) == texts(expected)
+    assert confidences(rows) == {clip: pytest.approx(known, abs=2e-3) for clip, known in confidences(expected).items()}
     for row in planned.read_rows(CLIP_WINDOWS, "a"):
         scene = scenes["a"][int(row.relative_path[-6:-4])]
         assert score(rows[row.clip_id].text, scene, row.start_s, row.end_s)["colour"]
@@ -147,10 +158,10 @@ def test_texts_are_rewritten_as_by_transformers_and_what_is_too_long_fails_alone
     variant = text_variant("demo_lm")
     checkpoint = checkpoint_of(variant)
     prompt = enhance_prompt("default")
-    good = [enhance_request(str(k), prompt, text, 160) for k, text in enumerate(expected.values())]
+    good = [enhance_request(str(k), prompt, text, 160) for k, text in enumerate(texts(expected).values())]
     long = Request("long", ({"role": "user", "content": "red " * 20_000},), max_tokens=8)
 
-    def texts(name: str, requests: list[Request]):
+    def answers(name: str, requests: list[Request]):
         options = EngineOptions(device="cpu", vllm_args={"kv_cache_memory_bytes": CACHE_BYTES})
         engine = create_engine(variant, checkpoint, options, engine=name)
         session = EngineSession(variant, checkpoint, engine)
@@ -159,22 +170,24 @@ def test_texts_are_rewritten_as_by_transformers_and_what_is_too_long_fails_alone
         finally:
             session.close()
 
-    here, there = texts("transformers", good), texts("vllm", [*good[:2], long, *good[2:]])
+    here, there = answers("transformers", good), answers("vllm", [*good[:2], long, *good[2:]])
     failed = there.pop("long")
     assert failed.text is None
     assert "token" in failed.outcome.message
     assert {k: r.text for k, r in there.items()} == {k: r.text for k, r in here.items()}
+    mean = {k: r.confidence.mean_logprob for k, r in here.items()}
+    assert {k: r.confidence.mean_logprob for k, r in there.items()} == pytest.approx(mean, abs=2e-3)
 
 
 def test_an_engine_that_is_stopped_is_started_again_and_what_is_drawn_is_drawn_again(expected):
     """Its process is stopped, not ended, once it has answered the first request."""
     # Of what the model does not know, it is not sure what to say.
-    variant, texts = text_variant("demo_lm"), [*list(expected.values())[:3], "la la la", "la la la"]
+    variant, captions = text_variant("demo_lm"), [*list(texts(expected).values())[:3], "la la la", "la la la"]
     checkpoint = checkpoint_of(variant)
     sampling = Sampling(temperature=2.0, seed=5)
     options = EngineOptions("cpu", sampling=sampling, stuck_s=30.0, vllm_args={"kv_cache_memory_bytes": CACHE_BYTES})
     session = EngineSession(variant, checkpoint, create_engine(variant, checkpoint, options, engine="vllm"))
-    requests = [enhance_request(str(k), "Rewrite.", text, 40) for k, text in enumerate(texts)]
+    requests = [enhance_request(str(k), "Rewrite.", text, 40) for k, text in enumerate(captions)]
     rounds = []
     try:
         for stops in (False, True):
@@ -233,6 +246,7 @@ def test_captions_by_a_vllm_server_are_those_of_the_model_in_this_process(
 ):
     monkeypatch.setenv("OPENAI_BASE_URL", server)
     reports, rows = caption(planned, workers, engine="openai", server_video="png")
-    assert {clip: row.text for clip, row in rows.items()} == expected
+    assert texts(rows) == texts(expected)
+    assert confidences(rows) == {clip: pytest.approx(known, abs=2e-3) for clip, known in confidences(expected).items()}
     assert {report.ok for report in reports.values()} == {CLIPS}
     assert all(row.prefill_s is not None and row.generate_s is not None for row in rows.values())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from caption_assets.errors import ModelError
+from caption_assets.models.confidence import Confidence, confidence_of
 from caption_assets.models.engines.base import EngineDeathError, EngineOptions, EngineStuckError, Pulse
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.vllm import engine as vllm_engine
@@ -56,7 +57,14 @@ class Llm:
             raise
         finally:
             self.open -= 1
-        text = SimpleNamespace(text=f" answer to {request_id}", finish_reason="stop", token_ids=[1, 2, 3])
+        pieces = [(" answer", -0.5), (f" to {request_id}", -1.5), ("<|im_end|>", -9.0)]
+        logprobs = [{k: SimpleNamespace(decoded_token=piece, logprob=value)} for k, (piece, value) in enumerate(pieces)]
+        text = SimpleNamespace(
+            text=f" answer to {request_id}",
+            finish_reason="stop",
+            token_ids=[1, 2, 3],
+            logprobs=logprobs if sampling.logprobs == 0 else None,
+        )
         times = SimpleNamespace(scheduled_ts=10.0, first_token_ts=10.5, last_token_ts=12.5)
         yield SimpleNamespace(outputs=[text], metrics=times, prompt_token_ids=inputs["prompt_token_ids"])
 
@@ -120,6 +128,7 @@ def test_prepared_windows_reach_vllm_whole_and_their_times_come_back(start):
     assert "pixel_values_videos" in inputs["mm_kwargs"]["video"][0]
     assert results["0"].prompt_tokens == len(inputs["prompt_token_ids"])
     assert (sampling.max_tokens, sampling.temperature) == (16, 0.0)
+    assert confidence_of("answer to 0", results["0"].tokens) == Confidence(-1.0, -1.5, -1.5)
 
 
 def test_the_start_ends_with_a_request_like_those_to_come(start):

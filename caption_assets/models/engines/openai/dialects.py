@@ -75,6 +75,7 @@ RENAMED: Mapping[str, str] = {"max_tokens": "max_completion_tokens"}
 """Fields that some models want under another name."""
 
 DISPENSABLE = (
+    "logprobs",
     "seed",
     "top_p",
     "top_k",

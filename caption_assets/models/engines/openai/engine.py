@@ -71,7 +71,7 @@ class OpenAIEngine:
         """
         if self._found is None:
             self._found = self._find(_FIRST_WAIT_S if self._author is None else self._options.server.return_s)
-        served, prepare = self._found.served, self._found.passed.prepare
+        served, passed = self._found.served, self._found.passed
         return EngineInfo(
             engine="openai",
             engine_version=f"{served.software} {served.version}".strip() or "unknown",
@@ -79,8 +79,8 @@ class OpenAIEngine:
             precision="unknown" if self._options.precision == "auto" else self._options.precision,
             frame_limits=self._found.limits,
             context=Context(served.context),
-            prepare=prepare,
-            notes=tuple(self._notes(served, prepare)),
+            prepare=passed.prepare,
+            notes=tuple(self._notes(served, passed)),
         )
 
     def ready(self) -> float:
@@ -142,7 +142,7 @@ class OpenAIEngine:
             finally:
                 self._open.discard(conversation)
         author = self._author = _author(address, served, passed)
-        for note in passed.prepare.left_out():
+        for note in passed.left_out():
             log.warning("%s", note)
         return _Found(address, served, passed, author, limits, time.perf_counter() - started)
 
@@ -206,13 +206,13 @@ class OpenAIEngine:
             return "jpeg" if served.software == "vllm" else "images"
         return cast(Form, video)
 
-    def _notes(self, served: Served, prepare: ServerPrepare) -> Iterator[str]:
+    def _notes(self, served: Served, passed: Passed) -> Iterator[str]:
         """What whoever reads the captions should know."""
         if not self._variant.is_text:
-            yield f"Frames go to the server in the form {prepare.form!r}."
+            yield f"Frames go to the server in the form {passed.prepare.form!r}."
         if not {served.model, served.root} & set(self._names()):
             yield f"The server calls its model {served.model!r}."
-        yield from prepare.left_out()
+        yield from passed.left_out()
         release = tuple(int(part) for part in re.findall(r"\d+", served.version)[:2])
         family = self._variant.family
         if served.software == "vllm" and release < family.server_times_since:
@@ -244,6 +244,7 @@ def _author(address: Address, served: Served, passed: Passed) -> Author:
     """The model by its answer's name for it; where that is only ours, by what the server has loaded it from."""
     named, prepare = address.redact(passed.answer.model), passed.prepare
     model_id = served.root if served.root and named in ("", served.model) else named or served.model
-    changed = (f"{name}={new}" for name, new in prepare.changed.items() if new is None)
+    # No text depends on whether its tokens' log-probabilities are told.
+    changed = (f"{name}={new}" for name, new in prepare.changed.items() if new is None and name != "logprobs")
     manner = (*(() if prepare.family.is_text else (prepare.form,)), *sorted(changed))
     return Author(model_id, server_model=served.model, manner=manner)

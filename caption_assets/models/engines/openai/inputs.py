@@ -66,6 +66,7 @@ class ServerPrepare:
             "max_tokens": request.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "logprobs": True,
         }
         if sampling.presence_penalty:
             fields["presence_penalty"] = sampling.presence_penalty
@@ -95,7 +96,7 @@ class ServerPrepare:
         _, switches = without_thinking(self.family, ())
         yield from self.dialect.left_out(self.sampling.top_k, self.sampling.repetition_penalty, switches)
         for name, new in self.changed.items():
-            if new is None:
+            if new is None and name != "logprobs":
                 yield f"The server takes no {name} for this model; it uses its own."
 
     def _message(self, request: Request, message: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from caption_assets.models.confidence import Tokens
 from caption_assets.models.engines.openai.dialects import DISPENSABLE, NEUTRAL, RENAMED
 
 Ending = Literal["stop", "length", "filtered", "broken"]
@@ -32,8 +33,8 @@ _ENDINGS: dict[Ending, str] = {
 _BEFORE_ENDING = re.compile(r"^\s*(?:finish|stop)_?reason[._]", re.IGNORECASE)
 _MOST = 1 << 53
 _UNSUPPORTED = re.compile(
-    r"unsupported|not support|n.t support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|forbidden|"
-    r"deprecated|cannot both|extra (?:inputs|fields)|only the default",
+    r"unsupported|not support|n.t support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|not enabled|"
+    r"forbidden|deprecated|cannot both|extra (?:inputs|fields)|only the default",
     re.IGNORECASE,
 )
 _OUT_OF_RANGE = re.compile(r"must be|has to be|should be|needs to be|positive|out of range|between", re.IGNORECASE)
@@ -52,7 +53,8 @@ class Answer:
     """A chat completion.
 
     `text` is None where there is none to keep; `kind` and `problem` then say why, and `too_short` that more tokens may
-    bring one. `model` is the model that the answer names, "" where it names none. Times are those of vLLM's
+    bring one. `model` is the model that the answer names, "" where it names none. `tokens` are all that was generated,
+    with their log-probabilities; empty where the server gives none. Times are those of vLLM's
     --enable-per-request-metrics, in seconds.
     """
 
@@ -64,6 +66,7 @@ class Answer:
     model: str = ""
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    tokens: Tokens = ()
     prefill_s: float | None = None
     generate_s: float | None = None
 
@@ -93,6 +96,7 @@ def read_answer(data: bytes) -> Answer:
         model=_clean(model)[:200].strip() if isinstance(model, str) else "",
         prompt_tokens=_count(usage, "prompt_tokens"),
         output_tokens=_count(usage, "completion_tokens"),
+        tokens=_tokens(_dict(choice.get("logprobs"))),
         prefill_s=_seconds(times, "time_to_first_token_ms"),
         generate_s=_seconds(times, "generation_time_ms"),
     )
@@ -117,6 +121,22 @@ def content_text(content: object) -> str:
         if isinstance(part, str):
             texts.append(part)
     return _clean("".join(texts)).strip()
+
+
+def _tokens(logprobs: dict[str, Any]) -> Tokens:
+    """Tokens and their log-probabilities, as OpenAI has them, or in two lists, as its completions had them before."""
+    content, names, values = (logprobs.get(name) for name in ("content", "tokens", "token_logprobs"))
+    if not isinstance(content, list):
+        if not (isinstance(names, list) and isinstance(values, list) and len(names) == len(values)):
+            return ()
+        content = [{"token": name, "logprob": value} for name, value in zip(names, values, strict=True)]
+    tokens = []
+    for token in content:
+        name, value = (_dict(token).get(key) for key in ("token", "logprob"))
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return ()
+        tokens.append((_clean(name) if isinstance(name, str) else "", float(value)))
+    return tokens
 
 
 def _problem(choice: dict[str, Any], message: dict[str, Any], text: str, ending: Ending) -> tuple[str, str]:
@@ -181,7 +201,7 @@ def refused_field(data: bytes, sent: Mapping[str, Any]) -> str | None:
     param = _dict(as_object(data).get("error")).get("param")
     if param in known:
         return str(param)
-    return next((name for name in known if re.search(rf"(?<!\w){name}(?!\w)", said)), None)
+    return next((name for name in known if re.search(rf"(?<!\w){name}(?!\w)", said, re.IGNORECASE)), None)
 
 
 def as_object(data: bytes) -> dict[str, Any]:

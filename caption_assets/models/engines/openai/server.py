@@ -225,6 +225,7 @@ class Server:
             finish_reason=answer.finish_reason,
             prompt_tokens=answer.prompt_tokens,
             output_tokens=answer.output_tokens,
+            tokens=answer.tokens,
             seconds=ended - sent,
             wait_s=wait_s,
             prefill_s=answer.prefill_s,

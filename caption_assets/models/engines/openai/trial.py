@@ -5,6 +5,7 @@ import json
 import random
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,12 @@ class Passed:
     answer: Answer
     body: bytes
     prepare: ServerPrepare
+
+    def left_out(self) -> Iterator[str]:
+        """In sentences, what of all that is wanted the server does not do."""
+        yield from self.prepare.left_out()
+        if not self.answer.tokens and self.answer.text:
+            yield "The server gives no log-probabilities, so that nothing is known of how sure the model is."
 
 
 async def hold_trial(

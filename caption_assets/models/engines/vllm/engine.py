@@ -260,6 +260,10 @@ class VllmEngine:
             wait_s=max(0.0, began - (request.prepared_at or started)),
             prefill_s=times.first_token_ts - began,
             generate_s=times.last_token_ts - times.first_token_ts,
+            tokens=[
+                (token.decoded_token or "", token.logprob)
+                for (token, *_) in (step.values() for step in text.logprobs or ())
+            ],
         )
 
     def _sampling(self, request: Request) -> Any:
@@ -278,6 +282,9 @@ class VllmEngine:
             max_tokens=request.max_tokens,
             skip_special_tokens=not self._keeps_marks,
             stop=list(self._variant.stop),
+            # Of the chosen tokens alone; raw, before temperature and penalties, as `logprobs_mode` is by default.
+            logprobs=0,
+            flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
