@@ -7,7 +7,7 @@ rendered have none.
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,14 +66,13 @@ def are_as_written(store: Store, rendered: Rendered) -> bool:
     return store.stamps(rendered.documents) in (None, rendered.stamps)
 
 
-def write_rendered(
-    store: Store, shard: str, asked: str, tables: Stamps, documents: Mapping[str, str], mixed: Iterable[str]
-) -> None:
+def write_rendered(store: Store, shard: str, rendered: Rendered) -> None:
+    """Keeps it, with the stamps that the documents have now."""
     known = {
-        "asked": asked,
-        "tables": [[name, key, stamp] for (name, key), stamp in tables.items()],
-        "documents": dict(documents),
-        "mixed": sorted(mixed),
-        "stamps": store.stamps(documents) or {},
+        "asked": rendered.asked,
+        "tables": [[name, key, stamp] for (name, key), stamp in rendered.tables.items()],
+        "documents": dict(rendered.documents),
+        "mixed": sorted(rendered.mixed),
+        "stamps": store.stamps(rendered.documents) or {},
     }
     store.write_bytes(paths.rendered(shard), gzip.compress(json.dumps(known).encode(), mtime=0))

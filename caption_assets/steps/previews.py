@@ -86,7 +86,7 @@ class ShardPreviews:
         at_once = preview_workers(self.settings, self._context.workers.processes)
         seconds, self._clock = self._context.stopwatch(), time.perf_counter()
         with self.buffer:
-            for task, made in self._context.workers.run(preview_clip, self._tasks(), at_once=at_once):
+            for task, made in self._context.workers.run(preview_clip, self.tasks(), at_once=at_once):
                 self.settle(task.location, made)
             self._files.finish()
         self._seconds += seconds()
@@ -98,7 +98,8 @@ class ShardPreviews:
         finally:
             self.buffer.flush()
 
-    def _tasks(self) -> list[PreviewTask]:
+    def tasks(self) -> list[PreviewTask]:
+        """What is to be done, a task a clip."""
         return [
             PreviewTask(
                 location,

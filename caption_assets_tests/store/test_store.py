@@ -13,6 +13,7 @@ import pytest
 from upath import UPath
 
 from caption_assets.errors import StoreError
+from caption_assets.store.conditions import md5
 from caption_assets.store.rows import PreviewRow
 from caption_assets.store.scratch import FOLDER, Scratch
 from caption_assets.store.store import Looked, Store
@@ -199,6 +200,23 @@ def test_bytes_are_written_read_listed_and_deleted(store: Store) -> None:
     assert store.read_bytes(rel) is None
     store.delete_empty_folder(f"previews/{BIKES}")
     assert store.names("previews") == []
+
+
+def test_a_file_is_written_where_it_is_as_expected_and_left_where_it_is_not(store: Store) -> None:
+    rel = "metas/v0/x.json"
+    if not store.url().startswith("s3:"):  # which cannot tell
+        assert not store.write_where(rel, b"first", None)
+        assert store.read_bytes(rel) is None
+        return
+    assert store.write_where(rel, b"first", None)
+    assert not store.write_where(rel, b"second", None)
+    assert store.read_bytes(rel) == b"first"
+    assert not store.write_where(rel, b"second", md5(b"other"))
+    assert store.read_bytes(rel) == b"first"
+    assert store.write_where(rel, b"second", md5(b"first"))
+    assert store.read_bytes(rel) == b"second"
+    assert not store.write_where("metas/v0/gone.json", b"second", md5(b"first"))
+    assert store.names("metas/v0") == ["x.json"]
 
 
 def test_names_with_spaces_marks_and_letters_of_all_kinds_work(store: Store) -> None:
