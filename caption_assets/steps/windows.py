@@ -142,7 +142,8 @@ def _planned(
     context: StepContext, shard: str, clips: list[Clip], settings: WindowSettings, before: Stored[WindowRow]
 ) -> list[WindowRow]:
     """The rows of all clips; window files are written as they come."""
-    files = FileWriter(context.store)
+    store = context.store
+    files = FileWriter(store, lambda rels: store.announce(CLIP_WINDOWS, shard, rels, before=before))
     fields = {clip.location: _common(clip, settings) for clip in clips}
     found: dict[str, list[WindowRow]] = {clip.location: [] for clip in clips}
     oddities: dict[str, list[Any]] = {}
@@ -164,8 +165,7 @@ def _planned(
                     WindowRow(**fields[clip], status="failed", error_kind=_DAMAGED, error=result.problem)
                 )
             if settings.store_window_mp4:
-                mp4_paths = _mp4_paths(fields[clip], settings)
-                context.store.announce(CLIP_WINDOWS, shard, mp4_paths, before=before)
+                files.expect(_mp4_paths(fields[clip], settings))
             context.progress.advance(STEP.name, shard)
         elif isinstance(result, CaptionAssetsError):
             if "content_hash" not in fields[clip]:

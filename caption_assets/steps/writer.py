@@ -1,11 +1,16 @@
 """Files on their way to the store."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from caption_assets.errors import StoreError
 from caption_assets.store.store import Store
+
+# Files that wait until it has been announced that they come: on an object store, a request for many.
+_MOST_HELD = 256
+_MOST_HELD_BYTES = 64 << 20
+Then = Callable[[], None]
 
 
 class FileWriter:
@@ -15,25 +20,30 @@ class FileWriter:
     cannot be written is told (StoreError) by the next `add` or by `finish`, and costs no other.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, announce: Callable[[Sequence[str]], None] = lambda rels: None) -> None:
+        """`announce` notes, before any of them is written, which files may come to be."""
+        self._store, self._announce = store, announce
+        self._expected: list[str] = []
+        self._held: list[tuple[str, bytes, Then]] = []
         self._threads: ThreadPoolExecutor | None = None
-        self._writing: deque[tuple[Future[None], Callable[[], None]]] = deque()
+        self._writing: deque[tuple[Future[None], Then]] = deque()
 
-    def add(self, rel: str, data: bytes, then: Callable[[], None] = lambda: None) -> None:
+    def expect(self, rels: Sequence[str]) -> None:
+        """Has these announced before the next file is written."""
+        self._expected += rels
+
+    def add(self, rel: str, data: bytes, then: Then = lambda: None) -> None:
         """A file, and what is to follow."""
-        at_once = self._store.at_once
-        if at_once == 1:
-            self._store.write_bytes(rel, data)
-            then()
-            return
-        self._threads = self._threads or ThreadPoolExecutor(at_once, thread_name_prefix="files")
-        self._writing.append((self._threads.submit(self._store.write_bytes, rel, data), then))
-        while self._writing and (self._writing[0][0].done() or len(self._writing) > 2 * at_once):
+        self._held.append((rel, data, then))
+        is_full = len(self._held) >= _MOST_HELD or sum(len(data) for _, data, _ in self._held) >= _MOST_HELD_BYTES
+        if is_full or not self._expected or self._store.looks_cost_nothing:
+            self._release()
+        while self._writing and (self._writing[0][0].done() or len(self._writing) > 2 * self._store.at_once):
             self._follow()
 
     def finish(self) -> None:
         """Waits for all files. Raises StoreError for the first that could not be written, when the others are."""
+        self._release()
         failed: StoreError | None = None
         while self._writing:
             try:
@@ -45,6 +55,19 @@ class FileWriter:
             self._threads = None
         if failed is not None:
             raise failed
+
+    def _release(self) -> None:
+        expected, self._expected = self._expected, []
+        held, self._held = self._held, []
+        if expected and held:
+            self._announce(expected)
+        for rel, data, then in held:
+            if self._store.looks_cost_nothing:
+                self._store.write_bytes(rel, data)
+                then()
+                continue
+            self._threads = self._threads or ThreadPoolExecutor(self._store.at_once, thread_name_prefix="files")
+            self._writing.append((self._threads.submit(self._store.write_bytes, rel, data), then))
 
     def _follow(self) -> None:
         written, then = self._writing.popleft()
