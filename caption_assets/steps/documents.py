@@ -11,7 +11,7 @@ from caption_assets.steps.context import StepContext
 from caption_assets.store.snapshot import Stamps
 
 
-def render_documents(context: StepContext, shard: str, unchanged: Iterable[Stamps]) -> None:
+def render_documents(context: StepContext, shard: str, unchanged: Iterable[Stamps] = ()) -> None:
     """Renders the shard's documents from its tables, caption keys in the order of the variants.
 
     `unchanged` are the stamps of the tables that the step has read or committed, none of one that it has written.
