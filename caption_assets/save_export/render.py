@@ -42,13 +42,13 @@ def render_shard(
     shard: str,
     *,
     caption_keys: Sequence[str] = (),
-    enhanced_keys: Sequence[str] = (),
+    text_keys: Sequence[str] = (),
     source_root: str | None = None,
     seen: Stamps | None = None,
 ) -> RenderSummary:
     """Bring all documents of a shard's clips up to its tables.
 
-    `caption_keys` and `enhanced_keys` give the order of the keys in a window, and with it whose caption stands in
+    `caption_keys` and `text_keys` give the order of the keys in a window, and with it whose caption stands in
     the chunk documents; keys with a table that they do not name follow in alphabetical order. `source_root` is the
     folder that the splitter read, for clips that one cut: their `processed_*` documents are named by the source
     below it. Without it, the splitter's own documents are looked for.
@@ -60,7 +60,7 @@ def render_shard(
     What another tool has put into a document and cannot be used is left or replaced, with a warning that names the
     file: a source video that does not lie below `source_root`, for one, whose `processed_*` documents are left.
     """
-    asked = asked_for(list(caption_keys), list(enhanced_keys), source_root)
+    asked = asked_for(list(caption_keys), list(text_keys), source_root)
     rendered = read_rendered(store, shard)
     written: set[str] = set()
     if rendered.asked == asked and seen and not store.looks_cost_nothing and seen.items() <= rendered.tables.items():
@@ -70,7 +70,7 @@ def render_shard(
         stamps = stamps_of(looks)
         if turn == 0 and (rendered.asked, rendered.tables) == (asked, stamps) and are_as_written(store, rendered):
             return RenderSummary(0, len(rendered.documents))
-        clips = read_snapshot(store, shard, looks, caption_keys=caption_keys, enhanced_keys=enhanced_keys)
+        clips = read_snapshot(store, shard, looks, caption_keys=caption_keys, text_keys=text_keys)
         # What is known is of before anything was written: by now, another writer may have been at the same documents.
         files = ShardFiles(store, shard, rendered if turn == 0 else Rendered())
         _Pass(store, source_root, files).run(clips, stamps)

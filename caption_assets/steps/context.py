@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from caption_assets.steps.report import Progress
+from caption_assets.steps.progress import Progress
 from caption_assets.store.store import Store
 from caption_assets.workers.base import ClipWorkers
 

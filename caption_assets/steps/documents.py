@@ -8,6 +8,7 @@ from caption_assets.models.variants import TEXT_VARIANTS
 from caption_assets.save_export.render import render_shard
 from caption_assets.settings import CaptionVariant
 from caption_assets.steps.context import StepContext
+from caption_assets.store.earlier import move_earlier
 from caption_assets.store.snapshot import Stamps
 
 
@@ -17,11 +18,12 @@ def render_documents(context: StepContext, shard: str, unchanged: Iterable[Stamp
     `unchanged` are the stamps of the tables that the step has read or committed, none of one that it has written.
     """
     unchanged = list(unchanged)
+    move_earlier(context.store, shard)
     render_shard(
         context.store,
         shard,
         caption_keys=get_args(CaptionVariant),
-        enhanced_keys=tuple(dict.fromkeys(variant.name for variant in TEXT_VARIANTS.values())),
+        text_keys=tuple(dict.fromkeys(variant.name for variant in TEXT_VARIANTS.values())),
         source_root=context.source_root,
         seen=dict(ChainMap(*map(dict, unchanged))) if all(unchanged) else None,
     )

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 Made = list[str] | tuple[Window, Preview | PreviewError]
 """What a worker says of a clip: warnings, and a window's preview or why there is none."""
 STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,), version=2)
+# Settings of cores and of logging: the files are the same.
+CHANGE_NOTHING: Final = ("num_cpus_per_worker", "verbose")
 _THUMBNAILS = 4
 
 
@@ -72,8 +74,7 @@ class ShardPreviews:
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
         self._pending = _pending(context.store, self._windows, settings, self.buffer)
         self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
-        context.progress.start(STEP.name, shard, len(self._windows))
-        context.progress.advance(STEP.name, shard, self.buffer.reused)
+        context.progress.start(STEP.name, shard, len(self._windows), reused=self.buffer.reused)
         self._clock = time.perf_counter()
         self._seconds = self._clock - began
 
@@ -214,9 +215,8 @@ def _file(row: WindowRow) -> str:
 
 
 def _fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
-    # Cores and logging change nothing in the file; the picks of the caption model do not, either. The bound on frames
-    # does where it acts.
-    made_by = settings.model_dump(exclude={"num_cpus_per_worker", "verbose", "max_frames"})
+    # The picks of the caption model change nothing, either. The bound on frames does where it acts.
+    made_by = settings.model_dump(exclude={*CHANGE_NOTHING, "max_frames"})
     fps = preview_fps((row.end_s or 0.0) - (row.start_s or 0.0), settings)
     if fps < settings.target_fps:
         made_by["fps"] = fps

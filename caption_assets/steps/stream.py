@@ -33,10 +33,12 @@ class ShardStream(ABC, Generic[R]):
 
     step: ClassVar[Step]
 
-    def __init__(self, context: StepContext, shard: str, session: EngineSession) -> None:
+    def __init__(self, context: StepContext, shard: str, session: EngineSession, of: str | None = None) -> None:
+        """`of` is the key of the captions that are enhanced."""
         # Of both threads, and never changed.
         self.context, self.shard, self.session = context, shard, session
         self.key = session.variant.name
+        table_key = self.key if of is None else f"{of}/{self.key}"
         self.input_versions: Mapping[str, str] = {}
         # The stamps of the tables that were read, and written beside: see `render_documents`.
         self.unchanged: list[Stamps] = []
@@ -47,7 +49,7 @@ class ShardStream(ABC, Generic[R]):
         # Set in the answering thread, and read by both.
         self.ended = False
         # Of the answering thread.
-        self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, self.key)
+        self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, table_key)
         self.waiting: set[str] = set()
         self._asked = 0
         # Its share of the engine's time, and that of the stores that it was read from and written to.
@@ -84,8 +86,7 @@ class ShardStream(ABC, Generic[R]):
         self.waiting = set(request_ids)
         self._asked = len(self.waiting)
         self._store_seconds = time.perf_counter() - self._opened_at
-        self.context.progress.start(self.step.name, self.shard, of)
-        self.context.progress.advance(self.step.name, self.shard, of - self._asked)
+        self.context.progress.start(self.step.name, self.shard, of, reused=of - self._asked)
 
     def start_engine(self) -> EngineInfo:
         """Begins to start the engine where that has not been done; says what runs. Raises ModelError."""
@@ -153,7 +154,6 @@ class ShardStream(ABC, Generic[R]):
             input_versions=self.input_versions,
             reused=self.buffer.reused,
             figures={
-                "variant": self.key,
                 **self._engine_figures(),
                 **windows_per_second(self._asked, self.seconds),
                 **self.figures(good),

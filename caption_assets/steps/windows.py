@@ -27,7 +27,7 @@ from caption_assets.store.tables import CLIP_WINDOWS
 from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 log = logging.getLogger(__name__)
-STEP: Final = Step(CLIP_WINDOWS, version=2)
+STEP: Final = Step(CLIP_WINDOWS, version=2, items="clips")
 # Of a file that breaks off: its windows are good, and this row says that there was more.
 _DAMAGED = "damaged"
 
@@ -72,8 +72,7 @@ class _Planning:
         if self._listing.left_out:
             log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, self._listing.left_out)))
         planned = {row.clip_id for row in rows}
-        progress.start(STEP.name, shard, len(self._clips))
-        progress.advance(STEP.name, shard, len(planned))
+        progress.start(STEP.name, shard, len(self._clips), reused=len(planned))
         to_plan = []
         for clip in self._clips:
             if clip.clip_id in self._duplicates:

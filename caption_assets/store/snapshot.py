@@ -29,15 +29,15 @@ R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
 class ClipRows:
     """All that the tables hold about one clip.
 
-    `windows` has at least one row; a single row without frames means a clip without windows. `captions` and
-    `enhanced` have an entry for every key with a table for the clip's shard, in the order that was asked for, also
-    where that table holds nothing about this clip.
+    `windows` has at least one row; a single row without frames means a clip without windows. `captions` (by caption
+    key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
+    the order that was asked for, also where that table holds nothing about this clip.
     """
 
     windows: tuple[WindowRow, ...]
     previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
     captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
-    enhanced: Mapping[str, Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
+    enhanced: Mapping[tuple[str, str], Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
 
     @property
     def clip(self) -> WindowRow:
@@ -56,11 +56,11 @@ def stamps_of(looks: Looks) -> Stamps:
 
 
 def read_snapshot(
-    store: Store, shard: str, looks: Looks, *, caption_keys: Sequence[str] = (), enhanced_keys: Sequence[str] = ()
+    store: Store, shard: str, looks: Looks, *, caption_keys: Sequence[str] = (), text_keys: Sequence[str] = ()
 ) -> tuple[ClipRows, ...]:
     """Every table of a shard, read once: its clips, in the order of the windows' table.
 
-    `looks` are those that `look_at` has just given. `caption_keys` and `enhanced_keys` give the order of keys; others
+    `looks` are those that `look_at` has just given. `caption_keys` and `text_keys` give the order of keys; others
     with a table follow in alphabetical order. Of tables that are committed while this reads, the rows may be older than
     in the store; then `look_at` has other stamps afterwards.
     """
@@ -74,26 +74,32 @@ def read_snapshot(
     for row in rows[CLIP_WINDOWS.name, None]:
         windows[row.clip_id].append(row)
     previews = _by_clip(rows[WINDOW_PREVIEWS.name, None])
-    captions = _by_key(rows, WINDOW_CAPTIONS, caption_keys)
-    enhanced = _by_key(rows, ENHANCED_CAPTIONS, enhanced_keys)
+    captions = _by_key(rows, WINDOW_CAPTIONS, [caption_keys])
+    enhanced = _by_key(rows, ENHANCED_CAPTIONS, [caption_keys, text_keys])
     return tuple(
         ClipRows(
             windows=tuple(of_clip),
             previews=previews.get(clip_id, {}),
-            captions={key: table.get(clip_id, {}) for key, table in captions.items()},
-            enhanced={key: table.get(clip_id, {}) for key, table in enhanced.items()},
+            captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
+            enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
         )
         for clip_id, of_clip in windows.items()
     )
 
 
 def _by_key(
-    rows: Mapping[tuple[str, str | None], list[Any]], table: Table[R], wanted: Sequence[str]
-) -> dict[str, dict[str, dict[Frames, R]]]:
-    """A keyed table's rows by key and clip: the keys that are wanted in their order, then the others."""
+    rows: Mapping[tuple[str, str | None], list[Any]], table: Table[R], wanted: Sequence[Sequence[str]]
+) -> dict[tuple[str, ...], dict[str, dict[Frames, R]]]:
+    """A keyed table's rows by the parts of its key, and by clip. For each part, those that are wanted come first, in
+    their order, then the others; the last part counts first."""
     found = [key for name, key in rows if name == table.name and key is not None]
-    ordered = sorted(found, key=lambda key: (wanted.index(key) if key in wanted else len(wanted), key))
-    return {key: _by_clip(rows[table.name, key]) for key in ordered}
+
+    def order(key: str) -> list[tuple[int, str]]:
+        parts = zip(key.split("/"), wanted, strict=True)
+        places = [(of.index(part) if part in of else len(of), part) for part, of in parts]
+        return places[::-1]
+
+    return {tuple(key.split("/")): _by_clip(rows[table.name, key]) for key in sorted(found, key=order)}
 
 
 def _by_clip(rows: Iterable[R]) -> dict[str, dict[Frames, R]]:
