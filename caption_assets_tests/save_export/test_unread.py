@@ -47,7 +47,7 @@ def render_twice(store: Store, between: tuple[str, ...] = ()) -> RenderSummary:
     for clip in between:
         rel = paths.clip_document(clip)
         write_document(store, rel, {**(read_document(store, rel) or {}), "motion_score": 0.5})
-    store.commit_rows(ENHANCED_CAPTIONS, "s", MORE, "qwen_lm")
+    store.commit_rows(ENHANCED_CAPTIONS, "s", MORE, "qwen/qwen_lm")
     return render_shard(store, "s")
 
 
@@ -64,7 +64,7 @@ def test_what_another_tool_has_put_in_between_stays(store: Store, server: S3Serv
     render_twice(store, tuple(changed))
     for again in (False, True):
         if again:
-            store.commit_rows(ENHANCED_CAPTIONS, "s", [enhanced(text, "Other.") for text in TEXTS], "qwen_lm")
+            store.commit_rows(ENHANCED_CAPTIONS, "s", [enhanced(text, "Other.") for text in TEXTS], "qwen/qwen_lm")
             render_shard(store, "s")
         for clip in CLIPS:
             document = read_document(store, paths.clip_document(clip)) or {}
