@@ -16,7 +16,9 @@ from caption_assets.cli.flags import flags, settings_from
 from caption_assets.defs.environment import settings_from_environment
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.errors import ConfigError, ModelError
-from caption_assets.models.variants import CAPTION_VARIANTS
+from caption_assets.media.mp4 import sampled_mp4
+from caption_assets.models.engines.base import EngineOptions, ServerOptions
+from caption_assets.models.variants import CAPTION_VARIANTS, Sampling
 from caption_assets.settings import CaptionModelSettings, TextModelSettings, variables_of
 from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
 
@@ -40,15 +42,26 @@ def test_everything_that_is_chosen_reaches_the_engine():
             tensor_parallel=1,
             trust_remote_code=True,
             in_flight_gib=0.5,
+            engine_timeout_s=77.0,
             vllm_args={"enforce_eager": True},
             temperature=0.4,
+            server_model="m",
+            server_video="png",
+            server_timeout_s=9.0,
         )
     )
-    assert (chosen.device, chosen.precision, chosen.batch_size) == ("cpu", "fp32", 3)
-    assert chosen.trust_remote_code is True
-    assert chosen.in_flight_bytes == 1 << 29
-    assert chosen.vllm_args == {"enforce_eager": True}
-    assert chosen.sampling.temperature == 0.4
+    assert chosen == EngineOptions(
+        device="cpu",
+        precision="fp32",
+        batch_size=3,
+        sampling=Sampling(temperature=0.4),
+        tensor_parallel=1,
+        in_flight_bytes=1 << 29,
+        stuck_s=77.0,
+        trust_remote_code=True,
+        server=ServerOptions("m", "png", 9.0, encode_mp4=sampled_mp4),
+        vllm_args={"enforce_eager": True},
+    )
 
 
 def test_fp8_is_of_the_variant_so_that_its_captions_are_new_ones():
