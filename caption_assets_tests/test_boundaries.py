@@ -13,10 +13,11 @@ PACKAGE = Path(caption_assets.__file__).parent
 
 # Room -> the rooms that it may import. Those in `FREE` are free to all; they import each other only.
 GROUND = {"store", "dataset", "media", "models"}
-RENDERINGS = {"save_export", "workers", "demo"}
+RENDERINGS = {"save_export", "review", "workers", "demo"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "save_export": {"store"},
+    "review": {"dataset", "store"},
     "workers": {"media", "models"},
     "demo": {"media", "models"},
     "steps": GROUND | RENDERINGS - {"demo"},

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from caption_assets.settings import ALL_SETTINGS, choices_of, flags_of, is_shared, variables_of
-from caption_assets.store.tables import TABLES, Table, columns
+from caption_assets.store.tables import REVIEW_TABLES, TABLES, Table, columns
 
 _HEAD = """# Reference
 
@@ -21,6 +21,10 @@ flags.
 """
 
 
+_ABOUT_TABLES = (
+    "One row a window; a clip without a window has one row whose frames are null. Of verdicts and comparisons, one row "
+    "each, in `<shard>.parts/` only."
+)
 _PLACES = (
     *(f"Asset `{name}`" for name in TABLES),
     *(f"Resource `{name}`" for name in ("caption_model", "text_model", "workers")),
@@ -62,8 +66,8 @@ def _default(value: Any) -> str:
 
 
 def _tables() -> Iterator[str]:
-    yield from ("## Tables", "", "One row a window; a clip without a window has one row whose frames are null.", "")
-    for table in TABLES.values():
+    yield from ("## Tables", "", _ABOUT_TABLES, "")
+    for table in (*TABLES.values(), *REVIEW_TABLES):
         place = "/".join(["tables", table.name, *([table.key_form] if table.key_form else []), "<shard>.parquet"])
         yield from (f"### {table}", "", f"`{place}`. {_first_line(table)}", "")
         yield from ("| column | type | default | |", "|---|---|---|---|")

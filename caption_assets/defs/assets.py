@@ -13,6 +13,7 @@ from caption_assets.defs.io_manager import table_metadata
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
 from caption_assets.defs.step_run import StepRun
+from caption_assets.defs.tags import tag_run
 from caption_assets.errors import ConfigError
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.settings import (
@@ -146,6 +147,7 @@ class _Recipe:
             choice = self.choose(settings, **chosen)
         except ConfigError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
+        tag_run(context, names.asset(choice.step.table, *choice.keys), choice)
         beside = _previews_beside(context, names, previews) if self.body is window_captions else None
         run = StepRun(context, names, choice, models, beside)
         with run.progress:

@@ -17,6 +17,7 @@ from caption_assets.save_export.rendered import Rendered, are_as_written, asked_
 from caption_assets.save_export.shard_files import ShardFiles
 from caption_assets.store.snapshot import ClipRows, Stamps, look_at, read_snapshot, stamps_of
 from caption_assets.store.store import Store
+from caption_assets.store.tables import SHARD_REVIEW
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,12 @@ def render_shard(
     asked = asked_for(list(caption_keys), list(text_keys), source_root)
     rendered = read_rendered(store, shard)
     written: set[str] = set()
-    if rendered.asked == asked and seen and not store.looks_cost_nothing and seen.items() <= rendered.tables.items():
-        return RenderSummary(0, len(rendered.documents))
+    if seen and rendered.asked == asked and not store.looks_cost_nothing:
+        # Nobody renders verdicts but whoever comes by.
+        reviewed = stamps_of(look_at(store, shard, [SHARD_REVIEW]))
+        assets = {table: stamp for table, stamp in rendered.tables.items() if table[0] != SHARD_REVIEW.name}
+        if seen.items() <= assets.items() and rendered.tables == assets | dict(reviewed):
+            return RenderSummary(0, len(rendered.documents))
     for turn in range(_MOST_PASSES):
         looks = look_at(store, shard)
         stamps = stamps_of(looks)

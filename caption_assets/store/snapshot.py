@@ -5,16 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow
 from caption_assets.store.store import Looked, Store
 from caption_assets.store.tables import (
     CLIP_WINDOWS,
     ENHANCED_CAPTIONS,
+    SHARD_REVIEW,
     TABLES,
     WINDOW_CAPTIONS,
     WINDOW_PREVIEWS,
     Table,
 )
+
+_TABLES = (*TABLES.values(), SHARD_REVIEW)
+_BY_NAME = {table.name: table for table in _TABLES}
+_VERDICTS = (SHARD_REVIEW.name, None)
 
 Frames = tuple[int, int]
 """First and last frame of a window, both inclusive."""
@@ -31,13 +36,15 @@ class ClipRows:
 
     `windows` has at least one row; a single row without frames means a clip without windows. `captions` (by caption
     key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
-    the order that was asked for, also where that table holds nothing about this clip.
+    the order that was asked for, also where that table holds nothing about this clip. `verdicts` are all that people
+    have said of its texts.
     """
 
     windows: tuple[WindowRow, ...]
     previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
     captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
     enhanced: Mapping[tuple[str, str], Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
+    verdicts: tuple[VerdictRow, ...] = ()
 
     @property
     def clip(self) -> WindowRow:
@@ -45,14 +52,17 @@ class ClipRows:
         return self.windows[-1]
 
 
-def look_at(store: Store, shard: str) -> Looks:
-    """What there is of every table of a shard. Reads none."""
-    looked = store.each(lambda table: store.look(table, shard), TABLES.values())
-    return {(name, key): look for name, of_table in zip(TABLES, looked, strict=True) for key, look in of_table.items()}
+def look_at(store: Store, shard: str, tables: Iterable[Table[Any]] = _TABLES) -> Looks:
+    """What there is of every table of a shard that documents are rendered from. Reads none."""
+    tables = list(tables)
+    looked = store.each(lambda table: store.look(table, shard), tables)
+    looks = {(table.name, key): look for table, of in zip(tables, looked, strict=True) for key, look in of.items()}
+    return {table: look for table, look in looks.items() if table != _VERDICTS or look.parts}
 
 
 def stamps_of(looks: Looks) -> Stamps:
-    return {table: look.stamp for table, look in looks.items()}
+    """What tells whether any of the tables was written in between. Nobody commits verdicts: their parts tell."""
+    return {table: " ".join(look.parts) if table == _VERDICTS else look.stamp for table, look in looks.items()}
 
 
 def read_snapshot(
@@ -67,7 +77,7 @@ def read_snapshot(
 
     def read(table: tuple[str, str | None]) -> list[Any]:
         name, key = table
-        return store.read_table(TABLES[name], shard, key, looks[table]).rows
+        return store.read_table(_BY_NAME[name], shard, key, looks[table]).rows
 
     rows = dict(zip(looks, store.each(read, looks), strict=True))
     windows: dict[str, list[WindowRow]] = defaultdict(list)
@@ -76,12 +86,16 @@ def read_snapshot(
     previews = _by_clip(rows[WINDOW_PREVIEWS.name, None])
     captions = _by_key(rows, WINDOW_CAPTIONS, [caption_keys])
     enhanced = _by_key(rows, ENHANCED_CAPTIONS, [caption_keys, text_keys])
+    verdicts: dict[str, list[VerdictRow]] = defaultdict(list)
+    for verdict in rows.get(_VERDICTS, ()):
+        verdicts[verdict.clip_id].append(verdict)
     return tuple(
         ClipRows(
             windows=tuple(of_clip),
             previews=previews.get(clip_id, {}),
             captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
             enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
+            verdicts=tuple(verdicts[clip_id]),
         )
         for clip_id, of_clip in windows.items()
     )

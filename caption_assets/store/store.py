@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Generic, TypeVar
@@ -26,7 +27,7 @@ from caption_assets.names import written
 from caption_assets.store import paths
 from caption_assets.store.conditions import md5
 from caption_assets.store.files import open_files
-from caption_assets.store.rows import Row
+from caption_assets.store.rows import AnyRow
 from caption_assets.store.tables import Table, merge_rows, rows_to_table, table_to_rows
 
 # In a committed table's file metadata: the parts whose rows the commit has taken account of. A crash between the
@@ -41,7 +42,7 @@ _READ_TRIES = 20
 _MOST_KEPT_BYTES = 16 << 20
 _PART_NAME = re.compile(r"\d{8}-[0-9a-f]+\.parquet")
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=AnyRow)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -122,9 +123,9 @@ class Store:
     ) -> Stored[R]:
         """A shard's rows: the committed table with the durable parts merged into it, the later row winning.
 
-        Rows are told apart by (clip_id, start_frame, end_frame) and ordered by clip and start frame; rows without
-        a window come first. Empty where there is no table. A damaged file is a StoreError. `looked` is what the caller
-        has just found there.
+        Rows are told apart by their window, or by what the table says, and ordered by clip and start frame; rows
+        without a window come first. Empty where there is no table. A damaged file is a StoreError. `looked` is what the
+        caller has just found there.
         """
         table_rel, parts_rel = self._table_paths(table, shard, key)
         for _ in range(_READ_TRIES):
@@ -138,7 +139,8 @@ class Store:
                 for part_rows, _, announced in filter(None, parts):
                     rows += part_rows
                     stale |= announced
-                return Stored(merge_rows(rows), read is not None and not found.parts, stale, found)
+                whole = read is not None and not found.parts
+                return Stored(merge_rows(rows, table.told_apart_by), whole, stale, found)
         raise StoreError(f"read {self.url(table_rel)}", "it is being rewritten all the time", "try again")
 
     def append_rows(
@@ -154,6 +156,22 @@ class Store:
         written for no rows."""
         if rows:
             self._append(table, shard, key, rows, (), before)
+
+    def put_part(self, table: Table[R], shard: str, rows: Sequence[R], earlier: str | None = None) -> str:
+        """Make rows durable as one part, in place of an `earlier` one that holds some of them; returns its name.
+
+        For tables that several processes add to and nobody commits, so that no row is ever lost to another's commit:
+        each has parts of its own.
+        """
+        name = self._append(table, shard, None, rows, ())
+        if earlier is not None:
+            with suppress(StoreError):  # what it holds is in the new one, too
+                self._files.delete(f"{paths.table_parts(table.name, shard)}/{earlier}")
+        return name
+
+    def parts(self, table: Table[R], shard: str) -> list[str]:
+        """The names of a table's parts, which are others whenever their rows are."""
+        return list(self._look(*self._table_paths(table, shard, None)).parts)
 
     def announce(self, table: Table[R], shard: str, files: Sequence[str], *, before: Stored[R] | None = None) -> None:
         """Note that these files are about to be written. Those that no row comes to name go with the next commit."""
@@ -301,8 +319,8 @@ class Store:
         key: str | None,
         rows: Sequence[R],
         announced: Sequence[str],
-        before: Stored[R] | None,
-    ) -> None:
+        before: Stored[R] | None = None,
+    ) -> str:
         table_rel, parts_rel = self._table_paths(table, shard, key, rows)
         if parts_rel not in self._next_part:
             found = before.looked if before else self._look(table_rel, parts_rel)
@@ -313,6 +331,7 @@ class Store:
         name = f"{number:08d}-{secrets.token_hex(4)}.parquet"
         self._files.write(f"{parts_rel}/{name}", _parquet(rows, table.row, (), announced), durable=True)
         self._appended.setdefault(parts_rel, set()).add(name)
+        return name
 
     def _folders_of_keys(self, table: Table[R]) -> list[str]:
         """Keys that any shard may have a table of, sorted."""

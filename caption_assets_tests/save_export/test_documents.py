@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from caption_assets.records import text_hash
 from caption_assets.save_export.chunks import chunk_document, cut_video_document, own_video_document, summarize
 from caption_assets.save_export.documents import ClipRows, Document, clip_document
 from caption_assets.save_export.files import dump_document, parse_document
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
-from caption_assets_tests.rows import BIKES, caption, enhanced, failed_caption, failed_clip, preview, window
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow
+from caption_assets_tests.rows import BIKES, caption, enhanced, failed_caption, failed_clip, preview, verdict, window
 
 CUT = {
     "source_video": "/data/long.mp4",
@@ -203,6 +204,33 @@ def test_an_enhanced_caption_goes_when_its_caption_changes() -> None:
         made = clip_document(rows_of(row, changed, text), first)["windows"][0]
         assert "qwen_lm_enhanced_caption" not in made
         assert "qwen_lm_enhanced_caption" not in made.get("provenance", {})
+
+
+def test_an_edited_text_stands_beside_the_models_for_as_long_as_that_is_the_one_that_was_edited() -> None:
+    row = window()
+    text, other = caption(row), caption(row, "A motorbike.")
+    better = enhanced(text)
+    said = (
+        verdict(text, "edited", edited="A red bike.", at="1"),
+        verdict(text, "wrong", "bob", at="2"),
+        verdict(better, "edited", edited="A fine red bike.", at="3"),
+    )
+
+    def document(one: CaptionRow, verdicts: tuple[VerdictRow, ...], existing: Document | None = None) -> Document:
+        rows = replace(rows_of(row, one, replace(better, caption_hash=text_hash(one.text or ""))), verdicts=verdicts)
+        return clip_document(rows, existing)
+
+    edited = document(text, said)
+    item = edited["windows"][0]
+    assert item["qwen_caption"] == "A bike."
+    assert item["qwen_reviewed"] == "A red bike."
+    assert item["qwen_lm_enhanced_reviewed"] == "A fine red bike."
+    assert item["provenance"]["qwen_reviewed"] == {"of": "qwen_caption", "reviewer": "ann", "reviewed_at": "1"}
+    assert first_real_caption(item) == "A bike."
+    assert "qwen_reviewed" not in document(other, said, edited)["windows"][0]
+    withdrawn = document(text, (*said, verdict(text, "withdrawn", at="4")), edited)["windows"][0]
+    assert "qwen_reviewed" not in withdrawn
+    assert "qwen_reviewed" not in withdrawn["provenance"]
 
 
 def test_another_tools_caption_can_be_enhanced() -> None:
