@@ -52,6 +52,7 @@ def run(s3, make_clip, tmp_path):
 
 
 def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_asked_again(s3, run):
+    s3.delay_s = 0.01  # else none is under way long enough to meet another
     out, of = f"s3://{s3.bucket}/out", {folder.partition("/")[0]: count for folder, count in SHARDS.items()}
 
     def asked(folder, *methods):
@@ -77,7 +78,7 @@ def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_ask
     assert asked("out/previews/") == thumbnails  # which Dagster shows
     # A shard's clips are listed, and for each of four assets its tables, which are read: whatever the number of clips.
     assert asked("") - thumbnails <= 16 * len(of) + 8
-    assert s3.most_at_once > 4
+    assert s3.most_at_once >= 3  # of different shards
 
 
 def test_a_run_that_writes_to_a_disk_asks_for_each_clip_once_and_then_lists_only(s3, run, tmp_path):
