@@ -15,7 +15,7 @@ from caption_assets.save_export.documents import Document, clip_document, is_cut
 from caption_assets.save_export.files import parse_document
 from caption_assets.save_export.rendered import Rendered, are_as_written, asked_for, read_rendered, write_rendered
 from caption_assets.save_export.shard_files import ShardFiles
-from caption_assets.store.snapshot import ClipRows, Stamps, look_at, read_snapshot, stamps_of
+from caption_assets.store.snapshot import ClipRows, Stamps, look_at, look_at_findings, read_snapshot, stamps_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import SHARD_REVIEW
 
@@ -75,12 +75,13 @@ def render_shard(
         stamps = stamps_of(looks)
         if turn == 0 and (rendered.asked, rendered.tables) == (asked, stamps) and are_as_written(store, rendered):
             return RenderSummary(0, len(rendered.documents))
+        findings = look_at_findings(store, shard, looks)
         clips = read_snapshot(store, shard, looks, caption_keys=caption_keys, text_keys=text_keys)
         # What is known is of before anything was written: by now, another writer may have been at the same documents.
         files = ShardFiles(store, shard, rendered if turn == 0 else Rendered())
         _Pass(store, source_root, files).run(clips, stamps)
         written |= files.written
-        if stamps_of(look_at(store, shard)) == stamps:
+        if stamps_of(look_at(store, shard)) == stamps and look_at_findings(store, shard, looks) == findings:
             if files.own or rendered.documents:
                 write_rendered(store, shard, Rendered(asked, stamps, files.own, frozenset(files.mixed)))
             break

@@ -8,7 +8,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from caption_assets.errors import StoreError
@@ -18,13 +18,14 @@ from caption_assets.store.conditions import md5
 from caption_assets.store.snapshot import Stamps
 from caption_assets.store.store import Store
 
-_VERSION = 1
+_VERSION = 2
 """Goes up when equal tables give other documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What documents were rendered from: `asked` (see `asked_for`) and the tables with the stamps `tables`.
+    """What documents were rendered from: `asked` (see `asked_for`; empty where they are out of date), and the tables
+    with the stamps `tables`.
 
     `documents` has the MD5 of each, by path; `mixed` are those of clips that have words of others, too. `stamps` are
     those of the files, where the place tells them at no cost.
@@ -68,11 +69,22 @@ def are_as_written(store: Store, rendered: Rendered) -> bool:
 
 def write_rendered(store: Store, shard: str, rendered: Rendered) -> None:
     """Keeps it, with the stamps that the documents have now."""
+    _write(store, shard, replace(rendered, stamps=store.stamps(rendered.documents) or {}))
+
+
+def outdate_rendered(store: Store, shard: str) -> None:
+    """Has the shard's documents rendered by the next who asks for it: to be called before findings are committed."""
+    known = read_rendered(store, shard)
+    if known.asked:
+        _write(store, shard, replace(known, asked=""))
+
+
+def _write(store: Store, shard: str, rendered: Rendered) -> None:
     known = {
         "asked": rendered.asked,
         "tables": [[name, key, stamp] for (name, key), stamp in rendered.tables.items()],
         "documents": dict(rendered.documents),
         "mixed": sorted(rendered.mixed),
-        "stamps": store.stamps(rendered.documents) or {},
+        "stamps": dict(rendered.stamps),
     }
     store.write_bytes(paths.rendered(shard), gzip.compress(json.dumps(known).encode(), mtime=0))

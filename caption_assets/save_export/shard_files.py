@@ -115,7 +115,7 @@ class ShardFiles:
 
     def _unknow(self, changed: Collection[str]) -> None:
         """Before a document is written, what is known of all goes: documents that are half rendered have none."""
-        if changed and self._known.asked and not self.written:
+        if changed and self._known.documents and not self.written:
             self._store.delete(paths.rendered(self._shard))
 
     def forget(self, rel: str) -> None:

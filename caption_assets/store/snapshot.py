@@ -5,11 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow
+from caption_assets.store.rows import (
+    CaptionRow,
+    EnhancedFindingRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    VerdictRow,
+    WindowRow,
+)
 from caption_assets.store.store import Looked, Store
 from caption_assets.store.tables import (
+    CAPTION_FINDINGS,
     CLIP_WINDOWS,
     ENHANCED_CAPTIONS,
+    ENHANCED_FINDINGS,
     SHARD_REVIEW,
     TABLES,
     WINDOW_CAPTIONS,
@@ -20,6 +30,10 @@ from caption_assets.store.tables import (
 _TABLES = (*TABLES.values(), SHARD_REVIEW)
 _BY_NAME = {table.name: table for table in _TABLES}
 _VERDICTS = (SHARD_REVIEW.name, None)
+_FINDINGS: Mapping[str, Table[Any]] = {
+    WINDOW_CAPTIONS.name: CAPTION_FINDINGS,
+    ENHANCED_CAPTIONS.name: ENHANCED_FINDINGS,
+}
 
 Frames = tuple[int, int]
 """First and last frame of a window, both inclusive."""
@@ -27,7 +41,7 @@ Looks = Mapping[tuple[str, str | None], Looked]
 """What there is of a shard's tables, by table and caption key."""
 Stamps = Mapping[tuple[str, str | None], str | None]
 """What tells versions of them apart."""
-R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
+R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow, FindingRow, EnhancedFindingRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +50,17 @@ class ClipRows:
 
     `windows` has at least one row; a single row without frames means a clip without windows. `captions` (by caption
     key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
-    the order that was asked for, also where that table holds nothing about this clip. `verdicts` are all that people
-    have said of its texts.
+    the order that was asked for, also where that table holds nothing about this clip. `findings` has what the rules
+    have against captions by caption key, and `enhanced_findings` against enhanced ones, by the same keys as those.
+    `verdicts` are all that people have said of its texts.
     """
 
     windows: tuple[WindowRow, ...]
     previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
     captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
     enhanced: Mapping[tuple[str, str], Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
+    findings: Mapping[str, Mapping[Frames, FindingRow]] = field(default_factory=dict)
+    enhanced_findings: Mapping[tuple[str, str], Mapping[Frames, EnhancedFindingRow]] = field(default_factory=dict)
     verdicts: tuple[VerdictRow, ...] = ()
 
     @property
@@ -63,6 +80,15 @@ def look_at(store: Store, shard: str, tables: Iterable[Table[Any]] = _TABLES) ->
 def stamps_of(looks: Looks) -> Stamps:
     """What tells whether any of the tables was written in between. Nobody commits verdicts: their parts tell."""
     return {table: " ".join(look.parts) if table == _VERDICTS else look.stamp for table, look in looks.items()}
+
+
+def look_at_findings(store: Store, shard: str, looks: Looks) -> list[str | None]:
+    """What tells whether findings were written in between: the stamps of those of all texts that `looks` has.
+
+    Where nothing else has changed, nobody need look at them: who commits findings says so first (`outdate_rendered`).
+    """
+    found = [(_FINDINGS[name], key) for name, key in looks if name in _FINDINGS]
+    return store.each(lambda place: store.table_stamp(place[0], shard, place[1]), found)
 
 
 def read_snapshot(
@@ -86,6 +112,10 @@ def read_snapshot(
     previews = _by_clip(rows[WINDOW_PREVIEWS.name, None])
     captions = _by_key(rows, WINDOW_CAPTIONS, [caption_keys])
     enhanced = _by_key(rows, ENHANCED_CAPTIONS, [caption_keys, text_keys])
+    findings = {key: _by_clip(store.read_committed(CAPTION_FINDINGS, shard, "/".join(key))) for key in captions}
+    enhanced_findings = {
+        key: _by_clip(store.read_committed(ENHANCED_FINDINGS, shard, "/".join(key))) for key in enhanced
+    }
     verdicts: dict[str, list[VerdictRow]] = defaultdict(list)
     for verdict in rows.get(_VERDICTS, ()):
         verdicts[verdict.clip_id].append(verdict)
@@ -95,6 +125,8 @@ def read_snapshot(
             previews=previews.get(clip_id, {}),
             captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
             enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
+            findings={key: table.get(clip_id, {}) for (key,), table in findings.items()},
+            enhanced_findings={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced_findings.items()},
             verdicts=tuple(verdicts[clip_id]),
         )
         for clip_id, of_clip in windows.items()
