@@ -69,7 +69,7 @@ def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_ask
         assert asked(f"out/{folder}/", "PUT") == of_each * len(CLIPS), folder
         assert asked(f"out/{folder}/") - asked(f"out/{folder}/", "PUT") == thumbnails * (folder == "previews"), folder
     of_shards = asked("") - asked("in/") - sum(asked(f"out/{folder}/") for folder in writes)
-    assert of_shards <= 60 * len(of) + 10
+    assert of_shards <= 96 * len(of) + 10
     assert s3.count(methods=["HEAD"]) == 0
     assert s3.most_at_once > 8
 
@@ -77,7 +77,7 @@ def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_ask
     assert asked("in/") == sum(asked(f"out/{folder}/") for folder in writes if folder != "previews") == 0
     assert asked("out/previews/") == thumbnails  # which Dagster shows
     # A shard's clips are listed, and for each of four assets its tables, which are read: whatever the number of clips.
-    assert asked("") - thumbnails <= 16 * len(of) + 8
+    assert asked("") - thumbnails <= 20 * len(of) + 12
     assert s3.most_at_once >= 3  # of different shards
 
 
