@@ -28,6 +28,8 @@ from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 log = logging.getLogger(__name__)
 STEP: Final = Step(CLIP_WINDOWS, version=2, items="clips")
+SOURCE: Final = "clips"
+"""What the windows are made of: the version of the shard's listing stands under this name."""
 # Of a file that breaks off: its windows are good, and this row says that there was more.
 _DAMAGED = "damaged"
 
@@ -100,6 +102,7 @@ class _Planning:
             rows,
             seconds=seconds,
             location=done.location,
+            input_versions={SOURCE: self._listing.version},
             reused=self._reused,
             figures={
                 "windows": len(windows),
