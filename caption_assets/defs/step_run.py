@@ -10,7 +10,7 @@ import dagster as dg
 from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
 from caption_assets.settings import PreviewSettings, QualitySettings, part
-from caption_assets.steps import ProgressLog, StepContext
+from caption_assets.steps import Ended, ProgressLog, StepContext
 from caption_assets.steps.choices import Choice, previews_choice
 from caption_assets.steps.report import Step
 
