@@ -69,8 +69,8 @@ def read_summaries(store: Store) -> list[dict[str, Any]]:
     return sorted((known["summary"] for known in found if known), key=lambda of_shard: of_shard["shard"])
 
 
-def index_page(output: str, summaries: Sequence[Mapping[str, Any]], *, compare: bool = False) -> bytes:
-    """The index; `compare` says that the server has two keys to compare."""
+def index_page(output: str, summaries: Sequence[Mapping[str, Any]]) -> bytes:
+    """The index of shards, by what is known of each: a summary, or its name and no keys."""
     shards = [
         {
             **of_shard,
@@ -79,7 +79,7 @@ def index_page(output: str, summaries: Sequence[Mapping[str, Any]], *, compare: 
         }
         for of_shard in summaries
     ]
-    return page("index", {**_made(), "output": output, "shards": shards, "compare": compare})
+    return page("index", {**_made(), "output": output, "shards": shards})
 
 
 def _name(shard: str) -> str:
