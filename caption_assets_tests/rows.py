@@ -4,7 +4,16 @@ from typing import Any
 
 from caption_assets.records import text_hash
 from caption_assets.save_export import paths
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow, key_of_text
+from caption_assets.store.rows import (
+    CaptionRow,
+    EnhancedFindingRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    VerdictRow,
+    WindowRow,
+    key_of_text,
+)
 
 BIKES = "f8514004-2727-53a7-b0f6-accf70217df4"
 COSMOS = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
@@ -46,6 +55,18 @@ def failed_caption(row: WindowRow, key: str = "qwen") -> CaptionRow:
 def enhanced(of: CaptionRow, text: str | None = "A fine bike.", key: str = "qwen_lm", **values: Any) -> EnhancedRow:
     fields = {"caption_key": of.key, "caption_hash": text_hash(of.text or ""), "text": text}
     return EnhancedRow(key=key, **_frames(of), **{**fields, **values})
+
+
+def finding(of: CaptionRow | EnhancedRow, severity: str = "warning", **messages: str) -> FindingRow:
+    """Findings against a text, by rule."""
+    fields: dict[str, Any] = {"key": of.key, "text_hash": text_hash(of.text or ""), **_frames(of)}
+    fields |= {"rules": tuple(messages), "severities": (severity,) * len(messages), "messages": (*messages.values(),)}
+    fields |= {"severity": severity if messages else ""}
+    return (
+        EnhancedFindingRow(caption_key=of.caption_key, **fields)
+        if isinstance(of, EnhancedRow)
+        else FindingRow(**fields)
+    )
 
 
 def preview(row: WindowRow, **values: Any) -> PreviewRow:

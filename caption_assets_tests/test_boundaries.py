@@ -12,7 +12,7 @@ import caption_assets
 PACKAGE = Path(caption_assets.__file__).parent
 
 # Room -> the rooms that it may import. Those in `FREE` are free to all; they import each other only.
-GROUND = {"store", "dataset", "media", "models"}
+GROUND = {"store", "dataset", "media", "models", "quality"}
 RENDERINGS = {"save_export", "review", "workers", "demo"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},

@@ -24,6 +24,7 @@ from caption_assets.settings import (
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
+    QualitySettings,
     WindowSettings,
     WorkerSettings,
 )
@@ -120,7 +121,7 @@ def sync(dataset: str) -> None:
 
 @cli.command("reference")
 def print_reference() -> None:
-    """Print every setting and every column of the tables, as Markdown."""
+    """Print every setting, every column of the tables and every rule, as Markdown."""
     from caption_assets.cli.reference import reference
 
     click.echo(reference(), nl=False)
@@ -146,6 +147,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         enhanced=(
             settings_from(options, EnhancedCaptions, model_variant="demo_lm" if variant == "demo" else "qwen_lm"),
         ),
+        quality=settings_from(options, QualitySettings),
         workers=settings_from(options, WorkerSettings),
     )
     steps = {"clip_windows"} | ({"window_previews"} if previews else set())

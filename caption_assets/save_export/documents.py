@@ -51,7 +51,7 @@ _CLIP_ADDITIONS = ("windowing", "error_details")
 _CLIP_KEYS = frozenset(
     ["span_uuid", "source_video", *_SOURCE_FIELDS, "clip_location", *_PROBED, *_SCORES, "errors", "windows", "valid"]
 ) | frozenset(_CLIP_ADDITIONS)
-_WINDOW_ADDITIONS = ("status", "error", "start_s", "end_s", "sampling", "preview", "provenance")
+_WINDOW_ADDITIONS = ("status", "error", "start_s", "end_s", "sampling", "preview", "provenance", "findings")
 _WINDOW_KEYS = frozenset(("start_frame", "end_frame", *_WINDOW_ADDITIONS))
 _MODEL_FIELDS = ("model_id", "model_revision", "precision", "engine", "engine_version")
 _PROVENANCE = (*_MODEL_FIELDS, "prompt_hash", "prompt_tokens", "output_tokens", "finish_reason")
@@ -180,7 +180,27 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
     provenance |= {key: value for key, value in earlier.items() if key in foreign}
     if provenance:
         window["provenance"] = provenance
+    if findings := _findings(rows, frames, window, enhanced, foreign):
+        window["findings"] = findings
     return window | {key: value for key, value in foreign.items() if key not in window}
+
+
+def _findings(
+    rows: ClipRows, frames: Frames, window: Document, enhanced: Mapping[str, EnhancedRow], foreign: Document
+) -> Document:
+    """What the rules have against the texts that stand in the window, by their key in it."""
+    judged = {key + CAPTION_SUFFIX: table.get(frames) for key, table in rows.findings.items()}
+    judged |= {
+        key: rows.enhanced_findings.get((row.key, row.caption_key), {}).get(frames) for key, row in enhanced.items()
+    }
+    return {
+        key: [
+            {"rule": rule, "severity": severity, "message": message}
+            for rule, severity, message in zip(row.rules, row.severities, row.messages, strict=True)
+        ]
+        for key, row in judged.items()
+        if row is not None and row.rules and key not in foreign and _is_hash_of(row.text_hash, window.get(key))
+    }
 
 
 def _enhanced(rows: ClipRows, frames: Frames, window: Document) -> dict[str, EnhancedRow]:
@@ -270,8 +290,12 @@ def _has_text(row: CaptionRow | EnhancedRow) -> bool:
 
 def _is_of(row: EnhancedRow, caption: object) -> bool:
     """Whether an enhanced row rewrote the caption that the window has now."""
+    return _is_hash_of(row.caption_hash, caption)
+
+
+def _is_hash_of(known: str, text: object) -> bool:
     try:
-        return isinstance(caption, str) and text_hash(caption) == row.caption_hash
+        return isinstance(text, str) and text_hash(text) == known
     except UnicodeEncodeError:  # half a surrogate pair in another tool's document
         return False
 

@@ -177,6 +177,31 @@ class EnhancedRow(_Generated):
     text: Annotated[str | None, Column("The enhanced caption; null where there is none.")] = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingRow:
+    """What the rules have against one caption, if anything. Written with `window_captions`."""
+
+    key: Annotated[str, Column("The variant whose caption was judged.")]
+    clip_id: ClipId
+    start_frame: StartFrame
+    end_frame: EndFrame
+    text_hash: Annotated[str, Column("Hash of the text; the row no longer counts once that has changed.")]
+    severity: Annotated[str, Column("The heaviest of its findings: error, warning; empty where there is none.")] = ""
+    rules: Annotated[tuple[str, ...], Column("The rules that found something, errors first.")] = ()
+    severities: Annotated[tuple[str, ...], Column("The severity of each.")] = ()
+    messages: Annotated[tuple[str, ...], Column("What each has found, in words.")] = ()
+    fingerprint: Annotated[
+        str, Column("Covers the shard's texts, the settings and the rules; where it is equal, nothing is judged again.")
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnhancedFindingRow(FindingRow):
+    """What the rules have against one enhanced caption, if anything. Written with `enhanced_captions`."""
+
+    caption_key: Annotated[str, Column("The variant whose caption was rewritten; `key` is the text model's.")]
+
+
 TextKey = Annotated[str, Column("Whose text: a caption key, or `<caption key>/<text key>` of an enhanced caption.")]
 Reviewer = Annotated[str, Column("Who says so, by the name that was given.")]
 At = Annotated[str, Column("When: ISO 8601, UTC, to the microsecond.")]
@@ -217,8 +242,8 @@ class ComparisonRow:
 
 
 Row = WindowRow | PreviewRow | CaptionRow | EnhancedRow
-"""What assets write."""
-AnyRow = Row | VerdictRow | ComparisonRow
+"""What a step makes of a window, and how that ended."""
+AnyRow = Row | FindingRow | EnhancedFindingRow | VerdictRow | ComparisonRow
 WindowKey = tuple[str, int, int]
 
 

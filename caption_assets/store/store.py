@@ -125,6 +125,11 @@ class Store:
                 )
         raise StoreError(f"read {self.url(table_rel)}", "it is being rewritten all the time", "try again")
 
+    def read_committed(self, table: Table[R], shard: str, key: str | None = None) -> list[R]:
+        """The rows of a table that is only ever committed, without a look for parts; empty where there is none."""
+        read = self._read_file(self._table_paths(table, shard, key)[0], table)
+        return [] if read is None else read[0]
+
     def append_rows(self, table: Table[R], shard: str, rows: Sequence[R], key: str | None = None) -> None:
         """Make finished rows durable without touching the table. Nothing is written for no rows."""
         if rows:
@@ -198,6 +203,10 @@ class Store:
         keys = self._folders_of_keys(table) if table.keyed else [None]
         looked = self.each(lambda key: self._look(*self._table_paths(table, shard, key)), keys)
         return {key: found[0] for key, found in zip(keys, looked, strict=True) if key is None or found != (None, [])}
+
+    def table_stamp(self, table: Table[R], shard: str, key: str | None) -> str | None:
+        """The same of one table; None where it has not been committed."""
+        return self._look(*self._table_paths(table, shard, key))[0]
 
     def delete_table(self, table: Table[R], shard: str, key: str | None = None) -> None:
         """Delete a shard's table, and its parts; files that its rows name stay."""

@@ -18,7 +18,9 @@ from caption_assets.store.rows import (
     CaptionRow,
     Column,
     ComparisonRow,
+    EnhancedFindingRow,
     EnhancedRow,
+    FindingRow,
     PreviewRow,
     VerdictRow,
     WindowRow,
@@ -72,6 +74,11 @@ TABLES: Mapping[str, Table[Any]] = MappingProxyType(
     {table.name: table for table in (CLIP_WINDOWS, WINDOW_PREVIEWS, WINDOW_CAPTIONS, ENHANCED_CAPTIONS)}
 )
 """The tables that assets write, by name, which is also the asset's."""
+
+CAPTION_FINDINGS = Table("caption_findings", FindingRow, key_columns=("key",))
+ENHANCED_FINDINGS = Table("enhanced_findings", EnhancedFindingRow, key_columns=("caption_key", "key"))
+FINDING_TABLES: tuple[Table[Any], ...] = (CAPTION_FINDINGS, ENHANCED_FINDINGS)
+"""The tables that assets write beside those of their texts. They have no parts: see `Store.read_committed`."""
 
 SHARD_REVIEW = Table("shard_review", VerdictRow, told_apart_by=(*WINDOW, "key", "reviewer", "at"))
 CAPTION_COMPARISONS = Table(
