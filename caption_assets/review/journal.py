@@ -42,7 +42,7 @@ class Journal(Generic[R]):
             part: _Part[R] = self._parts.get(shard, _Part())
             if len(part.rows) >= _ROWS_PER_PART:
                 part = _Part()
-            rows = [*part.rows, row]
+            rows: list[R] = [*part.rows, row]
             self._parts[shard] = _Part(self._store.put_part(self._table, shard, rows, part.name), rows)
             return row
 
