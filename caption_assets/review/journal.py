@@ -42,7 +42,8 @@ class Journal(Generic[R]):
             part: _Part[R] = self._parts.get(shard, _Part())
             if len(part.rows) >= _ROWS_PER_PART:
                 part = _Part()
-            rows: list[R] = [*part.rows, row]
+            rows = list(part.rows)
+            rows.append(row)
             self._parts[shard] = _Part(self._store.put_part(self._table, shard, rows, part.name), rows)
             return row
 
