@@ -10,6 +10,7 @@ from caption_assets.settings import CaptionVariant
 from caption_assets.steps.context import StepContext
 from caption_assets.store.earlier import move_earlier
 from caption_assets.store.snapshot import Stamps
+from caption_assets.store.store import Store
 
 
 def render_documents(context: StepContext, shard: str, unchanged: Iterable[Stamps] = ()) -> None:
@@ -18,12 +19,18 @@ def render_documents(context: StepContext, shard: str, unchanged: Iterable[Stamp
     `unchanged` are the stamps of the tables that the step has read or committed, none of one that it has written.
     """
     unchanged = list(unchanged)
-    move_earlier(context.store, shard)
+    seen = dict(ChainMap(*map(dict, unchanged))) if all(unchanged) else None
+    render_documents_of(context.store, shard, context.source_root, seen)
+
+
+def render_documents_of(store: Store, shard: str, source_root: str | None = None, seen: Stamps | None = None) -> None:
+    """The same without a step: for what people have written."""
+    move_earlier(store, shard)
     render_shard(
-        context.store,
+        store,
         shard,
         caption_keys=get_args(CaptionVariant),
         text_keys=tuple(dict.fromkeys(variant.name for variant in TEXT_VARIANTS.values())),
-        source_root=context.source_root,
-        seen=dict(ChainMap(*map(dict, unchanged))) if all(unchanged) else None,
+        source_root=source_root,
+        seen=seen,
     )

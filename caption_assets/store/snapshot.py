@@ -82,13 +82,14 @@ def stamps_of(looks: Looks) -> Stamps:
     return {table: " ".join(look.parts) if table == _VERDICTS else look.stamp for table, look in looks.items()}
 
 
-def look_at_findings(store: Store, shard: str, looks: Looks) -> list[str | None]:
+def look_at_findings(store: Store, shard: str, looks: Looks) -> Stamps:
     """What tells whether findings were written in between: the stamps of those of all texts that `looks` has.
 
     Where nothing else has changed, nobody need look at them: who commits findings says so first (`outdate_rendered`).
     """
     found = [(_FINDINGS[name], key) for name, key in looks if name in _FINDINGS]
-    return store.each(lambda place: store.table_stamp(place[0], shard, place[1]), found)
+    stamps = store.each(lambda place: store.table_stamp(place[0], shard, place[1]), found)
+    return {(table.name, key): stamp for (table, key), stamp in zip(found, stamps, strict=True)}
 
 
 def read_snapshot(
