@@ -32,9 +32,9 @@ from caption_assets.steps import (
     Outcomes,
     caption_shards,
     enhance_shards,
-    preview_shard,
+    preview_shards,
     previews,
-    window_shard,
+    window_shards,
 )
 from caption_assets.steps.choices import Choice, captions_choice, enhanced_choice, previews_choice, windows_choice
 from caption_assets.steps.report import Step
@@ -184,7 +184,7 @@ def clip_windows(run: StepRun, settings: WindowSettings) -> Outcomes:
     and nothing depends on the captioning model. A clip that cannot be used is a row that says why.
     """
     given, dataset = run.given(), run.resource("clips").dataset()
-    return run.each_shard(lambda shard: window_shard(given, dataset, shard, settings))
+    return window_shards(given, dataset, run.left, settings)
 
 
 def window_previews(run: StepRun, settings: PreviewSettings) -> Outcomes:
@@ -194,8 +194,7 @@ def window_previews(run: StepRun, settings: PreviewSettings) -> Outcomes:
     reason why there is no preview. Files of windows that no longer exist are removed. A run that makes captions, too,
     makes both from one decoding.
     """
-    given = run.given()
-    return run.each_shard(lambda shard: preview_shard(given, shard, settings))
+    return preview_shards(run.given(), run.left, settings)
 
 
 def window_captions(run: StepRun, settings: CaptionSettings) -> Outcomes:

@@ -311,7 +311,7 @@ def test_shards_are_grouped_into_contiguous_ranges():
     [
         ("clip_windows", "commit_rows"),
         ("window_previews", "append_rows"),
-        ("window_captions", "read_rows"),
+        ("window_captions", "look"),
         ("window_captions", "append_rows"),
         ("window_captions", "commit_rows"),
         ("enhanced_captions", "append_rows"),
