@@ -10,6 +10,7 @@ for one.
 from collections.abc import Mapping
 from typing import Any
 
+from caption_assets.errors import ConfigError
 from caption_assets.records import FramePicks, text_hash
 from caption_assets.save_export import foreign
 from caption_assets.save_export.foreign import usable
@@ -64,6 +65,13 @@ def is_caption_key(key: str) -> bool:
 def is_enhanced_key(key: str) -> bool:
     """Whether a window's key names an enhanced caption."""
     return key.endswith(ENHANCED_SUFFIX)
+
+
+def check_added_name(name: str) -> None:
+    """Raises ConfigError for the name of a user's table that cannot stand in a window."""
+    if name in _WINDOW_KEYS or is_caption_key(name) or is_enhanced_key(name):
+        wrong = "a window has a key of that name, or readers would take it for a caption"
+        raise ConfigError(f"asset {name!r}, to be rendered", wrong, "give it another name")
 
 
 def is_cut(clip: WindowRow, existing: Document | None) -> bool:
@@ -164,6 +172,8 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
     provenance |= {key: value for key, value in earlier.items() if key in foreign}
     if provenance:
         window["provenance"] = provenance
+    # As objects: whatever the table is called, no reader takes one for a caption.
+    window |= {name: dict(table[frames]) for name, table in rows.added.items() if frames in table}
     return window | {key: value for key, value in foreign.items() if key not in window}
 
 
@@ -194,7 +204,7 @@ def _enhanced_key(text_key: str, caption_key: str) -> str:
 def _own_keys(rows: ClipRows) -> frozenset[str]:
     """Window keys that are ours to replace or remove: those of every key that has a table."""
     enhanced = {key for text, of in rows.enhanced for key in (text + ENHANCED_SUFFIX, _enhanced_key(text, of))}
-    return frozenset([*(key + CAPTION_SUFFIX for key in rows.captions), *enhanced])
+    return frozenset([*(key + CAPTION_SUFFIX for key in rows.captions), *enhanced, *rows.added])
 
 
 def _outcome(row: WindowRow, captions: Mapping[str, CaptionRow], captioned: bool) -> Document:

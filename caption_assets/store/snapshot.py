@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from caption_assets.store.added import WINDOW_COLUMNS, added_rows, added_stamp, rendered_columns
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import (
@@ -28,13 +29,16 @@ class ClipRows:
 
     `windows` has at least one row; a single row without frames means a clip without windows. `captions` (by caption
     key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
-    the order that was asked for, also where that table holds nothing about this clip.
+    the order that was asked for, also where that table holds nothing about this clip. `added` has what documents show
+    of users' own tables, by name: of each window, values by column.
     """
 
     windows: tuple[WindowRow, ...]
     previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
     captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
     enhanced: Mapping[tuple[str, str], Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
+
+    added: Mapping[str, Mapping[Frames, Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def clip(self) -> WindowRow:
@@ -71,12 +75,14 @@ def read_snapshot(
     previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
     captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, [caption_keys])
     enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, [caption_keys, text_keys])
+    added = _added(store, shard)
     clips = (
         ClipRows(
             windows=tuple(rows),
             previews=previews.get(clip_id, {}),
             captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
             enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
+            added={name: table.get(clip_id, {}) for name, table in added.items()},
         )
         for clip_id, rows in windows.items()
     )
@@ -84,11 +90,15 @@ def read_snapshot(
 
 
 def read_stamps(store: Store, shard: str) -> Stamps:
-    """What tells whether any table of the shard was committed in between, by table and caption key."""
+    """What tells whether any table of the shard was committed in between, by table and key.
+
+    Of users' own tables, the columns that documents show stand in place of a key.
+    """
     stamps = store.each(lambda table: store.table_stamps(table, shard), TABLES.values())
+    added = rendered_columns(store)
     return {
         (name, key): stamp for name, of_table in zip(TABLES, stamps, strict=True) for key, stamp in of_table.items()
-    }
+    } | {(name, ",".join(columns)): added_stamp(store, name, shard) for name, columns in added.items()}
 
 
 def _by_key(
@@ -104,6 +114,17 @@ def _by_key(
         return places[::-1]
 
     return {tuple(key.split("/")): _by_clip(store.read_rows(table, shard, key)) for key in sorted(found, key=order)}
+
+
+def _added(store: Store, shard: str) -> dict[str, dict[str, dict[Frames, dict[str, Any]]]]:
+    """What documents show of users' own tables, by table and clip."""
+    found: dict[str, dict[str, dict[Frames, dict[str, Any]]]] = {}
+    for name, columns in rendered_columns(store).items():
+        clips = found[name] = defaultdict(dict)
+        for row in added_rows(store, name, shard, columns):
+            clip_id, start, end = (row.pop(column) for column in WINDOW_COLUMNS)
+            clips[clip_id][start, end] = row
+    return found
 
 
 def _by_clip(rows: Iterable[R]) -> dict[str, dict[Frames, R]]:

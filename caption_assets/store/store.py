@@ -79,7 +79,9 @@ class Store:
         # Of parts that this store has written and not committed, by their folder: the next one's number, their names.
         self._next_part: dict[str, int] = {}
         self._appended: dict[str, set[str]] = {}
+        # What was read once and for all.
         self._names: dict[str, list[str]] = {}
+        self._bytes: dict[str, bytes | None] = {}
 
     def __repr__(self) -> str:
         return f"Store({self._files.url!r})"
@@ -221,6 +223,16 @@ class Store:
         if rel not in self._names:
             self._names[rel] = self.names(rel)
         return self._names[rel]
+
+    def read_bytes_once(self, rel: str) -> bytes | None:
+        """A file's bytes as they were when first asked for."""
+        if rel not in self._bytes:
+            self._bytes[rel] = self.read_bytes(rel)
+        return self._bytes[rel]
+
+    def stamp(self, rel: str) -> str | None:
+        """Something that changes whenever a file does; None where there is none."""
+        return self._files.stamp(_checked(rel))
 
     @property
     def looks_cost_nothing(self) -> bool:
