@@ -20,7 +20,7 @@ from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
 from caption_assets_tests.openai_server import LoadedModels
 
-pytest_plugins = ["caption_assets_tests.places"]
+pytest_plugins = ["caption_assets_tests.places", "caption_assets_tests.browser"]
 
 MakeClip = Callable[..., Path]
 

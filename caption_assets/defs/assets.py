@@ -122,7 +122,14 @@ class _Recipe:
             yield from self._run(context, part(config, type(self.settings)), names, previews)
 
         compute.__annotations__["config"] = config_class(self.settings)
-        resources = {"save_export", "workers", "progress", *self.resources, *(name for name, _ in self.models.values())}
+        resources = {
+            "save_export",
+            "workers",
+            "quality",
+            "progress",
+            *self.resources,
+            *(name for name, _ in self.models.values()),
+        }
         definition = dg.asset(
             key=names.asset(step.table, *choice.keys),
             description=_description(self.body, choice),

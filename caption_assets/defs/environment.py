@@ -19,6 +19,7 @@ from caption_assets.settings import (
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
+    QualitySettings,
     Settings,
     WindowSettings,
     WorkerSettings,
@@ -33,6 +34,7 @@ _PLACES = {name: ENVIRONMENT_PREFIX + name.upper() for name in ("dataset", "outp
 _PARTS: Mapping[str, type[Settings]] = {
     "windows": WindowSettings,
     "previews": PreviewSettings,
+    "quality": QualitySettings,
     "workers": WorkerSettings,
 }
 _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions}

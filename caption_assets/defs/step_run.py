@@ -9,7 +9,7 @@ import dagster as dg
 
 from caption_assets.defs.names import Names
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.settings import PreviewSettings
+from caption_assets.settings import PreviewSettings, QualitySettings, part
 from caption_assets.steps import Ended, Outcomes, ProgressLog, ShardReport, StepContext
 from caption_assets.steps.choices import Choice, previews_choice
 from caption_assets.steps.report import Step
@@ -58,7 +58,8 @@ class StepRun:
     def given(self) -> StepContext:
         """What the step is given. Raises StoreError where nothing can be written."""
         save_export, workers = self.resource("save_export"), self.resource("workers")
-        return StepContext(save_export.store(), workers.clip_workers, save_export.source_root, self.progress)
+        quality = part(self.resource("quality"), QualitySettings)
+        return StepContext(save_export.store(), workers.clip_workers, save_export.source_root, quality, self.progress)
 
     def choice_of(self, step_name: str) -> Choice:
         """What was to be made of a shard that has ended: by this step, or by one that it works for on its way."""

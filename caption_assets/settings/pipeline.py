@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.quality import QualitySettings
 from caption_assets.settings.texts import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
 
 DEMO_DATASET = "demo/clips"
@@ -52,4 +53,5 @@ class PipelineSettings(BaseModel):
         description="How the steps of a run are executed: in one process, which lets them share worker processes and "
         "decoded frames; each in its own; or as the project's other definitions say.",
     )
+    quality: QualitySettings = Field(default=QualitySettings(), description="What rules have against texts.")
     workers: WorkerSettings = Field(default=WorkerSettings(), description="The worker processes of a run.")

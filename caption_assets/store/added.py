@@ -15,15 +15,17 @@ import pyarrow.parquet as pq
 from caption_assets.errors import StoreError
 from caption_assets.store import paths
 from caption_assets.store.store import Store
-from caption_assets.store.tables import TABLES
+from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, TABLES
 
 WINDOW_COLUMNS = ("clip_id", "start_frame", "end_frame")
 """What tells the windows of a shard apart, in every table."""
 
+_OWN = frozenset([*TABLES, *(table.name for table in (*FINDING_TABLES, *REVIEW_TABLES))])
+
 
 def table_name(name: str) -> str:
     """`name`, checked to be no table of the package's own. Raises StoreError."""
-    if name in TABLES:
+    if name in _OWN:
         raise StoreError(f"table {name!r} of an added asset", "it is one of ours", "give the asset another name")
     return paths.component(name, "table")
 
@@ -61,7 +63,7 @@ def rendered_columns(store: Store) -> dict[str, tuple[str, ...]]:
     """By the name of each table that documents show, or have shown, the columns of it that they show."""
     found = {}
     for name in store.names_once("tables"):
-        if name in TABLES or (data := store.read_bytes_once(_note(name))) is None:
+        if name in _OWN or (data := store.read_bytes_once(_note(name))) is None:
             continue
         try:
             found[name] = tuple(map(str, json.loads(data)))
