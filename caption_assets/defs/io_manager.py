@@ -11,7 +11,7 @@ from pydantic import Field
 from caption_assets.defs.frames import SHARD_COLUMN, as_annotated, as_arrow, by_shard
 from caption_assets.errors import StoreError
 from caption_assets.save_export.documents import check_added_name
-from caption_assets.steps.documents import render_tables
+from caption_assets.steps.documents import render_documents_of
 from caption_assets.store.added import WINDOW_COLUMNS, read_added, render_columns, table_name, write_added
 from caption_assets.store.earlier import move_earlier
 from caption_assets.store.store import Store
@@ -65,7 +65,7 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
             write_added(store, name, shard, table)
         render_columns(store, name, columns)
         for shard in shards:
-            render_tables(store, shard, self.source_root)
+            render_documents_of(store, shard, self.source_root)
         rows = sum(table.num_rows for table in tables.values())
         context.add_output_metadata({"dagster/row_count": rows, "dagster/uri": store.url(f"tables/{name}")})
 

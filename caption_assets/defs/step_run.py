@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.settings import PreviewSettings, QualitySettings, part
@@ -32,9 +33,22 @@ class StepRun:
     def step(self) -> Step:
         return self.choice.step
 
+    @cached_property
+    def not_ready(self) -> list[Ended]:
+        """How the step ends for the shards that an earlier step of the run has failed in."""
+        failed = failed_before(self.context, self.inputs)
+        return [Ended(self.step.name, shard, self.step.not_ready(shard, text)) for shard, text in failed.items()]
+
     @property
+    def inputs(self) -> list[dg.AssetKey]:
+        """The assets whose tables it reads."""
+        return [self.names.asset(table, *self.choice.keys) for table in self.step.reads]
+
+    @cached_property
     def shards(self) -> list[str]:
-        return list(self.context.partition_keys)
+        """Those of the run that are ready for the step."""
+        not_ready = {ended.shard for ended in self.not_ready}
+        return [shard for shard in self.context.partition_keys if shard not in not_ready]
 
     @property
     def left(self) -> list[str]:

@@ -11,12 +11,12 @@ from caption_assets.store.store import Store
 
 
 def render_documents(context: StepContext, shard: str) -> None:
-    """Renders the shard's documents from its tables, when a step has committed one."""
-    render_tables(context.store, shard, context.source_root)
-
-
-def render_tables(store: Store, shard: str, source_root: str | None) -> None:
     """Renders the shard's documents from its tables, caption keys in the order of the variants."""
+    render_documents_of(context.store, shard, context.source_root)
+
+
+def render_documents_of(store: Store, shard: str, source_root: str | None = None) -> None:
+    """The same without a step: for what people have written, and their assets have made."""
     move_earlier(store, shard)
     render_shard(
         store,

@@ -25,6 +25,8 @@ from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 log = logging.getLogger(__name__)
 STEP: Final = Step(CLIP_WINDOWS, version=2, items="clips")
+SOURCE: Final = "clips"
+"""What the windows are made of: the version of the shard's listing stands under this name."""
 # Of a file that breaks off: its windows are good, and this row says that there was more.
 _DAMAGED = "damaged"
 
@@ -68,6 +70,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
         rows,
         seconds=took,
         location=location,
+        input_versions={SOURCE: listing.version},
         reused=reused,
         figures={
             "windows": len(windows),
