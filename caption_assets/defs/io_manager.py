@@ -11,6 +11,7 @@ from pydantic import Field
 from caption_assets.defs.frames import SHARD_COLUMN, as_annotated, as_arrow, by_shard
 from caption_assets.errors import StoreError
 from caption_assets.save_export.documents import check_added_name
+from caption_assets.save_export.rendered import outdate_rendered
 from caption_assets.steps.documents import render_documents_of
 from caption_assets.store.added import WINDOW_COLUMNS, read_added, render_columns, table_name, write_added
 from caption_assets.store.earlier import move_earlier
@@ -42,9 +43,13 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
 
     def store(self) -> Store:
         """The output root, checked to be writable. Raises StoreError."""
-        store = Store(self.output_path)
+        store = self.place()
         store.check_writable()
         return store
+
+    def place(self) -> Store:
+        """The output root as it is."""
+        return Store(self.output_path)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Stores what a user's asset returns, a table a shard, and renders it where its metadata asks for that.
@@ -62,6 +67,7 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
         columns = _columns(context.definition_metadata, name, tables[shards[0]], asked)
         store = self.store()
         for shard, table in tables.items():
+            outdate_rendered(store, shard)
             write_added(store, name, shard, table)
         render_columns(store, name, columns)
         for shard in shards:
@@ -76,7 +82,7 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
         """
         upstream = context.upstream_output
         metadata = (upstream.definition_metadata if upstream is not None else None) or {}
-        store = Store(self.output_path)
+        store = self.place()
         tables = []
         for shard in sorted(context.asset_partition_keys):
             if _TABLE in metadata:

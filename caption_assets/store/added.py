@@ -74,11 +74,6 @@ def rendered_columns(store: Store) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def added_stamp(store: Store, name: str, shard: str) -> str | None:
-    """Changes whenever the table of a shard does; None where there is none."""
-    return store.stamp(paths.table(name, shard))
-
-
 def added_rows(store: Store, name: str, shard: str, columns: Sequence[str]) -> list[dict[str, Any]]:
     """What the documents show of a shard's table: `WINDOW_COLUMNS`, and those of `columns` that it has."""
     table = read_added(store, name, shard) if columns else None
