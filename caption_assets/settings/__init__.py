@@ -16,6 +16,7 @@ from caption_assets.settings.declare import (
     part,
     variables_of,
 )
+from caption_assets.settings.exports import ExportFormatName, ExportSettings, ExportText, ExportVideos
 from caption_assets.settings.pipeline import Captions, EnhancedCaptions, PipelineSettings
 from caption_assets.settings.texts import (
     AskedFamily,
@@ -59,6 +60,10 @@ __all__ = [
     "EngineName",
     "EnhanceSettings",
     "EnhancedCaptions",
+    "ExportFormatName",
+    "ExportSettings",
+    "ExportText",
+    "ExportVideos",
     "ModelFamily",
     "ModelSettings",
     "PipelineSettings",

@@ -10,10 +10,12 @@ import os
 import secrets
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from upath import UPath
 
@@ -41,6 +43,14 @@ class Files(Protocol):
     def read(self, rel: str) -> bytes | None: ...
 
     def write(self, rel: str, data: bytes, *, durable: bool) -> None: ...
+
+    def draft(self) -> BinaryIO:
+        """A new local file, open for writing: to be put in its place, or removed."""
+        ...
+
+    def place(self, path: str, rel: str) -> None:
+        """Put a local file, or a link, in its place, over any older one; it is gone from where it was."""
+        ...
 
     def delete(self, rel: str) -> None: ...
 
@@ -122,6 +132,18 @@ class LocalFiles:
                 raise _failed("write", path, err) from err
             raise
 
+    def draft(self) -> BinaryIO:
+        try:
+            return self._scratch.create()
+        except OSError as err:
+            raise _failed("write", f"below {self.url}", err) from err
+
+    def place(self, path: str, rel: str) -> None:
+        try:
+            _place(path, self._path(rel))
+        except OSError as err:
+            raise _failed("write", self._path(rel), err) from err
+
     def delete(self, rel: str) -> None:
         try:
             os.unlink(self._path(rel))
@@ -194,6 +216,24 @@ class RemoteFiles:
     def write(self, rel: str, data: bytes, *, durable: bool) -> None:
         with self._errors("write", rel):
             self._fs.pipe_file(self._path(rel), data)
+
+    def draft(self) -> BinaryIO:
+        try:
+            return open(os.path.join(self._drafts, secrets.token_hex(8)), "xb")
+        except OSError as err:
+            raise _failed("write", self._drafts, err) from err
+
+    @cached_property
+    def _drafts(self) -> str:
+        """A folder of this machine that goes with this object."""
+        folder = tempfile.mkdtemp(prefix="caption_assets-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def place(self, path: str, rel: str) -> None:
+        with self._errors("write", rel):
+            self._fs.put_file(path, self._path(rel))
+        os.unlink(path)
 
     def delete(self, rel: str) -> None:
         with self._errors("delete", rel), suppress(FileNotFoundError):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -166,6 +166,13 @@ class Store:
         _check_key(table, "any")
         return [key for key in self.table_stamps(table, shard) if key is not None]
 
+    def shards(self, table: Table[R]) -> list[str]:
+        """Shards with a committed table that has no keys, sorted. (One whose key is too long to name a file goes by
+        the name that it has there.)"""
+        _check_key(table, None)
+        names = self._files.names(paths.table_folder(table.name))
+        return [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
+
     def table_stamps(self, table: Table[R], shard: str) -> dict[str | None, str | None]:
         """Something that changes whenever a table of the shard's is committed, by caption key, sorted.
 
@@ -196,6 +203,15 @@ class Store:
         self._files.write(_checked(rel), data, durable=False)
         return True
 
+    def draft(self) -> BinaryIO:
+        """A new file of this machine, open for writing, for what is too large for memory. Then `place` it by its
+        `name`, or remove it; what is left of them goes with this store."""
+        return self._files.draft()
+
+    def place(self, path: str, rel: str) -> None:
+        """Put a draft, or a link in place of one, where it belongs, over any older file. Not synced to disk."""
+        self._files.place(path, _checked(rel))
+
     def delete(self, rel: str) -> None:
         """Delete one file, if it is there."""
         self._files.delete(_checked(rel))
@@ -204,9 +220,10 @@ class Store:
         """Delete a folder if it is there and empty."""
         self._files.delete_empty_folder(_checked(rel))
 
-    def names(self, rel: str) -> list[str]:
-        """Names of the files and folders directly in a folder, sorted; empty where there is no such folder."""
-        return self._files.names(_checked(rel))
+    def names(self, rel: str = "") -> list[str]:
+        """Names of the files and folders directly in a folder, by default the root, sorted; empty where there is no
+        such folder."""
+        return self._files.names(_checked(rel) if rel else "")
 
     @property
     def looks_cost_nothing(self) -> bool:
@@ -218,10 +235,15 @@ class Store:
         rels = [_checked(rel) for rel in rels]
         return dict(zip(rels, self.each(self._files.size, rels), strict=True))
 
+    def versions(self, rels: Iterable[str]) -> dict[str, str | None]:
+        """What tells versions of files apart, None for one that is gone. On an object store, a request each."""
+        rels = [_checked(rel) for rel in rels]
+        return dict(zip(rels, self.each(self._files.stamp, rels), strict=True))
+
     def stamps(self, rels: Iterable[str]) -> dict[str, str | None] | None:
-        """What tells versions of files apart, None for one that is gone. None at all where that takes a request a file:
-        there, what was written once is taken to be there still."""
-        return {rel: self._files.stamp(_checked(rel)) for rel in rels} if self.looks_cost_nothing else None
+        """The same, but None at all where that takes a request a file: there, what was written once is taken to be
+        there still."""
+        return self.versions(rels) if self.looks_cost_nothing else None
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """`work` of every item, several at once where that is what a place is good at."""

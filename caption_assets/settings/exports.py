@@ -1,0 +1,98 @@
+"""Settings of exports: which windows go out, with which text and which video."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from caption_assets.settings.declare import Settings, setting
+
+ExportFormatName = Literal[
+    "jsonl",
+    "csv",
+    "musubi",
+    "diffsynth",
+    "open-sora",
+    "videofolder",
+    "txt",
+    "cosmos",
+    "webdataset",
+    "parquet",
+]
+ExportText = Literal["caption", "enhanced"]
+ExportVideos = Literal["windows", "clips", "links"]
+
+
+class ExportSettings(Settings):
+    """Which windows go out, with which text and which video, and how they are divided."""
+
+    key: str | None = setting(
+        None,
+        "Caption key whose captions go out; needed where there are several.",
+        flag="--key",
+        env="EXPORT_KEY",
+    )
+    text: ExportText = setting(
+        "caption",
+        "Which text goes out: the caption as the model wrote it, or enhanced by a text model.",
+        flag="--text",
+        env="EXPORT_TEXT",
+    )
+    text_key: str | None = setting(
+        None,
+        "Key of the text model whose enhanced captions go out; needed where there are several.",
+        flag="--text-key",
+        env="EXPORT_TEXT_KEY",
+    )
+    videos: ExportVideos | None = setting(
+        None,
+        "Videos that go with the texts: each window cut out of its clip, frame by frame; copies of the clips as they "
+        "are; or the clips where they lie, by path or link. By default what the format is best with.",
+        flag="--videos",
+        env="EXPORT_VIDEOS",
+    )
+    min_characters: int | None = setting(
+        None, "Texts of fewer characters stay.", flag="--min-characters", env="EXPORT_MIN_CHARACTERS", ge=0
+    )
+    max_characters: int | None = setting(
+        None, "Texts of more characters stay.", flag="--max-characters", env="EXPORT_MAX_CHARACTERS", ge=1
+    )
+    min_seconds: float | None = setting(
+        None, "Windows that last less stay.", flag="--min-seconds", env="EXPORT_MIN_SECONDS", ge=0
+    )
+    max_seconds: float | None = setting(
+        None, "Windows that last longer stay.", flag="--max-seconds", env="EXPORT_MAX_SECONDS", gt=0
+    )
+    min_confidence: float | None = setting(
+        None,
+        "Texts whose mean log-probability is lower, or not known, stay.",
+        flag="--min-confidence",
+        env="EXPORT_MIN_CONFIDENCE",
+        le=0,
+    )
+    validation: float = setting(
+        0.0,
+        "Share of the clips that goes into a validation split.",
+        flag="--validation",
+        env="EXPORT_VALIDATION",
+        ge=0,
+        lt=1,
+    )
+    test: float = setting(
+        0.0, "Share of the clips that goes into a test split.", flag="--test", env="EXPORT_TEST", ge=0, lt=1
+    )
+    max_file_mib: int = setting(
+        1024,
+        "Size of a tar or Parquet file at most, in MiB; one that holds a single larger video is larger.",
+        flag="--max-file-mib",
+        env="EXPORT_MAX_FILE_MIB",
+        ge=1,
+    )
+    license: str | None = setting(
+        None, "Licence of the videos and texts, for the dataset card.", flag="--license", env="EXPORT_LICENSE"
+    )
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("the shares of validation and test leave nothing to train on")
+        return self
