@@ -123,14 +123,21 @@ def served_models() -> Iterator[LoadedModels]:
 
 @pytest.fixture(scope="session")
 def make_pipeline(workers: Workers) -> Callable[..., Pipeline]:
-    """Makes the pipeline of a dataset that writes to a folder, with the embedded models on the CPU.
+    """Makes the pipeline of a dataset that writes to a folder: short windows, and few words of the embedded models.
 
     The worker processes are those of all tests, or with `own_workers` the run's.
     """
 
     def make(clips_root: Path, out: Path, *, own_workers: bool = False, **settings: Any) -> Pipeline:
-        models: dict[str, Any] = {"captions": {"device": "cpu"}, "enhanced": {"device": "cpu"}}
-        chosen = PipelineSettings(**{"dataset": str(clips_root), "output": str(out), **models, **settings})
+        small: dict[str, Any] = {"device": "cpu", "max_output_tokens": 4}
+        usual = {
+            "windows": {"window_size": 64, "remainder_threshold": 32},
+            "captions": small,
+            "enhanced": small,
+            "dataset": str(clips_root),
+            "output": str(out),
+        }
+        chosen = PipelineSettings.model_validate({**usual, **settings})
         shared = dg.ResourceDefinition(lambda _: SharedWorkers(workers))  # what they report is of one run
         return Pipeline(chosen, {} if own_workers else {Names(chosen.name).of("workers"): shared})
 

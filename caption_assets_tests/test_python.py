@@ -39,7 +39,7 @@ def test_the_documented_example_captions_previews_and_enhances(tmp_path, monkeyp
     printed = capfd.readouterr()
     store = Store(tmp_path / "demo" / "python")
     for shard in scenes:
-        (row,) = store.read_rows(ENHANCED_CAPTIONS, shard, "demo_lm")
+        (row,) = store.read_rows(ENHANCED_CAPTIONS, shard, "demo/demo_lm")
         assert row.text
         if shard == next(iter(scenes)):
             assert row.text in printed.out

@@ -90,7 +90,7 @@ def test_captions_by_way_of_a_server_are_those_of_the_model_itself(
 ):
     store = materialize(instance, clips, tmp_path / "out", engine="openai", server_video=video)
     windows = rows(store, CLIP_WINDOWS)
-    for table, key in ((WINDOW_CAPTIONS, "demo"), (ENHANCED_CAPTIONS, "demo_lm")):
+    for table, key in ((WINDOW_CAPTIONS, "demo"), (ENHANCED_CAPTIONS, "demo/demo_lm")):
         found, expected = rows(store, table, key), rows(in_process, table, key)
         assert found.keys() == expected.keys() == windows.keys()
         assert sum(found[k].text == expected[k].text for k in found) >= same * len(found)
@@ -131,7 +131,7 @@ def asked(servers, clips_root, tmp_path, workers):
     def enhance(**chosen):
         with model_session(TextModelSettings(engine="openai", **chosen)) as session:
             (ended,) = enhance_shards(given, ["a"], "demo", session, EnhanceSettings(max_output_tokens=4))
-        return ended.outcome, given.store.read_rows(ENHANCED_CAPTIONS, "a", "demo_lm")
+        return ended.outcome, given.store.read_rows(ENHANCED_CAPTIONS, "a", "demo/demo_lm")
 
     caption.store, caption.workers, caption.server, enhance.texts = given.store, workers, captions, texts
     yield caption, enhance

@@ -178,7 +178,7 @@ def _commit(store: Store) -> None:
     store.commit_rows(CLIP_WINDOWS, SHARD, rows)
     store.commit_rows(WINDOW_PREVIEWS, SHARD, [preview(row) for row in rows])
     store.commit_rows(WINDOW_CAPTIONS, SHARD, captions, "qwen")
-    store.commit_rows(ENHANCED_CAPTIONS, SHARD, [enhanced(row) for row in captions], "qwen_lm")
+    store.commit_rows(ENHANCED_CAPTIONS, SHARD, [enhanced(row) for row in captions], "qwen/qwen_lm")
 
 
 def _check_kept(store: Store, rel: str, before: bytes, warned: str) -> None:

@@ -88,8 +88,8 @@ def shards() -> None:
 @click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
 def list_shards(dataset: str) -> None:
     """Print every shard with its number of clips and whether Dagster knows it."""
+    from caption_assets.defs.instance import local_instance
     from caption_assets.defs.partitions import registered_shards, shards_of
-    from caption_assets.defs.run import local_instance
 
     listed = open_dataset(dataset)
     with local_instance() as instance:
@@ -106,8 +106,8 @@ def list_shards(dataset: str) -> None:
 @click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
 def sync(dataset: str) -> None:
     """Register the dataset's new shards with Dagster now. Never removes one."""
+    from caption_assets.defs.instance import local_instance
     from caption_assets.defs.partitions import add_new_shards
-    from caption_assets.defs.run import local_instance
 
     with local_instance() as instance:
         new = add_new_shards(instance, open_dataset(dataset))
@@ -159,8 +159,9 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
             pass
 
     # Dagster takes a second or two to import: wrong usage has been answered by now.
+    from caption_assets.defs.instance import local_instance
     from caption_assets.defs.pipeline import Pipeline
-    from caption_assets.defs.run import local_instance, materialize_shards
+    from caption_assets.defs.run import materialize_shards
     from caption_assets.defs.workers import SharedWorkers
 
     with (
@@ -188,7 +189,7 @@ def _show_samples(store: Store, shards: list[str], console: Console) -> None:
     """The first caption and enhanced caption of every shard, with its preview's path."""
     for shard in shards:
         caption = next(iter(store.read_rows(WINDOW_CAPTIONS, shard, "demo")))
-        enhanced = next(iter(store.read_rows(ENHANCED_CAPTIONS, shard, "demo_lm")))
+        enhanced = next(iter(store.read_rows(ENHANCED_CAPTIONS, shard, "demo/demo_lm")))
         preview = next(iter(store.read_rows(WINDOW_PREVIEWS, shard)))
         console.print("\n", shown(preview.path or ""), sep="", style="bold", highlight=False, soft_wrap=True)
         console.print(shown(f"demo:    {caption.text}"))

@@ -64,7 +64,7 @@ def _default(value: Any) -> str:
 def _tables() -> Iterator[str]:
     yield from ("## Tables", "", "One row a window; a clip without a window has one row whose frames are null.", "")
     for table in TABLES.values():
-        place = f"tables/{table}/{'<key>/' * table.keyed}<shard>.parquet"
+        place = "/".join(["tables", table.name, *([table.key_form] if table.key_form else []), "<shard>.parquet"])
         yield from (f"### {table}", "", f"`{place}`. {_first_line(table)}", "")
         yield from ("| column | type | default | |", "|---|---|---|---|")
         for column in columns(table.row):

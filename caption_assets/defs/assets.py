@@ -2,13 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 from pydantic import ValidationError
 
 from caption_assets.defs.config import config_class
-from caption_assets.defs.names import Names
+from caption_assets.defs.io_manager import table_metadata
+from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
 from caption_assets.defs.step_run import StepRun
 from caption_assets.errors import ConfigError
@@ -25,14 +27,12 @@ from caption_assets.settings import (
 from caption_assets.steps import (
     Outcomes,
     caption_shards,
-    captions,
-    enhance,
     enhance_shards,
     preview_shard,
     previews,
     window_shard,
-    windows,
 )
+from caption_assets.steps.choices import Choice, captions_choice, enhanced_choice, previews_choice, windows_choice
 from caption_assets.steps.report import Step
 
 GPU_POOL = "gpu"
@@ -40,82 +40,123 @@ GPU_POOL = "gpu"
 _IN_PROCESS = (dg.in_process_executor.name, "execute_in_process_executor")
 
 
-def make_assets(settings: PipelineSettings, shards: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """The assets of a pipeline, each after those that it reads."""
-    make = _Maker(settings, shards)
-    caption, enhanced = settings.captions[0], settings.enhanced[0]
-    return [
-        make(windows.STEP, clip_windows, settings.windows, {"clips"}, 64, {"python", "parquet"}),
-        make(previews.STEP, window_previews, settings.previews, set(), 32, {"python", "ffmpeg", "webp"}),
-        make(
-            captions.STEP,
-            window_captions,
-            part(caption, CaptionSettings),
-            {"caption_model"},
-            32,
-            {"python", "pytorch", "huggingface"},
-            pool=GPU_POOL,
-            op_tags={"dagster/priority": "1"},  # before the previews of the same run, which it then makes on its way
-        ),
-        make(
-            enhance.STEP,
-            enhanced_captions,
-            part(enhanced, EnhanceSettings),
-            {"caption_model", "text_model"},
-            128,
-            {"python", "pytorch", "huggingface"},
-            pool=GPU_POOL,
-        ),
+@dataclass(frozen=True)
+class PipelineAsset:
+    """An asset, and what it is to make where a run's config says nothing else."""
+
+    definition: dg.AssetsDefinition
+    choice: Choice
+
+    @property
+    def step(self) -> Step:
+        return self.choice.step
+
+
+def make_assets(settings: PipelineSettings, shards: dg.PartitionsDefinition) -> list[PipelineAsset]:
+    """The assets of a pipeline, each after those that it reads: of captions one for each model, of enhanced captions
+    one for each of those and each text model. Raises ConfigError for choices that cannot be.
+    """
+    caption_models = model_names("caption_model", settings.captions)
+    text_models = model_names("text_model", settings.enhanced)
+    recipes = [
+        _Recipe(clip_windows, settings.windows, windows_choice, 64, {"python", "parquet"}, {"clips"}),
+        _Recipe(window_previews, settings.previews, previews_choice, 32, {"python", "ffmpeg", "webp"}),
     ]
+    for name, model in caption_models.items():
+        recipe = _Recipe(
+            window_captions,
+            part(model, CaptionSettings),
+            captions_choice,
+            32,
+            _MODEL_KINDS,
+            models={"caption_model": (name, model)},
+            # Before the previews of the same run, which it then makes on its way.
+            more={"pool": GPU_POOL, "op_tags": {"dagster/priority": "1"}},
+        )
+        recipes.append(recipe)
+    for name, model in caption_models.items():
+        for text_name, text_model in text_models.items():
+            recipe = _Recipe(
+                enhanced_captions,
+                part(text_model, EnhanceSettings),
+                enhanced_choice,
+                128,
+                _MODEL_KINDS,
+                models={"caption_model": (name, model), "text_model": (text_name, text_model)},
+                more={"pool": GPU_POOL},
+            )
+            recipes.append(recipe)
+    names, preview_config = Names(settings.name), config_class(settings.previews)
+    return [recipe.make(names, shards, preview_config) for recipe in recipes]
 
 
-class _Maker:
-    """Makes an asset of a step and of a body that runs it for the shards of a run."""
+_MODEL_KINDS = {"python", "pytorch", "huggingface"}
 
-    def __init__(self, settings: PipelineSettings, shards: dg.PartitionsDefinition) -> None:
-        self._names, self._shards = Names(settings.name), shards
-        self._preview_config = config_class(settings.previews)
 
-    def __call__(
-        self,
-        step: Step,
-        body: Callable[..., Outcomes],
-        settings: Settings,
-        resources: set[str],
-        shards_per_run: int,
-        kinds: set[str],
-        **more: Any,
-    ) -> dg.AssetsDefinition:
-        # Parents and children differ in `shards_per_run` on purpose: Dagster then gives them runs of their own in a
-        # backfill, and a shard that fails in one asset does not keep the others' shards from going on. Previews and
-        # captions have the same, so that one run makes both, from one decoding.
-        names, preview_config = self._names, self._preview_config
+@dataclass(frozen=True)
+class _Recipe:
+    """How an asset is made: `body` runs its step for the shards of a run, and `choose` says what that is to make.
+
+    `models` has the models' resources: for the word by which `body` and `choose` know one, its name and its settings.
+    """
+
+    # Parents and children differ in `shards_per_run` on purpose: Dagster then gives them runs of their own in a
+    # backfill, and a shard that fails in one asset does not keep the others' shards from going on. Previews and
+    # captions have the same, so that one run makes both, from one decoding.
+    body: Callable[[StepRun, Any], Outcomes]
+    settings: Settings
+    choose: Callable[..., Choice]
+    shards_per_run: int
+    kinds: set[str]
+    resources: set[str] = field(default_factory=set)
+    models: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, names: Names, shards: dg.PartitionsDefinition, previews: type[Any]) -> PipelineAsset:
+        """The asset. `previews` is the config of the pipeline's previews."""
+        choice = self.choose(self.settings, **{word: model for word, (_, model) in self.models.items()})
+        step = choice.step
 
         def compute(context: dg.AssetExecutionContext, config: Any) -> Reports:
-            run = StepRun(context, names, step)
-            ended = body(
-                run,
-                part(config, type(settings)),
-                **_previews_beside(run, preview_config) if step is captions.STEP else {},
-            )
-            yield from ShardOutcomes(run).report(ended)
+            yield from self._run(context, part(config, type(self.settings)), names, previews)
 
-        compute.__annotations__["config"] = config_class(settings)
-        return dg.asset(
-            key=names.asset(step.table),
-            description=inspect.getdoc(body),
-            deps=[names.asset(table) for table in step.reads],
-            partitions_def=self._shards,
-            backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=shards_per_run),
+        compute.__annotations__["config"] = config_class(self.settings)
+        resources = {"save_export", "workers", "progress", *self.resources, *(name for name, _ in self.models.values())}
+        definition = dg.asset(
+            key=names.asset(step.table, *choice.keys),
+            description=_description(self.body, choice),
+            deps=[names.asset(table, *choice.keys) for table in step.reads],
+            partitions_def=shards,
+            backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=self.shards_per_run),
             group_name=names.group,
-            kinds=kinds,
-            required_resource_keys={names.of(word) for word in ("save_export", "workers", "progress", *resources)},
+            kinds=self.kinds,
+            required_resource_keys={names.of(word) for word in resources},
             io_manager_key=names.of("save_export"),
             output_required=False,  # every shard is stored and reported as it is done
-            code_version=str(step.version),
-            metadata={"dagster/column_schema": column_schema(step.table)},
-            **more,
+            code_version=choice.version,
+            metadata={"dagster/column_schema": column_schema(step.table), **table_metadata(step.table, choice.keys)},
+            **self.more,
         )(compute)
+        return PipelineAsset(definition, choice)
+
+    def _run(self, context: dg.AssetExecutionContext, settings: Any, names: Names, previews: type[Any]) -> Reports:
+        models = {word: name for word, (name, _) in self.models.items()}
+        chosen = {word: getattr(context.resources, names.of(name)) for word, name in models.items()}
+        try:
+            choice = self.choose(settings, **chosen)
+        except ConfigError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        beside = _previews_beside(context, names, previews) if self.body is window_captions else None
+        run = StepRun(context, names, choice, models, beside)
+        yield from ShardOutcomes(run).report(self.body(run, settings))
+
+
+def _description(body: Callable[..., Outcomes], choice: Choice) -> str:
+    """What the body says; of texts, with the keys and the prompt of this very asset before it."""
+    text = inspect.getdoc(body) or ""
+    if not choice.keys:
+        return text
+    return f"Key {' by '.join(choice.keys)}, prompt {choice.words['prompt']}. {text}"
 
 
 def clip_windows(run: StepRun, settings: WindowSettings) -> Outcomes:
@@ -140,7 +181,7 @@ def window_previews(run: StepRun, settings: PreviewSettings) -> Outcomes:
     return run.each_shard(lambda shard: preview_shard(given, shard, settings))
 
 
-def window_captions(run: StepRun, settings: CaptionSettings, beside: PreviewSettings | None = None) -> Outcomes:
+def window_captions(run: StepRun, settings: CaptionSettings) -> Outcomes:
     """A caption of every window, by the chosen vision-language model.
 
     One row a window with text, finish reason, token counts, model, revision and prompt hash; rendered into
@@ -149,7 +190,7 @@ def window_captions(run: StepRun, settings: CaptionSettings, beside: PreviewSett
     """
     given = run.given()
     with run.resource("caption_model").session(settings.batch_size) as session:
-        yield from caption_shards(given, run.shards, session, settings, beside)
+        yield from caption_shards(given, run.shards, session, settings, run.beside)
 
 
 def enhanced_captions(run: StepRun, settings: EnhanceSettings) -> Outcomes:
@@ -158,24 +199,26 @@ def enhanced_captions(run: StepRun, settings: EnhanceSettings) -> Outcomes:
     One row a caption with the new text and the hash of the caption it came from; rendered into `metas/v0/<clip>.json`
     under `<key>_enhanced_caption`, and left out there once the caption has changed.
     """
-    given, caption_key = run.given(), run.resource("caption_model").key
+    given, (caption_key, _) = run.given(), run.choice.keys
     with run.resource("text_model").session(settings.batch_size) as session:
         yield from enhance_shards(given, run.shards, caption_key, session, settings)
 
 
-def _previews_beside(run: StepRun, config: Callable[..., PreviewSettings]) -> Mapping[str, PreviewSettings]:
+def _previews_beside(context: dg.AssetExecutionContext, names: Names, config: type[Any]) -> PreviewSettings | None:
     """How the previews of this run are made, where it has them still to make, and in this process."""
-    context, name = run.context, run.names.op(previews.STEP.table)
+    asset = names.asset(previews.STEP.table)
+    name = asset.to_python_identifier()
     chosen = context.run.step_keys_to_execute
     if context.job_def.executor_def.name not in _IN_PROCESS or name not in context.job_def.graph.node_names():
-        return {}
+        return None
     if chosen is not None and name not in chosen:
-        return {}
-    if any(run.is_reported(previews.STEP, shard) for shard in run.shards):
-        return {}  # they went first, while this step waited for a GPU
+        return None
+    reported = getattr(context.resources, names.of("workers")).reported
+    if any((asset.to_user_string(), shard) in reported for shard in context.partition_keys):
+        return None  # they went first, while this step waited for a GPU
     ops: Any = context.run.run_config.get("ops", {})
     try:
         check_ffmpeg()
-        return {"beside": part(config(**ops.get(name, {}).get("config", {})), PreviewSettings)}
+        return part(config(**ops.get(name, {}).get("config", {})), PreviewSettings)
     except (ConfigError, ValidationError):
-        return {}  # what is wrong there is for their own step to say, and costs no caption
+        return None  # what is wrong there is for their own step to say, and costs no caption

@@ -1,5 +1,6 @@
 """Where everything is written: tables, documents and previews below one output path."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -8,7 +9,15 @@ from pydantic import Field
 
 from caption_assets.errors import StoreError
 from caption_assets.store.store import Store
-from caption_assets.store.tables import TABLES, rows_to_table
+from caption_assets.store.tables import TABLES, Table, rows_to_table
+
+# In the metadata of an asset of ours: its table, and the table's key.
+_TABLE, _KEY = "caption_assets/table", "caption_assets/key"
+
+
+def table_metadata(table: Table[Any], keys: Sequence[str]) -> dict[str, str]:
+    """What an asset says of its table, so that its rows are found again."""
+    return {_TABLE: table.name, _KEY: "/".join(keys)}
 
 
 class SaveExportIOManager(dg.ConfigurableIOManager):
@@ -38,12 +47,12 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
             )
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
-        """The upstream asset's rows for the requested shards, of all caption keys, with a column `shard`."""
-        table = TABLES[context.asset_key.path[-1]]
+        """The upstream asset's rows for the requested shards, with a column `shard`."""
+        metadata = (context.upstream_output.definition_metadata if context.upstream_output else None) or {}
+        table, key = TABLES[metadata[_TABLE]], metadata[_KEY] or None
         store = Store(self.output_path)
         frames = []
         for shard in sorted(context.asset_partition_keys):
-            for key in store.keys(table, shard) if table.keyed else [None]:
-                rows = store.read_rows(table, shard, key)
-                frames.append(rows_to_table(rows, table.row).to_pandas().assign(shard=shard))
+            rows = store.read_rows(table, shard, key)
+            frames.append(rows_to_table(rows, table.row).to_pandas().assign(shard=shard))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -1,11 +1,19 @@
 """What the definitions of one pipeline are called, so that several stand side by side in one code location."""
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
-from caption_assets.store.tables import Table
+from caption_assets.errors import ConfigError
+from caption_assets.models.choice import ModelChoice
+from caption_assets.settings import CaptionModelSettings, TextModelSettings
+from caption_assets.store.tables import TABLES, Table
+
+M = TypeVar("M", CaptionModelSettings, TextModelSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +26,35 @@ class Names:
         """The name of a job, sensor, schedule or resource."""
         return f"{self.pipeline}_{word}" if self.pipeline else word
 
-    def asset(self, table: Table[Any] | str) -> dg.AssetKey:
-        """The asset that writes a table."""
-        return dg.AssetKey([*([self.pipeline] if self.pipeline else []), str(table)])
+    def asset(self, table: Table[Any] | str, *keys: str) -> dg.AssetKey:
+        """The asset that writes a table: `window_captions_qwen3`, `enhanced_captions_qwen3_by_qwen_lm`.
 
-    def op(self, table: Table[Any] | str) -> str:
-        """The step that makes it, as a run's config names it."""
-        return self.asset(table).to_python_identifier()
+        The UI shows the last part of a key alone on a node, so that has everything. `keys` are the caption key and
+        that of the text model; a table that depends on none of them, or on the first alone, takes no more.
+        """
+        table = TABLES[table] if isinstance(table, str) else table
+        of = "_by_".join(keys[: len(table.key_columns)])
+        return dg.AssetKey([*([self.pipeline] if self.pipeline else []), f"{table}_{of}" if of else str(table)])
 
     @property
     def group(self) -> str:
         return self.of("captions_and_previews")
+
+
+def model_names(word: str, models: Sequence[M]) -> dict[str, M]:
+    """Names for the resources of models: `word` for a single one, else with the key of each.
+
+    Raises ConfigError for a key that two of them have.
+    """
+    keys = [ModelChoice(model).key for model in models]
+    twice = [key for key, count in Counter(_identifier(key) for key in keys).items() if count > 1]
+    if twice:
+        fix = "give one of them a caption_key of its own"
+        raise ConfigError(f"models {', '.join(keys)}", f"more than one of them is called {twice[0]}", fix)
+    if len(models) == 1:
+        return {word: models[0]}
+    return {f"{word}_{_identifier(key)}": model for key, model in zip(keys, models, strict=True)}
+
+
+def _identifier(key: str) -> str:
+    return re.sub(r"\W", "_", key)

@@ -5,9 +5,9 @@ from functools import cached_property
 
 import dagster as dg
 
-from caption_assets.defs.assets import make_assets
+from caption_assets.defs.assets import PipelineAsset, make_assets
 from caption_assets.defs.io_manager import SaveExportIOManager
-from caption_assets.defs.names import Names
+from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
 from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
 from caption_assets.defs.workers import RunWorkers
@@ -26,9 +26,13 @@ class Pipeline:
         self.shards = shards_of(settings.dataset)
 
     @cached_property
-    def assets(self) -> list[dg.AssetsDefinition]:
-        """Each after those that it reads."""
+    def made(self) -> list[PipelineAsset]:
+        """The assets with what they make, each after those that it reads."""
         return make_assets(self.settings, self.shards)
+
+    @property
+    def assets(self) -> list[dg.AssetsDefinition]:
+        return [made.definition for made in self.made]
 
     @cached_property
     def resources(self) -> dict[str, object]:
@@ -36,9 +40,11 @@ class Pipeline:
         plain: dict[str, object] = {
             "clips": ClipDataset(root=settings.dataset),
             "save_export": SaveExportIOManager(output_path=settings.output, source_root=settings.source_root),
-            "caption_model": CaptionModel(**part(settings.captions[0], CaptionModelSettings).model_dump()),
-            "text_model": TextModel(**part(settings.enhanced[0], TextModelSettings).model_dump()),
             "workers": RunWorkers(**settings.workers.model_dump()),
             "progress": Progress(),
         }
+        for name, model in model_names("caption_model", settings.captions).items():
+            plain[name] = CaptionModel(**part(model, CaptionModelSettings).model_dump())
+        for name, text_model in model_names("text_model", settings.enhanced).items():
+            plain[name] = TextModel(**part(text_model, TextModelSettings).model_dump())
         return {self.names.of(word): resource for word, resource in plain.items()} | self._overrides

@@ -12,7 +12,8 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from caption_assets.defs.step_run import StepRun
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.media.thumbnails import thumbnail
-from caption_assets.steps import Ended, ShardReport, captions, enhance, previews, windows
+from caption_assets.steps import Ended, ShardReport
+from caption_assets.steps.choices import Choice
 from caption_assets.store.tables import Table, columns
 
 # Inline pictures land in the event log. The UI gives Markdown pictures no width, so they are scaled here.
@@ -24,8 +25,6 @@ _PUNCTUATION = re.compile(rf"[{re.escape(string.punctuation)}]")
 # so the result carries Dagster's own mark for "reported already"; without a result, downstream steps would be skipped.
 _REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
-_VERSIONS = {step.name: step.version for step in (windows.STEP, previews.STEP, captions.STEP, enhance.STEP)}
-
 Reports = Iterator[dg.MaterializeResult]
 
 
@@ -33,7 +32,7 @@ class ShardOutcomes:
     """How the shards of one step's run ended, each told to Dagster as soon as it is known."""
 
     def __init__(self, run: StepRun) -> None:
-        self._context, self._names, self._asset = run.context, run.names, run.step.name
+        self._run, self._context = run, run.context
         self._progress, self._reported = run.progress, run.reported
 
     def report(self, outcomes: Iterable[Ended]) -> Reports:
@@ -42,19 +41,19 @@ class ShardOutcomes:
         A shard that fails does not stop the others; the step then fails at the end, and the good shards stay
         materialized.
         """
-        shards = self._context.partition_keys
+        shards, own = self._context.partition_keys, self._run.asset_of(self._run.choice).to_user_string()
         try:
             for ended in outcomes:
-                self._tell(ended)
+                asset = self._tell(ended)
                 failure = str(ended.outcome) if isinstance(ended.outcome, CaptionAssetsError) else None
-                self._reported[ended.asset, ended.shard] = failure
+                self._reported[asset.to_user_string(), ended.shard] = failure
         except (ConfigError, ModelError) as error:
             # Nothing that another shard could do better.
             for shard in shards:
-                if (self._asset, shard) not in self._reported:
-                    self._progress.failed(self._asset, shard, error)
+                if (own, shard) not in self._reported:
+                    self._progress.failed(self._run.step.name, shard, error)
             raise dg.Failure(str(error), allow_retries=False) from error
-        failed = {shard: text for shard in shards if (text := self._reported.get((self._asset, shard)))}
+        failed = {shard: text for shard in shards if (text := self._reported.get((own, shard)))}
         if failed:
             names = ", ".join(failed)
             raise dg.Failure(
@@ -64,34 +63,45 @@ class ShardOutcomes:
             )
         yield dg.MaterializeResult(metadata=_REPORTED)
 
-    def _tell(self, ended: Ended) -> None:
+    def _tell(self, ended: Ended) -> dg.AssetKey:
+        """Tells Dagster, under the asset that was made, which it returns."""
+        choice = self._run.choice_of(ended.asset)
+        asset = self._run.asset_of(choice)
         if isinstance(ended.outcome, CaptionAssetsError):
             self._context.log.error(str(ended.outcome))
             self._progress.failed(ended.asset, ended.shard, ended.outcome)
-            return
+            return asset
         self._progress.done(ended.outcome)
         self._context.log_event(
             dg.AssetMaterialization(
-                self._names.asset(ended.asset),
+                asset,
                 partition=ended.shard,
-                metadata=report_metadata(ended.outcome),
-                tags=self._tags(ended.outcome),
+                metadata=choice_metadata(choice) | report_metadata(ended.outcome),
+                tags=self._tags(choice, ended.outcome),
             )
         )
+        return asset
 
-    def _tags(self, report: ShardReport) -> dict[str, str]:
+    def _tags(self, choice: Choice, report: ShardReport) -> dict[str, str]:
         """The versions that Dagster writes on its own events: by these it knows what is stale."""
         tags = {
-            "dagster/code_version": str(_VERSIONS[report.asset]),
+            "dagster/code_version": choice.version,
             "dagster/data_version": report.data_version,
             "dagster/data_version_is_user_provided": "true",
         }
         for name, version in report.input_versions.items():
-            key = self._names.asset(name)
+            key = self._run.names.asset(name, *choice.keys)
             record = self._context.instance.get_latest_data_version_record(key, False, report.shard)
             tags[f"dagster/input_data_version/{key.to_user_string()}"] = version
             tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = str(record.storage_id) if record else "NULL"
         return tags
+
+
+def choice_metadata(choice: Choice) -> dict[str, Any]:
+    """What was to be made: of texts the keys, the model and the prompt, with its text; every setting that counts."""
+    keys = dict(zip(("caption_key", "text_key"), choice.keys, strict=False))
+    settings = {name: value for name, value in choice.settings.items() if name not in choice.words}
+    return {**keys, **choice.words, "settings": dg.MetadataValue.json(settings)}
 
 
 def column_schema(table: Table[Any]) -> dg.TableSchema:

@@ -1,52 +1,21 @@
 """Materializing shards in this process, with the history kept in the Dagster instance. What the command line does."""
 
-import os
 import uuid
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.events import RunFailureReason
-from dagster._core.instance.ref import InstanceRef
 from dagster._utils import interrupts
 
 from caption_assets.dataset import open_dataset
+from caption_assets.defs.assets import PipelineAsset
 from caption_assets.defs.partitions import add_new_shards, range_tags, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
-from caption_assets.errors import ConfigError
 from caption_assets.steps import Progress
-
-_INSTANCE_FILE = "dagster.yaml"
-_NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-# Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
-_OWN_HOME = Path("~/.local/share/caption_assets")
-
-
-@contextmanager
-def local_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance of DAGSTER_HOME, else of the working directory's dagster.yaml, else one in the user's home.
-
-    What its runs print is on the terminal, and not kept once more: Dagster would start four processes a step for that,
-    which have words of their own for a Ctrl-C.
-    """
-    if not os.environ.get("DAGSTER_HOME"):
-        home = Path.cwd()
-        if not (home / _INSTANCE_FILE).is_file():
-            home = _OWN_HOME.expanduser()
-            home.mkdir(parents=True, exist_ok=True)
-            if not (home / _INSTANCE_FILE).exists():
-                (home / _INSTANCE_FILE).write_text("telemetry:\n  enabled: false\n")
-        os.environ["DAGSTER_HOME"] = str(home)
-    folder = os.path.expanduser(os.environ["DAGSTER_HOME"])
-    if not os.path.isabs(folder) or not os.path.isdir(folder):
-        raise ConfigError(f"DAGSTER_HOME={folder!r}", "it is no folder by its whole path", "give it like /data/dagster")
-    own = InstanceRef.from_dir(folder, overrides={"compute_logs": _NO_LOGS})
-    with dg.DagsterInstance.from_ref(own) as instance:
-        yield instance
 
 
 def materialize_shards(
@@ -92,22 +61,23 @@ class _Command:
         order = registered_shards(self.instance, self.pipeline.shards)
         failed: dict[dg.AssetKey, set[str]] = {}
         for stage in self._stages():
-            wanted = [asset for asset in stage if _step(asset) in steps]
+            wanted = [made for made in stage if made.step.name in steps]
             if not wanted:
                 continue
-            needs = {key for asset in wanted for key in asset.dependency_keys}
+            needs = {key for made in wanted for key in made.definition.dependency_keys}
             blocked = set().union(*(failed.get(need, set()) for need in needs))
             heard = _Listener(progress)
             for keys in ranges([shard for shard in shards if shard not in blocked], order):
                 self._run(wanted, keys, heard)
-            for asset in wanted:
-                failed[asset.key] = {shard for shard in shards if (_step(asset), shard) not in heard.finished}
+            for made in wanted:
+                name = made.step.name
+                failed[made.definition.key] = {shard for shard in shards if (name, shard) not in heard.finished}
         return set().union(*failed.values())
 
-    def _run(self, assets: Sequence[dg.AssetsDefinition], keys: tuple[str, ...], heard: "_Listener") -> None:
+    def _run(self, wanted: Sequence[PipelineAsset], keys: tuple[str, ...], heard: "_Listener") -> None:
         result = dg.materialize(
             self.pipeline.assets,
-            selection=assets,
+            selection=[made.definition for made in wanted],
             instance=self.instance,
             resources={**self.pipeline.resources, self.pipeline.names.of("progress"): heard},
             partition_key=keys[0] if len(keys) == 1 else None,
@@ -121,25 +91,21 @@ class _Command:
         if any(_interrupted(event) for event in result.all_events):
             raise KeyboardInterrupt  # Dagster has made a failed run of it
         errors = {event.step_key: event.step_failure_data.error for event in result.get_step_failure_events()}
-        for asset in assets:
-            error = errors.get(asset.op.name)
+        for made in wanted:
+            error = errors.get(made.definition.op.name)
             text = _root(error).message.strip() if error else "the run failed; see its events"
             for shard in keys:
-                if (_step(asset), shard) not in heard.finished | heard.failures:
-                    heard.failed(_step(asset), shard, RuntimeError(text))
+                if (made.step.name, shard) not in heard.finished | heard.failures:
+                    heard.failed(made.step.name, shard, RuntimeError(text))
 
-    def _stages(self) -> list[list[dg.AssetsDefinition]]:
+    def _stages(self) -> list[list[PipelineAsset]]:
         """The assets in the order of their needs; those of a stage need nothing of each other, and share a run."""
-        stages: list[list[dg.AssetsDefinition]] = []
+        stages: list[list[PipelineAsset]] = []
         done: set[dg.AssetKey] = set()
-        while left := [asset for asset in self.pipeline.assets if asset.key not in done]:
-            stages.append([asset for asset in left if done.issuperset(asset.dependency_keys)])
-            done |= {asset.key for asset in stages[-1]}
+        while left := [made for made in self.pipeline.made if made.definition.key not in done]:
+            stages.append([made for made in left if done.issuperset(made.definition.dependency_keys)])
+            done |= {made.definition.key for made in stages[-1]}
         return stages
-
-
-def _step(asset: dg.AssetsDefinition) -> str:
-    return asset.key.path[-1]
 
 
 def _interrupted(event: dg.DagsterEvent) -> bool:

@@ -1,24 +1,35 @@
 """One step in a Dagster run, as the assets' bodies and the reporting see it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
 from caption_assets.defs.names import Names
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
+from caption_assets.settings import PreviewSettings
 from caption_assets.steps import Ended, Outcomes, Progress, ShardReport, StepContext
+from caption_assets.steps.choices import Choice, previews_choice
 from caption_assets.steps.report import Step
 
 
 @dataclass(frozen=True)
 class StepRun:
-    """A step of a run: its shards, and the pipeline's resources under their plain names."""
+    """A step of a run: its shards, what it is to make, and the pipeline's resources under their plain names.
+
+    `models` has the names of the resources of models. `beside` is how it makes previews on its way, if it does.
+    """
 
     context: dg.AssetExecutionContext
     names: Names
-    step: Step
+    choice: Choice
+    models: Mapping[str, str] = field(default_factory=dict)
+    beside: PreviewSettings | None = None
+
+    @property
+    def step(self) -> Step:
+        return self.choice.step
 
     @property
     def shards(self) -> list[str]:
@@ -34,20 +45,28 @@ class StepRun:
         return self.resource("workers").reported
 
     def resource(self, word: str) -> Any:
-        return getattr(self.context.resources, self.names.of(word))
+        return getattr(self.context.resources, self.names.of(self.models.get(word, word)))
 
     def given(self) -> StepContext:
         """What the step is given. Raises StoreError where nothing can be written."""
         save_export, workers = self.resource("save_export"), self.resource("workers")
         return StepContext(save_export.store(), workers.clip_workers, save_export.source_root, self.progress)
 
-    def is_reported(self, step: Step, shard: str) -> bool:
-        return (step.name, shard) in self.reported
+    def choice_of(self, step_name: str) -> Choice:
+        """What was to be made of a shard that has ended: by this step, or by one that it works for on its way."""
+        if self.beside is None or step_name == self.step.name:
+            return self.choice
+        return previews_choice(self.beside)
+
+    def asset_of(self, choice: Choice) -> dg.AssetKey:
+        """The asset that a choice makes. A run's config may choose a model with another key than the deployment's."""
+        return self.names.asset(choice.step.table, *choice.keys)
 
     def each_shard(self, of_shard: Callable[[str], ShardReport]) -> Outcomes:
         """How the step ends for each shard that has not been reported yet, one after the other."""
+        asset = self.asset_of(self.choice).to_user_string()
         for shard in self.shards:
-            if self.is_reported(self.step, shard):
+            if (asset, shard) in self.reported:
                 continue
             try:
                 with self.step.errors_of(shard):

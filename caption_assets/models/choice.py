@@ -1,9 +1,11 @@
 """Choosing a model: settings in; the row that is to run, its checkpoint and a session of it out."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.engines.base import EngineOptions, ServerOptions
@@ -45,6 +47,25 @@ class ModelChoice:
             raise ConfigError(f"caption key {key!r}", "it cannot stand in the output", fix)
         return key
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the choice decides its texts, by name; values that are not chosen are the row's. Nothing is loaded.
+
+        Raises ConfigError for a precision that the row does not come in.
+        """
+        settings, row = self.settings, self._row
+        own = settings.model_id or (settings.model_path and os.path.abspath(os.path.expanduser(settings.model_path)))
+        chosen: dict[str, Any] = {
+            "model": own or f"{row.model_id}@{row.revision}".removesuffix("@"),
+            "precision": settings.precision if own else row.in_precision(settings.precision).precision,
+            **({} if own else asdict(row.sampling)),
+            **self._chosen_sampling,
+        }
+        for name in ("server_model", "min_pixels", "max_pixels"):
+            if (value := getattr(settings, name, None)) is not None:
+                chosen[name] = value
+        return chosen
+
     def model(self) -> tuple[Variant, Checkpoint]:
         """The chosen row of the table as it is to run, and its checkpoint.
 
@@ -56,9 +77,7 @@ class ModelChoice:
             checkpoint = checkpoint_of(row)
         else:
             row = own_variant(row, self._own_family(checkpoint), checkpoint.model_id, checkpoint.revision)
-        chosen = {name: getattr(self.settings, name) for name in _SAMPLING}
-        sampling = {name: value for name, value in chosen.items() if value is not None}
-        row = replace(row, name=self.key, sampling=replace(row.sampling, **sampling))
+        row = replace(row, name=self.key, sampling=replace(row.sampling, **self._chosen_sampling))
         if isinstance(self.settings, CaptionModelSettings):
             row = replace(row, min_pixels=self.settings.min_pixels, max_pixels=self.settings.max_pixels)
         return row.in_precision(self.settings.precision), checkpoint
@@ -100,6 +119,11 @@ class ModelChoice:
         if isinstance(self.settings, TextModelSettings):
             return text_variant(self.settings.model_variant)
         return caption_variant(self.settings.model_variant)
+
+    @property
+    def _chosen_sampling(self) -> dict[str, Any]:
+        chosen = {name: getattr(self.settings, name) for name in _SAMPLING}
+        return {name: value for name, value in chosen.items() if value is not None}
 
     def _own_checkpoint(self) -> Checkpoint | None:
         """The checkpoint that the user gives in place of the row's."""

@@ -144,12 +144,8 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
     window: Document = {"start_frame": frames[0], "end_frame": frames[1]}
     window |= {key + CAPTION_SUFFIX: caption.text for key, caption in captions.items() if _has_text(caption)}
     window |= {key: value for key, value in foreign.items() if is_caption_key(key)}
-    enhanced = {
-        key: table[frames]
-        for key, table in rows.enhanced.items()
-        if frames in table and _is_of(table[frames], window.get(table[frames].caption_key + CAPTION_SUFFIX))
-    }
-    window |= {key + ENHANCED_SUFFIX: text.text for key, text in enhanced.items() if _has_text(text)}
+    enhanced = _enhanced(rows, frames, window)
+    window |= {key: text.text for key, text in enhanced.items() if _has_text(text)}
     window |= {key: value for key, value in foreign.items() if is_enhanced_key(key)}
     window |= _outcome(row, captions, any(is_caption_key(key) for key in window))
     window |= {"start_s": row.start_s, "end_s": row.end_s}
@@ -163,7 +159,7 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
     if preview is not None and preview.content_hash == row.content_hash:
         window["preview"] = _preview(preview)
     provenance = {key + CAPTION_SUFFIX: _provenance(caption) for key, caption in captions.items()}
-    provenance |= {key + ENHANCED_SUFFIX: _provenance(text) for key, text in enhanced.items()}
+    provenance |= {key: _provenance(text) for key, text in enhanced.items()}
     earlier = _mapping(existing.get("provenance"))
     provenance |= {key: value for key, value in earlier.items() if key in foreign}
     if provenance:
@@ -171,9 +167,34 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
     return window | {key: value for key, value in foreign.items() if key not in window}
 
 
+def _enhanced(rows: ClipRows, frames: Frames, window: Document) -> dict[str, EnhancedRow]:
+    """Rewritings of the captions that the window has, by their key in it.
+
+    Of one text model, that of the first caption has the original's key, and comes before those of others.
+    """
+    order = [key.removesuffix(CAPTION_SUFFIX) for key in window if is_caption_key(key)]
+    current: dict[str, dict[str, EnhancedRow]] = {}
+    for (text_key, caption_key), table in rows.enhanced.items():
+        if frames in table and _is_of(table[frames], window.get(caption_key + CAPTION_SUFFIX)):
+            current.setdefault(text_key, {})[caption_key] = table[frames]
+    first: dict[str, EnhancedRow] = {}
+    others: dict[str, EnhancedRow] = {}
+    for text_key, by_caption in current.items():
+        leading, *following = sorted(by_caption, key=lambda key: (not _has_text(by_caption[key]), order.index(key)))
+        first[text_key + ENHANCED_SUFFIX] = by_caption[leading]
+        others |= {_enhanced_key(text_key, key): by_caption[key] for key in following}
+    return first | others
+
+
+def _enhanced_key(text_key: str, caption_key: str) -> str:
+    """The key of a text whose caption is not the window's first. No text model's key has a plus sign."""
+    return f"{caption_key}+{text_key}{ENHANCED_SUFFIX}"
+
+
 def _own_keys(rows: ClipRows) -> frozenset[str]:
     """Window keys that are ours to replace or remove: those of every key that has a table."""
-    return frozenset([key + CAPTION_SUFFIX for key in rows.captions] + [key + ENHANCED_SUFFIX for key in rows.enhanced])
+    enhanced = {key for text, of in rows.enhanced for key in (text + ENHANCED_SUFFIX, _enhanced_key(text, of))}
+    return frozenset([*(key + CAPTION_SUFFIX for key in rows.captions), *enhanced])
 
 
 def _outcome(row: WindowRow, captions: Mapping[str, CaptionRow], captioned: bool) -> Document:

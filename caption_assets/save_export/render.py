@@ -42,12 +42,12 @@ def render_shard(
     shard: str,
     *,
     caption_keys: Sequence[str] = (),
-    enhanced_keys: Sequence[str] = (),
+    text_keys: Sequence[str] = (),
     source_root: str | None = None,
 ) -> RenderSummary:
     """Bring all documents of a shard's clips up to its tables.
 
-    `caption_keys` and `enhanced_keys` give the order of the keys in a window, and with it whose caption stands in
+    `caption_keys` and `text_keys` give the order of the keys in a window, and with it whose caption stands in
     the chunk documents; keys with a table that they do not name follow in alphabetical order. `source_root` is the
     folder that the splitter read, for clips that one cut: their `processed_*` documents are named by the source
     below it. Without it, the splitter's own documents are looked for.
@@ -57,7 +57,7 @@ def render_shard(
     and cannot be used is left or replaced, with a warning that names the file: a source video that does not lie below
     `source_root`, for one, whose `processed_*` documents are left.
     """
-    asked = list(caption_keys), list(enhanced_keys), source_root
+    asked = list(caption_keys), list(text_keys), source_root
     rendered = read_rendered(store, shard)
     written: set[str] = set()
     for turn in range(_MOST_PASSES):
@@ -65,7 +65,7 @@ def render_shard(
         of = depends_on(stamps, *asked)
         if turn == 0 and is_up_to_date(store, rendered, of):
             return RenderSummary(0, len(rendered.documents))
-        snapshot = read_snapshot(store, shard, stamps, caption_keys=caption_keys, enhanced_keys=enhanced_keys)
+        snapshot = read_snapshot(store, shard, stamps, caption_keys=caption_keys, text_keys=text_keys)
         # What is known is of before anything was written: by now, another writer may have been at the same documents.
         render = _Pass(store, shard, source_root, rendered if turn == 0 else Rendered())
         render.run(snapshot.clips)

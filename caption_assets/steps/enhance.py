@@ -17,6 +17,7 @@ from caption_assets.steps.report import Outcomes, Step
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
+from caption_assets.store.earlier import move_earlier
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
@@ -38,6 +39,7 @@ def enhance_shards(
     prompt = enhance_prompt(settings.prompt_variant, settings.prompt_text)
 
     def open_shard(shard: str) -> ShardStream[EnhancedRow]:
+        move_earlier(context.store, shard)
         captions = context.store.read_rows(WINDOW_CAPTIONS, shard, caption_key)
         if not captions:
             raise STEP.not_ready(shard, f"it has no captions of {caption_key!r}")
@@ -60,7 +62,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
         settings: EnhanceSettings,
         prompt: str,
     ) -> None:
-        super().__init__(context, shard, session)
+        super().__init__(context, shard, session, captions[0].key)
         self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions)}
         self._settings, self._prompt, self._captions = settings, prompt, captions
         self._pending: dict[str, CaptionRow] = {}

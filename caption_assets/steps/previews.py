@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 Made = list[str] | tuple[Window, Preview | PreviewError]
 """What a worker says of a clip: warnings, and a window's preview or why there is none."""
 STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,), version=2)
+# Settings of cores and of logging: the files are the same.
+CHANGE_NOTHING: Final = ("num_cpus_per_worker", "verbose")
 _THUMBNAILS = 4
 
 
@@ -188,9 +190,8 @@ def _file(row: WindowRow) -> str:
 
 
 def _fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
-    # Cores and logging change nothing in the file; the picks of the caption model do not, either. The bound on frames
-    # does where it acts.
-    made_by = settings.model_dump(exclude={"num_cpus_per_worker", "verbose", "max_frames"})
+    # The picks of the caption model change nothing, either. The bound on frames does where it acts.
+    made_by = settings.model_dump(exclude={*CHANGE_NOTHING, "max_frames"})
     fps = preview_fps((row.end_s or 0.0) - (row.start_s or 0.0), settings)
     if fps < settings.target_fps:
         made_by["fps"] = fps

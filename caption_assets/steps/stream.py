@@ -32,10 +32,12 @@ class ShardStream(ABC, Generic[R]):
 
     step: ClassVar[Step]
 
-    def __init__(self, context: StepContext, shard: str, session: EngineSession) -> None:
+    def __init__(self, context: StepContext, shard: str, session: EngineSession, of: str | None = None) -> None:
+        """`of` is the key of the captions that are enhanced."""
         # Of both threads, and never changed.
         self.context, self.shard, self.session = context, shard, session
         self.key = session.variant.name
+        table_key = self.key if of is None else f"{of}/{self.key}"
         self.input_versions: Mapping[str, str] = {}
         # Set by the stream that the shard belongs to, before anything is asked.
         self.unasked: Callable[[str, CaptionAssetsError], None]
@@ -44,7 +46,7 @@ class ShardStream(ABC, Generic[R]):
         # Set in the answering thread, and read by both.
         self.ended = False
         # Of the answering thread.
-        self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, self.key)
+        self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, table_key)
         self.waiting: set[str] = set()
         self._asked = 0
         # Its share of the engine's time, and that of the stores that it was read from and written to.
@@ -150,7 +152,6 @@ class ShardStream(ABC, Generic[R]):
             input_versions=self.input_versions,
             reused=self.buffer.reused,
             figures={
-                "variant": self.key,
                 **self._engine_figures(),
                 **windows_per_second(self._asked, self.seconds),
                 **self.figures(good),

@@ -14,7 +14,7 @@ def table_folder(name: str) -> str:
 
 
 def table(name: str, shard: str, key: str | None = None) -> str:
-    """The committed table of a shard; `key` is the caption key of a keyed one."""
+    """The committed table of a shard; `key` is that of a keyed one."""
     return _table_path(name, shard, key, ".parquet")
 
 
@@ -70,5 +70,6 @@ def _is_text(name: str) -> bool:
 
 
 def _table_path(name: str, shard: str, key: str | None, suffix: str) -> str:
-    folder = table_folder(name) if key is None else f"{table_folder(name)}/{component(key, 'caption key')}"
+    keys = [] if key is None else [component(part, "caption key") for part in key.split("/")]
+    folder = "/".join([table_folder(name), *keys])
     return f"{folder}/{fitted(component(shard, 'shard'), suffix)}"

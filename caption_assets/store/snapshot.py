@@ -26,15 +26,15 @@ R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
 class ClipRows:
     """All that the tables hold about one clip.
 
-    `windows` has at least one row; a single row without frames means a clip without windows. `captions` and
-    `enhanced` have an entry for every key with a table for the clip's shard, in the order that was asked for, also
-    where that table holds nothing about this clip.
+    `windows` has at least one row; a single row without frames means a clip without windows. `captions` (by caption
+    key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
+    the order that was asked for, also where that table holds nothing about this clip.
     """
 
     windows: tuple[WindowRow, ...]
     previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
     captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
-    enhanced: Mapping[str, Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
+    enhanced: Mapping[tuple[str, str], Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
 
     @property
     def clip(self) -> WindowRow:
@@ -56,11 +56,11 @@ def read_snapshot(
     stamps: Stamps | None = None,
     *,
     caption_keys: Sequence[str] = (),
-    enhanced_keys: Sequence[str] = (),
+    text_keys: Sequence[str] = (),
 ) -> Snapshot:
     """Every table of a shard, read once; `stamps` are those that `read_stamps` has just given.
 
-    `caption_keys` and `enhanced_keys` give the order of keys; others with a table follow in alphabetical order. Tables
+    `caption_keys` and `text_keys` give the order of keys; others with a table follow in alphabetical order. Tables
     that are committed while this reads may be older in `clips` than in the store; then `stamps` differ from
     `read_stamps`.
     """
@@ -69,14 +69,14 @@ def read_snapshot(
     for row in store.read_rows(CLIP_WINDOWS, shard):
         windows[row.clip_id].append(row)
     previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
-    captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, caption_keys)
-    enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, enhanced_keys)
+    captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, [caption_keys])
+    enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, [caption_keys, text_keys])
     clips = (
         ClipRows(
             windows=tuple(rows),
             previews=previews.get(clip_id, {}),
-            captions={key: table.get(clip_id, {}) for key, table in captions.items()},
-            enhanced={key: table.get(clip_id, {}) for key, table in enhanced.items()},
+            captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
+            enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
         )
         for clip_id, rows in windows.items()
     )
@@ -92,12 +92,18 @@ def read_stamps(store: Store, shard: str) -> Stamps:
 
 
 def _by_key(
-    store: Store, table: Table[R], shard: str, stamps: Stamps, wanted: Sequence[str]
-) -> dict[str, dict[str, dict[Frames, R]]]:
-    """A keyed table's rows by key and clip: the keys that are wanted in their order, then the others."""
+    store: Store, table: Table[R], shard: str, stamps: Stamps, wanted: Sequence[Sequence[str]]
+) -> dict[tuple[str, ...], dict[str, dict[Frames, R]]]:
+    """A keyed table's rows by the parts of its key, and by clip. For each part, those that are wanted come first, in
+    their order, then the others; the last part counts first."""
     found = [key for name, key in stamps if name == table.name and key is not None]
-    ordered = sorted(found, key=lambda key: (wanted.index(key) if key in wanted else len(wanted), key))
-    return {key: _by_clip(store.read_rows(table, shard, key)) for key in ordered}
+
+    def order(key: str) -> list[tuple[int, str]]:
+        parts = zip(key.split("/"), wanted, strict=True)
+        places = [(of.index(part) if part in of else len(of), part) for part, of in parts]
+        return places[::-1]
+
+    return {tuple(key.split("/")): _by_clip(store.read_rows(table, shard, key)) for key in sorted(found, key=order)}
 
 
 def _by_clip(rows: Iterable[R]) -> dict[str, dict[Frames, R]]:

@@ -79,6 +79,7 @@ class Store:
         # Of parts that this store has written and not committed, by their folder: the next one's number, their names.
         self._next_part: dict[str, int] = {}
         self._appended: dict[str, set[str]] = {}
+        self._names: dict[str, list[str]] = {}
 
     def __repr__(self) -> str:
         return f"Store({self._files.url!r})"
@@ -162,8 +163,8 @@ class Store:
         return Committed(table_rel, alone)
 
     def keys(self, table: Table[R], shard: str) -> list[str]:
-        """Caption keys with rows for the shard, committed or in parts, sorted."""
-        _check_key(table, "any")
+        """Keys of tables with rows for the shard, committed or in parts, sorted."""
+        _check_key(table, "/".join("any" for _ in table.key_columns) or None)
         return [key for key in self.table_stamps(table, shard) if key is not None]
 
     def shards(self, table: Table[R]) -> list[str]:
@@ -174,13 +175,20 @@ class Store:
         return [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
 
     def table_stamps(self, table: Table[R], shard: str) -> dict[str | None, str | None]:
-        """Something that changes whenever a table of the shard's is committed, by caption key, sorted.
+        """Something that changes whenever a table of the shard's is committed, by the table's key, sorted.
 
         None where there is nothing but parts. The key is None for a table without keys, which is always there.
         """
-        keys = self._files.names(paths.table_folder(table.name)) if table.keyed else [None]
+        keys = self._folders_of_keys(table) if table.keyed else [None]
         looked = self.each(lambda key: self._look(*self._table_paths(table, shard, key)), keys)
         return {key: found[0] for key, found in zip(keys, looked, strict=True) if key is None or found != (None, [])}
+
+    def delete_table(self, table: Table[R], shard: str, key: str | None = None) -> None:
+        """Delete a shard's table, and its parts; files that its rows name stay."""
+        table_rel, parts_rel = self._table_paths(table, shard, key)
+        self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), self._look(table_rel, parts_rel)[1])
+        self._files.delete_empty_folder(parts_rel)
+        self._files.delete(table_rel)
 
     # Bytes
 
@@ -225,6 +233,12 @@ class Store:
         such folder."""
         return self._files.names(_checked(rel) if rel else "")
 
+    def names_once(self, rel: str) -> list[str]:
+        """`names` as they were when first asked for: what is written later does not show."""
+        if rel not in self._names:
+            self._names[rel] = self.names(rel)
+        return self._names[rel]
+
     @property
     def looks_cost_nothing(self) -> bool:
         """Whether a look at a file is no request to another machine."""
@@ -268,6 +282,15 @@ class Store:
         self._files.write(f"{parts_rel}/{name}", _parquet(rows, table.row, (), announced), durable=True)
         self._appended.setdefault(parts_rel, set()).add(name)
 
+    def _folders_of_keys(self, table: Table[R]) -> list[str]:
+        """Keys that any shard may have a table of, sorted."""
+        top, found = paths.table_folder(table.name), [""]
+        for _ in table.key_columns:
+            named = self.each(lambda key: self._files.names(f"{top}/{key}".rstrip("/")), found)
+            below = zip(found, named, strict=True)
+            found = [f"{key}/{name}".lstrip("/") for key, names in below for name in names if not _is_table(name)]
+        return found
+
     def _remove(self, rels: Sequence[str]) -> None:
         self.each(self._files.delete, rels)
         for folder in sorted({rel.rpartition("/")[0] for rel in rels}):
@@ -281,9 +304,10 @@ class Store:
     def _table_paths(self, table: Table[R], shard: str, key: str | None, rows: Iterable[R] = ()) -> tuple[str, str]:
         _check_key(table, key)
         for row in rows:
-            if not isinstance(row, table.row) or (key is not None and getattr(row, "key", None) != key):
+            if not isinstance(row, table.row) or table.key_of(row) != key:
+                of = getattr(row, "key", None)
                 raise StoreError(
-                    f"write a {type(row).__name__} of {getattr(row, 'key', None)!r} to {table} {key or ''}".rstrip(),
+                    f"write a {type(row).__name__} of {of!r} to {table} {key or ''}".rstrip(),
                     "it belongs to another table",
                     f"this one takes {table.row.__name__}s of its own key",
                 )
@@ -309,9 +333,17 @@ class Store:
 
 
 def _check_key(table: Table[R], key: str | None) -> None:
-    if table.keyed != (key is not None):
-        wrong = "it has a table for each caption key" if table.keyed else "it has one table, without caption keys"
-        raise StoreError(f"table of {table} with key {key!r}", wrong, "name a key for captions only")
+    if len(table.key_columns) == (0 if key is None else key.count("/") + 1):
+        return
+    asked, form = f"table of {table} with key {key!r}", table.key_form
+    if form is None:
+        raise StoreError(asked, "it has one table, without keys", "leave the key out")
+    raise StoreError(asked, f"it has a table for each {form}", "name one of these")
+
+
+def _is_table(name: str) -> bool:
+    """Whether it is a shard's, and no key: earlier versions had enhanced captions where there are caption keys now."""
+    return name.endswith((".parquet", ".parts"))
 
 
 def _files_of(table: Table[R], rows: Iterable[R]) -> set[str]:

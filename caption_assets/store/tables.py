@@ -20,7 +20,10 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[R]):
-    """One kind of table. A shard has one of it, or with `keyed` one for each caption key.
+    """One kind of table. A shard has one of it, or one for each key.
+
+    `key_columns` are the columns that make the key of a table, which is written with a slash between them: captions
+    have the caption key, enhanced captions `<caption key>/<text key>`.
 
     `file` is the column that names a file of the row's, which goes when no row names it any more, and `file_bytes` the
     one that has its size, if any.
@@ -28,9 +31,22 @@ class Table(Generic[R]):
 
     name: str
     row: type[R]
-    keyed: bool = False
+    key_columns: tuple[str, ...] = ()
     file: str | None = None
     file_bytes: str | None = None
+
+    @property
+    def keyed(self) -> bool:
+        return bool(self.key_columns)
+
+    @property
+    def key_form(self) -> str | None:
+        """How its keys are written; None without keys."""
+        return "/".join(("<caption key>", "<text key>")[: len(self.key_columns)]) or None
+
+    def key_of(self, row: R) -> str | None:
+        """The key of the table that a row belongs to."""
+        return "/".join(getattr(row, column) for column in self.key_columns) or None
 
     def __str__(self) -> str:
         return self.name
@@ -38,8 +54,8 @@ class Table(Generic[R]):
 
 CLIP_WINDOWS = Table("clip_windows", WindowRow, file="mp4_path")
 WINDOW_PREVIEWS = Table("window_previews", PreviewRow, file="path", file_bytes="num_bytes")
-WINDOW_CAPTIONS = Table("window_captions", CaptionRow, keyed=True)
-ENHANCED_CAPTIONS = Table("enhanced_captions", EnhancedRow, keyed=True)
+WINDOW_CAPTIONS = Table("window_captions", CaptionRow, key_columns=("key",))
+ENHANCED_CAPTIONS = Table("enhanced_captions", EnhancedRow, key_columns=("caption_key", "key"))
 
 TABLES: Mapping[str, Table[Any]] = MappingProxyType(
     {table.name: table for table in (CLIP_WINDOWS, WINDOW_PREVIEWS, WINDOW_CAPTIONS, ENHANCED_CAPTIONS)}

@@ -137,7 +137,7 @@ def test_ctrl_c_among_previews_stops_everything_and_keeps_what_is_made(
     assert running.nothing_is_left()
     made = running.out.read_rows(WINDOW_PREVIEWS, "a")
     assert 0 < len(made) < 8
-    assert not running.out.read_rows(ENHANCED_CAPTIONS, "a", "text")
+    assert not running.out.read_rows(ENHANCED_CAPTIONS, "a", "demo/text")
     assert _run_states(own_home) == ["FAILURE", "SUCCESS"]
     again = command("out", clips, *models)
     assert again.ended() == 0, again.said()
@@ -165,10 +165,10 @@ def test_a_run_waits_for_one_that_works_says_so_can_be_stopped_and_goes_on_when_
     first = command("first", clips_root, *arguments, **environment)
     first.wait_for(hub.held.is_set)
     second = command("second", clips_root, "--model-path", checkpoints["qwen2.5-vl"], "--generate-captions", *_TINY)
-    second.wait_for(lambda: "window_captions waits for a slot of pool 'gpu', held by run" in second.said())
+    second.wait_for(lambda: "window_captions_demo waits for a slot of pool 'gpu', held by run" in second.said())
     assert f"(process {first.process.pid} on" in second.said()
     third = command("third", clips_root, "--model-path", checkpoints["qwen2.5-vl"], "--generate-captions", *_TINY)
-    third.wait_for(lambda: "window_captions waits for a slot" in third.said())
+    third.wait_for(lambda: "window_captions_demo waits for a slot" in third.said())
     os.killpg(third.process.pid, signal.SIGTERM)
     assert third.ended() == 143, third.said()
     assert "Traceback" not in third.said()

@@ -15,11 +15,12 @@ from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.resources import CaptionModel
-from caption_assets.steps import buffer, captions, enhance, previews, windows
+from caption_assets.steps import buffer
+from caption_assets.steps.choices import windows_choice
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
 from caption_assets.workers.local import Workers
-from caption_assets_tests.pipelines import SMALL, materialize, materialized, metadata
+from caption_assets_tests.pipelines import asset_key, materialize, materialized, metadata
 
 
 @dataclass
@@ -102,18 +103,18 @@ def test_the_metadata_says_what_happened_and_shows_it(made):
     assert metadata(instance, made.pipeline, "window_captions", "b")["ok"].value == 1
 
 
-def events(instance, asset, shard):
+def events(instance, pipeline, asset, shard):
     return instance.fetch_materializations(
-        dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[shard]), limit=10
+        dg.AssetRecordsFilter(asset_key(pipeline, asset), asset_partitions=[shard]), limit=10
     ).records
 
 
 def test_a_run_leaves_one_event_a_shard_and_asset(made, instance, pipeline):
     for asset in TABLES:
         for shard in ("a", "b"):
-            assert len(events(made.instance, asset, shard)) == 1
+            assert len(events(made.instance, made.pipeline, asset, shard)) == 1
     materialize(instance, pipeline, ["b"], steps=["clip_windows", "window_previews"])
-    assert [len(events(instance, asset, "b")) for asset in ("clip_windows", "window_previews")] == [1, 1]
+    assert [len(events(instance, pipeline, asset, "b")) for asset in ("clip_windows", "window_previews")] == [1, 1]
 
 
 def stale(instance, pipeline, shards):
@@ -121,7 +122,7 @@ def stale(instance, pipeline, shards):
     graph = build_defs(pipeline.settings).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     return {
-        shard: [name for name in TABLES if resolver.get_status(dg.AssetKey(name), shard) != StaleStatus.FRESH]
+        shard: [n for n in TABLES if resolver.get_status(asset_key(pipeline, n), shard) != StaleStatus.FRESH]
         for shard in shards
     }
 
@@ -192,7 +193,9 @@ def test_a_broken_shard_fails_by_name_and_the_others_stay_materialized(instance,
     tagged = instance.fetch_materializations(
         dg.AssetRecordsFilter(dg.AssetKey("clip_windows"), asset_partitions=["a"]), limit=1
     ).records[0]
-    assert tagged.asset_materialization.tags["dagster/code_version"] == str(windows.STEP.version)
+    assert (
+        tagged.asset_materialization.tags["dagster/code_version"] == windows_choice(pipeline.settings.windows).version
+    )
 
 
 def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(
@@ -208,7 +211,11 @@ def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(
 def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(after, checkpoints):
     model = {"model_variant": "qwen3", "model_path": str(checkpoints["qwen3-vl"]), "device": "cpu"}
     chosen = Pipeline(after.pipeline.settings, {**after.pipeline.resources, "caption_model": CaptionModel(**model)})
+    made = {key: events(after.instance, after.pipeline, key, "b") for key in ("window_captions", "window_previews")}
     assert materialize(after.instance, chosen, ["b"], steps=["window_captions"]).success
+    # A run's own choice of another key is told of that key.
+    assert events(after.instance, after.pipeline, "window_captions", "b") == made["window_captions"]
+    assert after.instance.get_materialized_partitions(dg.AssetKey("window_captions_qwen3")) == {"b"}
     (row,) = Store(str(after.out)).read_rows(CLIP_WINDOWS, "b")
     path = after.out / "metas" / "v0" / f"{row.clip_id}.json"
     before = json.loads(path.read_text())["windows"][0]
@@ -230,7 +237,7 @@ def test_other_windows_replace_the_previews_of_the_old_ones_and_nothing_else(aft
     stray = after.out / "previews" / "of-somebody-else.txt"
     stray.write_text("stays")
     others = previews("b")
-    config = {**SMALL, "clip_windows": {"window_size": 40}}
+    config = {"clip_windows": {"window_size": 40}}
     assert materialize(after.instance, after.pipeline, ["a"], config=config).success
     assert {p.name for p in previews("a")} == {"0_47.webp", "0_39.webp", "40_99.webp"}
     assert previews("b") == others != {}
@@ -264,7 +271,9 @@ def test_settings_out_of_range_fail_the_run_before_any_work(after):
 def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(made):
     seen = {}
 
-    @dg.asset(partitions_def=made.pipeline.shards, ins={"window_captions": dg.AssetIn(input_manager_key="save_export")})
+    captions = dg.AssetIn(asset_key(made.pipeline, "window_captions"), input_manager_key="save_export")
+
+    @dg.asset(partitions_def=made.pipeline.shards, ins={"window_captions": captions})
     def lengths(window_captions) -> None:
         seen["frame"] = window_captions
 
@@ -280,29 +289,30 @@ def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(made):
 
 
 def test_parents_and_children_take_different_numbers_of_shards_a_run(pipeline):
-    sizes = {asset.key.path[-1]: asset.backfill_policy.max_partitions_per_run for asset in pipeline.assets}
-    assert sizes["window_previews"] == sizes["window_captions"]
+    sizes = {made.definition.key: made.definition.backfill_policy.max_partitions_per_run for made in pipeline.made}
+    assert sizes[asset_key(pipeline, "window_previews")] == sizes[asset_key(pipeline, "window_captions")]
     for asset in pipeline.assets:
         for parent in asset.dependency_keys:
-            assert sizes[parent.path[-1]] != sizes[asset.key.path[-1]]
+            assert sizes[parent] != sizes[asset.key]
 
 
 def test_the_catalog_has_what_people_read(pipeline):
-    reads = {"clip_windows": set(), "window_previews": {"clip_windows"}, "window_captions": {"clip_windows"}}
-    reads["enhanced_captions"] = {"window_captions"}
-    steps = {each.STEP.name: each.STEP for each in (windows, previews, captions, enhance)}
-    for asset in pipeline.assets:
+    reads = {"clip_windows": set(), "window_previews": {"clip_windows"}, "window_captions_demo": {"clip_windows"}}
+    reads["enhanced_captions_demo_by_demo_lm"] = {"window_captions_demo"}
+    for made in pipeline.made:
+        asset = made.definition
         spec = next(iter(asset.specs))
         assert spec.description
         assert "\n" in spec.description
         assert spec.kinds
-        assert spec.code_version == str(steps[asset.key.path[-1]].version)
-        assert {key.path[-1] for key in asset.dependency_keys} == reads[asset.key.path[-1]]
+        assert spec.code_version == made.choice.version
+        assert {key.to_user_string() for key in asset.dependency_keys} == reads.pop(asset.key.to_user_string())
         assert spec.metadata["dagster/column_schema"].columns
         assert all(column.description for column in spec.metadata["dagster/column_schema"].columns)
         for field in asset.op.config_schema.config_type.fields.values():
             assert field.description
-    pools = {asset.key.path[-1]: asset.op.pool for asset in pipeline.assets}
+    assert not reads
+    pools = {made.step.name: made.definition.op.pool for made in pipeline.made}
     assert pools["window_captions"] == pools["enhanced_captions"] == "gpu"
     assert pools["clip_windows"] is None
 
@@ -392,5 +402,5 @@ def test_an_exception_that_nobody_foresaw_is_the_error_of_its_shard_alone(after,
     message = failure.step_failure_data.error.message
     assert message.startswith("dagster._core.definitions.events.Failure: 1 of 2 shards failed: a.")
     assert f"{asset} of shard 'a': ZeroDivisionError: division by zero" in message
-    events = after.instance.fetch_materializations(dg.AssetKey(asset), limit=4).records
+    events = after.instance.fetch_materializations(asset_key(after.pipeline, asset), limit=4).records
     assert {event.partition_key for event in events if event.run_id == result.run_id} == {"b"}

@@ -23,11 +23,12 @@ CUT = {
 def rows_of(*rows: WindowRow | PreviewRow | CaptionRow | EnhancedRow) -> ClipRows:
     """Rows of one clip, with a table for every key that they name, in their order."""
     captions: dict[str, dict[Any, Any]] = {}
-    texts: dict[str, dict[Any, Any]] = {}
+    texts: dict[tuple[str, str], dict[Any, Any]] = {}
     for row in rows:
-        if isinstance(row, CaptionRow | EnhancedRow):
-            tables = captions if isinstance(row, CaptionRow) else texts
-            tables.setdefault(row.key, {})[row.start_frame, row.end_frame] = row
+        if isinstance(row, CaptionRow):
+            captions.setdefault(row.key, {})[row.start_frame, row.end_frame] = row
+        elif isinstance(row, EnhancedRow):
+            texts.setdefault((row.key, row.caption_key), {})[row.start_frame, row.end_frame] = row
     previews = {(row.start_frame, row.end_frame): row for row in rows if isinstance(row, PreviewRow)}
     return ClipRows(tuple(row for row in rows if isinstance(row, WindowRow)), previews, captions, texts)
 
@@ -340,3 +341,26 @@ def test_a_splitters_video_is_kept_and_its_gaps_are_filled() -> None:
     theirs = {**made, "num_frames": 1500, "num_total_clips": 3, "note": 1}
     assert cut_video_document(theirs, clip, 2, 1) == theirs
     assert cut_video_document(made, clip, 5, 2)["num_total_clips"] == 5
+
+
+def test_enhanced_captions_of_several_variants_stand_beside_each_other() -> None:
+    row = window()
+    captions = [caption(row, "A bike.", "qwen"), caption(row, "A cycle.", "nemotron-fp8")]
+    by_qwen, by_nemotron = (enhanced(text, f"{text.text} So fine.") for text in captions)
+    other = enhanced(captions[1], "Otherwise.", "other_lm")
+    first = clip_document(rows_of(row, *captions, by_nemotron, by_qwen, other), None)
+    (made,) = first["windows"]
+    texts = {key: value for key, value in made.items() if "caption" in key}
+    assert texts == {
+        "qwen_caption": "A bike.",
+        "nemotron-fp8_caption": "A cycle.",
+        "qwen_lm_enhanced_caption": "A bike. So fine.",
+        "other_lm_enhanced_caption": "Otherwise.",
+        "nemotron-fp8+qwen_lm_enhanced_caption": "A cycle. So fine.",
+    }
+    assert list(texts) == [key for key in made["provenance"] if key in texts] == list(made["provenance"])
+    assert made["provenance"]["nemotron-fp8+qwen_lm_enhanced_caption"]["caption_key"] == "nemotron-fp8"
+    # Once the first one is gone, the other has the original's key, and nothing is left behind.
+    (after,) = clip_document(rows_of(row, captions[1], by_nemotron, by_qwen), first)["windows"]
+    assert after["qwen_lm_enhanced_caption"] == "A cycle. So fine."
+    assert "nemotron-fp8+qwen_lm_enhanced_caption" not in after

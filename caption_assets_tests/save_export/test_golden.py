@@ -69,7 +69,7 @@ def commit(store: Store, rows: list[WindowRow], captions: list[CaptionRow], text
     for key in {row.key for row in captions}:
         store.commit_rows(WINDOW_CAPTIONS, "clips", [row for row in captions if row.key == key], key)
     if texts:
-        store.commit_rows(ENHANCED_CAPTIONS, "clips", texts, "qwen_lm")
+        store.commit_rows(ENHANCED_CAPTIONS, "clips", texts, f"{texts[0].caption_key}/qwen_lm")
 
 
 def check(store: Store, case: str, *, root: str | None = None, except_for: tuple[str, ...] = ()) -> None:

@@ -46,7 +46,7 @@ def test_a_shard_is_rendered_in_every_kind_of_place(store: Store) -> None:
         store, text, rows=(window(), failed_clip(COSMOS, relative_path="sub/c.mp4", location="/data/videos/sub/c.mp4"))
     )
     store.commit_rows(WINDOW_PREVIEWS, "s", [preview(window())])
-    store.commit_rows(ENHANCED_CAPTIONS, "s", [enhanced(text)], "qwen_lm")
+    store.commit_rows(ENHANCED_CAPTIONS, "s", [enhanced(text)], "qwen/qwen_lm")
     assert render_shard(store, "s") == RenderSummary(written=6, unchanged=0)
     assert window_of(store)["qwen_lm_enhanced_caption"] == "A fine bike."
     chunk = read_document(store, CHUNK)

@@ -231,7 +231,7 @@ def test_a_caption_that_leaves_no_room_for_its_rewriting_fails_alone(store, work
         (ended,) = enhance_shards(given, ("a",), "demo", session, settings)
     assert (ended.outcome.ok, ended.outcome.failed) == (1, 1)
     assert [len(batch) for batch in asked] == [1]
-    (bad,) = (row for row in store.read_rows(ENHANCED_CAPTIONS, "a", "demo_lm") if row.status != "ok")
+    (bad,) = (row for row in store.read_rows(ENHANCED_CAPTIONS, "a", "demo/demo_lm") if row.status != "ok")
     assert (bad.clip_id, bad.error_kind) == (first.clip_id, "context")
 
 
@@ -265,7 +265,7 @@ def test_what_has_no_caption_is_not_enhanced_and_says_why(store, workers, asked,
         outcomes = {e.shard: e.outcome for e in enhance_shards(given, SHARDS, "demo", session, settings)}
     assert [len(batch) for batch in asked] == [5]
     assert {shard: outcome.ok for shard, outcome in outcomes.items()} == {"a": 1, "b": 2, "c": 2}
-    rewritten = {row.clip_id: row for row in store.read_rows(ENHANCED_CAPTIONS, "a", "demo_lm")}
+    rewritten = {row.clip_id: row for row in store.read_rows(ENHANCED_CAPTIONS, "a", "demo/demo_lm")}
     left_out = rewritten.pop(too_wide.clip_id)
     assert (left_out.status, left_out.error_kind, left_out.text) == ("skipped", "no_caption", None)
     assert "200 times" in left_out.error

@@ -176,9 +176,9 @@ def test_rows_of_another_table_are_refused(local: Store) -> None:
         local.commit_rows(CLIP_WINDOWS, "shard", CAPTIONS)
     with pytest.raises(StoreError, match="'qwen' to window_captions qwen3: it belongs to another table"):
         local.append_rows(WINDOW_CAPTIONS, "shard", CAPTIONS, "qwen3")
-    with pytest.raises(StoreError, match="a table for each caption key"):
+    with pytest.raises(StoreError, match="a table for each <caption key>"):
         local.commit_rows(WINDOW_CAPTIONS, "shard", CAPTIONS)
-    with pytest.raises(StoreError, match="without caption keys"):
+    with pytest.raises(StoreError, match="one table, without keys"):
         local.commit_rows(CLIP_WINDOWS, "shard", WINDOWS, "qwen")
     assert not Path(local.url()).exists()
 

@@ -1,0 +1,66 @@
+"""Where Dagster keeps history: beside the dagster.yaml that says so, from wherever it is started."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+from dagster._core.instance.ref import ConfigurableClassData, InstanceRef
+
+from caption_assets.errors import ConfigError
+
+_INSTANCE_FILE = "dagster.yaml"
+_STORAGE = ".dagster_home"
+# Dagster's folder for an instance of no other place, made in the working directory.
+_TEMPORARY = ".tmp_dagster_home_"
+_NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+# Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
+_OWN_HOME = Path("~/.local/share/caption_assets")
+
+
+class StoredBesideInstance(dg.DagsterInstance):
+    """An instance whose storage is the folder `.dagster_home` beside its dagster.yaml, unless that names another one.
+
+    A path in a dagster.yaml is relative to the working directory of whoever reads it, so that the same file opened
+    another, empty instance in each. Named there as `instance_class`.
+    """
+
+    @classmethod
+    def config_schema(cls) -> Mapping[str, Any]:
+        """Nothing but what every instance has."""
+        return {}
+
+    @staticmethod
+    def config_defaults(base_dir: str) -> Mapping[str, ConfigurableClassData | None]:
+        """Of the instance in the folder `base_dir`, which is DAGSTER_HOME or else a temporary one."""
+        folder, name = os.path.split(os.path.abspath(base_dir))
+        home = os.path.join(folder if name.startswith(_TEMPORARY) else base_dir, _STORAGE)
+        logs = {"base_dir": os.path.join(home, "compute_logs")}
+        manager = ("dagster._core.storage.local_compute_log_manager", "LocalComputeLogManager")
+        return {**InstanceRef.config_defaults(home), "compute_logs": ConfigurableClassData(*manager, yaml.dump(logs))}
+
+
+@contextmanager
+def local_instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of DAGSTER_HOME, else of the working directory's dagster.yaml, else one in the user's home.
+
+    What its runs print is on the terminal, and not kept once more: Dagster would start four processes a step for that,
+    which have words of their own for a Ctrl-C.
+    """
+    if not os.environ.get("DAGSTER_HOME"):
+        home = Path.cwd()
+        if not (home / _INSTANCE_FILE).is_file():
+            home = _OWN_HOME.expanduser()
+            home.mkdir(parents=True, exist_ok=True)
+            if not (home / _INSTANCE_FILE).exists():
+                (home / _INSTANCE_FILE).write_text("telemetry:\n  enabled: false\n")
+        os.environ["DAGSTER_HOME"] = str(home)
+    folder = os.path.expanduser(os.environ["DAGSTER_HOME"])
+    if not os.path.isabs(folder) or not os.path.isdir(folder):
+        raise ConfigError(f"DAGSTER_HOME={folder!r}", "it is no folder by its whole path", "give it like /data/dagster")
+    own = InstanceRef.from_dir(folder, overrides={"compute_logs": _NO_LOGS})
+    with dg.DagsterInstance.from_ref(own) as instance:
+        yield instance

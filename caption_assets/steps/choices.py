@@ -1,0 +1,84 @@
+"""What a step has been asked to make: its keys, a version that changes with whatever decides the result, and words.
+
+Known before any work, from settings alone: nothing is loaded, read or asked for. A row's fingerprint covers the same,
+and besides what only the engine and the clip can tell.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from caption_assets.models.choice import ModelChoice
+from caption_assets.models.prompts import caption_prompt, enhance_prompt, stage2_prompt
+from caption_assets.records import text_hash
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    PreviewSettings,
+    TextModelSettings,
+    WindowSettings,
+)
+from caption_assets.steps import captions, enhance, previews, windows
+from caption_assets.steps.report import Step
+
+_VERSION_LETTERS = 12
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is made: of texts, `keys` are the caption key and the text model's; `words` tell people the rest by name."""
+
+    step: Step
+    settings: Mapping[str, Any]
+    keys: tuple[str, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Equal where equal inputs give the same table: the step's version, and a hash of everything chosen."""
+        chosen = text_hash(json.dumps([*self.keys, self.settings], sort_keys=True))
+        return f"{self.step.version}-{chosen[:_VERSION_LETTERS]}"
+
+
+def windows_choice(settings: WindowSettings) -> Choice:
+    return Choice(windows.STEP, settings.model_dump())
+
+
+def previews_choice(settings: PreviewSettings) -> Choice:
+    return Choice(previews.STEP, settings.model_dump(exclude=set(previews.CHANGE_NOTHING)))
+
+
+def captions_choice(settings: CaptionSettings, caption_model: CaptionModelSettings) -> Choice:
+    """Raises ConfigError for a prompt, a key or a precision that cannot be."""
+    prompt = caption_prompt(settings.prompt_variant, settings.prompt_text)
+    refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
+    chosen = {"stage2_prompt_text": refine} if refine else {}
+    return _texts(captions.STEP, settings, ModelChoice(caption_model), (), prompt, chosen)
+
+
+def enhanced_choice(
+    settings: EnhanceSettings, caption_model: CaptionModelSettings, text_model: TextModelSettings
+) -> Choice:
+    """The same for the captions of `caption_model`, enhanced."""
+    prompt = enhance_prompt(settings.prompt_variant, settings.prompt_text)
+    return _texts(enhance.STEP, settings, ModelChoice(text_model), (ModelChoice(caption_model).key,), prompt, {})
+
+
+def _texts(
+    step: Step,
+    settings: CaptionSettings | EnhanceSettings,
+    model: ModelChoice,
+    of: tuple[str, ...],
+    prompt: str,
+    chosen: Mapping[str, Any],
+) -> Choice:
+    identity = model.identity
+    decides = {**identity, "prompt_text": prompt, "max_output_tokens": settings.max_output_tokens, **chosen}
+    words = {
+        "variant": model.settings.model_variant,
+        "prompt": settings.prompt_variant if settings.prompt_text is None else "own text",
+        "prompt_text": prompt,
+    }
+    return Choice(step, decides, (*of, model.key), words)

@@ -1,0 +1,70 @@
+"""The instance of a dagster.yaml is one and the same, from wherever it is opened."""
+
+import re
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._cli.utils import get_possibly_temporary_instance_for_cli
+
+from caption_assets.defs.instance import local_instance
+
+DAGSTER_YAML = Path(__file__).parents[2] / "dagster.yaml"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    (tmp_path / "checkout").mkdir()
+    return Path(shutil.copy(DAGSTER_YAML, tmp_path / "checkout")).parent
+
+
+def known():
+    """What is registered in the instances that DAGSTER_HOME names: for Dagster, and for our command."""
+    with dg.DagsterInstance.get() as theirs, local_instance() as ours:
+        return [instance.get_dynamic_partitions("shards") for instance in (theirs, ours)]
+
+
+def test_history_is_beside_the_file_from_any_folder_and_with_or_without_a_home(checkout, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(checkout)
+    with get_possibly_temporary_instance_for_cli() as instance:  # as `dagster dev` opens one without DAGSTER_HOME
+        instance.add_dynamic_partitions("shards", ["a"])
+        assert instance.is_persistent
+    with local_instance() as ours:
+        assert ours.get_dynamic_partitions("shards") == ["a"]
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("DAGSTER_HOME", str(checkout))
+    assert known() == [["a"], ["a"]]
+    assert not list(elsewhere.iterdir())
+    assert {path.name for path in checkout.iterdir() if not path.name.startswith(".tmp")} == {
+        "dagster.yaml",
+        ".dagster_home",
+    }
+
+
+def test_a_copied_file_is_an_instance_of_its_own(checkout, tmp_path, monkeypatch):
+    copy = shutil.copytree(checkout, tmp_path / "copy")
+    for home, shard in ((checkout, "a"), (copy, "b")):
+        monkeypatch.setenv("DAGSTER_HOME", str(home))
+        with dg.DagsterInstance.get() as instance:
+            instance.add_dynamic_partitions("shards", [shard])
+            assert Path(instance.storage_directory()).is_relative_to(home)
+            limits = instance.get_concurrency_config().pool_config
+            assert limits.default_pool_limit == 1
+        assert known() == [[shard], [shard]]
+
+
+def test_history_that_an_earlier_file_has_kept_is_still_there(checkout, monkeypatch):
+    now = (checkout / "dagster.yaml").read_text()
+    earlier = "storage:\n  sqlite:\n    base_dir: .dagster_home\n"
+    (checkout / "dagster.yaml").write_text(re.sub(r"instance_class:\n(  .*\n)+", earlier, now))
+    monkeypatch.chdir(checkout)
+    monkeypatch.setenv("DAGSTER_HOME", str(checkout))
+    with dg.DagsterInstance.get() as instance:
+        assert type(instance) is dg.DagsterInstance
+        instance.add_dynamic_partitions("shards", ["old"])
+    (checkout / "dagster.yaml").write_text(now)
+    monkeypatch.chdir("/")
+    assert known() == [["old"], ["old"]]
