@@ -2,26 +2,25 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from caption_assets.errors import ConfigError
 from caption_assets.records import text_hash
 from caption_assets.settings import ExportSettings
-from caption_assets.store import paths
 from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowRow, window_key
 from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, Table
+from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Whose texts go out: the caption key, and the text model's where its enhanced captions do."""
+    """Whose texts go out: the caption key, and the text model's key where its enhanced captions do."""
 
     caption: str
-    enhanced: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,42 +65,42 @@ class Selection:
 
 def choose_keys(store: Store, settings: ExportSettings) -> Keys:
     """The keys that the settings name, or the only ones. Raises ConfigError where there are none, or several."""
-    caption = _choose(store, WINDOW_CAPTIONS, settings.key, "--key")
+    captions = store.every_key(WINDOW_CAPTIONS)
+    key = _choose(f"captions of {store.url()}", captions, settings.key, "--key")
     if settings.text == "caption":
-        return Keys(caption)
-    return Keys(caption, _choose(store, ENHANCED_CAPTIONS, settings.text_key, "--text-key"))
+        return Keys(key)
+    pairs = [pair.split("/") for pair in store.every_key(ENHANCED_CAPTIONS)]
+    texts = [text for of, text in pairs if of == key]
+    return Keys(key, _choose(f"enhanced captions of {key} in {store.url()}", texts, settings.text_key, "--text-key"))
 
 
-def _choose(store: Store, table: Table[CaptionRow] | Table[EnhancedRow], asked: str | None, flag: str) -> str:
-    there = store.names(paths.table_folder(table.name))
-    what = table.name.replace("_", " ")
-    if asked is None and len(there) == 1:
-        return there[0]
+def _choose(what: str, there: Sequence[str], asked: str | None, flag: str) -> str:
     if not there:
-        raise ConfigError(f"{what} of {store.url()}", "there are none", "make them first")
-    if asked is None:
-        raise ConfigError(f"{what} of {store.url()}", f"there are several: {', '.join(there)}", f"choose with {flag}")
-    if asked not in there:
-        raise ConfigError(f"{flag} {asked}", f"{store.url()} has no such {what}", f"choose: {', '.join(there)}")
-    return asked
+        raise ConfigError(f"export {what}", "there are none", "make them first")
+    if asked is None and len(there) > 1:
+        raise ConfigError(f"export {what}", f"there are several: {', '.join(there)}", f"choose with {flag}")
+    if asked is not None and asked not in there:
+        raise ConfigError(f"export {what}, {flag} {asked}", "there are none of that key", f"choose: {', '.join(there)}")
+    return asked or there[0]
 
 
 def select(store: Store, shard: str, keys: Keys, settings: ExportSettings) -> Selection:
     """The windows of a shard that go out. Raises StoreError where a table cannot be read."""
     windows = store.read_rows(CLIP_WINDOWS, shard)
     captions = {window_key(row): row for row in store.read_rows(WINDOW_CAPTIONS, shard, keys.caption)}
-    enhanced = {window_key(row): row for row in _enhanced(store, shard, keys)}
+    rewritten = store.read_rows(ENHANCED_CAPTIONS, shard, f"{keys.caption}/{keys.text}") if keys.text else []
+    enhanced = {window_key(row): row for row in rewritten}
     samples, left_out = [], Counter[str]()
     for window in windows:
         if window.start_frame is None:
             continue  # a clip without windows, or what is wrong with the rest of one
         caption = captions.get(window_key(window))
-        text = caption if keys.enhanced is None else enhanced.get(window_key(window))
+        text = enhanced.get(window_key(window)) if keys.text else caption
         if reason := _wrong_rows(window, caption, text) or _filtered(window, text, settings):
             left_out[reason] += 1
         elif caption is not None:
-            rewritten = text if isinstance(text, EnhancedRow) else None
-            samples.append(Sample(shard, window, caption, rewritten, split_of(window, settings)))
+            of = text if isinstance(text, EnhancedRow) else None
+            samples.append(Sample(shard, window, caption, of, split_of(window, settings)))
     return Selection(tuple(samples), left_out, {row.location: row.probed for row in windows if row.probed})
 
 
@@ -113,13 +112,6 @@ def split_of(window: WindowRow, settings: ExportSettings) -> str:
     digest = hashlib.sha256((window.content_hash or window.clip_id).encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     return TEST if place < settings.test else VALIDATION if place < settings.test + settings.validation else TRAIN
-
-
-def _enhanced(store: Store, shard: str, keys: Keys) -> Iterable[EnhancedRow]:
-    if keys.enhanced is None:
-        return []
-    rows = store.read_rows(ENHANCED_CAPTIONS, shard, keys.enhanced)
-    return [row for row in rows if row.caption_key == keys.caption]
 
 
 def _wrong_rows(window: WindowRow, caption: CaptionRow | None, text: CaptionRow | EnhancedRow | None) -> str:

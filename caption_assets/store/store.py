@@ -174,12 +174,21 @@ class Store:
         names = self._files.names(paths.table_folder(table.name))
         return [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
 
+    def every_key(self, table: Table[R]) -> list[str]:
+        """Keys that any shard may have a table of, sorted; none for a table without keys."""
+        top, found = paths.table_folder(table.name), [""] if table.keyed else []
+        for _ in table.key_columns:
+            named = self.each(lambda key: self._files.names(f"{top}/{key}".rstrip("/")), found)
+            below = zip(found, named, strict=True)
+            found = [f"{key}/{name}".lstrip("/") for key, names in below for name in names if not _is_table(name)]
+        return found
+
     def table_stamps(self, table: Table[R], shard: str) -> dict[str | None, str | None]:
         """Something that changes whenever a table of the shard's is committed, by the table's key, sorted.
 
         None where there is nothing but parts. The key is None for a table without keys, which is always there.
         """
-        keys = self._folders_of_keys(table) if table.keyed else [None]
+        keys = self.every_key(table) if table.keyed else [None]
         looked = self.each(lambda key: self._look(*self._table_paths(table, shard, key)), keys)
         return {key: found[0] for key, found in zip(keys, looked, strict=True) if key is None or found != (None, [])}
 
@@ -281,15 +290,6 @@ class Store:
         name = f"{number:08d}-{secrets.token_hex(4)}.parquet"
         self._files.write(f"{parts_rel}/{name}", _parquet(rows, table.row, (), announced), durable=True)
         self._appended.setdefault(parts_rel, set()).add(name)
-
-    def _folders_of_keys(self, table: Table[R]) -> list[str]:
-        """Keys that any shard may have a table of, sorted."""
-        top, found = paths.table_folder(table.name), [""]
-        for _ in table.key_columns:
-            named = self.each(lambda key: self._files.names(f"{top}/{key}".rstrip("/")), found)
-            below = zip(found, named, strict=True)
-            found = [f"{key}/{name}".lstrip("/") for key, names in below for name in names if not _is_table(name)]
-        return found
 
     def _remove(self, rels: Sequence[str]) -> None:
         self.each(self._files.delete, rels)

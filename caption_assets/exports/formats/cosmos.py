@@ -66,10 +66,11 @@ def _lines_file(shard: str) -> str:
 def _document(entries: Sequence[Entry], before: dict[str, Any]) -> dict[str, Any]:
     """The clip's document as the layout has it, but of the windows and texts that go out only."""
     samples = [entry.sample for entry in entries]
+    enhanced = {sample.frames: of for sample in samples if (of := sample.enhanced)}
     rows = ClipRows(
         windows=tuple(sample.window for sample in samples),
         captions={samples[0].caption.key: {sample.frames: sample.caption for sample in samples}},
-        enhanced={of.key: {sample.frames: of} for sample in samples if (of := sample.enhanced)},
+        enhanced={(of.key, of.caption_key): enhanced for of in enhanced.values()},
     )
     document = clip_document(rows, {key: value for key, value in before.items() if key != "windows"})
     return document | {"clip_location": entries[0].location}
