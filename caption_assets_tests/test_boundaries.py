@@ -13,11 +13,12 @@ PACKAGE = Path(caption_assets.__file__).parent
 
 # Room -> the rooms that it may import. Those in `FREE` are free to all; they import each other only.
 GROUND = {"store", "dataset", "media", "models"}
-RENDERINGS = {"save_export", "workers", "demo"}
+RENDERINGS = {"save_export", "exports", "workers", "demo"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "save_export": {"store"},
     "workers": {"media", "models"},
+    "exports": {"store", "media", "models", "save_export", "workers"},
     "demo": {"media", "models"},
     "steps": GROUND | RENDERINGS - {"demo"},
     "defs": GROUND | RENDERINGS | {"steps"},

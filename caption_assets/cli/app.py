@@ -10,6 +10,7 @@ from rich.console import Console
 
 import caption_assets
 from caption_assets.cli.console import RunConsole, plain, shown
+from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.cli.stopping import stoppable
 from caption_assets.dataset import Dataset, open_dataset, shard_name
@@ -77,6 +78,9 @@ def demo(dataset: str, output_path: str) -> None:
     if status == OK:
         _show_samples(Store(output_path), list(scenes), console)
     sys.exit(status)
+
+
+cli.add_command(export)
 
 
 @cli.group()

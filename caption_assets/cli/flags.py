@@ -1,7 +1,7 @@
 """Command-line flags made from the settings' fields, under the names that NeMo Curator's example script has."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
@@ -49,17 +49,20 @@ class Flag:
         return self.settings.model_fields[self.field]
 
 
-def flags() -> Iterator[Flag]:
-    """Every flag of every setting; one that is shared by both models comes twice."""
-    for settings in ALL_SETTINGS:
+def flags(classes: Sequence[type[Settings]] = ALL_SETTINGS) -> Iterator[Flag]:
+    """Every flag of settings, by default of all; one that is shared by both models comes twice."""
+    for settings in classes:
         for name, flag in flags_of(settings).items():
             yield Flag(flag, settings, name)
 
 
-def settings_flags(command: F) -> F:
-    """Adds the flags of all settings to a click command."""
-    by_name = {flag.name: flag for flag in reversed(list(flags()))}  # of a shared one, the captioning model's words
+def settings_flags(command: F, classes: Sequence[type[Settings]] = ALL_SETTINGS) -> F:
+    """Adds the flags of settings, by default of all, to a click command."""
+    # Of a shared one, the captioning model's words.
+    by_name = {flag.name: flag for flag in reversed(list(flags(classes)))}
     for switch, (settings, name, word) in reversed(list(_SWITCHES.items())):
+        if settings not in classes:
+            continue
         words = f"The same as {flags_of(settings)[name]} {word}."
         command = click.option(switch, parameter(switch), is_flag=True, help=words)(command)
     for name, flag in by_name.items():

@@ -5,6 +5,8 @@ writes only what has changed and removes only what it once wrote (`folder`), one
 it together (`export`). Not here: Save & Export, which is its own room, and how an export is asked for (`cli`, `defs`).
 """
 
+from caption_assets.exports.contents import Contents
 from caption_assets.exports.export import Export, Exported
+from caption_assets.exports.folder import Changes
 
-__all__ = ["Export", "Exported"]
+__all__ = ["Changes", "Contents", "Export", "Exported"]

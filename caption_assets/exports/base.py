@@ -93,9 +93,11 @@ class ListFormat(Format):
 class PackFormat(Format):
     """Videos are inside of larger files, each of samples of one shard and split.
 
-    `version` goes up when equal samples make another file than before.
+    They lie in their split's folder, or without splits in `folder`, where readers that take a whole folder find nothing
+    else. `version` goes up when equal samples make another file than before.
     """
 
+    folder: ClassVar[str] = "data/"
     suffix: ClassVar[str]
     version: ClassVar[int] = 1
 
@@ -107,3 +109,6 @@ class PackFormat(Format):
     def pack(self, entries: Sequence[Entry], drafts: Sequence[str], file: BinaryIO) -> None:
         """Write the file. `drafts` are the paths of the entries' videos; there are none for clips that stay where they
         are."""
+
+    def data_files(self, split: str) -> list[str]:
+        return [f"{split or self.folder}*{self.suffix}"]

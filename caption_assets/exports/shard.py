@@ -159,7 +159,8 @@ def _known_size(writer: ShardWriter, entry: Entry) -> int | None:
 def _write_pack(writer: ShardWriter, form: PackFormat, pack: _Pack) -> None:
     """Writes a file, unless it is there with just these samples."""
     first, part = pack.entries[0], writer.part
-    rel = first.split + fitted(component(writer.shard, "shard"), f"-{pack.number:05d}{form.suffix}")
+    name = fitted(component(writer.shard, "shard"), f"-{pack.number:05d}{form.suffix}")
+    rel = (first.split or form.folder) + name
     made_from = _digest(form, pack.entries)
     entries = pack.entries
     if not part.keep({rel: made_from}):

@@ -51,20 +51,20 @@ class ExportSettings(Settings):
         env="EXPORT_VIDEOS",
     )
     min_characters: int | None = setting(
-        None, "Texts of fewer characters stay.", flag="--min-characters", env="EXPORT_MIN_CHARACTERS", ge=0
+        None, "Texts of fewer characters are left out.", flag="--min-characters", env="EXPORT_MIN_CHARACTERS", ge=0
     )
     max_characters: int | None = setting(
-        None, "Texts of more characters stay.", flag="--max-characters", env="EXPORT_MAX_CHARACTERS", ge=1
+        None, "Texts of more characters are left out.", flag="--max-characters", env="EXPORT_MAX_CHARACTERS", ge=1
     )
     min_seconds: float | None = setting(
-        None, "Windows that last less stay.", flag="--min-seconds", env="EXPORT_MIN_SECONDS", ge=0
+        None, "Windows that last less are left out.", flag="--min-seconds", env="EXPORT_MIN_SECONDS", ge=0
     )
     max_seconds: float | None = setting(
-        None, "Windows that last longer stay.", flag="--max-seconds", env="EXPORT_MAX_SECONDS", gt=0
+        None, "Windows that last longer are left out.", flag="--max-seconds", env="EXPORT_MAX_SECONDS", gt=0
     )
     min_confidence: float | None = setting(
         None,
-        "Texts whose mean log-probability is lower, or not known, stay.",
+        "Texts whose mean log-probability is lower, or not known, are left out.",
         flag="--min-confidence",
         env="EXPORT_MIN_CONFIDENCE",
         le=0,

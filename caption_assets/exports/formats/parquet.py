@@ -47,9 +47,6 @@ class Parquet(PackFormat):
             if rows:
                 writer.write_table(pa.Table.from_pylist(rows, _SCHEMA))
 
-    def data_files(self, split: str) -> list[str]:
-        return [f"{split}*.parquet"]
-
 
 def _row(entry: Entry, data: bytes | None) -> dict[str, Any]:
     return {"video": {"bytes": data, "path": entry.path}, **fields(entry)}

@@ -31,9 +31,6 @@ class WebDataset(PackFormat):
                 for suffix, data in ((".txt", entry.sample.text.encode()), (".json", _json(entry))):
                     _add(tar, entry.sample.name + suffix, io.BytesIO(data), len(data))
 
-    def data_files(self, split: str) -> list[str]:
-        return [f"{split}*.tar"]
-
 
 def _json(entry: Entry) -> bytes:
     return json.dumps(fields(entry), ensure_ascii=True, allow_nan=False).encode()
