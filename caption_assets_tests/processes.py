@@ -1,6 +1,7 @@
 """Processes that tests and campaigns start."""
 
 import contextlib
+import os
 import signal
 from pathlib import Path
 
@@ -20,3 +21,19 @@ def at_work(group: int) -> list[str]:
             if of_group == str(group) and state != "Z":
                 found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120])
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """What a process has started, and what that has."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def vllm_engine() -> int:
+    """The process of vLLM's engine, among those of this one."""
+    (pid,) = (p for p in descendants(os.getpid()) if b"EngineCore" in Path(f"/proc/{p}/cmdline").read_bytes())
+    return pid

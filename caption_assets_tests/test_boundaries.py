@@ -12,11 +12,12 @@ import caption_assets
 PACKAGE = Path(caption_assets.__file__).parent
 
 # Room -> the rooms that it may import. Those in `FREE` are free to all; they import each other only.
-GROUND = {"store", "dataset", "media", "models"}
-RENDERINGS = {"save_export", "exports", "workers", "demo"}
+GROUND = {"store", "dataset", "media", "models", "quality"}
+RENDERINGS = {"save_export", "exports", "review", "workers", "demo"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "save_export": {"store"},
+    "review": {"dataset", "store"},
     "workers": {"media", "models"},
     "exports": {"store", "media", "models", "save_export", "workers"},
     "demo": {"media", "models"},
@@ -32,14 +33,15 @@ MODELS: dict[str, set[str]] = {
     "families": set(),
     "prompts": set(),
     "locks": set(),
+    "waits": set(),
     "variants": {"families"},
     "thinking": set(),
     "confidence": {"thinking"},
     "requests": {"families", "prompts", "variants", "confidence"},
     "contexts": {"families", "requests"},
     "chat": {"families", "requests"},
-    "weights": {"families", "locks", "variants"},
-    "gpus": {"families", "locks", "variants"},
+    "weights": {"families", "locks", "variants", "waits"},
+    "gpus": {"families", "locks", "variants", "waits"},
     "engines": {
         "families",
         "prompts",
@@ -52,6 +54,7 @@ MODELS: dict[str, set[str]] = {
         "chat",
         "weights",
         "gpus",
+        "waits",
     },
     "choice": {"families", "variants", "requests", "weights", "gpus", "engines"},
 }

@@ -78,11 +78,11 @@ class RunConsole(StepProgress):
         self._bars.stop()
         logging.getLogger("caption_assets").removeHandler(self._handler)
 
-    def start(self, asset: str, shard: str, total: int) -> None:
+    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
         if asset not in self._tasks:
             self._tasks[asset] = self._bars.add_task(asset, total=0)
         task = self._bars.tasks[self._tasks[asset]]  # type: ignore[call-overload]
-        self._bars.update(task.id, total=task.total + total)
+        self._bars.update(task.id, total=task.total + total, advance=reused)
 
     def advance(self, asset: str, shard: str, items: int = 1) -> None:
         self._bars.advance(self._tasks[asset], items)  # type: ignore[arg-type]

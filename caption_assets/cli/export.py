@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, get_args
 
 import click
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -38,10 +37,7 @@ def export(form: ExportFormatName, output_path: str, to: str | None, shards: tup
     wrote and holds no more. Exit status: 0 when all that was asked for is there, 1 when a video could not be made or
     nothing is left to export, 2 for wrong usage.
     """
-    try:
-        settings = settings_from(options, ExportSettings)
-    except ValidationError as error:
-        raise click.UsageError(error.errors()[0]["msg"].removeprefix("Value error, ").capitalize() + ".") from None
+    settings = settings_from(options, ExportSettings)
     store = Store(output_path)
     known = store.shards(CLIP_WINDOWS)
     chosen = _chosen(store, known, shards)

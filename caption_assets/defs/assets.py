@@ -13,6 +13,7 @@ from caption_assets.defs.io_manager import table_metadata
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
 from caption_assets.defs.step_run import StepRun
+from caption_assets.defs.tags import tag_run
 from caption_assets.errors import ConfigError
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.settings import (
@@ -121,7 +122,14 @@ class _Recipe:
             yield from self._run(context, part(config, type(self.settings)), names, previews)
 
         compute.__annotations__["config"] = config_class(self.settings)
-        resources = {"save_export", "workers", "progress", *self.resources, *(name for name, _ in self.models.values())}
+        resources = {
+            "save_export",
+            "workers",
+            "quality",
+            "progress",
+            *self.resources,
+            *(name for name, _ in self.models.values()),
+        }
         definition = dg.asset(
             key=names.asset(step.table, *choice.keys),
             description=_description(self.body, choice),
@@ -146,9 +154,11 @@ class _Recipe:
             choice = self.choose(settings, **chosen)
         except ConfigError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
+        tag_run(context, names.asset(choice.step.table, *choice.keys), choice)
         beside = _previews_beside(context, names, previews) if self.body is window_captions else None
         run = StepRun(context, names, choice, models, beside)
-        yield from ShardOutcomes(run).report(self.body(run, settings))
+        with run.progress:
+            yield from ShardOutcomes(run).report(self.body(run, settings))
 
 
 def _description(body: Callable[..., Outcomes], choice: Choice) -> str:

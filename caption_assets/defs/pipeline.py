@@ -9,7 +9,7 @@ from caption_assets.defs.assets import PipelineAsset, make_assets
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
-from caption_assets.defs.resources import CaptionModel, ClipDataset, TextModel
+from caption_assets.defs.resources import CaptionModel, ClipDataset, Quality, TextModel
 from caption_assets.defs.workers import RunWorkers
 from caption_assets.settings import CaptionModelSettings, PipelineSettings, TextModelSettings, part
 from caption_assets.steps import Progress
@@ -40,6 +40,7 @@ class Pipeline:
         plain: dict[str, object] = {
             "clips": ClipDataset(root=settings.dataset),
             "save_export": SaveExportIOManager(output_path=settings.output, source_root=settings.source_root),
+            "quality": Quality(**settings.quality.model_dump()),
             "workers": RunWorkers(**settings.workers.model_dump()),
             "progress": Progress(),
         }

@@ -127,8 +127,8 @@ class _Listener(Progress):
         self.finished: set[tuple[str, str]] = set()
         self.failures: set[tuple[str, str]] = set()
 
-    def start(self, asset: str, shard: str, total: int) -> None:
-        self._progress.start(asset, shard, total)
+    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
+        self._progress.start(asset, shard, total, reused)
 
     def advance(self, asset: str, shard: str, items: int = 1) -> None:
         self._progress.advance(asset, shard, items)

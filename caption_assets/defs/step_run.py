@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
 
 from caption_assets.defs.names import Names
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.settings import PreviewSettings
-from caption_assets.steps import Ended, Outcomes, Progress, ShardReport, StepContext
+from caption_assets.settings import PreviewSettings, QualitySettings, part
+from caption_assets.steps import Ended, Outcomes, ProgressLog, ShardReport, StepContext
 from caption_assets.steps.choices import Choice, previews_choice
 from caption_assets.steps.report import Step
 
@@ -36,8 +37,15 @@ class StepRun:
         return list(self.context.partition_keys)
 
     @property
-    def progress(self) -> Progress:
-        return self.resource("progress")
+    def left(self) -> list[str]:
+        """Its shards that no other step of the run has made on its way."""
+        asset = self.asset_of(self.choice).to_user_string()
+        return [shard for shard in self.shards if (asset, shard) not in self.reported]
+
+    @cached_property
+    def progress(self) -> ProgressLog:
+        """Tells the run's log and the pipeline's resource how the shards that are left get on."""
+        return ProgressLog(self.step, self.left, self.context.log.info, self.resource("progress"))
 
     @property
     def reported(self) -> dict[tuple[str, str], str | None]:
@@ -50,7 +58,8 @@ class StepRun:
     def given(self) -> StepContext:
         """What the step is given. Raises StoreError where nothing can be written."""
         save_export, workers = self.resource("save_export"), self.resource("workers")
-        return StepContext(save_export.store(), workers.clip_workers, save_export.source_root, self.progress)
+        quality = part(self.resource("quality"), QualitySettings)
+        return StepContext(save_export.store(), workers.clip_workers, save_export.source_root, quality, self.progress)
 
     def choice_of(self, step_name: str) -> Choice:
         """What was to be made of a shard that has ended: by this step, or by one that it works for on its way."""
@@ -64,10 +73,7 @@ class StepRun:
 
     def each_shard(self, of_shard: Callable[[str], ShardReport]) -> Outcomes:
         """How the step ends for each shard that has not been reported yet, one after the other."""
-        asset = self.asset_of(self.choice).to_user_string()
-        for shard in self.shards:
-            if (asset, shard) in self.reported:
-                continue
+        for shard in self.left:
             try:
                 with self.step.errors_of(shard):
                     report = of_shard(shard)

@@ -21,6 +21,11 @@ REASONS: Mapping[str, str] = {
     "no_text": "there is no such text",
     "changed": "the clip, or the caption that was enhanced, has changed since",
     "blank": "the text is blank",
+    "wrong": "a person judged the text wrong",
+    "disputed": "people disagree about the text",
+    "not_reviewed": "no person has looked at the text",
+    "flagged": "a rule found an error in the text",
+    "finding": "a rule has found something that was to be left out",
     "min_characters": "the text is too short",
     "max_characters": "the text is too long",
     "min_seconds": "the window is too short",
@@ -62,7 +67,9 @@ def _body(form: Format, videos: ExportVideos, contents: Contents) -> Iterator[st
     for split in sorted(contents.splits, key=_ORDER.index):
         of = contents.splits[split]
         yield f"| {split or 'all'} | {of.samples:,} | {of.clips:,} | {of.seconds / 3600:.2f} |"
-    yield "\n## Texts\n\nWritten by models, and not checked by people unless this card says so.\n"
+    checked = ", ".join(f"{number:,} {opinion}" for opinion, number in sorted(contents.opinions.items()))
+    people = f"People looked at some of them: {checked}." if checked else "No person has checked them."
+    yield f"\n## Texts\n\nWritten by models. {people}\n"
     yield "| key | model | prompt | samples |\n|---|---|---|---:|"
     for (key, model, revision, prompt), times in sorted(contents.authors.items()):
         yield f"| `{key}` | {_cell(f'{model}@{revision}'.removesuffix('@'))} | {_prompt_name(prompt)} | {times:,} |"

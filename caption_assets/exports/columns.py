@@ -26,6 +26,10 @@ COLUMNS: Mapping[str, tuple[type, str]] = MappingProxyType(
         "caption_key": (str, "Key of the caption, or of the enhanced caption."),
         "model": (str, "The model that wrote the text."),
         "prompt_hash": (str, "Hash of the prompt that it was asked with."),
+        "reviewed": (
+            str,
+            "What people say of the text: right, or edited where it is a person's; empty where none looked.",
+        ),
         "mean_logprob": (float, "Mean log-probability of the text's tokens; null where it is not known."),
     }
 )
@@ -54,6 +58,7 @@ def fields(entry: "Entry") -> dict[str, Any]:
         text.key,
         text.model_id,
         text.prompt_hash,
+        sample.opinion,
         None if text.mean_logprob is None else round(text.mean_logprob, 6),
     )
     return dict(zip(COLUMNS, values, strict=True))

@@ -12,24 +12,27 @@ from caption_assets.store.rows import CaptionRow, EnhancedRow
 
 @dataclass(slots=True)
 class Contents:
-    """Totals by split, windows that stay by reason, and who wrote the texts: key, model, revision and prompt hash."""
+    """Totals by split, windows that stay by reason, who wrote the texts (key, model, revision and prompt hash), and
+    what people say of those that they looked at."""
 
     splits: dict[str, Totals] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     authors: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    opinions: Counter[str] = field(default_factory=Counter)
 
     @property
     def samples(self) -> int:
         return sum(totals.samples for totals in self.splits.values())
 
     def clear(self) -> None:
-        self.splits, self.left_out, self.authors = {}, Counter(), Counter()
+        self.splits, self.left_out, self.authors, self.opinions = {}, Counter(), Counter(), Counter()
 
     def add(self, other: "Contents") -> None:
         for split, totals in other.splits.items():
             self.splits[split] = self.splits.get(split, Totals()) + totals
         self.left_out += other.left_out
         self.authors += other.authors
+        self.opinions += other.opinions
 
     def add_samples(self, samples: Sequence[Sample]) -> None:
         """Adds samples; all of a clip's come together."""
@@ -41,12 +44,14 @@ class Contents:
             clips.discard(key)
             self.splits[sample.split] = self.splits.get(sample.split, Totals()) + totals
             self.authors.update(_author(text) for text in (sample.caption, sample.enhanced) if text is not None)
+            self.opinions.update([sample.opinion] if sample.opinion else [])
 
     def summary(self) -> dict[str, Any]:
         """As JSON has it; the inverse of `contents_of`."""
         return {
             "splits": {split: [of.samples, of.clips, round(of.seconds, 6)] for split, of in self.splits.items()},
             "left_out": dict(self.left_out),
+            "opinions": dict(self.opinions),
             "authors": [[*author, times] for author, times in sorted(self.authors.items())],
         }
 
@@ -57,7 +62,8 @@ def contents_of(summary: Mapping[str, Any]) -> Contents:
         (key, model, revision, prompt): times for key, model, revision, prompt, times in summary.get("authors", ())
     }
     splits = {split: Totals(*of) for split, of in summary.get("splits", {}).items()}
-    return Contents(splits, Counter(summary.get("left_out", {})), Counter(authors))
+    left_out, opinions = (Counter(summary.get(name, {})) for name in ("left_out", "opinions"))
+    return Contents(splits, left_out, Counter(authors), opinions)
 
 
 def _author(row: CaptionRow | EnhancedRow) -> tuple[str, str, str, str]:

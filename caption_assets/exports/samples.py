@@ -3,14 +3,23 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 from caption_assets.errors import ConfigError
 from caption_assets.records import text_hash
 from caption_assets.settings import ExportSettings
-from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowRow, window_key
+from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, WindowKey, WindowRow, key_of_text, window_key
 from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
+from caption_assets.store.tables import (
+    CAPTION_FINDINGS,
+    CLIP_WINDOWS,
+    ENHANCED_CAPTIONS,
+    ENHANCED_FINDINGS,
+    SHARD_REVIEW,
+    WINDOW_CAPTIONS,
+)
+from caption_assets.store.verdicts import Opinion, Standing, TextId, standing
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
@@ -25,12 +34,18 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One window that goes out, with the text that goes with it. `split` is empty where there are no splits."""
+    """One window that goes out, with the text that goes with it.
+
+    The text is that of `enhanced` where there is one, else that of `caption`; where a person has edited it, as the
+    person would have it. `opinion` is what people say of it, empty where nobody has looked; `split` is empty where
+    there are no splits.
+    """
 
     shard: str
     window: WindowRow
     caption: CaptionRow
     enhanced: EnhancedRow | None = None
+    opinion: Opinion | Literal[""] = ""
     split: str = ""
 
     @property
@@ -88,20 +103,82 @@ def select(store: Store, shard: str, keys: Keys, settings: ExportSettings) -> Se
     """The windows of a shard that go out. Raises StoreError where a table cannot be read."""
     windows = store.read_rows(CLIP_WINDOWS, shard)
     captions = {window_key(row): row for row in store.read_rows(WINDOW_CAPTIONS, shard, keys.caption)}
-    rewritten = store.read_rows(ENHANCED_CAPTIONS, shard, f"{keys.caption}/{keys.text}") if keys.text else []
-    enhanced = {window_key(row): row for row in rewritten}
+    enhanced = {window_key(row): row for row in _enhanced(store, shard, keys)}
+    judges = _Judges.read(store, shard, keys)
     samples, left_out = [], Counter[str]()
     for window in windows:
         if window.start_frame is None:
             continue  # a clip without windows, or what is wrong with the rest of one
-        caption = captions.get(window_key(window))
-        text = enhanced.get(window_key(window)) if keys.text else caption
-        if reason := _wrong_rows(window, caption, text) or _filtered(window, text, settings):
-            left_out[reason] += 1
-        elif caption is not None:
-            of = text if isinstance(text, EnhancedRow) else None
-            samples.append(Sample(shard, window, caption, of, split_of(window, settings)))
+        caption, rewritten = captions.get(window_key(window)), enhanced.get(window_key(window))
+        found = _sample(shard, window, caption, rewritten if keys.text else caption, judges, settings)
+        if isinstance(found, Sample):
+            samples.append(found)
+        else:
+            left_out[found] += 1
     return Selection(tuple(samples), left_out, {row.location: row.probed for row in windows if row.probed})
+
+
+def _sample(
+    shard: str,
+    window: WindowRow,
+    caption: CaptionRow | None,
+    text: CaptionRow | EnhancedRow | None,
+    judges: "_Judges",
+    settings: ExportSettings,
+) -> Sample | str:
+    """The sample of a window, whose text is the caption's or of what it was rewritten to; or why it stays."""
+    if caption is None or text is None:
+        return "no_text" if window.status == "ok" else "failed"
+    if reason := _unusable(window, caption, text):
+        return reason
+    opinion, edited = judges.opinion(text) if settings.reviewed != "ignore" else ("", None)
+    if reason := judges.against(text, opinion, settings):
+        return reason
+    if edited is not None:
+        text = replace(text, text=edited, mean_logprob=None)
+    if reason := _filtered(window, text, bool(opinion), settings):
+        return reason
+    split = split_of(window, settings)
+    if isinstance(text, CaptionRow):
+        return Sample(shard, window, text, None, opinion, split)
+    return Sample(shard, window, caption, text, opinion, split)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judges:
+    """What rules and people say of a shard's texts."""
+
+    findings: Mapping[WindowKey, FindingRow]
+    standing: Mapping[TextId, Standing]
+
+    @classmethod
+    def read(cls, store: Store, shard: str, keys: Keys) -> Self:
+        rows: list[FindingRow] = (
+            [*store.read_committed(ENHANCED_FINDINGS, shard, f"{keys.caption}/{keys.text}")]
+            if keys.text
+            else store.read_committed(CAPTION_FINDINGS, shard, keys.caption)
+        )
+        return cls({window_key(row): row for row in rows}, standing(store.read_rows(SHARD_REVIEW, shard)))
+
+    def opinion(self, row: CaptionRow | EnhancedRow) -> tuple[Opinion | Literal[""], str | None]:
+        """What people say of a text, and the text as one of them would have it, if any."""
+        found = self.standing.get((*window_key(row), key_of_text(row), text_hash(row.text or "")))
+        if found is None:
+            return "", None
+        return found.opinion, found.edit.edited if found.opinion == "edited" and found.edit else None
+
+    def against(self, row: CaptionRow | EnhancedRow, opinion: str, settings: ExportSettings) -> str:
+        """Why a text is to stay; empty where nobody has anything against it. People come before rules."""
+        if opinion in ("wrong", "disputed"):
+            return opinion
+        if settings.reviewed == "only" and not opinion:
+            return "not_reviewed"
+        found = self.findings.get(window_key(row))
+        if found is None or found.text_hash != text_hash(row.text or "") or opinion == "edited":
+            return ""
+        if found.severity == "error" and not settings.include_flagged:
+            return "flagged"
+        return "finding" if set(found.rules) & set(settings.left_out_findings) else ""
 
 
 def split_of(window: WindowRow, settings: ExportSettings) -> str:
@@ -114,12 +191,14 @@ def split_of(window: WindowRow, settings: ExportSettings) -> str:
     return TEST if place < settings.test else VALIDATION if place < settings.test + settings.validation else TRAIN
 
 
-def _wrong_rows(window: WindowRow, caption: CaptionRow | None, text: CaptionRow | EnhancedRow | None) -> str:
-    """Why a window has no text that could go out; empty where it has one."""
+def _enhanced(store: Store, shard: str, keys: Keys) -> list[EnhancedRow]:
+    return store.read_rows(ENHANCED_CAPTIONS, shard, f"{keys.caption}/{keys.text}") if keys.text else []
+
+
+def _unusable(window: WindowRow, caption: CaptionRow, text: CaptionRow | EnhancedRow) -> str:
+    """Why a window's text cannot go out; empty where it can."""
     if window.status != "ok":
         return "failed"
-    if caption is None or text is None:
-        return "no_text"
     if caption.content_hash != window.content_hash:
         return "changed"
     if isinstance(text, EnhancedRow) and (caption.text is None or text_hash(caption.text) != text.caption_hash):
@@ -129,9 +208,9 @@ def _wrong_rows(window: WindowRow, caption: CaptionRow | None, text: CaptionRow 
     return "" if text.text.strip() else "blank"
 
 
-def _filtered(window: WindowRow, text: CaptionRow | EnhancedRow | None, settings: ExportSettings) -> str:
-    """The setting that keeps a window; empty where none does."""
-    assert text is not None
+def _filtered(window: WindowRow, text: CaptionRow | EnhancedRow, reviewed: bool, settings: ExportSettings) -> str:
+    """The setting that keeps a window; empty where none does. How sure the model was of a text that people stand by is
+    of no account."""
     characters, seconds = len(text.text or ""), (window.end_s or 0.0) - (window.start_s or 0.0)
     confidence = text.mean_logprob
     kept = {
@@ -140,6 +219,7 @@ def _filtered(window: WindowRow, text: CaptionRow | EnhancedRow | None, settings
         "min_seconds": settings.min_seconds is not None and seconds < settings.min_seconds,
         "max_seconds": settings.max_seconds is not None and seconds > settings.max_seconds,
         "min_confidence": settings.min_confidence is not None
+        and not reviewed
         and (confidence is None or confidence < settings.min_confidence),
     }
     return next((name for name, applies in kept.items() if applies), "")

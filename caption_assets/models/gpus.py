@@ -16,6 +16,7 @@ from typing import Any, Self
 from caption_assets.errors import ModelError
 from caption_assets.models.locks import holder, try_lock, wait_lock
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS, Variant, VllmOptions
+from caption_assets.models.waits import waiting
 from caption_assets.settings import AskedPrecision
 
 log = logging.getLogger(__name__)
@@ -132,27 +133,29 @@ def lease(
         return GpuLease(())
     # Torch and CUDA are to count GPUs as NVML does, on machines with different ones too.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    waiting, deadline = False, None
-    while True:
-        gpus = visible_gpus()
-        fitting = need.fitting(gpus)
-        taken, leased = _take(need, fitting)
-        if taken is not None:
-            for note in taken.notes:
-                log.warning("%s", note)
-            return taken
-        ready = [gpu for gpu in fitting if gpu not in leased and need.has_room(gpu)]
-        if len(leased) + len(ready) >= need.count:
-            deadline = None
-            if not waiting:
+    what, deadline = f"{need.count} GPU{'s'[: need.count > 1]} for {variant.name}", None
+    said = ""
+    with waiting(lambda: said or what):
+        while True:
+            gpus = visible_gpus()
+            fitting = need.fitting(gpus)
+            taken, leased = _take(need, fitting)
+            if taken is not None:
+                for note in taken.notes:
+                    log.warning("%s", note)
+                return taken
+            ready = [gpu for gpu in fitting if gpu not in leased and need.has_room(gpu)]
+            if len(leased) + len(ready) >= need.count:
+                deadline = None
                 whose = ", ".join(f"cuda:{gpu.ordinal} is used by {holder(_file(gpu))}" for gpu in leased)
-                log.warning("Waiting for %d GPU%s for %s: %s.", need.count, "s"[: need.count > 1], variant.name, whose)
-                waiting = True
-        elif deadline is None:
-            deadline = time.monotonic() + _GRACE_S
-        elif time.monotonic() > deadline:
-            raise need.refusal(gpus, f"{_list(gpu for gpu in fitting)}: other programs use the rest", free=True)
-        time.sleep(_POLL_S)
+                if not said:
+                    log.warning("Waiting for %s: %s.", what, whose)
+                said = f"{what} ({whose})"
+            elif deadline is None:
+                deadline = time.monotonic() + _GRACE_S
+            elif time.monotonic() > deadline:
+                raise need.refusal(gpus, f"{_list(gpu for gpu in fitting)}: other programs use the rest", free=True)
+            time.sleep(_POLL_S)
 
 
 def fit(variant: Variant, gpus: Sequence[Gpu], min_gib: float | None = None) -> VllmOptions:

@@ -15,7 +15,7 @@ from caption_assets.save_export.documents import Document, clip_document, is_cut
 from caption_assets.save_export.files import dump_document, parse_document
 from caption_assets.save_export.foreign import Clean, usable
 from caption_assets.save_export.rendered import Rendered, depends_on, is_up_to_date, read_rendered, write_rendered
-from caption_assets.store.snapshot import ClipRows, read_snapshot, read_stamps
+from caption_assets.store.snapshot import ClipRows, read_finding_stamps, read_snapshot, read_stamps
 from caption_assets.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -65,12 +65,13 @@ def render_shard(
         of = depends_on(stamps, *asked)
         if turn == 0 and is_up_to_date(store, rendered, of):
             return RenderSummary(0, len(rendered.documents))
+        findings = read_finding_stamps(store, shard, stamps)
         snapshot = read_snapshot(store, shard, stamps, caption_keys=caption_keys, text_keys=text_keys)
         # What is known is of before anything was written: by now, another writer may have been at the same documents.
         render = _Pass(store, shard, source_root, rendered if turn == 0 else Rendered())
         render.run(snapshot.clips)
         written |= render.written
-        if read_stamps(store, shard) == stamps:
+        if read_stamps(store, shard) == stamps and read_finding_stamps(store, shard, stamps) == findings:
             if render.own or rendered.documents:
                 write_rendered(store, shard, of, render.own)
             break
@@ -269,7 +270,7 @@ class _Pass:
         # What was read, and what costs little to read: all but what an object store is sent unseen.
         seen = {rel for rel in data if rel not in known and (rel in self._raw or self._stamps is not None)}
         changed = [rel for rel in data if rel not in known and not (rel in seen and self._raw_of(rel) == data[rel])]
-        if changed and self._known.of and not self.written:
+        if changed and self._known.documents and not self.written:
             self._store.delete(paths.rendered(self._shard))
         self._store.each(lambda rel: self._store.write_if_changed(rel, data[rel], known=None), changed)
         self._done(data, changed)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from caption_assets.errors import StoreError
@@ -17,13 +17,14 @@ from caption_assets.save_export import paths
 from caption_assets.store.snapshot import Stamps
 from caption_assets.store.store import Store
 
-_VERSION = 1
+_VERSION = 2
 """Goes up when equal tables give other documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`of` is what the documents depend on besides what was in them; `documents` has the hash of each, by path.
+    """`of` is what the documents depend on besides what was in them, empty where they are out of date; `documents` has
+    the hash of each, by path.
 
     `stamps` are those of the files, where the place tells them at no cost.
     """
@@ -66,8 +67,18 @@ def is_up_to_date(store: Store, rendered: Rendered, of: str) -> bool:
 
 def write_rendered(store: Store, shard: str, of: str, documents: Mapping[str, bytes]) -> None:
     hashes = {rel: _hash(data) for rel, data in documents.items()}
-    known = {"of": of, "documents": hashes, "stamps": store.stamps(documents) or {}}
-    store.write_bytes(paths.rendered(shard), gzip.compress(json.dumps(known).encode(), mtime=0))
+    _write(store, shard, Rendered(of, hashes, store.stamps(documents) or {}))
+
+
+def _write(store: Store, shard: str, known: Rendered) -> None:
+    store.write_bytes(paths.rendered(shard), gzip.compress(json.dumps(asdict(known)).encode(), mtime=0))
+
+
+def outdate_rendered(store: Store, shard: str) -> None:
+    """Has the shard's documents rendered by the next who asks for it: to be called before findings are committed."""
+    known = read_rendered(store, shard)
+    if known.of:
+        _write(store, shard, replace(known, of=""))
 
 
 def _hash(data: bytes) -> str:

@@ -1,7 +1,7 @@
 """What a user can set: names, defaults, ranges, choices and words, each said once, with its flag and its variable.
 
 Dagster's config classes, the command line's flags, what the environment sets and the reference page are all made from
-these models. Here: how a setting is declared (`declare`), and the settings of clips and of texts. Not here: what a
+these models. Here: how a setting is declared (`declare`), and the settings of clips, texts and rules. Not here: what a
 setting does.
 """
 
@@ -18,6 +18,7 @@ from caption_assets.settings.declare import (
 )
 from caption_assets.settings.exports import ExportFormatName, ExportSettings, ExportText, ExportVideos
 from caption_assets.settings.pipeline import Captions, EnhancedCaptions, PipelineSettings
+from caption_assets.settings.quality import ConfidenceScore, FindingRule, FindingSeverity, QualitySettings
 from caption_assets.settings.texts import (
     AskedFamily,
     AskedPrecision,
@@ -42,6 +43,7 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     EnhanceSettings,
     CaptionModelSettings,
     TextModelSettings,
+    QualitySettings,
     WorkerSettings,
 )
 """Everything that can be set, by where it is set in Dagster: the four assets, then the resources."""
@@ -56,6 +58,7 @@ __all__ = [
     "CaptionSettings",
     "CaptionVariant",
     "Captions",
+    "ConfidenceScore",
     "DecodeLimits",
     "EngineName",
     "EnhanceSettings",
@@ -64,10 +67,13 @@ __all__ = [
     "ExportSettings",
     "ExportText",
     "ExportVideos",
+    "FindingRule",
+    "FindingSeverity",
     "ModelFamily",
     "ModelSettings",
     "PipelineSettings",
     "PreviewSettings",
+    "QualitySettings",
     "Settings",
     "TextModelSettings",
     "TextPrompt",

@@ -1,10 +1,11 @@
 """Settings of exports: which windows go out, with which text and which video."""
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from caption_assets.settings.declare import Settings, setting
+from caption_assets.settings.quality import FindingRule
 
 ExportFormatName = Literal[
     "jsonl",
@@ -19,6 +20,7 @@ ExportFormatName = Literal[
     "parquet",
 ]
 ExportText = Literal["caption", "enhanced"]
+ExportReviewed = Literal["prefer", "only", "ignore"]
 ExportVideos = Literal["windows", "clips", "links"]
 
 
@@ -69,6 +71,26 @@ class ExportSettings(Settings):
         env="EXPORT_MIN_CONFIDENCE",
         le=0,
     )
+    include_flagged: bool = setting(
+        False,
+        "Let texts with a finding of severity error go out, too.",
+        flag="--include-flagged",
+        env="EXPORT_INCLUDE_FLAGGED",
+    )
+    leave_out_findings: str | None = setting(
+        None,
+        "Leave out texts with any of these findings, whatever their severity: names of rules, with commas.",
+        flag="--leave-out-findings",
+        env="EXPORT_LEAVE_OUT_FINDINGS",
+    )
+    reviewed: ExportReviewed = setting(
+        "prefer",
+        "What people said of texts: with prefer, a text that somebody edited goes out as edited, and one that was "
+        "judged wrong, or is disputed, is left out; with only, only texts judged right, or edited, go out; with "
+        "ignore, it does not count.",
+        flag="--reviewed",
+        env="EXPORT_REVIEWED",
+    )
     validation: float = setting(
         0.0,
         "Share of the clips that goes into a validation split.",
@@ -90,6 +112,19 @@ class ExportSettings(Settings):
     license: str | None = setting(
         None, "Licence of the videos and texts, for the dataset card.", flag="--license", env="EXPORT_LICENSE"
     )
+
+    @property
+    def left_out_findings(self) -> tuple[str, ...]:
+        """The rules of `leave_out_findings`."""
+        return tuple(name.strip() for name in (self.leave_out_findings or "").split(",") if name.strip())
+
+    @field_validator("leave_out_findings")
+    @classmethod
+    def _known(cls, names: str | None) -> str | None:
+        for name in filter(None, map(str.strip, (names or "").split(","))):
+            if name not in get_args(FindingRule):
+                raise ValueError(f"there is no rule {name!r}; choose among {', '.join(get_args(FindingRule))}")
+        return names
 
     @model_validator(mode="after")
     def _shares(self) -> Self:

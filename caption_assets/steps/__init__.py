@@ -10,7 +10,9 @@ from caption_assets.steps.captions import caption_shards
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.enhance import enhance_shards
 from caption_assets.steps.previews import preview_shard
-from caption_assets.steps.report import Ended, Outcomes, Progress, ShardReport
+from caption_assets.steps.progress import Progress
+from caption_assets.steps.progress_log import ProgressLog
+from caption_assets.steps.report import Ended, Outcomes, ShardReport
 from caption_assets.steps.sessions import model_session
 from caption_assets.steps.windows import window_shard
 
@@ -18,6 +20,7 @@ __all__ = [
     "Ended",
     "Outcomes",
     "Progress",
+    "ProgressLog",
     "ShardReport",
     "StepContext",
     "caption_shards",

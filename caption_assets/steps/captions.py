@@ -18,6 +18,7 @@ from caption_assets.settings import CaptionSettings, PreviewSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.findings import Text, judged
 from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
 from caption_assets.steps.report import Ended, Outcomes, Step
@@ -241,6 +242,11 @@ class _Captions(ShardStream[CaptionRow]):
             "prompt_tokens": sum(row.prompt_tokens or 0 for row in good),
             "output_tokens": sum(row.output_tokens or 0 for row in good),
         }
+
+    def judged(self, row: CaptionRow) -> Text:
+        asked = self._asked_for
+        prompt = asked.prompt if asked.refine is None else f"{asked.prompt}\n\n{asked.refine}"
+        return judged(row, clip=self.clip_name(row), prompt=prompt)
 
     def clip_name(self, row: CaptionRow) -> str:
         return self._clips[row.clip_id]

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from caption_assets.steps.report import Progress
+from caption_assets.settings import QualitySettings
+from caption_assets.steps.progress import Progress
 from caption_assets.store.store import Store
 from caption_assets.workers.base import ClipWorkers
 
@@ -13,13 +14,15 @@ from caption_assets.workers.base import ClipWorkers
 class StepContext:
     """Where a step reads and writes, who does the work on clips, and who is told how it gets on.
 
-    `source_root` is the folder that a splitter read, for clips that one has cut. Of one context, steps run one after
+    `source_root` is the folder that a splitter read, for clips that one has cut. `quality` says what rules have against
+    texts. Of one context, steps run one after
     the other.
     """
 
     store: Store
     workers: ClipWorkers
     source_root: str | None = None
+    quality: QualitySettings = field(default_factory=QualitySettings)
     progress: Progress = field(default_factory=Progress)
 
     def stopwatch(self) -> Callable[[], float]:

@@ -65,8 +65,7 @@ class ShardPreviews:
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
         self._pending = _pending(context.store, self._windows, settings, self.buffer)
         self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
-        context.progress.start(STEP.name, shard, len(self._windows))
-        context.progress.advance(STEP.name, shard, self.buffer.reused)
+        context.progress.start(STEP.name, shard, len(self._windows), reused=self.buffer.reused)
 
     def pending_by_clip(self) -> dict[str, tuple[Window, ...]]:
         """The windows that have no outcome yet, by the location of their clip."""

@@ -21,12 +21,13 @@ class Step:
     """A step as it declares itself: the table that it writes, and those that it reads.
 
     `version` goes up when equal settings and inputs give another table; it is part of every fingerprint, and the
-    asset's code version.
+    asset's code version. `items` are what it goes through, in a word.
     """
 
     table: Table[Any]
     reads: tuple[Table[Any], ...] = ()
     version: int = 1
+    items: str = "windows"
 
     @property
     def name(self) -> str:
@@ -52,22 +53,6 @@ class Step:
             log.exception("%s", self.asked(shard))
             wrong = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
             raise ShardError(self.asked(shard), wrong, "report this as a bug, with what the log says") from error
-
-
-class Progress:
-    """Told how the steps get on. This one listens to nothing; subclasses show or count."""
-
-    def start(self, asset: str, shard: str, total: int) -> None:
-        """A shard has begun, with so many items."""
-
-    def advance(self, asset: str, shard: str, items: int = 1) -> None:
-        """So many more of its items are finished, well or not."""
-
-    def done(self, report: "ShardReport") -> None:
-        """A shard is processed."""
-
-    def failed(self, asset: str, shard: str, error: Exception) -> None:
-        """A shard has ended with an error."""
 
 
 @dataclass(frozen=True, slots=True)

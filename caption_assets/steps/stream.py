@@ -14,8 +14,9 @@ from caption_assets.steps.answers import confidence_figures
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
+from caption_assets.steps.findings import Text, findings_figures, keep_findings
 from caption_assets.steps.report import Ended, Sample, ShardReport, Step, shard_report, windows_per_second
-from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
+from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, window_key
 
 log = logging.getLogger(__name__)
 _SAMPLES = 8
@@ -74,6 +75,10 @@ class ShardStream(ABC, Generic[R]):
     def figures(self, good: Sequence[R]) -> Mapping[str, float | int | str]:
         """Figures of the shard's good rows, besides those that every stream has."""
 
+    @abstractmethod
+    def judged(self, row: R) -> Text:
+        """A good row's text as the rules see it."""
+
     def clip_name(self, row: R) -> str:
         """A row's clip, as people know it."""
         return row.clip_id
@@ -83,8 +88,7 @@ class ShardStream(ABC, Generic[R]):
         self.waiting = set(request_ids)
         self._asked = len(self.waiting)
         self._store_seconds = time.perf_counter() - self._opened_at
-        self.context.progress.start(self.step.name, self.shard, of)
-        self.context.progress.advance(self.step.name, self.shard, of - self._asked)
+        self.context.progress.start(self.step.name, self.shard, of, reused=of - self._asked)
 
     def start_engine(self) -> EngineInfo:
         """Begins to start the engine where that has not been done; says what runs. Raises ModelError."""
@@ -106,7 +110,7 @@ class ShardStream(ABC, Generic[R]):
             log.warning("%s: none of %s %s_%s: %s", self.step.name, name, *window_key(row)[1:], row.error)
 
     def finish(self) -> Iterator[Ended]:
-        """Commits the rows, writes the documents and says how the shard ended. Raises StoreError."""
+        """Commits the rows, judges the texts, writes the documents and says how the shard ended. Raises StoreError."""
         yield Ended(self.step.name, self.shard, self._finished())
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:
@@ -135,14 +139,15 @@ class ShardStream(ABC, Generic[R]):
             with self.step.errors_of(self.shard):
                 began = time.perf_counter()
                 location = self.buffer.commit()
+                good = [row for row in self.buffer.rows if row.status == "ok"]
+                findings = keep_findings(self.context, self.shard, [self.judged(row) for row in good])
                 render_documents(self.context, self.shard)
                 self._store_seconds += time.perf_counter() - began
-                return self._report(location)
+                return self._report(location, good, findings)
         except CaptionAssetsError as error:
             return error
 
-    def _report(self, location: str) -> ShardReport:
-        good = [row for row in self.buffer.rows if row.status == "ok"]
+    def _report(self, location: str, good: Sequence[R], findings: Sequence[FindingRow]) -> ShardReport:
         return shard_report(
             self.step,
             self.shard,
@@ -156,6 +161,7 @@ class ShardStream(ABC, Generic[R]):
                 **windows_per_second(self._asked, self.seconds),
                 **self.figures(good),
                 **confidence_figures(good),
+                **findings_figures(findings),
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
             samples=[

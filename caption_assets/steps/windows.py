@@ -24,7 +24,7 @@ from caption_assets.store.tables import CLIP_WINDOWS
 from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 log = logging.getLogger(__name__)
-STEP: Final = Step(CLIP_WINDOWS, version=2)
+STEP: Final = Step(CLIP_WINDOWS, version=2, items="clips")
 # Of a file that breaks off: its windows are good, and this row says that there was more.
 _DAMAGED = "damaged"
 
@@ -42,11 +42,9 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     if listing.left_out:
         log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, listing.left_out)))
     before = store.read_table(CLIP_WINDOWS, shard)
-    progress.start(STEP.name, shard, len(clips))
-
     rows = _reusable(store, before.rows, [clip for clip in clips if clip.clip_id not in duplicates], settings)
     reused, planned = sum(row.status == "ok" for row in rows), {row.clip_id for row in rows}
-    progress.advance(STEP.name, shard, len(planned))
+    progress.start(STEP.name, shard, len(clips), reused=len(planned))
     to_plan = []
     for clip in clips:
         if clip.clip_id in duplicates:

@@ -3,13 +3,24 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
+from caption_assets.store.rows import (
+    CaptionRow,
+    EnhancedFindingRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    VerdictRow,
+    WindowRow,
+)
 from caption_assets.store.store import Store
 from caption_assets.store.tables import (
+    CAPTION_FINDINGS,
     CLIP_WINDOWS,
     ENHANCED_CAPTIONS,
+    ENHANCED_FINDINGS,
+    SHARD_REVIEW,
     TABLES,
     WINDOW_CAPTIONS,
     WINDOW_PREVIEWS,
@@ -19,7 +30,7 @@ from caption_assets.store.tables import (
 Frames = tuple[int, int]
 """First and last frame of a window, both inclusive."""
 Stamps = Mapping[tuple[str, str | None], str | None]
-R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
+R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow, FindingRow, EnhancedFindingRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +39,18 @@ class ClipRows:
 
     `windows` has at least one row; a single row without frames means a clip without windows. `captions` (by caption
     key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
-    the order that was asked for, also where that table holds nothing about this clip.
+    the order that was asked for, also where that table holds nothing about this clip. `findings` has what the rules
+    have against captions by caption key, and `enhanced_findings` against enhanced ones, by the same keys as those.
+    `verdicts` are all that people have said of its texts.
     """
 
     windows: tuple[WindowRow, ...]
     previews: Mapping[Frames, PreviewRow] = field(default_factory=dict)
     captions: Mapping[str, Mapping[Frames, CaptionRow]] = field(default_factory=dict)
     enhanced: Mapping[tuple[str, str], Mapping[Frames, EnhancedRow]] = field(default_factory=dict)
+    findings: Mapping[str, Mapping[Frames, FindingRow]] = field(default_factory=dict)
+    enhanced_findings: Mapping[tuple[str, str], Mapping[Frames, EnhancedFindingRow]] = field(default_factory=dict)
+    verdicts: tuple[VerdictRow, ...] = ()
 
     @property
     def clip(self) -> WindowRow:
@@ -71,12 +87,23 @@ def read_snapshot(
     previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
     captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, [caption_keys])
     enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, [caption_keys, text_keys])
+    findings = {key: _by_clip(store.read_committed(CAPTION_FINDINGS, shard, "/".join(key))) for key in captions}
+    enhanced_findings = {
+        key: _by_clip(store.read_committed(ENHANCED_FINDINGS, shard, "/".join(key))) for key in enhanced
+    }
+    verdicts: dict[str, list[VerdictRow]] = defaultdict(list)
+    if (SHARD_REVIEW.name, None) in stamps:
+        for verdict in store.read_rows(SHARD_REVIEW, shard):
+            verdicts[verdict.clip_id].append(verdict)
     clips = (
         ClipRows(
             windows=tuple(rows),
             previews=previews.get(clip_id, {}),
             captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
             enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
+            findings={key: table.get(clip_id, {}) for (key,), table in findings.items()},
+            enhanced_findings={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced_findings.items()},
+            verdicts=tuple(verdicts[clip_id]),
         )
         for clip_id, rows in windows.items()
     )
@@ -84,11 +111,38 @@ def read_snapshot(
 
 
 def read_stamps(store: Store, shard: str) -> Stamps:
-    """What tells whether any table of the shard was committed in between, by table and caption key."""
-    stamps = store.each(lambda table: store.table_stamps(table, shard), TABLES.values())
+    """What tells whether any table of the shard was written in between, by table and caption key. Verdicts have one
+    where there are any."""
+    tables = (*TABLES.values(), SHARD_REVIEW)
+    stamps = store.each(lambda table: _stamps(store, table, shard), tables)
     return {
-        (name, key): stamp for name, of_table in zip(TABLES, stamps, strict=True) for key, stamp in of_table.items()
+        (table.name, key): stamp
+        for table, of_table in zip(tables, stamps, strict=True)
+        for key, stamp in of_table.items()
     }
+
+
+def read_finding_stamps(store: Store, shard: str, stamps: Stamps) -> Stamps:
+    """The same of the findings of all texts that have a table, by their `stamps`.
+
+    Where nothing else has changed, nobody need look at them: who commits findings says so first (`outdate_rendered`).
+    """
+    found = [(_FINDINGS[name], key) for name, key in stamps if name in _FINDINGS]
+    looked = store.each(lambda place: store.table_stamp(place[0], shard, place[1]), found)
+    return {(table.name, key): stamp for (table, key), stamp in zip(found, looked, strict=True)}
+
+
+_FINDINGS: Mapping[str, Table[Any]] = {
+    WINDOW_CAPTIONS.name: CAPTION_FINDINGS,
+    ENHANCED_CAPTIONS.name: ENHANCED_FINDINGS,
+}
+
+
+def _stamps(store: Store, table: Table[Any], shard: str) -> Mapping[str | None, str | None]:
+    if table is not SHARD_REVIEW:
+        return store.table_stamps(table, shard)
+    parts = store.parts(table, shard)  # nobody commits it
+    return {None: " ".join(parts)} if parts else {}
 
 
 def _by_key(

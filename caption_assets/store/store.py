@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import BinaryIO, Generic, TypeVar
@@ -24,7 +25,7 @@ from caption_assets.errors import StoreError
 from caption_assets.names import written
 from caption_assets.store import paths
 from caption_assets.store.files import open_files
-from caption_assets.store.rows import Row
+from caption_assets.store.rows import AnyRow
 from caption_assets.store.tables import Table, merge_rows, rows_to_table, table_to_rows
 
 # In a committed table's file metadata: the parts whose rows the commit has taken account of. A crash between the
@@ -38,7 +39,7 @@ _IN_FOLDER = re.compile(r"[^/]+/[^/]+/(?!\.{1,2}$)[^/]+")
 _READ_TRIES = 20
 _PART_NAME = re.compile(r"\d{8}-[0-9a-f]+\.parquet")
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=AnyRow)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -101,8 +102,8 @@ class Store:
     def read_table(self, table: Table[R], shard: str, key: str | None = None) -> Stored[R]:
         """A shard's rows: the committed table with the durable parts merged into it, the later row winning.
 
-        Rows are told apart by (clip_id, start_frame, end_frame) and ordered by clip and start frame; rows without
-        a window come first. Empty where there is no table. A damaged file is a StoreError.
+        Rows are told apart by their window, or by what the table says, and ordered by clip and start frame; rows
+        without a window come first. Empty where there is no table. A damaged file is a StoreError.
         """
         table_rel, parts_rel = self._table_paths(table, shard, key)
         for _ in range(_READ_TRIES):
@@ -115,13 +116,40 @@ class Store:
                 for part_rows, _, announced in filter(None, parts):
                     rows += part_rows
                     stale |= announced
-                return Stored(merge_rows(rows), read is not None and not names, stale, stamp, frozenset(names))
+                return Stored(
+                    merge_rows(rows, table.told_apart_by),
+                    read is not None and not names,
+                    stale,
+                    stamp,
+                    frozenset(names),
+                )
         raise StoreError(f"read {self.url(table_rel)}", "it is being rewritten all the time", "try again")
+
+    def read_committed(self, table: Table[R], shard: str, key: str | None = None) -> list[R]:
+        """The rows of a table that is only ever committed, without a look for parts; empty where there is none."""
+        read = self._read_file(self._table_paths(table, shard, key)[0], table)
+        return [] if read is None else read[0]
 
     def append_rows(self, table: Table[R], shard: str, rows: Sequence[R], key: str | None = None) -> None:
         """Make finished rows durable without touching the table. Nothing is written for no rows."""
         if rows:
             self._append(table, shard, key, rows, ())
+
+    def put_part(self, table: Table[R], shard: str, rows: Sequence[R], earlier: str | None = None) -> str:
+        """Make rows durable as one part, in place of an `earlier` one that holds some of them; returns its name.
+
+        For tables that several processes add to and nobody commits, so that no row is ever lost to another's commit:
+        each has parts of its own.
+        """
+        name = self._append(table, shard, None, rows, ())
+        if earlier is not None:
+            with suppress(StoreError):  # what it holds is in the new one, too
+                self._files.delete(f"{paths.table_parts(table.name, shard)}/{earlier}")
+        return name
+
+    def parts(self, table: Table[R], shard: str) -> list[str]:
+        """The names of a table's parts, which are others whenever their rows are."""
+        return self._look(*self._table_paths(table, shard, None))[1]
 
     def announce(self, table: Table[R], shard: str, files: Sequence[str]) -> None:
         """Note that these files are about to be written. Those that no row comes to name go with the next commit."""
@@ -191,6 +219,10 @@ class Store:
         keys = self.every_key(table) if table.keyed else [None]
         looked = self.each(lambda key: self._look(*self._table_paths(table, shard, key)), keys)
         return {key: found[0] for key, found in zip(keys, looked, strict=True) if key is None or found != (None, [])}
+
+    def table_stamp(self, table: Table[R], shard: str, key: str | None) -> str | None:
+        """The same of one table; None where it has not been committed."""
+        return self._look(*self._table_paths(table, shard, key))[0]
 
     def delete_table(self, table: Table[R], shard: str, key: str | None = None) -> None:
         """Delete a shard's table, and its parts; files that its rows name stay."""
@@ -277,9 +309,7 @@ class Store:
 
     # Inside
 
-    def _append(
-        self, table: Table[R], shard: str, key: str | None, rows: Sequence[R], announced: Sequence[str]
-    ) -> None:
+    def _append(self, table: Table[R], shard: str, key: str | None, rows: Sequence[R], announced: Sequence[str]) -> str:
         table_rel, parts_rel = self._table_paths(table, shard, key, rows)
         if parts_rel not in self._next_part:
             _, names = self._look(table_rel, parts_rel)
@@ -290,6 +320,7 @@ class Store:
         name = f"{number:08d}-{secrets.token_hex(4)}.parquet"
         self._files.write(f"{parts_rel}/{name}", _parquet(rows, table.row, (), announced), durable=True)
         self._appended.setdefault(parts_rel, set()).add(name)
+        return name
 
     def _remove(self, rels: Sequence[str]) -> None:
         self.each(self._files.delete, rels)

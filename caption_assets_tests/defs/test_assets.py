@@ -163,7 +163,7 @@ def test_a_preview_that_fails_fails_its_own_step_and_not_the_captions(
 def test_a_run_makes_its_previews_itself_where_the_model_cannot_start(
     instance, make_pipeline, clips_root, pipeline, tmp_path
 ):
-    broken = make_pipeline(clips_root, tmp_path / "out", captions={"model_path": str(tmp_path), "device": "cpu"})
+    broken = make_pipeline(clips_root, tmp_path / "out", captions=[{"model_path": str(tmp_path), "device": "cpu"}])
     assert not materialize(
         instance, broken, ["a", "b"], steps=["clip_windows", "window_previews", "window_captions"]
     ).success
@@ -202,7 +202,7 @@ def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(
     instance, make_pipeline, clips_root, pipeline, tmp_path
 ):
     materialize(instance, pipeline, ["a", "b"], steps=["clip_windows"])
-    broken = make_pipeline(clips_root, tmp_path / "out", captions={"model_path": str(tmp_path), "device": "cpu"})
+    broken = make_pipeline(clips_root, tmp_path / "out", captions=[{"model_path": str(tmp_path), "device": "cpu"}])
     result = materialize(instance, broken, ["a", "b"], steps=["window_captions"])
     assert not result.success
     assert materialized(instance, pipeline, "window_captions") == set()

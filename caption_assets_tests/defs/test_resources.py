@@ -13,10 +13,12 @@ from pydantic import ValidationError
 
 from caption_assets.cli.app import run
 from caption_assets.cli.flags import flags, settings_from
-from caption_assets.defs.environment import settings_from_environment
+from caption_assets.defs.environment import deployed_settings
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.errors import ConfigError, ModelError
-from caption_assets.models.variants import CAPTION_VARIANTS
+from caption_assets.media.mp4 import sampled_mp4
+from caption_assets.models.engines.base import EngineOptions, ServerOptions
+from caption_assets.models.variants import CAPTION_VARIANTS, Sampling
 from caption_assets.settings import CaptionModelSettings, TextModelSettings, variables_of
 from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
 
@@ -40,15 +42,26 @@ def test_everything_that_is_chosen_reaches_the_engine():
             tensor_parallel=1,
             trust_remote_code=True,
             in_flight_gib=0.5,
+            engine_timeout_s=77.0,
             vllm_args={"enforce_eager": True},
             temperature=0.4,
+            server_model="m",
+            server_video="png",
+            server_timeout_s=9.0,
         )
     )
-    assert (chosen.device, chosen.precision, chosen.batch_size) == ("cpu", "fp32", 3)
-    assert chosen.trust_remote_code is True
-    assert chosen.in_flight_bytes == 1 << 29
-    assert chosen.vllm_args == {"enforce_eager": True}
-    assert chosen.sampling.temperature == 0.4
+    assert chosen == EngineOptions(
+        device="cpu",
+        precision="fp32",
+        batch_size=3,
+        sampling=Sampling(temperature=0.4),
+        tensor_parallel=1,
+        in_flight_bytes=1 << 29,
+        stuck_s=77.0,
+        trust_remote_code=True,
+        server=ServerOptions("m", "png", 9.0, encode_mp4=sampled_mp4),
+        vllm_args={"enforce_eager": True},
+    )
 
 
 def test_fp8_is_of_the_variant_so_that_its_captions_are_new_ones():
@@ -182,7 +195,7 @@ def test_the_environment_sets_every_field_of_both_models(monkeypatch):
     }
     for name, value in given.items():
         monkeypatch.setenv(f"CAPTION_ASSETS_{name}", value)
-    settings = settings_from_environment()
+    settings = deployed_settings()
     caption, text = settings.captions[0], settings.enhanced[0]
     assert (caption.model_variant, caption.precision, caption.caption_key) == ("qwen3", "fp8", "mine")
     assert (caption.tensor_parallel, caption.trust_remote_code, caption.in_flight_gib) == (2, True, 2.5)
@@ -206,14 +219,14 @@ def test_the_environment_sets_every_field_of_both_models(monkeypatch):
 def test_a_variable_that_cannot_be_read_is_one_clear_error(monkeypatch, name, value, wrong):
     monkeypatch.setenv(f"CAPTION_ASSETS_{name}", value)
     with pytest.raises(ConfigError, match=wrong) as error:
-        settings_from_environment()
+        deployed_settings()
     assert f"CAPTION_ASSETS_{name}=" in str(error.value)
 
 
 def test_a_variable_that_sets_nothing_is_refused(monkeypatch):
     monkeypatch.setenv("CAPTION_ASSETS_ENHANCER", "qwen3")
     with pytest.raises(ConfigError, match="CAPTION_ASSETS_ENHANCER: it is unknown"):
-        settings_from_environment()
+        deployed_settings()
 
 
 def parsed(*arguments):

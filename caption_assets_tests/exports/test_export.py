@@ -13,10 +13,13 @@ from caption_assets.dataset import open_dataset
 from caption_assets.errors import ConfigError, StoreError
 from caption_assets.exports.card import REASONS
 from caption_assets.exports.samples import split_of
+from caption_assets.records import text_hash
 from caption_assets.settings import ExportSettings, WindowSettings
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.windows import window_shard
 from caption_assets.store import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, Store
+from caption_assets.store.rows import FindingRow, VerdictRow
+from caption_assets.store.tables import CAPTION_FINDINGS, SHARD_REVIEW
 from caption_assets_tests.exports.conftest import change, changed
 from caption_assets_tests.rows import BIKES, caption, enhanced, failed_caption, window
 
@@ -176,6 +179,54 @@ def test_enhanced_texts_go_out_only_for_the_captions_that_they_were_made_from(ex
     export("cosmos", tmp_path / "cosmos", text="enhanced")
     document = json.loads(next((tmp_path / "cosmos" / "metas" / "v0").iterdir()).read_text())
     assert document["windows"][0]["qwen_lm_enhanced_caption"].startswith("Better: ")
+
+
+def test_flagged_texts_stay_unless_they_are_asked_for(export, out, tmp_path):
+    rows = out.read_rows(WINDOW_CAPTIONS, "a", "qwen")
+    found = [finding(rows[0], "error", "refusal"), finding(rows[1], "warning", "length")]
+    found.append(replace(finding(rows[2], "error", "empty"), text_hash="of an earlier text"))
+    out.commit_rows(CAPTION_FINDINGS, "a", found, "qwen")
+    done, contents, _ = export("jsonl", tmp_path / "x", videos="links")
+    assert (done[0].left_out, contents.samples) == ({"flagged": 1}, 5)
+    done, contents, _ = export("jsonl", tmp_path / "x", videos="links", include_flagged=True)
+    assert (done[0].left_out, contents.samples) == ({}, 6)
+    done, _, _ = export("jsonl", tmp_path / "x", videos="links", leave_out_findings="length, language")
+    assert done[0].left_out == {"flagged": 1, "finding": 1}
+    with pytest.raises(ValueError, match="there is no rule 'size'"):
+        ExportSettings(leave_out_findings="size")
+
+
+def finding(row, severity, rule):
+    frames = {"clip_id": row.clip_id, "start_frame": row.start_frame, "end_frame": row.end_frame}
+    found = {"severity": severity, "rules": (rule,), "severities": (severity,), "messages": ("so",)}
+    return FindingRow(key=row.key, text_hash=text_hash(row.text), **frames, **found)
+
+
+def test_what_people_say_of_a_text_comes_before_what_rules_say(export, out, tmp_path):
+    rows = out.read_rows(WINDOW_CAPTIONS, "a", "qwen")
+    said = [verdict(rows[0], "right"), verdict(rows[1], "edited", " as I would\nhave it"), verdict(rows[2], "wrong")]
+    said += [verdict(rows[3], "right"), verdict(rows[3], "wrong", reviewer="b")]
+    out.put_part(SHARD_REVIEW, "a", said, None)
+    out.commit_rows(CAPTION_FINDINGS, "a", [finding(rows[1], "error", "refusal")], "qwen")
+    done, _, _ = export("jsonl", tmp_path / "x", videos="links")
+    assert done[0].left_out == {"wrong": 1, "disputed": 1}
+    by_hand = {(row["caption"], row["reviewed"]) for row in lines(tmp_path / "x") if row["shard"] == "a"}
+    assert by_hand == {(rows[0].text, "right"), (" as I would\nhave it", "edited"), (rows[4].text, "")}
+    assert "People looked at some of them: 1 edited, 1 right." in (tmp_path / "x" / "README.md").read_text()
+    export("cosmos", tmp_path / "cosmos")
+    documents = [json.loads(path.read_text()) for path in (tmp_path / "cosmos" / "metas" / "v0").iterdir()]
+    captions = {window["qwen_caption"] for document in documents for window in document["windows"]}
+    assert " as I would\nhave it" in captions
+    done, contents, _ = export("jsonl", tmp_path / "x", videos="links", reviewed="only", min_confidence=0.0)
+    assert (done[0].left_out["not_reviewed"], contents.samples) == (1, 2)
+    done, _, _ = export("jsonl", tmp_path / "x", videos="links", reviewed="ignore", include_flagged=True)
+    assert {row["caption"] for row in lines(tmp_path / "x")} >= {row.text for row in rows}
+
+
+def verdict(row, said, edited=None, reviewer="a"):
+    frames = {"clip_id": row.clip_id, "start_frame": row.start_frame, "end_frame": row.end_frame}
+    text = {"text": row.text, "text_hash": text_hash(row.text), "edited": edited}
+    return VerdictRow(key=row.key, verdict=said, reviewer=reviewer, at="2026-11-26T00:00:00.000000Z", **frames, **text)
 
 
 def test_several_keys_ask_for_a_choice(export, out, tmp_path):

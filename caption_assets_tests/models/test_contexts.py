@@ -59,6 +59,8 @@ def test_a_window_that_no_allowed_size_makes_short_enough_fails():
     assert fitted(Context(8 * 1024), 16, SQUARE) == (512, 512)
     with pytest.raises(ContextError):
         fitted(Context(8192), 16, QWEN25, answer=8192)
+    with pytest.raises(ContextError):  # its height, of one patch, does not shrink
+        fitted(Context(1000), 16, QWEN25_FRAMES, answer=8, size=(3900, 20))
 
 
 def test_a_prompt_counts_by_its_tokens_where_its_bytes_do_not_fit(checkpoints):
@@ -66,6 +68,7 @@ def test_a_prompt_counts_by_its_tokens_where_its_bytes_do_not_fit(checkpoints):
     file = checkpoints["text"] / "tokenizer.json"
     text = "<|im_end|>" * 300
     Context(1024, file).require_room("caption a", text, 600)
+    Context(1024, file).require_room("caption a", text[:1000], 600)
     with pytest.raises(ContextError, match="its prompt has 364 tokens, its answer up to 661, and the model takes 1024"):
         Context(1024, file).require_room("caption a", text, 661)
     whole = frame_size(*FULL_HD, 4, QWEN25)

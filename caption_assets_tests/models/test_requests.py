@@ -64,7 +64,8 @@ def test_an_odd_number_of_frames_stays_within_the_videos_limits_when_it_is_made_
 
 def test_a_frame_that_no_model_takes_is_refused():
     with pytest.raises(ClipError, match="differ 200 times"):
-        frame_size(4100, 20, 4, QWEN25)
+        frame_size(4001, 20, 4, QWEN25)
+    assert frame_size(4000, 20, 4, QWEN25)[1] == 28
 
 
 def test_metadata_tells_true_times_and_the_true_mean_rate():

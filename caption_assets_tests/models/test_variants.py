@@ -80,6 +80,7 @@ def test_a_row_is_pinned_and_agrees_with_itself(row):
 
 def test_the_largest_video_of_qwen3_fits_its_length():
     row = CAPTION_VARIANTS["qwen3"]
+    assert row.frames == FrameLimits(32, 4096, 24 << 20, per_video=True, label_tokens=12)
     tokens = row.frames.max_pixels // row.frames.factor**2 // 2
     assert tokens == 12288
     assert tokens + 128 * 12 + 2048 < row.vllm.max_model_len  # with the times of 128 pairs, a prompt and an answer
@@ -132,7 +133,7 @@ def test_a_users_own_model_keeps_the_variants_limits_within_those_of_its_checkpo
     (folder / "video_preprocessor_config.json").write_text(json.dumps(published))
     variant, _ = ModelChoice(CaptionModelSettings(model_variant=chosen, model_path=str(folder))).model()
     limits = frame_limits(variant, folder, variant.family)
-    assert limits == CAPTION_VARIANTS["qwen"].frames
+    assert limits == CAPTION_VARIANTS["qwen"].frames == FrameLimits(28, 100352, 602112, max_video_tokens=24576)
     width, height = frame_size(1920, 1080, 16, limits)
     assert 8 * width * height // 28**2 == 5760
     # A checkpoint whose frames are all smaller keeps its own limits.
@@ -170,6 +171,32 @@ def test_a_processor_that_does_not_state_all_of_its_limits_states_none(checkpoin
         (folder / other).unlink(missing_ok=True)
     with pytest.raises(ModelError, match="its processor states no frame size"):
         checkpoint_frame_limits(folder, family)
+
+
+def nemotron(factor, area, shape="square", together=1, labels=26):
+    return FrameLimits(factor, area, area, shape=shape, together=together, label_tokens=labels)
+
+
+@pytest.mark.parametrize(
+    ("config", "vision", "limits"),
+    [
+        ({}, {}, nemotron(32, 512 * 512)),
+        ({"force_image_size": 448, "patch_size": 14, "downsample_ratio": 0.25}, {}, nemotron(56, 448 * 448)),
+        ({"force_image_size": 448}, {"patch_size": 14, "video_target_img_size": 300}, nemotron(28, 308 * 308)),
+        ({}, {"video_target_num_patches": 1000, "video_target_img_size": 300}, nemotron(32, 1000 * 16 * 16)),
+        ({}, {"video_maintain_aspect_ratio": True}, nemotron(32, 512 * 512)),
+        (
+            {},
+            {"video_maintain_aspect_ratio": True, "video_target_num_patches": 1024, "video_temporal_patch_size": 2},
+            nemotron(32, 512 * 512, "filled", 2, 50),
+        ),
+        ({}, {"video_maintain_aspect_ratio": True, "video_target_img_size": 300}, nemotron(32, 304 * 304, "filled")),
+    ],
+)
+@pytest.mark.parametrize("family", ["nemotron-v2-vl", "nemotron-3-omni"])
+def test_a_nemotron_says_the_size_of_its_frames_as_vllm_reads_it(tmp_path, family, config, vision, limits):
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vision_config": vision}))
+    assert checkpoint_frame_limits(tmp_path, FAMILIES[family]) == limits
 
 
 def test_frames_that_go_as_images_keep_their_aspect_ratio():

@@ -17,12 +17,14 @@ from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene
 from caption_assets.models.engines.base import EngineDeathError
 from caption_assets.models.engines.transformers import TransformersEngine
-from caption_assets.models.prompts import CAPTION_PROMPTS, STAGE2_PROMPT
+from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT, with_caption
+from caption_assets.records import FramePicks, text_hash
 from caption_assets.save_export.files import read_document
 from caption_assets.settings import (
     CaptionModelSettings,
     CaptionSettings,
     EnhanceSettings,
+    PreviewSettings,
     TextModelSettings,
     WindowSettings,
 )
@@ -34,9 +36,11 @@ from caption_assets.steps import (
     model_session,
     window_shard,
 )
-from caption_assets.store.rows import CaptionRow
+from caption_assets.steps.versions import data_version
+from caption_assets.store.rows import CaptionRow, window_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, rows_to_table
+from caption_assets.workers.tasks import Prepared
 
 SHARDS = ("a", "b", "c")
 
@@ -85,9 +89,22 @@ def test_shards_share_batches_and_each_ends_with_its_own_report(store, workers, 
     outcomes = caption(store, workers)
     assert outcomes.keys() == set(SHARDS)
     assert all(isinstance(o, ShardReport) and o.ok == 2 and o.failed == 0 for o in outcomes.values())
-    assert [len(batch) for batch in asked] == [6]
+    (batch,) = asked
+    windows = {shard: store.read_rows(CLIP_WINDOWS, shard) for shard in SHARDS}
+    of = {f"{shard}/{row.clip_id}/{window_of(row)}": row for shard in SHARDS for row in windows[shard]}
+    assert sorted(request.request_id for request in batch) == sorted(of)
+    for request in batch:
+        row = of[request.request_id]
+        assert request.frames.picks == FramePicks(row.frame_ids, row.times_s)
+        assert request.frames.frames.shape == (len(row.frame_ids), 196, 224, 3)
     assert all(row.text and row.decode_s > 0 and row.render_s is not None for row in rows(store))
-    assert outcomes["a"].figures["mean_decode_s"] > 0
+    assert {(row.window_hash, row.content_hash) for row in rows(store)} == {
+        (row.window_hash, row.content_hash) for row in of.values()
+    }
+    figures, made = outcomes["a"].figures, store.read_rows(WINDOW_CAPTIONS, "a", "demo")
+    assert figures["mean_decode_s"] > 0
+    assert figures["output_tokens"] == sum(row.output_tokens for row in made)
+    assert outcomes["a"].input_versions == {"clip_windows": data_version(windows["a"])}
     assert all(o.figures["engine"].startswith("transformers ") for o in outcomes.values())
     assert [shard for shard in SHARDS if "engine_start_seconds" in outcomes[shard].figures] == ["a"]
     asked.clear()
@@ -140,9 +157,13 @@ def test_a_second_pass_shows_the_video_again_with_the_first_caption(store, worke
 def test_the_prompts_are_those_of_the_variant_or_the_users_own(store, workers, asked):
     def prompts(**settings):
         asked.clear()
-        caption(store, workers, shards=("a",), max_output_tokens=3, **settings)
+        outcomes = caption(store, workers, shards=("a",), max_output_tokens=3, **settings)
         requests = [request for batch in asked for request in batch]
         assert {request.max_tokens for request in requests} <= {3}
+        assert outcomes["a"].figures["cut_off_texts"] == 2
+        assert {row.prompt_hash for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo")} == {
+            text_hash(settings.get("prompt_text") or CAPTION_PROMPTS[settings.get("prompt_variant", "default")])
+        }
         return [request.messages[0]["content"][1]["text"] for request in requests]
 
     assert prompts() == [CAPTION_PROMPTS["default"]] * 2
@@ -163,18 +184,38 @@ def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(da
 
     def told_apart(self, requests):
         asked.extend(requests)
-        return [replace(result, text=f"The text of {result.request_id}.") for result in batch(self, requests)]
+        times = {"wait_s": 1.0, "prefill_s": 2.0, "generate_s": 3.0}
+        return [replace(result, text=f"The text of {result.request_id}.", **times) for result in batch(self, requests)]
+
+    class Timed:
+        """The workers, who take as long for each window."""
+
+        processes, start_seconds = workers.processes, 0.0
+
+        def run(self, *given, **bounds):
+            for task, made in workers.run(*given, **bounds):
+                yield task, replace(made, decode_s=0.5, render_s=0.25) if isinstance(made, Prepared) else made
 
     monkeypatch.setattr(TransformersEngine, "_batch", told_apart)
-    caption(store, workers, generate_stage2_caption=True, stage2_prompt_text="Look again.", max_output_tokens=4)
+    caption(store, Timed(), generate_stage2_caption=True, stage2_prompt_text="Look again.", max_output_tokens=4)
     questions = {}
     for request in asked:
         questions.setdefault(request.request_id, []).append(request.messages[0]["content"][1]["text"])
     assert len(questions) == len(rows(store)) > 2 * len({row.clip_id for row in rows(store)})
+    of = {
+        f"{shard}/{row.clip_id}/{window_of(row)}": row
+        for shard in SHARDS
+        for row in store.read_rows(CLIP_WINDOWS, shard)
+    }
+    for request in asked:
+        row = of[request.request_id]
+        assert request.frames.picks == FramePicks(row.frame_ids, row.times_s)
     for name, (_, second) in questions.items():
         assert second == f"Look again.\n\nThe text of {name}."
     for row in rows(store):
         assert row.first_text.endswith(f"/{row.clip_id}/{row.start_frame}_{row.end_frame}.")
+        # Of both passes.
+        assert (row.decode_s, row.render_s, row.wait_s, row.prefill_s, row.generate_s) == (1.0, 0.5, 2.0, 4.0, 6.0)
 
 
 @pytest.fixture
@@ -239,6 +280,12 @@ def test_a_shard_without_windows_fails_alone(store, workers):
     outcomes = caption(store, workers, shards=("a", "nothing", "c"))
     assert "has no windows" in str(outcomes["nothing"])
     assert outcomes["a"].ok == outcomes["c"].ok == 2
+    with model_session(CaptionModelSettings(device="cpu")) as session:
+        given = StepContext(store, workers)
+        ended = list(caption_shards(given, ("nothing",), session, CaptionSettings(), PreviewSettings()))
+    assert {e.asset: str(e.outcome).partition(".")[0] for e in ended} == {
+        asset: f"{asset} of shard 'nothing': it has no windows" for asset in ("window_captions", "window_previews")
+    }
 
 
 @pytest.fixture
@@ -251,7 +298,7 @@ def too_wide(store):
 
 @pytest.mark.usefixtures("too_wide")
 def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, workers):
-    outcomes = caption(store, workers)
+    outcomes = caption(store, workers, generate_stage2_caption=True, max_output_tokens=4)
     assert (outcomes["a"].ok, outcomes["a"].failed) == (1, 1)
     assert "200 times" in outcomes["a"].failed_items[0]
     assert outcomes["b"].ok == outcomes["c"].ok == 2
@@ -263,7 +310,12 @@ def test_what_has_no_caption_is_not_enhanced_and_says_why(store, workers, asked,
     with model_session(TextModelSettings(device="cpu"), 16) as session:
         given, settings = StepContext(store, workers), EnhanceSettings(max_output_tokens=8)
         outcomes = {e.shard: e.outcome for e in enhance_shards(given, SHARDS, "demo", session, settings)}
+    captions = {f"/{row.clip_id}/{window_of(row)}": row.text for row in rows(store)}
     assert [len(batch) for batch in asked] == [5]
+    for request in asked[0]:
+        (message,) = request.messages
+        assert message["content"] == with_caption(ENHANCE_PROMPTS["default"], captions[request.request_id[1:]])
+        assert request.max_tokens == 8
     assert {shard: outcome.ok for shard, outcome in outcomes.items()} == {"a": 1, "b": 2, "c": 2}
     rewritten = {row.clip_id: row for row in store.read_rows(ENHANCED_CAPTIONS, "a", "demo/demo_lm")}
     left_out = rewritten.pop(too_wide.clip_id)
@@ -271,7 +323,12 @@ def test_what_has_no_caption_is_not_enhanced_and_says_why(store, workers, asked,
     assert "200 times" in left_out.error
     (good,) = rewritten.values()
     assert good.status == "ok"
-    assert good.text
+    (before,) = (row for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo") if row.text)
+    assert outcomes["a"].figures["times_longer"] == round(len(good.text) / len(before.text), 2)
+    assert outcomes["a"].figures["captions_of"] == "demo"
+    assert outcomes["a"].input_versions == {
+        "window_captions": data_version(store.read_rows(WINDOW_CAPTIONS, "a", "demo"))
+    }
     windows = {c: read_document(store, f"metas/v0/{c}.json")["windows"][0] for c in (too_wide.clip_id, good.clip_id)}
     assert "demo_lm_enhanced_caption" not in windows[too_wide.clip_id]
     assert windows[good.clip_id]["demo_lm_enhanced_caption"] == good.text

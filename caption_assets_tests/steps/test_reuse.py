@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from caption_assets.dataset import open_dataset
-from caption_assets.errors import StoreError
+from caption_assets.errors import ClipError, StoreError
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import (
     StepContext,
@@ -18,6 +18,7 @@ from caption_assets.steps import (
 )
 from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS, Store
 from caption_assets.workers.local import Workers
+from caption_assets.workers.tasks import Prepared
 
 SMALL = WindowSettings(window_size=64, remainder_threshold=32)
 
@@ -219,6 +220,25 @@ def test_a_window_that_no_model_takes_and_a_clip_that_is_gone_are_a_row_each(pla
     assert (outcomes["window_previews"].ok, outcomes["window_previews"].failed) == (1, 2)
     failed = [row for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo") if row.status == "failed"]
     assert [(row.start_frame, row.error_kind) for row in failed] == [(0, "decode"), (64, "missing")]
+
+
+def test_a_clip_that_cannot_be_read_any_further_keeps_the_windows_before(plan, given, store, watched):
+    class Fading(Watched):
+        def run(self, *of_call, **bounds):
+            over = set()
+            for task, made in super().run(*of_call, **bounds):
+                if task.location not in over:
+                    yield task, made
+                if isinstance(made, Prepared) and task.location not in over:
+                    over.add(task.location)
+                    yield task, ClipError(f"clip {task.location}", "it fades", "look at it")
+
+    plan()
+    report = caption(replace(given, workers=Fading(given.workers)))["window_captions"]
+    assert (report.ok, report.failed) == (2, 1)
+    rows = store.read_rows(WINDOW_CAPTIONS, "a", "demo")
+    assert [(row.start_frame, row.error_kind) for row in rows if row.status == "failed"] == [(64, "decode")]
+    assert all(row.text for row in rows if row.status == "ok")
 
 
 def test_shards_that_only_lack_previews_end_one_after_the_other_and_are_durable(given, store, clips_root):

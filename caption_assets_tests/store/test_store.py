@@ -16,8 +16,8 @@ from caption_assets.errors import StoreError
 from caption_assets.store.rows import PreviewRow
 from caption_assets.store.scratch import FOLDER, Scratch
 from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
-from caption_assets_tests.rows import BIKES, COSMOS, caption, failed_caption, failed_clip, preview, window
+from caption_assets.store.tables import CLIP_WINDOWS, SHARD_REVIEW, WINDOW_CAPTIONS, WINDOW_PREVIEWS
+from caption_assets_tests.rows import BIKES, COSMOS, caption, failed_caption, failed_clip, preview, verdict, window
 
 WINDOWS = [window(COSMOS, start, start + 255) for start in (0, 256, 512)]
 CAPTIONS = [caption(row, f"Window {number}.") for number, row in enumerate(WINDOWS)]
@@ -421,3 +421,13 @@ def test_a_folder_that_is_on_another_disk_can_be_written(tmp_path: Path) -> None
         store.write_bytes("previews/clip/0_9.webp", b"1")
         assert store.read_bytes("previews/clip/0_9.webp") == b"1"
         assert [path.name for path in Path(elsewhere).rglob("*") if path.is_file()] == ["0_9.webp"]
+
+
+def test_a_part_takes_the_place_of_an_earlier_one_and_leaves_those_of_others(store: Store, root: UPath) -> None:
+    text, other = CAPTIONS[0], Store(root)
+    rows = [verdict(text, at="1"), verdict(text, "wrong", at="2")]
+    earlier = store.put_part(SHARD_REVIEW, "s", rows[:1])
+    of_other = other.put_part(SHARD_REVIEW, "s", [verdict(text, reviewer="bob", at="3")])
+    later = store.put_part(SHARD_REVIEW, "s", rows, earlier)
+    assert set(store.parts(SHARD_REVIEW, "s")) == {of_other, later}
+    assert sorted(row.at for row in store.read_rows(SHARD_REVIEW, "s")) == ["1", "2", "3"]

@@ -13,10 +13,12 @@ from caption_assets.models.engines.shares import InBatches, Shares, SideBySide
 from caption_assets.models.requests import Author, Request, Result
 from caption_assets.models.thinking import answer_of
 from caption_assets.models.variants import Variant
+from caption_assets.models.waits import waiting
 from caption_assets.models.weights.checkpoints import Checkpoint
 from caption_assets.records import Outcome
 
 log = logging.getLogger(__name__)
+_START = "the engine to start"
 _MOST_SET_ASIDE = 3
 # Of an engine that gets stuck again and again, each time after minutes.
 _MOST_STUCK = 2
@@ -41,7 +43,8 @@ class EngineSession:
     def start(self) -> EngineInfo:
         """Begins to start the engine where that has not been done yet. Returns what runs; raises ModelError."""
         if self._info is None:
-            self._info = self._engine.start()
+            with waiting(_START):
+                self._info = self._engine.start()
         return self._info
 
     @property
@@ -109,7 +112,8 @@ class EngineSession:
 
     def _await_engine(self) -> None:
         self.start()
-        seconds = self._engine.ready()
+        with waiting(_START):
+            seconds = self._engine.ready()
         if self.ready_at is None:
             self.start_seconds, self.ready_at = seconds, time.perf_counter()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from caption_assets.errors import ModelError, first_line
 from caption_assets.models.locks import holder, try_lock, wait_lock
+from caption_assets.models.waits import waiting
 from caption_assets.models.weights.apart import call_apart
 from caption_assets.models.weights.checkpoints import Checkpoint, no_weights
 
@@ -102,8 +103,15 @@ def _download(checkpoint: Checkpoint, model_dir: str | None, patterns: list[str]
     with _one_clear_error(asked, checkpoint, model_dir):
         size = _check_disk(asked, checkpoint, model_dir, patterns)
         log.info("Downloading %.1f GiB: %s.", size / _GIB, asked)
-        # Its threads read until a file is whole, whoever is interrupted.
-        folder, again = call_apart(_fetch, checkpoint, model_dir, patterns)
+        before = _cached_bytes(checkpoint, model_dir)
+
+        def so_far() -> str:
+            come = (_cached_bytes(checkpoint, model_dir) - before) / _GIB
+            return f"a download ({come:.1f} of {size / _GIB:.1f} GiB: {asked})"
+
+        with waiting(so_far):
+            # Its threads read until a file is whole, whoever is interrupted.
+            folder, again = call_apart(_fetch, checkpoint, model_dir, patterns)
     for path in again:
         log.warning("%s was not whole and has been downloaded again.", path)
     _require_whole(folder)
@@ -156,7 +164,8 @@ def _the_only_one(checkpoint: Checkpoint, model_dir: str | None) -> Iterator[Non
         held = try_lock(path)
         if held is None:
             log.warning("Waiting for the weights of %s: %s downloads them.", checkpoint, holder(path))
-            held = wait_lock(path)
+            with waiting(f"the weights of {checkpoint}, which {holder(path)} downloads"):
+                held = wait_lock(path)
     except OSError as error:
         # Without the lock files may be downloaded twice, but never come out wrong.
         log.info("No lock on %s (%s); downloading without.", path, error)
@@ -226,6 +235,14 @@ def _is_whole(path: Path) -> bool:
             return bool(file.keys())
     except (OSError, SafetensorError):
         return False
+
+
+def _cached_bytes(checkpoint: Checkpoint, model_dir: str | None) -> int:
+    """The bytes of a model that are in the cache, those of unfinished files, too."""
+    blobs = _cache(model_dir) / f"models--{checkpoint.model_id.replace('/', '--')}" / "blobs"
+    with contextlib.suppress(OSError):  # files are renamed meanwhile
+        return sum(path.stat().st_size for path in blobs.iterdir())
+    return 0
 
 
 def _cache(model_dir: str | None) -> Path:

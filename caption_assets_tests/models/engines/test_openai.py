@@ -210,13 +210,14 @@ def test_an_address_that_is_none_is_refused(address, monkeypatch):
         engine().start()
 
 
-def test_a_server_that_is_not_there_is_one_clear_error_without_its_credentials(monkeypatch):
+@pytest.mark.parametrize("model", [None, "m"])
+def test_a_server_that_is_not_there_is_one_clear_error_without_its_credentials(monkeypatch, model):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv(URL, f"http://user:geheim@127.0.0.1:{port}/secret-path/v1")
     monkeypatch.setattr(f"{ENGINE}._FIRST_WAIT_S", 0.6)
     with pytest.raises(ModelError) as error:
-        engine().start()
+        engine(model=model).start()
     assert f"http://127.0.0.1:{port}, from OPENAI_BASE_URL: there is no connection (it is refused)" in str(error.value)
     assert "`vllm serve" in str(error.value)
     assert not any(secret in str(error.value) for secret in ("user", "geheim", "secret-path"))
@@ -230,6 +231,7 @@ def test_an_address_is_shown_without_what_is_secret_in_it(monkeypatch):
     assert address.headers == {"Authorization": "Basic dXNlcjpwQHNz"}
     assert not any(secret in repr(address) for secret in ("user", "p%40ss", "p@ss", "t0ken", "dXNlcjp"))
     assert address.redact("p@ss p%40ss dXNlcjpwQHNz") == "*** *** ***"
+    assert address.redact("half a letter \ud83d,\n\tas JSON may have it") == "half a letter ?, as JSON may have it"
 
 
 def test_an_address_beside_the_api_is_not_taken_for_a_server_that_is_not_there(server, monkeypatch):
@@ -259,14 +261,15 @@ def test_a_vllm_that_trusts_no_request_is_refused_at_the_start(server):
 
 def test_other_servers_are_sent_what_the_api_knows_and_no_more(server):
     server.be(owned_by="openai", version="", served_model_name="gpt")
-    penalized = replace(DEMO, sampling=replace(DEMO.sampling, repetition_penalty=1.05))
+    penalized = replace(DEMO, sampling=replace(DEMO.sampling, top_k=20, repetition_penalty=1.05))
     e = OpenAIEngine(penalized, CHECKPOINT, EngineOptions(sampling=penalized.sampling))
     info = e.start()
     assert [r.outcome.ok for r in e.generate(BRIEF[:2])] == [True, True]
     e.close()
     assert info.engine_version == "openai"
     assert info.notes[0] == "Frames go to the server in the form 'images'."
-    assert info.notes[1] == "The server is not known to take a repetition penalty; none is used."
+    assert info.notes[1] == "The server is not known to take a top_k; it uses its own."
+    assert info.notes[2] == "The server is not known to take a repetition penalty; none is used."
     known = {"model", "messages", "max_tokens", "temperature", "top_p", "logprobs"}
     assert server.seen()["bodies"][-1].keys() == known
 

@@ -103,6 +103,16 @@ def test_why_there_is_no_text_is_said(spelled, kind, problem):
     assert problem in found.problem
 
 
+@pytest.mark.parametrize(
+    ("code", "status"), [(400, 400), ("429", 429), (599, 599), (600, 0), (399, 0), ("rate_limit", 0), (None, 0)]
+)
+def test_an_error_that_comes_as_if_all_were_well_has_the_status_that_it_names(code, status):
+    for reply in ({"error": {"code": code}}, {"choices": [{"error": {"status": code}}]}):
+        with pytest.raises(NoAnswerError) as error:
+            read_answer(json.dumps(reply).encode())
+        assert error.value.status == status
+
+
 def test_what_is_not_as_it_should_be_beside_a_text_is_left():
     odd = {"prompt_tokens": 10**30, "completion_tokens": True}
     found = read(usage=odd, metrics={"time_to_first_token_ms": 1e400, "generation_time_ms": -1}, model=["m"])

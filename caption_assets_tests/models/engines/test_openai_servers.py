@@ -245,6 +245,12 @@ def test_a_model_that_is_named_need_not_be_listed(found, server, monkeypatch, ca
     assert server.seen()["bodies"][0]["model"] == "a/m:novita"
 
 
+def test_a_model_is_found_among_others_by_what_it_was_loaded_from(server):
+    server.be(listing=listing({"id": "x", "root": "somebody/x"}, {"id": "m", "root": str(CHECKPOINT.folder)}))
+    with started() as e:
+        assert e.author().server_model == "m"
+
+
 @pytest.mark.parametrize(
     "thought", [answer(content="", finish="length"), answer(content=None, message={"reasoning_content": "Hm"})]
 )
@@ -555,7 +561,8 @@ def test_one_odd_answer_of_a_server_that_restarts_ends_nothing(server):
     found = [next(results)]
     server.stop()
     server.start()
-    server.fail({"status": 404, "times": 5, "body": "default backend"})
+    # Five are for what was open and for a look whether the server is there, the sixth for the new start.
+    server.fail({"status": 404, "times": 6, "body": "default backend"})
     found += results
     session.close()
     assert sorted(r.outcome.ok for r in found).count(True) >= len(BRIEF) - 3

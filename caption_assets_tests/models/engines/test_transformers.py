@@ -7,13 +7,14 @@ import pytest
 
 from caption_assets.errors import ModelError
 from caption_assets.models.chat import chat_prompt
+from caption_assets.models.engines import transformers
 from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.requests import caption_request, enhance_request, frame_size
-from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
-from caption_assets.models.weights.checkpoints import checkpoint_of
+from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS, own_variant
+from caption_assets.models.weights.checkpoints import checkpoint_of, weights_gib
 from caption_assets.records import FramePicks, SampledFrames
 
 
@@ -183,9 +184,12 @@ def test_an_engine_starts_once_and_only_when_needed(checkpoints):
     assert s.start() is s.info is first
     assert first.engine == "transformers"
     assert first.precision == "fp32"
+    thread = s._engine._watched._thread
     s.close()
     s.close()
     assert not s.started
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_a_model_of_the_wrong_kind_is_refused(checkpoints):
@@ -207,6 +211,26 @@ def test_a_gpu_that_is_not_there_is_refused(checkpoints):
     s._engine._options = replace(s._engine._options, device=f"cuda:{torch.cuda.device_count()}")
     with pytest.raises(ModelError, match="GPU"):
         s.start()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_gpu_is_leased_as_it_is_asked_for_and_of_a_users_own_model_by_its_weights(checkpoints, monkeypatch, own):
+    asked = []
+
+    def lease(variant, precision, **more):
+        asked.append((variant.name, precision, more))
+        raise ModelError("a GPU", "there is none")
+
+    monkeypatch.setattr(transformers, "visible_gpus", lambda: ("a GPU",))
+    monkeypatch.setattr(transformers, "lease", lease)
+    variant = TEXT_VARIANTS["qwen_lm"]
+    if own:
+        variant = own_variant(variant, variant.family, "me/mine", "main")
+    options = EngineOptions(device="cuda:1", precision="bf16")
+    with pytest.raises(ModelError, match="there is none"):
+        TransformersEngine(variant, checkpoint_of(variant, str(checkpoints["text"])), options).start()
+    need_gib = weights_gib(checkpoints["text"]) + transformers._SPARE_GIB if own else None
+    assert asked == [("qwen_lm", "bf16", {"device": "cuda:1", "min_gib": need_gib})]
 
 
 @pytest.mark.parametrize(
@@ -262,6 +286,22 @@ def test_a_missing_folder_is_refused_and_other_weights_have_another_revision(che
     config = folder / "config.json"
     config.write_text(config.read_text() + "\n")
     assert checkpoint_of(variant, str(folder)).revision != before.revision
+
+
+def test_a_folder_s_revision_is_what_it_was_to_earlier_versions_and_that_of_its_weights(tmp_path):
+    """It is part of the fingerprint of all that the model has written."""
+    large = bytes(2 << 20)
+    files = {"config.json": b"{}", "a.safetensors": b"a", "b.safetensors": large}
+
+    def revision(**changed):
+        for name, data in {**files, **changed}.items():
+            (tmp_path / name).write_bytes(data)
+        return checkpoint_of(TEXT_VARIANTS["qwen_lm"], str(tmp_path)).revision
+
+    assert revision() == revision(**{"tokenizer.json": b"{}"}) == "53d3c30c492a7d87"
+    others = [{"config.json": b'{"a": 1}'}, {"a.safetensors": b"b"}, {"b.safetensors": large + b"c"}]
+    others.append({"b.safetensors": large[:999] + b"c" + large[1000:]})
+    assert len({revision(), *(revision(**changed) for changed in others)}) == 5
 
 
 def test_weights_that_cannot_be_downloaded_are_one_clear_error(tmp_path):

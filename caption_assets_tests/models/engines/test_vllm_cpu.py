@@ -1,4 +1,4 @@
-"""vLLM itself, on the CPU, with the embedded checkpoints: the texts of transformers, in process and as a server."""
+"""vLLM itself, on the CPU, with the embedded captioner: the texts of transformers, in process and as a server."""
 
 import contextlib
 import os
@@ -21,20 +21,15 @@ from caption_assets.dataset import open_dataset
 from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene, score
-from caption_assets.models.engines.base import EngineOptions
-from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.vllm.launch import built_for_cpus, vllm_version
 from caption_assets.models.engines.vllm.loader import LOAD_FORMAT
-from caption_assets.models.prompts import enhance_prompt
-from caption_assets.models.requests import Request, enhance_request
-from caption_assets.models.variants import Sampling, text_variant
-from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, WindowSettings
 from caption_assets.steps import StepContext, caption_shards, model_session, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 from caption_assets.workers.local import Workers
+from caption_assets_tests.processes import descendants, vllm_engine
 
 SHARDS = ("a", "b")
 CLIPS = 4
@@ -104,21 +99,6 @@ def confidences(rows):
     return scores
 
 
-def descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
-    return found
-
-
-def engine_process() -> int:
-    """vLLM's engine, among the processes of this one."""
-    (pid,) = (p for p in descendants(os.getpid()) if b"EngineCore" in Path(f"/proc/{p}/cmdline").read_bytes())
-    return pid
-
-
 def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_death(
     planned, scenes, workers, expected, monkeypatch
 ):
@@ -130,7 +110,7 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
         for result in generate(session, requests):
             if not killed.is_set():
                 killed.set()
-                os.kill(engine_process(), signal.SIGKILL)
+                os.kill(vllm_engine(), signal.SIGKILL)
             yield result
 
     monkeypatch.setattr(EngineSession, "generate", kill_after_the_first)
@@ -152,65 +132,6 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
     assert reports["a"].figures["device"] == "cpu"
     assert reports["a"].figures["engine"] == f"vllm {vllm_version()}"
     assert not [p for p in descendants(os.getpid()) if b"VLLM" in Path(f"/proc/{p}/cmdline").read_bytes()]
-
-
-def test_texts_are_rewritten_as_by_transformers_and_what_is_too_long_fails_alone(expected):
-    variant = text_variant("demo_lm")
-    checkpoint = checkpoint_of(variant)
-    prompt = enhance_prompt("default")
-    good = [enhance_request(str(k), prompt, text, 160) for k, text in enumerate(texts(expected).values())]
-    long = Request("long", ({"role": "user", "content": "red " * 20_000},), max_tokens=8)
-
-    def answers(name: str, requests: list[Request]):
-        options = EngineOptions(device="cpu", vllm_args={"kv_cache_memory_bytes": CACHE_BYTES})
-        engine = create_engine(variant, checkpoint, options, engine=name)
-        session = EngineSession(variant, checkpoint, engine)
-        try:
-            return {result.request_id: result for result in session.generate(requests)}
-        finally:
-            session.close()
-
-    here, there = answers("transformers", good), answers("vllm", [*good[:2], long, *good[2:]])
-    failed = there.pop("long")
-    assert failed.text is None
-    assert "token" in failed.outcome.message
-    assert {k: r.text for k, r in there.items()} == {k: r.text for k, r in here.items()}
-    mean = {k: r.confidence.mean_logprob for k, r in here.items()}
-    assert {k: r.confidence.mean_logprob for k, r in there.items()} == pytest.approx(mean, abs=2e-3)
-
-
-def test_an_engine_that_is_stopped_is_started_again_and_what_is_drawn_is_drawn_again(expected):
-    """Its process is stopped, not ended, once it has answered the first request."""
-    # Of what the model does not know, it is not sure what to say.
-    variant, captions = text_variant("demo_lm"), [*list(texts(expected).values())[:3], "la la la", "la la la"]
-    checkpoint = checkpoint_of(variant)
-    sampling = Sampling(temperature=2.0, seed=5)
-    options = EngineOptions("cpu", sampling=sampling, stuck_s=30.0, vllm_args={"kv_cache_memory_bytes": CACHE_BYTES})
-    session = EngineSession(variant, checkpoint, create_engine(variant, checkpoint, options, engine="vllm"))
-    requests = [enhance_request(str(k), "Rewrite.", text, 40) for k, text in enumerate(captions)]
-    rounds = []
-    try:
-        for stops in (False, True):
-            found = {}
-            for result in session.generate(requests if not stops else _one_then(requests, found)):
-                found[result.request_id] = result
-                if stops and len(found) == 1:
-                    os.kill(engine_process(), signal.SIGSTOP)
-            rounds.append(found)
-    finally:
-        session.close()
-    first, again = rounds
-    assert all(result.outcome.ok for result in again.values())
-    assert {k: r.text for k, r in again.items()} == {k: r.text for k, r in first.items()}
-    assert first["3"].text != first["4"].text  # each window has draws of its own
-
-
-def _one_then(requests, found):
-    """The first request, and the others once it has been answered."""
-    yield requests[0]
-    while not found:
-        time.sleep(0.05)
-    yield from requests[1:]
 
 
 @pytest.fixture(scope="module")

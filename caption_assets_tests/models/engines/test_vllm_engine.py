@@ -79,7 +79,8 @@ def start(monkeypatch):
     lease = SimpleNamespace(gpus=(gpu,), visible_devices="GPU-0", notes=("a note",), close=lambda: None)
     monkeypatch.setattr(vllm_engine, "check_build", lambda *_: None)
     monkeypatch.setattr(vllm_engine, "check", lambda *_, **__: None)
-    monkeypatch.setattr(vllm_engine, "lease", lambda *_, **__: lease)
+    leased = []
+    monkeypatch.setattr(vllm_engine, "lease", lambda *given, **more: leased.append((*given[1:], more)) or lease)
     monkeypatch.setattr(vllm_engine, "fit", lambda variant, *_: variant.vllm)
     engines = []
 
@@ -104,6 +105,7 @@ def start(monkeypatch):
         assert not ready or engine.ready() > 0
         return engine, info
 
+    make.leased = leased
     yield make
     for engine in engines:
         engine.close()
@@ -116,11 +118,13 @@ def window(name):
 
 def test_prepared_windows_reach_vllm_whole_and_their_times_come_back(start):
     llm = Llm()
-    engine, info = start(llm)
+    engine, info = start(llm, device="cuda:1", precision="bf16")
+    assert start.leased == [("bf16", {"device": "cuda:1", "tensor_parallel": 1, "min_gib": None})]
     requests = [info.prepare(window(str(k))) for k in range(3)]
     results = {result.request_id: result for result in engine.generate(iter(requests))}
     assert sorted(results) == ["0", "1", "2"]
-    assert results["0"].text == " answer to 0"
+    assert all(result.text == f" answer to {name}" for name, result in results.items())
+    assert (results["0"].finish_reason, results["0"].output_tokens) == ("stop", 3)
     assert (results["0"].prefill_s, results["0"].generate_s) == (0.5, 2.0)
     assert (info.device, info.precision, info.notes) == ("a GPU GPU-0", "bf16", ("a note",))
     _, inputs, sampling = llm.asked[1]

@@ -1,0 +1,150 @@
+"""What the log says of a step at work, and how long the rest takes by it."""
+
+import random
+import threading
+
+import pytest
+
+from caption_assets.dataset import open_dataset
+from caption_assets.models.waits import waiting
+from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
+from caption_assets.steps import (
+    ProgressLog,
+    StepContext,
+    caption_shards,
+    captions,
+    model_session,
+    window_shard,
+    windows,
+)
+from caption_assets.steps.progress import Pace
+from caption_assets.steps.progress_log import duration
+from caption_assets.store import Store
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def worked(pace, clock, shard, items, *, at_once=1, seconds=lambda: 0.25):
+    """Makes items of a shard, so many at once, each in so many seconds."""
+    for _ in range(0, items, at_once):
+        clock.now += sum(seconds() for _ in range(at_once))
+        pace.advance(shard, at_once)
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_after_a_tenth_of_the_work_the_time_left_is_within_a_tenth(at_once):
+    clock, dice = Clock(), random.Random(0)
+    pace = Pace(4, clock)
+    for shard in "ab":
+        pace.start(shard, 400, reused=0)
+    clock.now += 90  # an engine starts
+    worked(pace, clock, "a", 160, at_once=at_once, seconds=lambda: dice.uniform(0.1, 0.4))
+    assert not pace.is_known
+    assert pace.total == 1600
+    left = pace.seconds_left
+    began = clock.now
+    worked(pace, clock, "a", 1440, at_once=at_once, seconds=lambda: dice.uniform(0.1, 0.4))
+    assert left == pytest.approx(clock.now - began, rel=0.1)
+
+
+def test_what_was_there_before_makes_nothing_faster():
+    clock = Clock()
+    pace = Pace(2, clock)
+    pace.start("a", 1000, reused=900)
+    worked(pace, clock, "a", 100, seconds=lambda: 2.0)
+    pace.over("a")
+    pace.start("b", 1000, reused=0)
+    assert pace.done == 1000
+    assert pace.per_second == pytest.approx(0.5)
+    assert pace.seconds_left == pytest.approx(2000)
+    clock.now += 100
+    assert pace.seconds_left == pytest.approx(1900)
+
+
+def test_a_change_of_speed_is_noticed_and_a_shard_that_fails_is_not_waited_for():
+    clock = Clock()
+    pace = Pace(2, clock)
+    pace.start("a", 5000, reused=0)
+    pace.start("b", 5000, reused=0)
+    worked(pace, clock, "a", 2000, seconds=lambda: 0.1)
+    worked(pace, clock, "a", 2000, seconds=lambda: 1.0)
+    assert pace.per_second == pytest.approx(1.0, rel=0.01)
+    pace.over("b")
+    assert pace.seconds_left == pytest.approx(1000, rel=0.01)
+
+
+def test_times_are_said_as_people_say_them():
+    said = {0.4: "0 s", 61: "61 s", 100: "2 min", 3000: "50 min", 5400: "1 h 30 min", 11_100: "3 h 5 min"}
+    assert {seconds: duration(seconds) for seconds in said} == said
+
+
+@pytest.fixture
+def given(tmp_path, clips_root, workers):
+    context = StepContext(Store(tmp_path / "out"), workers)
+    for shard in ("a", "b"):
+        window_shard(context, open_dataset(str(clips_root)), shard, WindowSettings(window_size=32))
+    return context
+
+
+def told(step, shards, said, **more):
+    return ProgressLog(step, shards, said.append, **more)
+
+
+def test_a_step_says_when_it_starts_how_far_it_is_and_when_it_is_done(given):
+    said, asked = [], CaptionSettings(max_output_tokens=4, batch_size=1)
+    with (
+        told(captions.STEP, ["a", "b"], said) as progress,
+        model_session(CaptionModelSettings(device="cpu"), 1) as session,
+    ):
+        given = StepContext(given.store, given.workers, progress=progress)
+        outcomes = caption_shards(given, ["a", "b"], session, asked, PreviewSettings(target_height=16))
+        ends, between = [], []
+        for ended in outcomes:
+            ends.append(ended)
+            progress.done(ended.outcome)
+            between.append(progress.sentences())
+    windows = [e.outcome.ok for e in ends if e.asset == "window_captions"]
+    assert said[0] == "window_captions of 2 shards, 'a' to 'b', begins."
+    assert f"window_captions of shard 'a' is done: {windows[0]} good, in " in said[2]
+    assert said[-1].startswith(f"window_captions is done: 2 of 2 shards, {sum(windows)} windows now, in ")
+    (of_captions, of_previews) = between[-1]
+    assert of_captions.startswith(f"window_captions: {sum(windows)} of {sum(windows)} windows done, ")
+    assert of_captions.endswith(" a second, about 0 s left.")
+    assert of_previews.startswith(f"window_previews: {sum(windows)} of {sum(windows)} windows done, ")
+
+
+def test_about_once_a_minute_and_also_while_it_waits(given):
+    said, come = [], threading.Event()
+
+    def say(text):
+        said.append(text)
+        if "waits" in text:
+            come.set()
+
+    with ProgressLog(windows.STEP, ["a"], say, every_s=0.01) as progress, waiting("the engine to start"):
+        progress.start("clip_windows", "a", 7, 2)
+        assert come.wait(60)
+    assert any(text.startswith("clip_windows: 2 of 7 clips done, 2 of them before, in ") for text in said)
+    assert "clip_windows waits for the engine to start, for 0 s now." in said
+
+
+def test_a_wait_says_what_is_true_by_then_and_the_inner_one_counts():
+    said, so_far = [], ["1 GiB"]
+    progress = told(windows.STEP, ["a"], said)
+    with waiting("the engine to start"), waiting(lambda: f"a download ({so_far[0]})"):
+        assert "waits for a download (1 GiB)" in progress.sentences()[-1]
+        so_far[0] = "2 GiB"
+        assert "waits for a download (2 GiB)" in progress.sentences()[-1]
+    assert len(progress.sentences()) == 1
+
+
+def test_a_step_whose_shards_another_one_has_made_says_so():
+    said = []
+    with told(windows.STEP, [], said):
+        pass
+    assert said == ["clip_windows: nothing is left, another asset of the run has made it on its way."]
