@@ -307,10 +307,10 @@ class Store:
         """Delete a folder if it is there and empty."""
         self._files.delete_empty_folder(_checked(rel))
 
-    def names(self, rel: str = "") -> list[str]:
+    def names(self, rel: str | None = None) -> list[str]:
         """Names of the files and folders directly in a folder, by default the root, sorted; empty where there is no
         such folder."""
-        return self._files.names(_checked(rel) if rel else "")
+        return self._files.names("" if rel is None else _checked(rel))
 
     def names_once(self, rel: str) -> list[str]:
         """`names` as they were when first asked for: what is written later does not show."""
