@@ -24,9 +24,6 @@ class Contents:
     def samples(self) -> int:
         return sum(totals.samples for totals in self.splits.values())
 
-    def clear(self) -> None:
-        self.splits, self.left_out, self.authors, self.opinions = {}, Counter(), Counter(), Counter()
-
     def add(self, other: "Contents") -> None:
         for split, totals in other.splits.items():
             self.splits[split] = self.splits.get(split, Totals()) + totals

@@ -98,7 +98,6 @@ class Export:
 
     def _render(self, part: FolderPart, contents: Contents) -> None:
         """Writes the files about all shards, a shard's lines at a time, and the card."""
-        contents.clear()
         files: dict[str, BinaryIO] = {}
         try:
             for manifest in self._folder.manifests():

@@ -2,8 +2,7 @@
 
 What it holds is in its manifests below `.caption_assets/`: one for each shard, which also has the shard's lines of the
 files that are about all shards, and one for these. Nothing that no manifest names is ever touched, so that an export
-wants a folder that is empty at first. Shards may be written by several processes; files about all of them are made
-from all manifests whenever one has been written.
+wants a folder that is empty at first. One process at a time writes it.
 """
 
 import gzip
@@ -23,7 +22,6 @@ from caption_assets.store.store import Store
 _OWN = ".caption_assets"
 _SHARDS = f"{_OWN}/shards"
 _WHOLE = f"{_OWN}/export.json.gz"
-_TRIES = 20
 _CHUNK = 1 << 20
 
 
@@ -101,30 +99,20 @@ class ExportFolder:
                 yield manifest
 
     def finish(self, render: Callable[["FolderPart"], None], gone: Iterable[str] = ()) -> Changes:
-        """Write what is about all shards, then remove what is stale. `gone` are manifests of shards that are out.
-
-        `render` is called again where the manifest of a shard was written meanwhile.
-        """
-        changes = Changes()
+        """Write what is about all shards, by `render`, then remove what is stale. `gone` are manifests of shards that
+        are out."""
+        gone = list(gone)
         for name in gone:
             manifest = self._read(f"{_SHARDS}/{name}") or Manifest()
             self._write(f"{_SHARDS}/{name}", Manifest(stale=manifest.stale | set(manifest.files)))
-        for _ in range(_TRIES):
-            stamps = self._stamps()
-            part = FolderPart(self, _WHOLE)
-            render(part)
-            changes += part.commit({"format": self._form})
-            if self._stamps() == stamps:
-                break
+        part = FolderPart(self, _WHOLE)
+        render(part)
+        changes = part.commit({"format": self._form})
         for rel in (_WHOLE, *(f"{_SHARDS}/{name}" for name in self.shards())):
             changes.removed += self._remove_stale(rel)
         for name in gone:
             self.store.delete(f"{_SHARDS}/{name}")
         return changes
-
-    def _stamps(self) -> Any:
-        names = self.shards()
-        return self.store.versions(f"{_SHARDS}/{name}" for name in names)
 
     def _remove_stale(self, rel: str) -> int:
         manifest = self._read(rel)

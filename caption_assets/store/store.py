@@ -333,15 +333,10 @@ class Store:
         rels = [_checked(rel) for rel in rels]
         return dict(zip(rels, self.each(self._files.size, rels), strict=True))
 
-    def versions(self, rels: Iterable[str]) -> dict[str, str | None]:
-        """What tells versions of files apart, None for one that is gone. On an object store, a request each."""
-        rels = [_checked(rel) for rel in rels]
-        return dict(zip(rels, self.each(self._files.stamp, rels), strict=True))
-
     def stamps(self, rels: Iterable[str]) -> dict[str, str | None] | None:
-        """The same, but None at all where that takes a request a file: there, what was written once is taken to be
-        there still."""
-        return self.versions(rels) if self.looks_cost_nothing else None
+        """What tells versions of files apart, None for one that is gone. None at all where that takes a request a file:
+        there, what was written once is taken to be there still."""
+        return {rel: self._files.stamp(_checked(rel)) for rel in rels} if self.looks_cost_nothing else None
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """`work` of every item, several at once where that is what a place is good at."""
