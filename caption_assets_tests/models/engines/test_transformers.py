@@ -26,12 +26,12 @@ def session(name, folder, batch_size=4, **options):
 
 
 def window(k, limits, max_tokens=6):
-    """A window of 4, 6 or 8 frames, each of its own size."""
+    """A window of 4, 6 or 8 frames, each of its own size and time."""
     n = 4 + 2 * (k % 3)
     width, height = frame_size(320 + 64 * k, 240, n, limits)
     pixels = np.random.default_rng(k).integers(0, 255, (n, height, width, 3), dtype=np.uint8)
-    picks = FramePicks(tuple(range(n)), tuple(0.5 * i for i in range(n)))
-    return caption_request(str(k), "Describe.", SampledFrames(pixels, picks), max_tokens)
+    picks = FramePicks(tuple(range(n)), tuple((0.5 + k) * i for i in range(n)))
+    return caption_request(str(k), f"Describe {k}.", SampledFrames(pixels, picks), max_tokens)
 
 
 @pytest.mark.parametrize(("name", "family"), [("qwen2.5", "qwen2.5-vl"), ("qwen3", "qwen3-vl")])
