@@ -13,7 +13,7 @@ export DAGSTER_HOME := $(CURDIR)
 
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --no-header --no-annotate
 
-.PHONY: demo test test-vllm test-oldest ui lint bench constraints clean
+.PHONY: demo test test-vllm test-oldest browser ui lint bench constraints clean
 
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 # for each other.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test: lint
+test: lint browser
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not vllm"
 
 # What runs vLLM itself, its engine and its server.
@@ -32,6 +32,12 @@ test-vllm: $(INSTALLED) $(WITH_VLLM_CPU)
 # The models' rooms with the lowest versions that pyproject.toml allows: vLLM's inputs differ most between versions.
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest caption_assets_tests/models
+
+# Chromium, in which pages are tested: the one that CHROMIUM names, the system's, or else Debian's, which root can install.
+browser:
+	@command -v $(or $(CHROMIUM),chromium) || command -v chromium-browser || command -v google-chrome || \
+		{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu-core; } || \
+		{ echo "the tests of pages need Chromium: install it, or name one with CHROMIUM=/path/to/chrome"; exit 1; }
 
 ui: $(INSTALLED)
 	$(BIN)/dagster dev

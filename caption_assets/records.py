@@ -9,6 +9,9 @@ from typing import Literal
 import numpy as np
 
 Status = Literal["ok", "failed", "skipped"]
+Verdict = Literal["right", "wrong", "edited", "withdrawn"]
+Side = Literal["first", "second"]
+Preference = Literal["first", "second", "tie", "both_bad", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
 from caption_assets_tests.openai_server import LoadedModels
 
-pytest_plugins = ["caption_assets_tests.places"]
+pytest_plugins = ["caption_assets_tests.places", "caption_assets_tests.browser"]
 
 MakeClip = Callable[..., Path]
 
@@ -129,7 +129,7 @@ def make_pipeline(workers: Workers) -> Callable[..., Pipeline]:
     """
 
     def make(clips_root: Path, out: Path, *, own_workers: bool = False, **settings: Any) -> Pipeline:
-        small: dict[str, Any] = {"device": "cpu", "max_output_tokens": 4}
+        small = [{"device": "cpu", "max_output_tokens": 4}]
         usual = {
             "windows": {"window_size": 64, "remainder_threshold": 32},
             "captions": small,

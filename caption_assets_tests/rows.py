@@ -4,7 +4,16 @@ from typing import Any
 
 from caption_assets.records import text_hash
 from caption_assets.save_export import paths
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
+from caption_assets.store.rows import (
+    CaptionRow,
+    EnhancedFindingRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    VerdictRow,
+    WindowRow,
+    key_of_text,
+)
 
 BIKES = "f8514004-2727-53a7-b0f6-accf70217df4"
 COSMOS = "551d3b9d-7328-5ca5-bd5a-4a3736c25b54"
@@ -48,6 +57,18 @@ def enhanced(of: CaptionRow, text: str | None = "A fine bike.", key: str = "qwen
     return EnhancedRow(key=key, **_frames(of), **{**fields, **values})
 
 
+def finding(of: CaptionRow | EnhancedRow, severity: str = "warning", **messages: str) -> FindingRow:
+    """Findings against a text, by rule."""
+    fields: dict[str, Any] = {"key": of.key, "text_hash": text_hash(of.text or ""), **_frames(of)}
+    fields |= {"rules": tuple(messages), "severities": (severity,) * len(messages), "messages": (*messages.values(),)}
+    fields |= {"severity": severity if messages else ""}
+    return (
+        EnhancedFindingRow(caption_key=of.caption_key, **fields)
+        if isinstance(of, EnhancedRow)
+        else FindingRow(**fields)
+    )
+
+
 def preview(row: WindowRow, **values: Any) -> PreviewRow:
     frames = _frames(row)
     fields = {"content_hash": row.content_hash, "path": paths.preview(*frames.values()), "num_frames": 10}
@@ -55,5 +76,12 @@ def preview(row: WindowRow, **values: Any) -> PreviewRow:
     return PreviewRow(**frames, **{**fields, **values})
 
 
-def _frames(row: WindowRow | CaptionRow) -> dict[str, Any]:
+def verdict(
+    of: CaptionRow | EnhancedRow, said: Any = "right", reviewer: str = "ann", at: str = "1", **values: Any
+) -> VerdictRow:
+    text = {"key": key_of_text(of), "text": of.text or "", "text_hash": text_hash(of.text or "")}
+    return VerdictRow(**_frames(of), **{**text, "verdict": said, "reviewer": reviewer, "at": at, **values})
+
+
+def _frames(row: WindowRow | CaptionRow | EnhancedRow) -> dict[str, Any]:
     return {"clip_id": row.clip_id, "start_frame": row.start_frame, "end_frame": row.end_frame}

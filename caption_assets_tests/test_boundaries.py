@@ -12,11 +12,12 @@ import caption_assets
 PACKAGE = Path(caption_assets.__file__).parent
 
 # Room -> the rooms that it may import. Those in `FREE` are free to all; they import each other only.
-GROUND = {"store", "dataset", "media", "models"}
-RENDERINGS = {"save_export", "workers", "demo"}
+GROUND = {"store", "dataset", "media", "models", "quality"}
+RENDERINGS = {"save_export", "review", "workers", "demo"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "save_export": {"store"},
+    "review": {"dataset", "store"},
     "workers": {"media", "models"},
     "demo": {"media", "models"},
     "steps": GROUND | RENDERINGS - {"demo"},

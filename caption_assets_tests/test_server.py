@@ -75,7 +75,7 @@ def in_process(clips, tmp_path_factory):
 
 def materialize(instance, clips, out, **model):
     text_model = {name: value for name, value in model.items() if name != "server_video"}
-    settings = PipelineSettings(dataset=clips, output=str(out), captions=model, enhanced=text_model)
+    settings = PipelineSettings(dataset=clips, output=str(out), captions=[model], enhanced=[text_model])
     assert made(instance, Pipeline(settings), [SHARD], MADE, config={}).success
     return Store(str(out))
 

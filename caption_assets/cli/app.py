@@ -11,6 +11,7 @@ from rich.console import Console
 import caption_assets
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.cli.review import review
 from caption_assets.cli.stopping import stoppable
 from caption_assets.dataset import Dataset, open_dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
@@ -23,6 +24,7 @@ from caption_assets.settings import (
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
+    QualitySettings,
     WindowSettings,
     WorkerSettings,
 )
@@ -79,6 +81,9 @@ def demo(dataset: str, output_path: str) -> None:
     sys.exit(status)
 
 
+cli.add_command(review)
+
+
 @cli.group()
 def shards() -> None:
     """The dataset's shards as Dagster knows them."""
@@ -116,7 +121,7 @@ def sync(dataset: str) -> None:
 
 @cli.command("reference")
 def print_reference() -> None:
-    """Print every setting and every column of the tables, as Markdown."""
+    """Print every setting, every column of the tables and every rule, as Markdown."""
     from caption_assets.cli.reference import reference
 
     click.echo(reference(), nl=False)
@@ -142,6 +147,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         enhanced=(
             settings_from(options, EnhancedCaptions, model_variant="demo_lm" if variant == "demo" else "qwen_lm"),
         ),
+        quality=settings_from(options, QualitySettings),
         workers=settings_from(options, WorkerSettings),
     )
     steps = {"clip_windows"} | ({"window_previews"} if previews else set())

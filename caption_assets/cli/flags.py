@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import annotated_types
 import click
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from caption_assets.settings import (
@@ -74,7 +75,11 @@ def settings_from(values: Mapping[str, Any], settings: type[S], **defaults: Any)
     for switch, (owner, name, word) in _SWITCHES.items():
         if issubclass(settings, owner) and values[parameter(switch)]:
             chosen[name] = word
-    return settings(**chosen | {name: value for name, value in defaults.items() if chosen[name] is None})
+    try:
+        return settings(**chosen | {name: value for name, value in defaults.items() if chosen[name] is None})
+    except ValidationError as error:  # of what click cannot check by itself
+        name, wrong = str(error.errors()[0]["loc"][0]), error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise click.UsageError(f"Invalid value for '{flags_of(settings)[name]}': {wrong}.") from None
 
 
 def parameter(flag: str) -> str:

@@ -1,4 +1,4 @@
-"""The reference page: every setting and every column, written from where they are declared. docs/reference.md is it."""
+"""The reference page: every setting, column and rule, written from where they are declared. docs/reference.md is it."""
 
 from collections.abc import Iterator
 from dataclasses import MISSING
@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from caption_assets.quality import describe_rules
 from caption_assets.settings import ALL_SETTINGS, choices_of, flags_of, is_shared, variables_of
-from caption_assets.store.tables import TABLES, Table, columns
+from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, TABLES, Table, columns
 
 _HEAD = """# Reference
 
@@ -21,15 +22,19 @@ flags.
 """
 
 
+_ABOUT_TABLES = (
+    "One row a window; a clip without a window has one row whose frames are null. Of verdicts and comparisons, one row "
+    "each, in `<shard>.parts/` only."
+)
 _PLACES = (
     *(f"Asset `{name}`" for name in TABLES),
-    *(f"Resource `{name}`" for name in ("caption_model", "text_model", "workers")),
+    *(f"Resource `{name}`" for name in ("caption_model", "text_model", "quality", "workers")),
 )
 
 
 def reference() -> str:
     """The page as Markdown."""
-    return "\n".join([_HEAD, *_settings(), *_tables()])
+    return "\n".join([_HEAD, *_settings(), *_tables(), *_rules()])
 
 
 def _settings() -> Iterator[str]:
@@ -62,8 +67,8 @@ def _default(value: Any) -> str:
 
 
 def _tables() -> Iterator[str]:
-    yield from ("## Tables", "", "One row a window; a clip without a window has one row whose frames are null.", "")
-    for table in TABLES.values():
+    yield from ("## Tables", "", _ABOUT_TABLES, "")
+    for table in (*TABLES.values(), *FINDING_TABLES, *REVIEW_TABLES):
         place = "/".join(["tables", table.name, *([table.key_form] if table.key_form else []), "<shard>.parquet"])
         yield from (f"### {table}", "", f"`{place}`. {_first_line(table)}", "")
         yield from ("| column | type | default | |", "|---|---|---|---|")
@@ -71,6 +76,13 @@ def _tables() -> Iterator[str]:
             default = "" if column.default in (MISSING, None, "", ()) else f"`{column.default}`"
             yield f"| `{column.name}` | {column.type} | {default} | {column.description} |"
         yield ""
+
+
+def _rules() -> Iterator[str]:
+    yield from ("## Rules", "", "What they find, and how much that weighs unless `severities` says otherwise.", "")
+    yield from ("| rule | severity | |", "|---|---|---|")
+    yield from (f"| `{name}` | {severity} | {about} |" for name, severity, about in describe_rules())
+    yield ""
 
 
 def _first_line(table: Table[Any]) -> str:

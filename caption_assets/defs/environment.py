@@ -1,8 +1,12 @@
-"""What a deployment chooses by environment variables: CAPTION_ASSETS_<NAME>, the names being those of the settings."""
+"""What a deployment chooses, by a file of settings and by CAPTION_ASSETS_<NAME>, the names being those of the settings.
+
+Read when the code location loads, so that whoever asks for a shard, a person, a schedule or a backfill, gets the same.
+"""
 
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,35 +19,57 @@ from caption_assets.settings import (
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
+    QualitySettings,
     Settings,
     WindowSettings,
     WorkerSettings,
     is_mapping,
     variables_of,
 )
+from caption_assets.settings.file import problems, read_settings
 
-DATASET, OUTPUT, SOURCE_ROOT = (ENVIRONMENT_PREFIX + name for name in ("DATASET", "OUTPUT", "SOURCE_ROOT"))
+SETTINGS = ENVIRONMENT_PREFIX + "SETTINGS"
+_FILE = Path("caption_assets.yaml")
+_PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in ("dataset", "output", "source_root", "automation")}
+_PARTS: Mapping[str, type[Settings]] = {
+    "windows": WindowSettings,
+    "previews": PreviewSettings,
+    "quality": QualitySettings,
+    "workers": WorkerSettings,
+}
+_LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions}
 # Read where they are needed, and no settings of a run.
-_OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY"))
+_OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY", "REVIEW_TOKEN"))
 
 
-def settings_from_environment() -> PipelineSettings:
-    """The pipeline of a deployment: the demo's, with what the environment sets.
+def deployed_settings() -> PipelineSettings:
+    """The pipeline of this deployment: the demo's, with what the file sets, with what the environment sets.
 
-    CAPTION_ASSETS_DATASET, CAPTION_ASSETS_OUTPUT, CAPTION_ASSETS_SOURCE_ROOT: where clips are read and results
-    written (default: the demo's folders below the working directory). Every setting has a variable, too, which
-    `settings` declares beside it. Raises ConfigError for a value that cannot be, and for a name that is none.
+    The file is that of CAPTION_ASSETS_SETTINGS, or else `caption_assets.yaml` in the working directory, if there is
+    one. CAPTION_ASSETS_DATASET, CAPTION_ASSETS_OUTPUT and CAPTION_ASSETS_SOURCE_ROOT say where clips are read and
+    results written, CAPTION_ASSETS_AUTOMATION whether work is asked for as shards come. Every setting has a variable,
+    too, which `settings` declares beside it, and which is for each model of the file. Raises ConfigError for a value
+    that cannot be, and for a name that is none.
     """
     check_names()
-    places = {"dataset": variable(DATASET), "output": variable(OUTPUT), "source_root": variable(SOURCE_ROOT)}
-    return PipelineSettings(
-        **{name: place for name, place in places.items() if place is not None},
-        windows=WindowSettings(**from_environment(WindowSettings)),
-        previews=PreviewSettings(**from_environment(PreviewSettings)),
-        captions=(Captions(**from_environment(Captions)),),
-        enhanced=(EnhancedCaptions(**from_environment(EnhancedCaptions)),),
-        workers=WorkerSettings(**from_environment(WorkerSettings)),
-    )
+    chosen = _from_file()
+    for name, variable_name in _PLAIN.items():
+        if text := variable(variable_name):
+            chosen[name] = text
+    for name, of in _PARTS.items():
+        chosen[name] = {**chosen.get(name, {}), **from_environment(of)}
+    for name, each in _LISTS.items():
+        chosen[name] = [{**entry, **from_environment(each)} for entry in chosen.get(name, [{}])]
+    try:
+        return PipelineSettings.model_validate(chosen)
+    except ValidationError as error:
+        raise ConfigError("the environment's settings", problems(error), "see docs/reference.md for values") from None
+
+
+def _from_file() -> dict[str, Any]:
+    if named := variable(SETTINGS):
+        return read_settings(Path(named).expanduser())
+    return read_settings(_FILE) if _FILE.is_file() else {}
 
 
 def variable(name: str) -> str | None:
@@ -72,7 +98,7 @@ def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
 
 def check_names() -> None:
     """Raises ConfigError for a variable with our prefix that sets nothing: a misspelt choice is no choice."""
-    known = {DATASET, OUTPUT, SOURCE_ROOT, *_OTHERS}
+    known = {SETTINGS, *_PLAIN.values(), *_OTHERS}
     known |= {name for settings in ALL_SETTINGS for names in variables_of(settings).values() for name in names}
     unknown = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     if unknown:

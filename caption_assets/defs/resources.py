@@ -10,7 +10,7 @@ from caption_assets.models.choice import ModelChoice
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.variants import Variant
 from caption_assets.models.weights.checkpoints import Checkpoint
-from caption_assets.settings import CaptionModelSettings, ModelSettings, TextModelSettings
+from caption_assets.settings import CaptionModelSettings, ModelSettings, QualitySettings, TextModelSettings
 from caption_assets.steps import model_session
 
 
@@ -39,6 +39,10 @@ class _Model(dg.ConfigurableResource, ModelSettings):
 
     def session(self, batch_size: int) -> AbstractContextManager[EngineSession]:
         return model_session(self.choice.settings, batch_size)
+
+
+class Quality(dg.ConfigurableResource, QualitySettings):
+    """What rules have against captions and enhanced captions."""
 
 
 class CaptionModel(_Model, CaptionModelSettings):

@@ -13,8 +13,9 @@ from typing import Any
 from caption_assets.records import FramePicks, text_hash
 from caption_assets.save_export import foreign
 from caption_assets.save_export.foreign import usable
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow, key_of_text
 from caption_assets.store.snapshot import ClipRows, Frames
+from caption_assets.store.verdicts import standing
 
 Document = dict[str, Any]
 
@@ -34,6 +35,7 @@ _OWN_CODES = (NO_WINDOWS, DAMAGED)
 
 CAPTION_SUFFIX = "_caption"
 ENHANCED_SUFFIX = "_enhanced_caption"
+REVIEWED_SUFFIX = "_reviewed"
 
 _SOURCE_FIELDS = ("duration_span", "width_source", "height_source", "framerate_source")
 _SCORES = ("motion_score", "aesthetic_score")  # other stages' keys that have a place in the order
@@ -49,7 +51,7 @@ _CLIP_ADDITIONS = ("windowing", "error_details")
 _CLIP_KEYS = frozenset(
     ["span_uuid", "source_video", *_SOURCE_FIELDS, "clip_location", *_PROBED, *_SCORES, "errors", "windows", "valid"]
 ) | frozenset(_CLIP_ADDITIONS)
-_WINDOW_ADDITIONS = ("status", "error", "start_s", "end_s", "sampling", "preview", "provenance")
+_WINDOW_ADDITIONS = ("status", "error", "start_s", "end_s", "sampling", "preview", "provenance", "findings")
 _WINDOW_KEYS = frozenset(("start_frame", "end_frame", *_WINDOW_ADDITIONS))
 _MODEL_FIELDS = ("model_id", "model_revision", "precision", "engine", "engine_version")
 _PROVENANCE = (*_MODEL_FIELDS, "prompt_hash", "prompt_tokens", "output_tokens", "finish_reason")
@@ -64,6 +66,11 @@ def is_caption_key(key: str) -> bool:
 def is_enhanced_key(key: str) -> bool:
     """Whether a window's key names an enhanced caption."""
     return key.endswith(ENHANCED_SUFFIX)
+
+
+def reviewed_key(key: str) -> str:
+    """The key of a text that a person has edited, from that of the model's: no reader takes it for a caption."""
+    return key.removesuffix(CAPTION_SUFFIX) + REVIEWED_SUFFIX
 
 
 def is_cut(clip: WindowRow, existing: Document | None) -> bool:
@@ -147,6 +154,12 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
     enhanced = _enhanced(rows, frames, window)
     window |= {key: text.text for key, text in enhanced.items() if _has_text(text)}
     window |= {key: value for key, value in foreign.items() if is_enhanced_key(key)}
+    texts: dict[str, CaptionRow | EnhancedRow] = {
+        **{key + CAPTION_SUFFIX: caption for key, caption in captions.items()},
+        **enhanced,
+    }
+    edits = _edits(rows, frames, texts)
+    window |= {reviewed_key(key): edit.edited for key, edit in edits.items()}
     window |= _outcome(row, captions, any(is_caption_key(key) for key in window))
     window |= {"start_s": row.start_s, "end_s": row.end_s}
     if row.frame_ids:
@@ -160,11 +173,34 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
         window["preview"] = _preview(preview)
     provenance = {key + CAPTION_SUFFIX: _provenance(caption) for key, caption in captions.items()}
     provenance |= {key: _provenance(text) for key, text in enhanced.items()}
+    provenance |= {
+        reviewed_key(key): {"of": key, "reviewer": edit.reviewer, "reviewed_at": edit.at} for key, edit in edits.items()
+    }
     earlier = _mapping(existing.get("provenance"))
     provenance |= {key: value for key, value in earlier.items() if key in foreign}
     if provenance:
         window["provenance"] = provenance
+    if findings := _findings(rows, frames, window, enhanced, foreign):
+        window["findings"] = findings
     return window | {key: value for key, value in foreign.items() if key not in window}
+
+
+def _findings(
+    rows: ClipRows, frames: Frames, window: Document, enhanced: Mapping[str, EnhancedRow], foreign: Document
+) -> Document:
+    """What the rules have against the texts that stand in the window, by their key in it."""
+    judged = {key + CAPTION_SUFFIX: table.get(frames) for key, table in rows.findings.items()}
+    judged |= {
+        key: rows.enhanced_findings.get((row.key, row.caption_key), {}).get(frames) for key, row in enhanced.items()
+    }
+    return {
+        key: [
+            {"rule": rule, "severity": severity, "message": message}
+            for rule, severity, message in zip(row.rules, row.severities, row.messages, strict=True)
+        ]
+        for key, row in judged.items()
+        if row is not None and row.rules and key not in foreign and _is_hash_of(row.text_hash, window.get(key))
+    }
 
 
 def _enhanced(rows: ClipRows, frames: Frames, window: Document) -> dict[str, EnhancedRow]:
@@ -194,7 +230,21 @@ def _enhanced_key(text_key: str, caption_key: str) -> str:
 def _own_keys(rows: ClipRows) -> frozenset[str]:
     """Window keys that are ours to replace or remove: those of every key that has a table."""
     enhanced = {key for text, of in rows.enhanced for key in (text + ENHANCED_SUFFIX, _enhanced_key(text, of))}
-    return frozenset([*(key + CAPTION_SUFFIX for key in rows.captions), *enhanced])
+    models = [*(key + CAPTION_SUFFIX for key in rows.captions), *enhanced]
+    return frozenset([*models, *map(reviewed_key, models)])
+
+
+def _edits(rows: ClipRows, frames: Frames, texts: Mapping[str, CaptionRow | EnhancedRow]) -> dict[str, VerdictRow]:
+    """What people have made of the texts that the window has now, by the model's key."""
+    if not rows.verdicts:
+        return {}
+    said = standing(row for row in rows.verdicts if (row.start_frame, row.end_frame) == frames)
+    found = {
+        key: said.get((text.clip_id, *frames, key_of_text(text), text_hash(text.text)))
+        for key, text in texts.items()
+        if text.text is not None
+    }
+    return {key: of_text.edit for key, of_text in found.items() if of_text is not None and of_text.edit is not None}
 
 
 def _outcome(row: WindowRow, captions: Mapping[str, CaptionRow], captioned: bool) -> Document:
@@ -240,8 +290,12 @@ def _has_text(row: CaptionRow | EnhancedRow) -> bool:
 
 def _is_of(row: EnhancedRow, caption: object) -> bool:
     """Whether an enhanced row rewrote the caption that the window has now."""
+    return _is_hash_of(row.caption_hash, caption)
+
+
+def _is_hash_of(known: str, text: object) -> bool:
     try:
-        return isinstance(caption, str) and text_hash(caption) == row.caption_hash
+        return isinstance(text, str) and text_hash(text) == known
     except UnicodeEncodeError:  # half a surrogate pair in another tool's document
         return False
 

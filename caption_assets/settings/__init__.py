@@ -1,7 +1,7 @@
 """What a user can set: names, defaults, ranges, choices and words, each said once, with its flag and its variable.
 
 Dagster's config classes, the command line's flags, what the environment sets and the reference page are all made from
-these models. Here: how a setting is declared (`declare`), and the settings of clips and of texts. Not here: what a
+these models. Here: how a setting is declared (`declare`), and the settings of clips, texts and rules. Not here: what a
 setting does.
 """
 
@@ -17,6 +17,7 @@ from caption_assets.settings.declare import (
     variables_of,
 )
 from caption_assets.settings.pipeline import Captions, EnhancedCaptions, PipelineSettings
+from caption_assets.settings.quality import ConfidenceScore, FindingRule, FindingSeverity, QualitySettings
 from caption_assets.settings.texts import (
     AskedFamily,
     AskedPrecision,
@@ -41,6 +42,7 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     EnhanceSettings,
     CaptionModelSettings,
     TextModelSettings,
+    QualitySettings,
     WorkerSettings,
 )
 """Everything that can be set, by where it is set in Dagster: the four assets, then the resources."""
@@ -55,14 +57,18 @@ __all__ = [
     "CaptionSettings",
     "CaptionVariant",
     "Captions",
+    "ConfidenceScore",
     "DecodeLimits",
     "EngineName",
     "EnhanceSettings",
     "EnhancedCaptions",
+    "FindingRule",
+    "FindingSeverity",
     "ModelFamily",
     "ModelSettings",
     "PipelineSettings",
     "PreviewSettings",
+    "QualitySettings",
     "Settings",
     "TextModelSettings",
     "TextPrompt",

@@ -1,11 +1,11 @@
 """The settings of a whole pipeline: one dataset, one output, and what is made of its shards."""
 
-import re
-from typing import Annotated
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.quality import QualitySettings
 from caption_assets.settings.texts import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
 
 DEMO_DATASET = "demo/clips"
@@ -20,23 +20,14 @@ class EnhancedCaptions(TextModelSettings, EnhanceSettings):
     """Captions rewritten: by which text model, and how."""
 
 
-def _name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_]*", name):
-        raise ValueError("a pipeline's name has letters, digits and '_' only")
-    return name
-
-
-def _listed(value: object) -> object:
-    return value if isinstance(value, list | tuple) else [value]
-
-
 class PipelineSettings(BaseModel):
     """A pipeline as it is deployed. Every definition that Dagster has of it is made from this, and named by `name`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, AfterValidator(_name)] = Field(
+    name: str = Field(
         default="",
+        pattern=r"^[A-Za-z0-9_]*$",
         description="What its definitions' names begin with, where several stand side by side; by default nothing.",
     )
     dataset: str = Field(
@@ -49,12 +40,22 @@ class PipelineSettings(BaseModel):
     )
     windows: WindowSettings = Field(default=WindowSettings(), description="How clips are cut into windows and sampled.")
     previews: PreviewSettings = Field(default=PreviewSettings(), description="How previews are made.")
-    captions: Annotated[tuple[Captions, ...], BeforeValidator(_listed)] = Field(
+    captions: tuple[Captions, ...] = Field(
         default=(Captions(),),
-        description="The captioning model and what it is asked; several stand beside each other.",
+        description="The captioning models, and what each is asked; their captions stand beside each other.",
     )
-    enhanced: Annotated[tuple[EnhancedCaptions, ...], BeforeValidator(_listed)] = Field(
+    enhanced: tuple[EnhancedCaptions, ...] = Field(
         default=(EnhancedCaptions(),),
-        description="The text model and what it is asked, for the captions of every model.",
+        description="The text models, and what each is asked about the captions of every captioning model.",
     )
+    executor: Literal["in_process", "multiprocess", "of_the_project"] = Field(
+        default="in_process",
+        description="How the steps of a run are executed: in one process, which lets them share worker processes and "
+        "decoded frames; each in its own; or as the project's other definitions say.",
+    )
+    quality: QualitySettings = Field(default=QualitySettings(), description="What rules have against texts.")
     workers: WorkerSettings = Field(default=WorkerSettings(), description="The worker processes of a run.")
+    automation: bool = Field(
+        default=False,
+        description="Make what is missing or out of date by itself, as shards come and change, without a schedule.",
+    )

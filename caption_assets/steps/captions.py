@@ -18,6 +18,7 @@ from caption_assets.settings import CaptionSettings, PreviewSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.findings import Text, judged
 from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
 from caption_assets.steps.report import Ended, Outcomes, Step
@@ -57,14 +58,16 @@ def caption_shards(
         check_ffmpeg()
 
     def open_shard(shard: str) -> ShardStream[CaptionRow]:
-        windows = context.store.read_rows(CLIP_WINDOWS, shard)
-        if not any(row.status == "ok" for row in windows):
+        windows = context.store.read_table(CLIP_WINDOWS, shard)
+        if not any(row.status == "ok" for row in windows.rows):
             raise STEP.not_ready(shard, "it has no windows")
         beside = None if previews is None else PreviewsBeside(ShardPreviews(context, shard, windows, previews))
-        return _Captions(context, shard, windows, session, asked, beside)
+        stream = _Captions(context, shard, windows.rows, session, asked, beside)
+        stream.unchanged.append({(CLIP_WINDOWS.name, None): windows.looked.stamp})
+        return stream
 
     fails_with = () if previews is None else (PREVIEWS,)
-    yield from ShardStreams(STEP, shards, open_shard, session, fails_with).outcomes()
+    yield from ShardStreams(STEP, shards, open_shard, session, fails_with, context.shards_at_once).outcomes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,11 @@ class _Captions(ShardStream[CaptionRow]):
             "output_tokens": sum(row.output_tokens or 0 for row in good),
         }
 
+    def judged(self, row: CaptionRow) -> Text:
+        asked = self._asked_for
+        prompt = asked.prompt if asked.refine is None else f"{asked.prompt}\n\n{asked.refine}"
+        return judged(row, clip=self.clip_name(row), prompt=prompt)
+
     def clip_name(self, row: CaptionRow) -> str:
         return self._clips[row.clip_id]
 
@@ -249,6 +257,7 @@ class _Captions(ShardStream[CaptionRow]):
         if self._previews is not None:
             # First: the documents that are rendered for the captions then have the previews, too.
             yield self._previews.finish(self.shard, self.seconds if self._pending else None)
+            self.unchanged.append(self._previews.unchanged)
         yield from super().finish()
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:

@@ -23,6 +23,8 @@ from caption_assets.settings import (
 from caption_assets.steps import captions, enhance, previews, windows
 from caption_assets.steps.report import Step
 
+OWN_TEXT = "own text"
+"""In the words of a choice, the prompt where it is no variant's."""
 _VERSION_LETTERS = 12
 
 
@@ -78,7 +80,7 @@ def _texts(
     decides = {**identity, "prompt_text": prompt, "max_output_tokens": settings.max_output_tokens, **chosen}
     words = {
         "variant": model.settings.model_variant,
-        "prompt": settings.prompt_variant if settings.prompt_text is None else "own text",
+        "prompt": settings.prompt_variant if settings.prompt_text is None else OWN_TEXT,
         "prompt_text": prompt,
     }
     return Choice(step, decides, (*of, model.key), words)

@@ -13,13 +13,14 @@ from caption_assets.records import text_hash
 from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.findings import Text, flagged, judged
 from caption_assets.steps.report import Outcomes, Step
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.store.earlier import move_earlier
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
-from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
+from caption_assets.store.tables import CAPTION_FINDINGS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
 STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,), items="captions")
 
@@ -34,18 +35,21 @@ def enhance_shards(
     """Enhances the captions of variant `caption_key` that have no enhanced text of this model and prompt yet.
 
     Reads the shards' `window_captions`; writes the tables of the text model's key and the layout's documents. A window
-    without a caption is a skipped row. Yields and raises as `caption_shards` does.
+    without a caption is a skipped row, and so is one whose caption has a finding of severity error. Yields and raises
+    as `caption_shards` does.
     """
     prompt = enhance_prompt(settings.prompt_variant, settings.prompt_text)
 
     def open_shard(shard: str) -> ShardStream[EnhancedRow]:
         move_earlier(context.store, shard)
-        captions = context.store.read_rows(WINDOW_CAPTIONS, shard, caption_key)
-        if not captions:
+        captions = context.store.read_table(WINDOW_CAPTIONS, shard, caption_key)
+        if not captions.rows:
             raise STEP.not_ready(shard, f"it has no captions of {caption_key!r}")
-        return _Enhanced(context, shard, captions, session, settings, prompt)
+        stream = _Enhanced(context, shard, captions.rows, session, settings, prompt)
+        stream.unchanged.append({(WINDOW_CAPTIONS.name, caption_key): captions.looked.stamp})
+        return stream
 
-    yield from ShardStreams(STEP, shards, open_shard, session).outcomes()
+    yield from ShardStreams(STEP, shards, open_shard, session, at_once=context.shards_at_once).outcomes()
 
 
 class _Enhanced(ShardStream[EnhancedRow]):
@@ -65,19 +69,22 @@ class _Enhanced(ShardStream[EnhancedRow]):
         super().__init__(context, shard, session, captions[0].key)
         self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions)}
         self._settings, self._prompt, self._captions = settings, prompt, captions
+        self._texts = {window_key(row): row.text or "" for row in captions}
         self._pending: dict[str, CaptionRow] = {}
         author = author_of(session)
+        known = context.store.read_committed(CAPTION_FINDINGS, shard, captions[0].key)
+        findings = {window_key(row): row for row in known}
         for row in captions:
             if row.status != "ok" or not row.text:
-                missing: dict[str, Any] = {
-                    "status": "skipped",
-                    "error_kind": "no_caption",
-                    "error": f"no caption: {row.error}",
-                }
-                self.buffer.add(EnhancedRow(**self._of(row), **missing))
+                self._skip(row, "no_caption", f"no caption: {row.error}")
+            elif why := flagged(row, findings):
+                self._skip(row, "flagged", f"its caption has a finding: {why}")
             elif not self.buffer.reuse(window_key(row), self._fingerprint(row, author)):
                 self._pending[f"{shard}/{row.clip_id}/{row.start_frame}_{row.end_frame}"] = row
         self.wait_for(self._pending, of=len(captions))
+
+    def _skip(self, row: CaptionRow, kind: str, why: str) -> None:
+        self.buffer.add(EnhancedRow(**self._of(row), status="skipped", error_kind=kind, error=why))
 
     def requests(self) -> Iterator[Request]:
         if not self._pending:
@@ -104,10 +111,13 @@ class _Enhanced(ShardStream[EnhancedRow]):
         )
 
     def figures(self, good: Sequence[EnhancedRow]) -> dict[str, float | str]:
-        texts = {window_key(row): row.text or "" for row in self._captions}
-        before = sum(len(texts[window_key(row)]) for row in good)
+        before = sum(len(self._texts[window_key(row)]) for row in good)
         after = sum(len(row.text or "") for row in good)
         return {"captions_of": self._captions[0].key, "times_longer": round(after / max(1, before), 2)}
+
+    def judged(self, row: EnhancedRow) -> Text:
+        caption = self._texts[window_key(row)]
+        return judged(row, clip=row.clip_id, prompt=self._prompt, caption=caption)
 
     def _of(self, row: CaptionRow) -> dict[str, Any]:
         return {

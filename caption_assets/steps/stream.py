@@ -14,8 +14,10 @@ from caption_assets.steps.answers import confidence_figures
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
+from caption_assets.steps.findings import Text, findings_figures, keep_findings
 from caption_assets.steps.report import Ended, Sample, ShardReport, Step, shard_report, windows_per_second
-from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
+from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, window_key
+from caption_assets.store.snapshot import Stamps
 
 log = logging.getLogger(__name__)
 _SAMPLES = 8
@@ -39,6 +41,8 @@ class ShardStream(ABC, Generic[R]):
         self.key = session.variant.name
         table_key = self.key if of is None else f"{of}/{self.key}"
         self.input_versions: Mapping[str, str] = {}
+        # The stamps of the tables that were read, and written beside: see `render_documents`.
+        self.unchanged: list[Stamps] = []
         # Set by the stream that the shard belongs to, before anything is asked.
         self.unasked: Callable[[str, CaptionAssetsError], None]
         # Of the asking thread.
@@ -74,6 +78,10 @@ class ShardStream(ABC, Generic[R]):
     def figures(self, good: Sequence[R]) -> Mapping[str, float | int | str]:
         """Figures of the shard's good rows, besides those that every stream has."""
 
+    @abstractmethod
+    def judged(self, row: R) -> Text:
+        """A good row's text as the rules see it."""
+
     def clip_name(self, row: R) -> str:
         """A row's clip, as people know it."""
         return row.clip_id
@@ -105,7 +113,7 @@ class ShardStream(ABC, Generic[R]):
             log.warning("%s: none of %s %s_%s: %s", self.step.name, name, *window_key(row)[1:], row.error)
 
     def finish(self) -> Iterator[Ended]:
-        """Commits the rows, writes the documents and says how the shard ended. Raises StoreError."""
+        """Commits the rows, judges the texts, writes the documents and says how the shard ended. Raises StoreError."""
         yield Ended(self.step.name, self.shard, self._finished())
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:
@@ -133,15 +141,16 @@ class ShardStream(ABC, Generic[R]):
         try:
             with self.step.errors_of(self.shard):
                 began = time.perf_counter()
-                location = self.buffer.commit()
-                render_documents(self.context, self.shard)
+                done = self.buffer.commit()
+                good = [row for row in self.buffer.rows if row.status == "ok"]
+                findings = keep_findings(self.context, self.shard, [self.judged(row) for row in good])
+                render_documents(self.context, self.shard, [*self.unchanged, done.unchanged])
                 self._store_seconds += time.perf_counter() - began
-                return self._report(location)
+                return self._report(done.location, good, findings)
         except CaptionAssetsError as error:
             return error
 
-    def _report(self, location: str) -> ShardReport:
-        good = [row for row in self.buffer.rows if row.status == "ok"]
+    def _report(self, location: str, good: Sequence[R], findings: Sequence[FindingRow]) -> ShardReport:
         return shard_report(
             self.step,
             self.shard,
@@ -155,6 +164,7 @@ class ShardStream(ABC, Generic[R]):
                 **windows_per_second(self._asked, self.seconds),
                 **self.figures(good),
                 **confidence_figures(good),
+                **findings_figures(findings),
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
             samples=[

@@ -7,7 +7,7 @@ Dagster's catalog shows, and the documentation are derived from here (`tables.co
 from dataclasses import dataclass
 from typing import Annotated
 
-from caption_assets.records import Status, Window
+from caption_assets.records import Preference, Side, Status, Verdict, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +177,86 @@ class EnhancedRow(_Generated):
     text: Annotated[str | None, Column("The enhanced caption; null where there is none.")] = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingRow:
+    """What the rules have against one caption, if anything. Written with `window_captions`."""
+
+    key: Annotated[str, Column("The variant whose caption was judged.")]
+    clip_id: ClipId
+    start_frame: StartFrame
+    end_frame: EndFrame
+    text_hash: Annotated[str, Column("Hash of the text; the row no longer counts once that has changed.")]
+    severity: Annotated[str, Column("The heaviest of its findings: error, warning; empty where there is none.")] = ""
+    rules: Annotated[tuple[str, ...], Column("The rules that found something, errors first.")] = ()
+    severities: Annotated[tuple[str, ...], Column("The severity of each.")] = ()
+    messages: Annotated[tuple[str, ...], Column("What each has found, in words.")] = ()
+    fingerprint: Annotated[
+        str, Column("Covers the shard's texts, the settings and the rules; where it is equal, nothing is judged again.")
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnhancedFindingRow(FindingRow):
+    """What the rules have against one enhanced caption, if anything. Written with `enhanced_captions`."""
+
+    caption_key: Annotated[str, Column("The variant whose caption was rewritten; `key` is the text model's.")]
+
+
+TextKey = Annotated[str, Column("Whose text: a caption key, or `<caption key>/<text key>` of an enhanced caption.")]
+Reviewer = Annotated[str, Column("Who says so, by the name that was given.")]
+At = Annotated[str, Column("When: ISO 8601, UTC, to the microsecond.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRow:
+    """What one person says of one text. Written by `caption-assets review --serve`; nothing is ever taken out."""
+
+    clip_id: ClipId
+    start_frame: StartFrame
+    end_frame: EndFrame
+    key: TextKey
+    text_hash: Annotated[str, Column("Hash of the text that was judged; a later text of the window is another.")]
+    text: Annotated[str, Column("That text.")]
+    verdict: Annotated[Verdict, Column("right, wrong, edited, or withdrawn: the one before no longer counts.")]
+    edited: Annotated[str | None, Column("The text as the person would have it; null unless edited.")] = None
+    reviewer: Reviewer
+    at: At
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonRow:
+    """Which of two captions of a window one person prefers, without being told whose they are. Written by
+    `caption-assets review --compare`."""
+
+    clip_id: ClipId
+    start_frame: StartFrame
+    end_frame: EndFrame
+    first_key: Annotated[str, Column("One of the caption keys, which are in alphabetical order.")]
+    second_key: Annotated[str, Column("The other one.")]
+    first_hash: Annotated[str, Column("Hash of the first one's caption.")]
+    second_hash: Annotated[str, Column("Hash of the second one's.")]
+    left: Annotated[Side, Column("Which was shown on the left: first or second.")]
+    verdict: Annotated[Preference, Column("first, second, tie, both_bad, or withdrawn.")]
+    reviewer: Reviewer
+    at: At
+
+
 Row = WindowRow | PreviewRow | CaptionRow | EnhancedRow
+"""What a step makes of a window, and how that ended."""
+AnyRow = Row | FindingRow | EnhancedFindingRow | VerdictRow | ComparisonRow
 WindowKey = tuple[str, int, int]
 
 
-def window_key(row: Row) -> WindowKey:
+def window_key(row: AnyRow) -> WindowKey:
     """What tells a shard's windows apart: clip, first and last frame."""
     return row.clip_id, row.start_frame or 0, row.end_frame or 0
 
 
-def window_of(row: Row) -> Window:
+def window_of(row: AnyRow) -> Window:
     """The window of a row that has one."""
     return Window(row.start_frame or 0, row.end_frame or 0)
+
+
+def key_of_text(row: CaptionRow | EnhancedRow) -> str:
+    """What tells the texts of a window apart: the caption key, with that of the text model for an enhanced caption."""
+    return f"{row.caption_key}/{row.key}" if isinstance(row, EnhancedRow) else row.key

@@ -1,4 +1,4 @@
-"""The four tables, and their rows as Arrow tables and back.
+"""The tables, and their rows as Arrow tables and back.
 
 A row class declares its columns (see `rows`). A column that an older file lacks is filled with the row's default; a
 column that this version does not know is left out.
@@ -13,9 +13,21 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 
 import pyarrow as pa
 
-from caption_assets.store.rows import CaptionRow, Column, EnhancedRow, PreviewRow, Row, WindowRow
+from caption_assets.store.rows import (
+    AnyRow,
+    CaptionRow,
+    Column,
+    ComparisonRow,
+    EnhancedFindingRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    VerdictRow,
+    WindowRow,
+)
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=AnyRow)
+WINDOW = ("clip_id", "start_frame", "end_frame")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +38,7 @@ class Table(Generic[R]):
     have the caption key, enhanced captions `<caption key>/<text key>`.
 
     `file` is the column that names a file of the row's, which goes when no row names it any more, and `file_bytes` the
-    one that has its size, if any.
+    one that has its size, if any. `told_apart_by` are the columns of which two rows never have the same values.
     """
 
     name: str
@@ -34,6 +46,7 @@ class Table(Generic[R]):
     key_columns: tuple[str, ...] = ()
     file: str | None = None
     file_bytes: str | None = None
+    told_apart_by: tuple[str, ...] = WINDOW
 
     @property
     def keyed(self) -> bool:
@@ -60,7 +73,19 @@ ENHANCED_CAPTIONS = Table("enhanced_captions", EnhancedRow, key_columns=("captio
 TABLES: Mapping[str, Table[Any]] = MappingProxyType(
     {table.name: table for table in (CLIP_WINDOWS, WINDOW_PREVIEWS, WINDOW_CAPTIONS, ENHANCED_CAPTIONS)}
 )
-"""All tables by name, which is also the name of the asset that writes it."""
+"""The tables that assets write, by name, which is also the asset's."""
+
+CAPTION_FINDINGS = Table("caption_findings", FindingRow, key_columns=("key",))
+ENHANCED_FINDINGS = Table("enhanced_findings", EnhancedFindingRow, key_columns=("caption_key", "key"))
+FINDING_TABLES: tuple[Table[Any], ...] = (CAPTION_FINDINGS, ENHANCED_FINDINGS)
+"""The tables that assets write beside those of their texts. They have no parts: see `Store.read_committed`."""
+
+SHARD_REVIEW = Table("shard_review", VerdictRow, told_apart_by=(*WINDOW, "key", "reviewer", "at"))
+CAPTION_COMPARISONS = Table(
+    "caption_comparisons", ComparisonRow, told_apart_by=(*WINDOW, "first_key", "second_key", "reviewer", "at")
+)
+REVIEW_TABLES: tuple[Table[Any], ...] = (SHARD_REVIEW, CAPTION_COMPARISONS)
+"""The tables that people write, who look at pages. They have parts only: see `Store.put_part`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +153,10 @@ def table_to_rows(table: pa.Table, row_type: type[R]) -> list[R]:
     return [row_type(**dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
 
 
-def merge_rows(rows: Iterable[R]) -> list[R]:
-    """One row a window, the last one given, ordered by clip and start frame; rows without a window come first."""
-    latest = {(row.clip_id, row.start_frame, row.end_frame): row for row in rows}
+def merge_rows(rows: Iterable[R], told_apart_by: Sequence[str] = WINDOW) -> list[R]:
+    """Of rows with the same values in some columns the last one given, ordered by clip and start frame; rows without a
+    window come first."""
+    latest = {tuple(getattr(row, name) for name in told_apart_by): row for row in rows}
     return sorted(
         latest.values(),
         key=lambda row: (row.clip_id, row.start_frame is not None, row.start_frame or 0, row.end_frame or 0),

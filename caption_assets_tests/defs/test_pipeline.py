@@ -72,6 +72,10 @@ def test_two_models_stand_side_by_side_and_a_changed_choice_shows(instance, clip
     assert (told["caption_key"].value, told["variant"].value, told["prompt"].value) == ("demo", "demo", "default")
     assert told["prompt_text"].value.startswith("Describe this video")
     assert told["settings"].value["max_output_tokens"] == 4
+    made_by = {"caption_assets/window_captions_second": "Otherwise.", "caption_assets/text_key": "demo_lm"}
+    (run,) = instance.get_runs(dg.RunsFilter(tags=made_by))
+    assert run.tags["caption_assets/caption_key"] == "demo, second"
+    assert run.tags["caption_assets/prompt"] == "default, Otherwise."
 
     # A deployment with another prompt for one of them, another window size, or another model.
     def changed(**settings):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from caption_assets.cli.app import run
 from caption_assets.cli.flags import flags, settings_from
-from caption_assets.defs.environment import settings_from_environment
+from caption_assets.defs.environment import deployed_settings
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.media.mp4 import sampled_mp4
@@ -195,7 +195,7 @@ def test_the_environment_sets_every_field_of_both_models(monkeypatch):
     }
     for name, value in given.items():
         monkeypatch.setenv(f"CAPTION_ASSETS_{name}", value)
-    settings = settings_from_environment()
+    settings = deployed_settings()
     caption, text = settings.captions[0], settings.enhanced[0]
     assert (caption.model_variant, caption.precision, caption.caption_key) == ("qwen3", "fp8", "mine")
     assert (caption.tensor_parallel, caption.trust_remote_code, caption.in_flight_gib) == (2, True, 2.5)
@@ -219,14 +219,14 @@ def test_the_environment_sets_every_field_of_both_models(monkeypatch):
 def test_a_variable_that_cannot_be_read_is_one_clear_error(monkeypatch, name, value, wrong):
     monkeypatch.setenv(f"CAPTION_ASSETS_{name}", value)
     with pytest.raises(ConfigError, match=wrong) as error:
-        settings_from_environment()
+        deployed_settings()
     assert f"CAPTION_ASSETS_{name}=" in str(error.value)
 
 
 def test_a_variable_that_sets_nothing_is_refused(monkeypatch):
     monkeypatch.setenv("CAPTION_ASSETS_ENHANCER", "qwen3")
     with pytest.raises(ConfigError, match="CAPTION_ASSETS_ENHANCER: it is unknown"):
-        settings_from_environment()
+        deployed_settings()
 
 
 def parsed(*arguments):

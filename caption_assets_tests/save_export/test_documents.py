@@ -5,11 +5,31 @@ from typing import Any
 
 import pytest
 
+from caption_assets.records import text_hash
 from caption_assets.save_export.chunks import chunk_document, cut_video_document, own_video_document, summarize
 from caption_assets.save_export.documents import ClipRows, Document, clip_document
 from caption_assets.save_export.files import dump_document, parse_document
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowRow
-from caption_assets_tests.rows import BIKES, caption, enhanced, failed_caption, failed_clip, preview, window
+from caption_assets.store.rows import (
+    AnyRow,
+    CaptionRow,
+    EnhancedFindingRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    VerdictRow,
+    WindowRow,
+)
+from caption_assets_tests.rows import (
+    BIKES,
+    caption,
+    enhanced,
+    failed_caption,
+    failed_clip,
+    finding,
+    preview,
+    verdict,
+    window,
+)
 
 CUT = {
     "source_video": "/data/long.mp4",
@@ -20,17 +40,24 @@ CUT = {
 }
 
 
-def rows_of(*rows: WindowRow | PreviewRow | CaptionRow | EnhancedRow) -> ClipRows:
+def rows_of(*rows: AnyRow) -> ClipRows:
     """Rows of one clip, with a table for every key that they name, in their order."""
     captions: dict[str, dict[Any, Any]] = {}
     texts: dict[tuple[str, str], dict[Any, Any]] = {}
+    findings: dict[str, dict[Any, Any]] = {}
+    text_findings: dict[tuple[str, str], dict[Any, Any]] = {}
     for row in rows:
+        if isinstance(row, EnhancedFindingRow):
+            text_findings.setdefault((row.key, row.caption_key), {})[row.start_frame, row.end_frame] = row
+        elif isinstance(row, FindingRow):
+            findings.setdefault(row.key, {})[row.start_frame, row.end_frame] = row
         if isinstance(row, CaptionRow):
             captions.setdefault(row.key, {})[row.start_frame, row.end_frame] = row
         elif isinstance(row, EnhancedRow):
             texts.setdefault((row.key, row.caption_key), {})[row.start_frame, row.end_frame] = row
     previews = {(row.start_frame, row.end_frame): row for row in rows if isinstance(row, PreviewRow)}
-    return ClipRows(tuple(row for row in rows if isinstance(row, WindowRow)), previews, captions, texts)
+    windows = tuple(row for row in rows if isinstance(row, WindowRow))
+    return ClipRows(windows, previews, captions, texts, findings, text_findings)
 
 
 def first_real_caption(item: Document) -> str | None:
@@ -39,6 +66,30 @@ def first_real_caption(item: Document) -> str | None:
         if "caption" in key and isinstance(value, str) and value.strip():
             return value
     return None
+
+
+def test_findings_are_told_of_the_texts_that_a_window_has_and_no_reader_takes_them_for_one() -> None:
+    row = window()
+    text = caption(row, "{}")
+    longer = enhanced(text)
+    judged = [
+        finding(text, "error", empty="it has no word", markup="it is JSON"),
+        finding(longer, facts_lost="2 is lost"),
+    ]
+    (made,) = clip_document(rows_of(row, text, longer, *judged), None)["windows"]
+    assert made["findings"] == {
+        "qwen_caption": [
+            {"rule": "empty", "severity": "error", "message": "it has no word"},
+            {"rule": "markup", "severity": "error", "message": "it is JSON"},
+        ],
+        "qwen_lm_enhanced_caption": [{"rule": "facts_lost", "severity": "warning", "message": "2 is lost"}],
+    }
+    assert first_real_caption({**made, "qwen_caption": None, "qwen_lm_enhanced_caption": None}) is None
+    # Of another text, of none, or nothing at all: no findings.
+    other = caption(row, "A bike.")
+    for rows in ([row, other, *judged], [row, failed_caption(row), *judged], [row, other, finding(other)]):
+        (made,) = clip_document(rows_of(*rows), {"windows": [{**made}]})["windows"]
+        assert "findings" not in made
 
 
 def test_a_window_tells_its_captions_first_and_its_circumstances_after() -> None:
@@ -203,6 +254,33 @@ def test_an_enhanced_caption_goes_when_its_caption_changes() -> None:
         made = clip_document(rows_of(row, changed, text), first)["windows"][0]
         assert "qwen_lm_enhanced_caption" not in made
         assert "qwen_lm_enhanced_caption" not in made.get("provenance", {})
+
+
+def test_an_edited_text_stands_beside_the_models_for_as_long_as_that_is_the_one_that_was_edited() -> None:
+    row = window()
+    text, other = caption(row), caption(row, "A motorbike.")
+    better = enhanced(text)
+    said = (
+        verdict(text, "edited", edited="A red bike.", at="1"),
+        verdict(text, "wrong", "bob", at="2"),
+        verdict(better, "edited", edited="A fine red bike.", at="3"),
+    )
+
+    def document(one: CaptionRow, verdicts: tuple[VerdictRow, ...], existing: Document | None = None) -> Document:
+        rows = replace(rows_of(row, one, replace(better, caption_hash=text_hash(one.text or ""))), verdicts=verdicts)
+        return clip_document(rows, existing)
+
+    edited = document(text, said)
+    item = edited["windows"][0]
+    assert item["qwen_caption"] == "A bike."
+    assert item["qwen_reviewed"] == "A red bike."
+    assert item["qwen_lm_enhanced_reviewed"] == "A fine red bike."
+    assert item["provenance"]["qwen_reviewed"] == {"of": "qwen_caption", "reviewer": "ann", "reviewed_at": "1"}
+    assert first_real_caption(item) == "A bike."
+    assert "qwen_reviewed" not in document(other, said, edited)["windows"][0]
+    withdrawn = document(text, (*said, verdict(text, "withdrawn", at="4")), edited)["windows"][0]
+    assert "qwen_reviewed" not in withdrawn
+    assert "qwen_reviewed" not in withdrawn["provenance"]
 
 
 def test_another_tools_caption_can_be_enhanced() -> None:

@@ -1,0 +1,116 @@
+"""How texts begin that are no captions: patterns in English, German and Chinese, for `beginnings`.
+
+Collected from what models write, and widened to what they could as well. Each line is one way to begin.
+"""
+
+_USER = r"(?:the )?user(?:'s|’s)?\b"
+_WELL = r"(?:(?:okay|ok|alright|all right|well|hmm+|right|so|now|first)\b[\s,.:!]+)*"
+_DE_WELL = r"(?:(?:okay|ok|gut|also|hm+|nun|so|jetzt)\b[\s,.:!]+)*"
+_ZH_WELL = r"(?:(?:好的?|嗯+|唔|那么|所以|首先|现在)[,，。.、\s]*)*"
+_CALLED = (
+    r"(?:(?:video|detailed|short|brief|concise|rewritten|revised|enhanced|improved|refined|richer|new|possible|complete|"
+    r"comprehensive|full|clear|polished|expanded|enriched|better|more \w+) )*"
+    r"(?:description|caption|summary|version|rewrite|rendition|account|analysis|breakdown|transcript|answer|response)s?\b"
+)
+_DE_CALLED = (
+    r"(?:\w+(?:e|er|es|en) )*(?:video)?"
+    r"(?:beschreibung|bildunterschrift|zusammenfassung|fassung|version|überarbeitung|analyse|antwort|formulierung)\b"
+)
+_ZH_CALLED = r"(?:描述|说明|字幕|标题|总结|概述|摘要|版本|改写|分析|内容|回答|文案)"
+
+THINKING = (
+    r"</?\s*(?:think|thinking|thought|reasoning|analysis|reflection)\s*>",
+    r"\[/?THINK(?:ING)?\]",
+    rf"{_WELL}{_USER} "
+    r"(?:wants?|asks?|asked|is asking|has asked|needs?|would like|provided|gave|has provided|has given)\b",
+    rf"{_WELL}{_USER} (?:request\w*|query|prompt|question|instruction)\b",
+    r"(?:okay|ok|alright|all right|got it|hmm+)\b[\s,.:!]+(?:so\b[\s,]+)?"
+    r"(?:i|we|let me|let's|let’s|first|the task|this is|looking at|now)\b",
+    r"(?:hmm+|wait)[,.…\s]",
+    rf"{_WELL}(?:let me|let's|let’s|let us) (?:\w+ )?"
+    r"(?:think|analy[sz]e|start|break|see|look|examine|consider|go through|figure|tackle|work|check|process|review|"
+    r"describe|watch|take a)\b",
+    rf"{_WELL}(?:i|we)(?:'ll| will)? (?:need|have|am going|are going|should|must) to (?:\w+ly )?(?:describe|analy[sz]e|"
+    r"look at|identify|write|provide|create|figure|break|start|examine|rewrite|check|consider|focus|summari[sz]e|"
+    r"determine|mention|ensure|make sure|come up|generate|caption|go through|pay|capture|note|keep)\b",
+    r"(?:my|the) task (?:here )?is to\b",
+    r"(?:step 1|analysis|reasoning|thought process|my thoughts)\s*[:：]",
+    rf"{_DE_WELL}(?:der|die) (?:nutzer|benutzer|anwender|user)(?:in)? "
+    r"(?:möchte|will|fragt|bittet|verlangt|wünscht|hat|braucht|fordert)\b",
+    rf"{_DE_WELL}(?:lass|lasst|lassen sie) (?:mich|uns) (?:\w+ ){{0,4}}"
+    r"(?:analysieren|beschreiben|überlegen|nachdenken|durchgehen|ansehen|anschauen|betrachten|beginnen|anfangen|prüfen)\b",
+    r"(?:okay|ok|gut|also|hm+)[\s,.:]+(?:ich|zuerst|zunächst|schauen wir|die aufgabe)\b",
+    r"(?:zuerst|zunächst|jetzt|nun|als erstes) "
+    r"(?:muss|müssen|sollte|sollten|werde|werden|schaue|analysiere) (?:ich|wir)\b",
+    r"(?:ich|wir) (?:muss|müssen|sollte|sollten) (?:jetzt|nun|zuerst|zunächst|das|dieses|den|die|hier|eine[nr]?)\b",
+    r"(?:schauen wir|sehen wir) (?:uns|mal)\b",
+    r"meine aufgabe (?:ist|besteht)\b",
+    rf"{_ZH_WELL}(?:这个|该|这位)?(?:用户|使用者)(?:想|希望|要求|需要|要我|让我|问|请求|给|提供|的)",
+    rf"{_ZH_WELL}让(?:我|我们)(?:来|先|仔细|一步|好好|想|看|分析|思考|理|描述|开始|逐)",
+    r"(?:好的?|嗯+|那么|首先|现在)[,，。.、\s]*(?:我|我们)(?:需要|得|应该|要|来|先|必须)",
+    r"(?:我|我们)(?:需要|得|应该|必须)(?:先|首先|仔细|根据|描述|分析|看|把|对)",
+    r"嗯+[,，。…\s]",
+)
+
+REFUSAL = (
+    r"(?:i['’]?m|i am|we are|we['’]re) (?:very |so |really |terribly |truly |deeply )?(?:sorry|afraid)\b",
+    r"(?:sorry|apologies|my apologies|unfortunately)[,.!]? (?:but )?(?:i|we|as an)\b",
+    r"i (?:apologi[sz]e|regret)\b",
+    r"as an? (?:ai|artificial intelligence|large language model|language model|assistant|text[- ]based|vision)\b",
+    r"i(?: am|['’]m) (?:an? (?:ai|language model|text)|unable to|not able to|not capable of|not allowed to)\b",
+    r"i (?:cannot|can['’]?t|can not|could not|couldn['’]t|won['’]?t|will not|do not|don['’]?t|am not able to) "
+    r"(?:\w+ ){0,3}(?:assist|help|provide|describe|see|view|watch|access|process|analy[sz]e|fulfil+|comply|generate|"
+    r"identify|create|have access|have the ability|rewrite|answer|determine|discuss|engage|continue|support)\b",
+    r"(?:there is|there's|it (?:seems|appears|looks like)(?: that)?(?: there is)?) no (?:video|image|caption|picture)"
+    r"(?: \w+)? (?:provided|attached|given|included|to (?:describe|analy[sz]e|rewrite)|in your)\b",
+    r"(?:please|could you(?: please)?|can you(?: please)?) (?:provide|upload|share|attach|send|give)\b",
+    r"(?:es )?(?:tut mir|tut uns) (?:sehr |wirklich |furchtbar )?leid\b",
+    r"(?:leider|bedauerlicherweise|entschuldigung|verzeihung|entschuldigen sie)[,.!]?(?: aber)? "
+    r"(?:kann|können|darf|ist es mir|bin ich|ich|wurde)\b",
+    r"(?:ich|wir) (?:kann|können|darf|dürfen) (?:(?:leider|bei|ihnen|dir|dieses|das|diese|dabei) )*(?:nicht|keine?)\b",
+    r"(?:ich|wir) (?:kann|können|darf|dürfen) (?:\w+ )*nicht "
+    r"(?:helfen|beschreiben|beantworten|sehen|ansehen|analysieren)\b",
+    r"als (?:eine? )?(?:ki|künstliche intelligenz|sprachmodell|ki-\w+)\b",
+    r"ich bin (?:nur |lediglich )?"
+    r"(?:eine? (?:ki|sprachmodell|künstliche|textbasiert\w*)|nicht in der lage|nicht imstande)\b",
+    r"bitte (?:stellen|laden|geben|senden|teilen|schicken) sie\b",
+    r"(?:非常|十分|很|真的很)?(?:抱歉|对不起|遗憾|不好意思)[,，。!！、\s]",
+    r"(?:很遗憾|抱歉)(?:地)?(?:我|的是)",
+    r"(?:作为|身为|我是)(?:一个|一名|一款)?(?:人工智能|ai|语言模型|大语言模型|大型语言模型)",
+    r"我(?:无法|不能|没有办法|没办法|不可以|没有能力|暂时无法|目前无法|不便)"
+    r"(?:直接|协助|帮助|提供|描述|查看|观看|看到|访问|处理|分析|满足|回答|生成|识别|为|对|完成|继续)",
+    r"(?:请|麻烦)(?:您|你)?(?:提供|上传|分享|发送)",
+)
+
+PREAMBLE = (
+    r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|alright|gladly|great|yes|no problem|understood|got it)"
+    r"\s*(?:[!:—–]|[,.]\s+(?:here|i|let|below|the following|this is|happy|your|as requested)\b)",
+    rf"(?:here|below|following)(?:'s|’s| is| are) (?:an? |the |my |your |one |some )?{_CALLED}",
+    rf"(?:this is|that is|the following is|what follows is) (?:an? |the |my |your ){_CALLED}",
+    r"(?:in )?(?:the|this) (?:video|clip|scene|footage|image|sequence|caption),?(?: the \w+| \w+)? "
+    r"(?:shows|depicts|contains|features|presents|describes|can be described|captures|is|reads)"
+    r"(?: (?:the|following|as|follows|this|scenes?|content|contents|events?))*\s*:",
+    r"(?:the )?(?:\w+ )?(?:video |final |enhanced |rewritten |revised |improved |new )?"
+    r"(?:caption|description|summary|answer|output|response|title|transcript|rewrite|version)[*_]*\s*:",
+    r"(?:i (?:would|'d|’d) be (?:happy|glad)|i'm happy|i am happy|happy to help)\b",
+    r"based on (?:the|this|your) (?:video|caption|footage|frames|images?|provided)[^.:]{0,60}(?:,\s*here\b|:)",
+    r"(?:gerne?|natürlich|selbstverständlich|klar|sicher|aber sicher|okay|ok|jawohl|kein problem|verstanden)"
+    r"\s*(?:[!:—–]|[,.]\s+(?:hier|ich|im folgenden|nachfolgend|dies|das|so|mache)\b)",
+    r"(?:hier|nachfolgend|im folgenden|unten|dies|das|folgendes)\s+(?:ist|sind|folgt|finden sie|finden)\s+"
+    rf"(?:sie )?(?:eine?|die|der|das|meine?|ihre?|deine?)? ?{_DE_CALLED}",
+    r"(?:(?:in )?(?:das|dieses|diesem|dem) (?:video|clip|bild)|(?:die|diese) (?:szene|aufnahme|sequenz))(?: \w+)? "
+    r"(?:zeigt|enthält|stellt|beschreibt|ist|sieht man|sehen wir|sind)"
+    r"(?: (?:folgendes|das|die|wie|folgt|folgende|szenen?|dar|zu|sehen))*\s*:",
+    rf"{_DE_CALLED}(?: des videos| des clips)?[*_]*\s*:",
+    r"(?:ausgabe|ergebnis|titel|text|überschrift)[*_]*\s*:",
+    r"(?:好的?|当然可以|当然|没问题|可以的?|没有问题|收到|明白了?)[,，。!！:：、\s]+"
+    r"(?:以下|下面|这是|这里|我|为您|根据|请看|如下|此)",
+    r"(?:好的|当然可以|当然|没问题|收到|明白了?)[!！:：]",
+    r"(?:以下|下面|如下)(?:是|为|给出|就是|便是)",
+    rf"(?:这|此)(?:是|为)(?:一[个段份则篇]|该|这段|对)?[^。,，:：]{{0,16}}{_ZH_CALLED}[:：]",
+    rf"[^。,，:：\s]{{0,8}}{_ZH_CALLED}(?:如下|为)?\s*[:：]",
+    r"(?:这段|该|此|本|整个)?(?:视频|画面|片段|场景|影片)(?:中)?"
+    r"(?:展示|显示|内容|描述|呈现|包含|如下|讲述|主要)[^。,，:：]{0,10}[:：]",
+    r"根据(?:您|你|所)?(?:提供|给出|视频|画面|要求)[^。:：]{0,20}[,，:：]\s*(?:以下|下面|我|这是)",
+    r"```|~~~",
+)

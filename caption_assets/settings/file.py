@@ -1,0 +1,54 @@
+"""A pipeline's settings in a YAML file, as a deployment has them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from caption_assets.errors import ConfigError, first_line
+from caption_assets.names import is_remote
+from caption_assets.settings.pipeline import PipelineSettings
+
+# Whatever is a path, at any depth.
+_PATHS = frozenset({"dataset", "output", "source_root", "model_path", "model_dir"})
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a file sets, by the names of `PipelineSettings`; paths in it are relative to its folder.
+
+    Raises ConfigError for a file that cannot be read, and for what in it is no setting.
+    """
+    asked = f"settings file {path}"
+    try:
+        given = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(asked, f"it cannot be read ({error.strerror})", "name one that is there") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(asked, f"it is no YAML ({first_line(error)})") from None
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise ConfigError(asked, "it holds no names with values", "write it like `dataset: /data/clips`")
+    found: dict[str, Any] = _below(given, path.absolute().parent)
+    try:
+        PipelineSettings.model_validate(found)
+    except ValidationError as error:
+        raise ConfigError(asked, problems(error), "see docs/reference.md for names and values") from None
+    return found
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong with settings, each with the place where it stands."""
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+
+
+def _below(value: Any, folder: Path, name: object = None) -> Any:
+    if isinstance(value, dict):
+        return {key: _below(each, folder, key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_below(each, folder) for each in value]
+    if name in _PATHS and isinstance(value, str) and not is_remote(value):
+        return os.path.normpath(folder / Path(value).expanduser())
+    return value

@@ -1,0 +1,137 @@
+"""The component, as its users have it: by `dg` in a project of their own."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[2]
+TYPE = "caption_assets.defs.component.CaptionPipeline"
+PROJECT = """
+[project]
+name = "mine"
+version = "0"
+
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "mine"
+"""
+DEFINITIONS = """
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs():
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project as `dg` makes them, in an environment with this package and its entry points."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "mine" / "defs").mkdir(parents=True)
+    for name, text in {"pyproject.toml": PROJECT, "mine/definitions.py": DEFINITIONS, "mine/__init__.py": ""}.items():
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(project, tmp_path_factory):
+    """Runs `dg` in the project; gives its status and all that it says."""
+    # The entry points of this checkout, whatever version of it is installed.
+    installed = tmp_path_factory.mktemp("installed") / "caption_assets_here-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: caption_assets_here\nVersion: 0\n")
+    points = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["entry-points"]
+    lines = [f"[{group}]\n" + "\n".join(f"{k} = {v}" for k, v in each.items()) for group, each in points.items()]
+    (installed / "entry_points.txt").write_text("\n\n".join(lines))
+    paths = os.pathsep.join(map(str, (CHECKOUT, installed.parent, project)))
+    env = {**os.environ, "PYTHONPATH": paths, "COLUMNS": "200", "NO_COLOR": "1"}
+
+    def dg(*arguments):
+        command = [Path(sys.executable).parent / "dg", *arguments]
+        done = subprocess.run(
+            command, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        return done.returncode, done.stdout
+
+    return dg
+
+
+def write(project, folder, **attributes):
+    folder = project / "mine" / "defs" / folder
+    folder.mkdir(exist_ok=True)
+    (folder / "defs.yaml").write_text(yaml.safe_dump({"type": TYPE, "attributes": attributes}, sort_keys=False))
+    return folder / "defs.yaml"
+
+
+def test_it_is_listed_scaffolded_and_checked_by_dg(project, run):
+    status, said = run("list", "components", "--json")
+    assert status == 0, said
+    assert TYPE in said
+    status, said = run("scaffold", "defs", TYPE, "cars")
+    assert status == 0, said
+    scaffolded = project / "mine" / "defs" / "cars" / "defs.yaml"
+    assert yaml.safe_load(scaffolded.read_text())["attributes"]["name"] == "cars"
+    status, said = run("check", "yaml")
+    assert status == 0, said
+    # What is wrong, and where.
+    captions = [{"model_variant": "qwen3", "prompt_varian": "av"}, {"model_variant": "qwen99"}]
+    windows = {"window_size": 2}
+    path = write(project, "cars", name="the cars", dataset="clips", windows=windows, captions=captions)
+    status, said = run("check", "yaml")
+    assert status == 1
+    for line, wrong in [
+        (3, "'the cars' does not match"),
+        (6, "2 is less than the minimum of 4"),
+        (9, "Additional properties are not allowed ('prompt_varian' was unexpected)"),
+        (10, "'qwen99' is not one of ['demo', 'qwen', "),
+    ]:
+        assert any(f"{path}:{line} " in each and wrong in each for each in said.splitlines()), (line, said)
+
+
+def test_settings_that_cannot_work_fail_the_check_of_definitions(project, run):
+    write(project, "cars", name="cars", captions=[{"model_variant": "nemotron-bf16", "precision": "fp8"}])
+    status, said = run("check", "defs")
+    assert status == 1
+    assert "variant 'nemotron-bf16' in precision 'fp8': its weights are bf16" in said
+
+
+def test_two_of_them_in_one_project_keep_apart_what_is_theirs(
+    project, instance, make_shards, make_clip, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("BOATS", str(tmp_path / "boats"))
+    small = {"windows": {"window_size": 64, "remainder_threshold": 32}, "previews": {"target_height": 32}}
+    tiny = {"device": "cpu", "max_output_tokens": 4}
+    cars = {"dataset": str(make_shards(tmp_path / "cars")), "output": str(tmp_path / "out"), "captions": [tiny]}
+    write(project, "cars", name="cars", **cars, enhanced=[], **small)
+    models = [tiny, {**tiny, "caption_key": "other"}]
+    boats = {"dataset": "{{ env.BOATS }}", "output": str(tmp_path / "out-boats")}
+    write(project, "boats", name="boats", **boats, captions=models, enhanced=[tiny], **small)
+    make_clip(tmp_path / "boats" / "z" / "boat.mp4", 24)
+    monkeypatch.syspath_prepend(str(project))
+    defs = dg.load_from_defs_folder(path_within_project=project / "mine")
+    keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
+    texts = ("window_captions_demo", "window_captions_other", "enhanced_captions_demo_by_demo_lm")
+    assert {"cars/window_captions_demo", *(f"boats/{name}" for name in texts)} < keys
+    assert not any(key.startswith("cars/enhanced") for key in keys)
+    job = defs.resolve_implicit_global_asset_job_def()
+    names = {key.path[0]: defs.resolve_assets_def(key).partitions_def.name for key in defs.resolve_all_asset_keys()}
+    for name, shard in (("cars", "a"), ("boats", "z")):
+        instance.add_dynamic_partitions(names[name], [shard])
+        selection = [dg.AssetKey([name, "clip_windows"]), dg.AssetKey([name, "window_captions_demo"])]
+        assert job.execute_in_process(instance=instance, partition_key=shard, asset_selection=selection).success
+    for name, out, shard in (("cars", "out", "a"), ("boats", "out-boats", "z")):
+        key = dg.AssetKey([name, "window_captions_demo"])
+        assert instance.get_materialized_partitions(key) == {shard}
+        assert (tmp_path / out / "tables" / "window_captions" / "demo" / f"{shard}.parquet").is_file()
