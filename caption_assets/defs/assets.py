@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import ValidationError
 
-from caption_assets.defs.config import config_class
+from caption_assets.defs.config import config_class, config_schema
 from caption_assets.defs.io_manager import table_metadata
 from caption_assets.defs.lineage import is_made_by
 from caption_assets.defs.metadata import column_schema
@@ -131,10 +131,10 @@ class _Recipe:
         choice = self.choose(self.settings, **{word: model for word, (_, model) in self.models.items()})
         step = choice.step
 
-        def compute(context: dg.AssetExecutionContext, config: Any) -> Reports:
-            yield from self._run(context, part(config, type(self.settings)), names, previews)
+        def compute(context: dg.AssetExecutionContext) -> Reports:
+            settings = type(self.settings)(**context.op_execution_context.op_config)
+            yield from self._run(context, settings, names, previews)
 
-        compute.__annotations__["config"] = config_class(self.settings)
         resources = [*_RESOURCES, *(name for name, _ in self.models.values())]
         definition = dg.asset(
             key=names.asset(step.table, *choice.keys),
@@ -147,6 +147,7 @@ class _Recipe:
             kinds=self.kinds,
             required_resource_keys={names.of(word) for word in resources},
             io_manager_key=names.of("save_export"),
+            config_schema=config_schema(self.settings),
             output_required=False,  # every shard is stored and reported as it is done
             code_version=choice.version,
             metadata={"dagster/column_schema": column_schema(step.table), **table_metadata(step.table, choice.keys)},

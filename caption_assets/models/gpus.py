@@ -95,6 +95,19 @@ def visible_gpus() -> tuple[Gpu, ...]:
     return tuple(replace(gpu, ordinal=ordinal) for ordinal, gpu in enumerate(chosen))
 
 
+def require_device(device: str) -> None:
+    """Raises ModelError for an NVIDIA GPU that is not here. Loads nothing."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return
+    gpus = visible_gpus()
+    if not gpus:
+        raise ModelError(f"device {device!r}", "there is no usable NVIDIA GPU here", "choose device cpu or auto")
+    if number and (not number.isdecimal() or int(number) >= len(gpus)):
+        fix = f"choose cuda:0 to cuda:{len(gpus) - 1}"
+        raise ModelError(f"device {device!r}", f"there are {len(gpus)} GPUs: {_list(gpus)}", fix)
+
+
 def check(
     variant: Variant,
     precision: AskedPrecision = "auto",

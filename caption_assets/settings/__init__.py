@@ -13,6 +13,7 @@ from caption_assets.settings.declare import (
     flags_of,
     is_mapping,
     is_shared,
+    meanings_of,
     part,
     variables_of,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "flags_of",
     "is_mapping",
     "is_shared",
+    "meanings_of",
     "part",
     "variables_of",
 ]

@@ -1,5 +1,6 @@
 """How a setting is declared: its default, words and bounds, with its flag and its environment variable beside them."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,14 +11,24 @@ ENVIRONMENT_PREFIX = "CAPTION_ASSETS_"
 S = TypeVar("S", bound="Settings")
 
 
-def setting(default: Any, description: str, *, flag: str, env: str, shared: bool = False, **bounds: Any) -> Any:
+def setting(
+    default: Any,
+    description: str,
+    *,
+    flag: str,
+    env: str,
+    shared: bool = False,
+    meanings: Mapping[str, str] | None = None,
+    **bounds: Any,
+) -> Any:
     """A field that a user can set: by its name in Dagster, by `flag`, or by CAPTION_ASSETS_`env`.
 
     Of a model's settings, the text model's flag and variable are those of the captioning model with "text" put in:
     `--model-id` and `--text-model-id`. One that is `shared` is of the machine rather than of a model: one flag sets it
-    for both, and the text model takes the captioning model's variable where it has none of its own.
+    for both, and the text model takes the captioning model's variable where it has none of its own. `meanings` say what
+    the words of a choice stand for, where they do not say it themselves.
     """
-    how: JsonDict = {"flag": flag, "env": env, "shared": shared}
+    how: JsonDict = {"flag": flag, "env": env, "shared": shared, "meanings": dict(meanings or {})}
     return Field(default=default, description=description, json_schema_extra={"setting": how}, **bounds)
 
 
@@ -71,6 +82,12 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
         if words and all(isinstance(word, str) for word in words):
             return words
     return ()
+
+
+def meanings_of(field: FieldInfo) -> Mapping[str, str]:
+    """What the words of a choice stand for, as far as that is to be said."""
+    extra = field.json_schema_extra
+    return extra["setting"]["meanings"] if isinstance(extra, dict) and "setting" in extra else {}  # type: ignore
 
 
 def is_mapping(field: FieldInfo) -> bool:

@@ -24,12 +24,46 @@ EngineName = Literal["auto", "vllm", "transformers", "openai"]
 AskedPrecision = Literal["auto", "bf16", "fp8", "fp32"]
 VideoForm = Literal["auto", "jpeg", "png", "images", "mp4"]
 
+# What the words of the choices stand for.
+_CAPTION_VARIANTS = {
+    "demo": "embedded, knows coloured shapes only",
+    "qwen": "Qwen2.5-VL-7B",
+    "qwen2.5": "the same",
+    "qwen3": "Qwen3-VL-8B",
+    "nemotron": "Nemotron-Nano-12B-v2-VL in bf16",
+    "nemotron-bf16": "the same",
+    "nemotron-fp8": "that in FP8",
+    "nemotron-nvfp4": "that in NVFP4",
+    "nemotron-3-nano-omni": "Nemotron-3-Nano-Omni-30B-A3B",
+}
+_TEXT_VARIANTS = {
+    "demo_lm": "embedded, knows the demo's captions only",
+    "qwen_lm": "Qwen2.5-14B",
+    "qwen": "the same",
+    "qwen2.5": "the same",
+    "qwen3": "Qwen3-14B",
+}
+_PROMPTS = {
+    "default": "what is seen, in detail",
+    "av": "roads, seen from a vehicle",
+    "av-surveillance": "roads, seen by a fixed camera",
+}
+_PRECISIONS = {"auto": "as published", "fp8": "Qwen's weights are quantized on load", "fp32": "on a CPU"}
+_ENGINES = {
+    "auto": "vllm where it is installed and a GPU is there, else transformers",
+    "openai": "a server that speaks OpenAI's API",
+}
+
 
 class CaptionSettings(Settings):
     """How windows are captioned."""
 
     prompt_variant: CaptionPrompt = setting(
-        "default", "The prompt's variant.", flag="--captioning-prompt-variant", env="PROMPT_VARIANT"
+        "default",
+        "The prompt's variant.",
+        flag="--captioning-prompt-variant",
+        env="PROMPT_VARIANT",
+        meanings=_PROMPTS,
     )
     prompt_text: str | None = setting(
         None, "Prompt text; used in place of the variant.", flag="--captioning-prompt-text", env="PROMPT_TEXT"
@@ -69,7 +103,11 @@ class EnhanceSettings(Settings):
 
     # The flag is spelled so in the original.
     prompt_variant: TextPrompt = setting(
-        "default", "The prompt's variant.", flag="--enhance-captioning-prompt-variant", env="ENHANCE_PROMPT_VARIANT"
+        "default",
+        "The prompt's variant.",
+        flag="--enhance-captioning-prompt-variant",
+        env="ENHANCE_PROMPT_VARIANT",
+        meanings={"default": "richer, with every fact kept", "av-surveillance": "for the analysis of traffic"},
     )
     prompt_text: str | None = setting(
         None,
@@ -121,9 +159,12 @@ class ModelSettings(Settings):
         "auto",
         "Precision: auto (as published), bf16, fp8 (Qwen: quantized on load) or fp32 (CPU).",
         flag="--precision",
+        meanings=_PRECISIONS,
         env="PRECISION",
     )
-    engine: EngineName = setting("auto", "What runs the model.", flag="--engine", env="ENGINE", shared=True)
+    engine: EngineName = setting(
+        "auto", "What runs the model.", flag="--engine", env="ENGINE", shared=True, meanings=_ENGINES
+    )
     device: str = setting(
         "auto", "Device: auto, cpu, cuda, or one GPU as cuda:<n>.", flag="--device", env="DEVICE", shared=True
     )
@@ -222,6 +263,7 @@ class CaptionModelSettings(ModelSettings):
         "demo",
         "Variant of the captioning model; also the caption key.",
         flag="--captioning-algorithm",
+        meanings=_CAPTION_VARIANTS,
         env="VARIANT",
     )
     min_pixels: int | None = setting(
@@ -240,5 +282,9 @@ class TextModelSettings(ModelSettings):
     prefixed: ClassVar[frozenset[str]] = frozenset(ModelSettings.model_fields) - {"model_variant"}
 
     model_variant: TextVariant = setting(
-        "demo_lm", "Variant of the text model.", flag="--enhance-captions-algorithm", env="TEXT_VARIANT"
+        "demo_lm",
+        "Variant of the text model.",
+        flag="--enhance-captions-algorithm",
+        env="TEXT_VARIANT",
+        meanings=_TEXT_VARIANTS,
     )

@@ -144,9 +144,11 @@ def test_a_preview_that_fails_fails_its_own_step_and_not_the_captions(
 
 
 def test_a_run_makes_its_previews_itself_where_the_model_cannot_start(
-    instance, make_pipeline, clips_root, pipeline, tmp_path
+    instance, make_pipeline, clips_root, pipeline, tmp_path, checkpoints
 ):
-    broken = make_pipeline(clips_root, tmp_path / "out", captions=[{"model_path": str(tmp_path), "device": "cpu"}])
+    model = shutil.copytree(checkpoints["qwen2.5-vl"], tmp_path / "model")
+    next(model.glob("*.safetensors")).write_bytes(b"which only its loading finds out")
+    broken = make_pipeline(clips_root, tmp_path / "out", captions=[{"model_path": str(model), "device": "cpu"}])
     assert not materialize(
         instance, broken, ["a", "b"], steps=["clip_windows", "window_previews", "window_captions"]
     ).success
@@ -237,14 +239,17 @@ OUT_OF_RANGE = [
 UNKNOWN = [("window_captions", {"prompt_variant": "poem"}), ("enhanced_captions", {"prompt_variant": "av"})]
 
 
-def test_settings_out_of_range_fail_the_run_before_any_work(after):
+def test_settings_out_of_range_are_refused_before_a_run_begins(after):
     def files():
         return sorted((p, p.stat().st_mtime_ns) for p in after.out.rglob("*") if p.is_file())
 
     before = files()
     assert before
     for asset, config in OUT_OF_RANGE:
-        assert not materialize(after.instance, after.pipeline, ["b"], [asset], {asset: config}).success, config
+        with pytest.raises(
+            dg.DagsterInvalidConfigError, match=f"{asset}:config:{next(iter(config))} of original value"
+        ):
+            materialize(after.instance, after.pipeline, ["b"], [asset], {asset: config})
         assert files() == before, config
     for asset, config in UNKNOWN:
         with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum type"):

@@ -8,7 +8,7 @@ from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.transformers import TransformersEngine, require_classes
 from caption_assets.models.engines.vllm.engine import VllmEngine
 from caption_assets.models.engines.vllm.launch import built_for_cpus, check_build
-from caption_assets.models.gpus import check, visible_gpus
+from caption_assets.models.gpus import check, require_device, visible_gpus
 from caption_assets.models.variants import Variant, require_consent
 from caption_assets.models.weights.checkpoints import Checkpoint
 from caption_assets.settings import EngineName
@@ -46,4 +46,5 @@ def create_engine(
         raise ModelError(f"{asked} in precision 'fp8'", "transformers does not quantize here", "choose engine vllm")
     if options.tensor_parallel > 1:
         raise ModelError(f"{asked} on {options.tensor_parallel} GPUs", "transformers uses one", "choose engine vllm")
+    require_device(options.device)
     return TransformersEngine(variant, checkpoint, options, model_dir)
