@@ -5,12 +5,13 @@ clips and shards. It lists and never opens a clip. Not here: what is in a clip (
 (`store`).
 """
 
-from caption_assets.dataset.base import Dataset, LeftOut, Listing
+from caption_assets.dataset.base import NO_CLIPS, Dataset, LeftOut, Listing
 from caption_assets.dataset.folders import CLIP_SUFFIXES, FolderDataset
 from caption_assets.dataset.ids import clip_id, dataset_name, shard_key, shard_name, split_duplicates
 
 __all__ = [
     "CLIP_SUFFIXES",
+    "NO_CLIPS",
     "Dataset",
     "LeftOut",
     "Listing",

@@ -1,11 +1,15 @@
 """What every dataset is: shards, and the clips of a shard."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from caption_assets.records import Clip
 
+NO_CLIPS = "no clips"
+"""The version of a shard's listing without any clip, and of a shard that is gone."""
 _SHOWN = 3
 
 
@@ -28,6 +32,17 @@ class Listing:
     clips: list[Clip]
     left_out: list[LeftOut]
 
+    @property
+    def version(self) -> str:
+        """See `listing_version`."""
+        return listing_version((clip.relative_path, clip.stamp) for clip in self.clips)
+
+
+def listing_version(clips: Iterable[tuple[str, str | None]]) -> str:
+    """What tells apart two listings of a shard whose clips differ, by their relative paths and stamps, in any order."""
+    listed = sorted(clips)
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:32] if listed else NO_CLIPS
+
 
 class Dataset(Protocol):
     """Clips by shard. Listing is cheap; no clip is opened."""
@@ -47,4 +62,12 @@ class Dataset(Protocol):
 
     def clips(self, shard: str) -> list[Clip]:
         """The clips of `listing`."""
+        ...
+
+    def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
+        """The `Listing.version` of each of `shards`, by key, from number `start` on; NO_CLIPS where it has none.
+
+        `shards` are those of `shards()`. Listed as they are asked for, in as few requests as the place of the dataset
+        allows, so that one may stop at any and go on there later.
+        """
         ...

@@ -1,13 +1,13 @@
 """A root folder or URL: its sub-folders are the shards, and a shard's clips lie anywhere below it."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from caption_assets.dataset.base import LeftOut, Listing
+from caption_assets.dataset.base import LeftOut, Listing, listing_version
 from caption_assets.dataset.ids import clip_id, shard_key, shard_name
 from caption_assets.dataset.places import File, LocalPlace, Place, RemotePlace
 from caption_assets.errors import DatasetError
@@ -95,6 +95,14 @@ class FolderDataset:
                 "put clips into the folder, or remove it",
             )
         return Listing(clips, left_out)
+
+    def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
+        """See `Dataset.versions`. Raises DatasetError where the root cannot be read."""
+        whole = list(shards) == [self._own_key] and self.is_single_shard
+        with self._failures():
+            for number, files in self._place.each([""] if whole else [shard_name(key) for key in shards], start):
+                clips = ((written(file.path), file.stamp) for file in files if not file.trouble and not _no_clip(file))
+                yield shards[number], listing_version(clips)
 
     @property
     def _own_key(self) -> str:

@@ -1,8 +1,10 @@
 """Folders that hold clips, of this machine or behind an fsspec URL: what is in them, and what they say of a file."""
 
+import inspect
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,6 +23,8 @@ _VERSIONS = (
     "Last-Modified",
     "created",
 )
+# So few folders share a listing that one of many large folders still ends soon.
+_LISTED_TOGETHER = 100
 _SPECIAL = {stat.S_IFIFO: "named pipes", stat.S_IFSOCK: "sockets", stat.S_IFBLK: "devices", stat.S_IFCHR: "devices"}
 
 
@@ -52,6 +56,12 @@ class Place(Protocol):
     def files(self, folder: str) -> Iterator[File]:
         """All files below one of its folders, or below itself ("")."""
 
+    def each(self, folders: Sequence[str], start: int) -> Iterator[tuple[int, list[File]]]:
+        """The number of every one of `folders` from number `start` on, and all files below it; none if it is gone.
+
+        `folders` are all that it has. They are listed as they are asked for.
+        """
+
 
 class LocalPlace:
     """A folder of this machine."""
@@ -79,6 +89,10 @@ class LocalPlace:
 
     def files(self, folder: str) -> Iterator[File]:
         yield from self._below(folder, ())
+
+    def each(self, folders: Sequence[str], start: int) -> Iterator[tuple[int, list[File]]]:
+        for number in range(start, len(folders)):
+            yield number, _files_if_there(self, folders[number])
 
     def _below(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[File]:
         """Links are followed; `above` are the folders that lead here, by device and inode."""
@@ -144,7 +158,27 @@ class RemotePlace:
     def files(self, folder: str) -> Iterator[File]:
         files, root = self._opened
         files.invalidate_cache()
-        found: Mapping[str, Mapping[str, Any]] = files.find(f"{root}/{folder}" if folder else root, detail=True)
+        yield from self._listed(folder, files.find(f"{root}/{folder}" if folder else root, detail=True))
+
+    def each(self, folders: Sequence[str], start: int) -> Iterator[tuple[int, list[File]]]:
+        files, root = self._opened
+        if len(folders) == 1 or "prefix" not in inspect.signature(files.find).parameters:
+            for number in range(start, len(folders)):
+                yield number, _files_if_there(self, folders[number])
+            return
+        # An object store lists a thousand files a request, of all folders whose names begin alike.
+        for prefix, numbers in _by_prefix(folders, range(len(folders))):
+            if not (wanted := [number for number in numbers if number >= start]):
+                continue
+            files.invalidate_cache()
+            found: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+            for path, info in files.find(root, detail=True, prefix=prefix).items():
+                found[self._below(path).partition("/")[0]][path] = info
+            for number in wanted:
+                yield number, list(self._listed(folders[number], found[folders[number]]))
+
+    def _listed(self, folder: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[File]:
+        """What `found` says of the files of a folder, by path as this file system spells it."""
         hidden = set()
         for path in sorted(found):
             below = self._below(path)
@@ -179,3 +213,25 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
+
+
+def _files_if_there(place: Place, folder: str) -> list[File]:
+    try:
+        return list(place.files(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _by_prefix(names: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[str, Sequence[int]]]:
+    """Groups of few of the names, by number and in their order: those that begin with a prefix, and no others do."""
+    prefix = os.path.commonprefix([names[number] for number in numbers])  # noqa: RUF071
+    if len(numbers) <= _LISTED_TOGETHER:
+        yield prefix, numbers
+        return
+    by_next: dict[str, list[int]] = defaultdict(list)
+    for number in numbers:
+        by_next[names[number][len(prefix) : len(prefix) + 1]].append(number)
+    if "" in by_next:  # a name that others begin with is listed with the files that lie in it
+        yield f"{prefix}/", by_next.pop("")
+    for group in by_next.values():
+        yield from _by_prefix(names, group)

@@ -9,7 +9,11 @@ import warnings
 
 import dagster as dg
 
-# Backfill policies are marked beta; dagster is pinned to a minor version, so the warning tells users nothing.
+# These are marked beta, or used by Dagster itself; it is pinned to a minor version, so the warning tells users nothing.
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Parameter `backfill_policy`")
+warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Function `observable_source_asset`")
+warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Parameter `use_user_code_server`")
+warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Class `DataVersionsByPartition`")
+warnings.filterwarnings("ignore", category=DeprecationWarning, message="Property `OpDefinition.version`")
 # The assets' policies differ on purpose (see `assets`); a job over all of them takes the smallest, as it should.
 warnings.filterwarnings("ignore", category=UserWarning, message="Asset job .* varying BackfillPolicies")

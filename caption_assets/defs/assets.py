@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from caption_assets.defs.config import config_class
 from caption_assets.defs.io_manager import table_metadata
+from caption_assets.defs.lineage import is_made_by
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
 from caption_assets.defs.step_run import StepRun
@@ -29,9 +31,9 @@ from caption_assets.steps import (
     Outcomes,
     caption_shards,
     enhance_shards,
-    preview_shard,
+    preview_shards,
     previews,
-    window_shard,
+    window_shards,
 )
 from caption_assets.steps.choices import Choice, captions_choice, enhanced_choice, previews_choice, windows_choice
 from caption_assets.steps.report import Step
@@ -53,9 +55,12 @@ class PipelineAsset:
         return self.choice.step
 
 
-def make_assets(settings: PipelineSettings, shards: dg.PartitionsDefinition) -> list[PipelineAsset]:
+def make_assets(
+    settings: PipelineSettings, shards: dg.PartitionsDefinition, condition: dg.AutomationCondition[dg.AssetKey] | None
+) -> list[PipelineAsset]:
     """The assets of a pipeline, each after those that it reads: of captions one for each model, of enhanced captions
-    one for each of those and each text model. Raises ConfigError for choices that cannot be.
+    one for each of those and each text model. By `condition`, Dagster asks for them by itself. Raises ConfigError for
+    choices that cannot be.
     """
     caption_models = model_names("caption_model", settings.captions)
     text_models = model_names("text_model", settings.enhanced)
@@ -88,7 +93,7 @@ def make_assets(settings: PipelineSettings, shards: dg.PartitionsDefinition) -> 
             )
             recipes.append(recipe)
     names, preview_config = Names(settings.name), config_class(settings.previews)
-    return [recipe.make(names, shards, preview_config) for recipe in recipes]
+    return [recipe.make(names, shards, preview_config, condition) for recipe in recipes]
 
 
 _MODEL_KINDS = {"python", "pytorch", "huggingface"}
@@ -113,7 +118,13 @@ class _Recipe:
     models: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
-    def make(self, names: Names, shards: dg.PartitionsDefinition, previews: type[Any]) -> PipelineAsset:
+    def make(
+        self,
+        names: Names,
+        shards: dg.PartitionsDefinition,
+        previews: type[Any],
+        condition: dg.AutomationCondition[dg.AssetKey] | None,
+    ) -> PipelineAsset:
         """The asset. `previews` is the config of the pipeline's previews."""
         choice = self.choose(self.settings, **{word: model for word, (_, model) in self.models.items()})
         step = choice.step
@@ -133,9 +144,10 @@ class _Recipe:
         definition = dg.asset(
             key=names.asset(step.table, *choice.keys),
             description=_description(self.body, choice),
-            deps=[names.asset(table, *choice.keys) for table in step.reads],
+            deps=[names.asset(table, *choice.keys) for table in step.reads] or [names.source],
             partitions_def=shards,
             backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=self.shards_per_run),
+            automation_condition=condition,
             group_name=names.group,
             kinds=self.kinds,
             required_resource_keys={names.of(word) for word in resources},
@@ -158,7 +170,8 @@ class _Recipe:
         beside = _previews_beside(context, names, previews) if self.body is window_captions else None
         run = StepRun(context, names, choice, models, beside)
         with run.progress:
-            yield from ShardOutcomes(run).report(self.body(run, settings))
+            ended = self.body(run, settings) if run.shards else ()
+            yield from ShardOutcomes(run).report(chain(run.not_ready, ended))
 
 
 def _description(body: Callable[..., Outcomes], choice: Choice) -> str:
@@ -177,7 +190,7 @@ def clip_windows(run: StepRun, settings: WindowSettings) -> Outcomes:
     and nothing depends on the captioning model. A clip that cannot be used is a row that says why.
     """
     given, dataset = run.given(), run.resource("clips").dataset()
-    return run.each_shard(lambda shard: window_shard(given, dataset, shard, settings))
+    return window_shards(given, dataset, run.left, settings)
 
 
 def window_previews(run: StepRun, settings: PreviewSettings) -> Outcomes:
@@ -187,8 +200,7 @@ def window_previews(run: StepRun, settings: PreviewSettings) -> Outcomes:
     reason why there is no preview. Files of windows that no longer exist are removed. A run that makes captions, too,
     makes both from one decoding.
     """
-    given = run.given()
-    return run.each_shard(lambda shard: preview_shard(given, shard, settings))
+    return preview_shards(run.given(), run.left, settings)
 
 
 def window_captions(run: StepRun, settings: CaptionSettings) -> Outcomes:
@@ -217,11 +229,7 @@ def enhanced_captions(run: StepRun, settings: EnhanceSettings) -> Outcomes:
 def _previews_beside(context: dg.AssetExecutionContext, names: Names, config: type[Any]) -> PreviewSettings | None:
     """How the previews of this run are made, where it has them still to make, and in this process."""
     asset = names.asset(previews.STEP.table)
-    name = asset.to_python_identifier()
-    chosen = context.run.step_keys_to_execute
-    if context.job_def.executor_def.name not in _IN_PROCESS or name not in context.job_def.graph.node_names():
-        return None
-    if chosen is not None and name not in chosen:
+    if context.job_def.executor_def.name not in _IN_PROCESS or not is_made_by(context, asset):
         return None
     reported = getattr(context.resources, names.of("workers")).reported
     if any((asset.to_user_string(), shard) in reported for shard in context.partition_keys):
@@ -229,6 +237,6 @@ def _previews_beside(context: dg.AssetExecutionContext, names: Names, config: ty
     ops: Any = context.run.run_config.get("ops", {})
     try:
         check_ffmpeg()
-        return part(config(**ops.get(name, {}).get("config", {})), PreviewSettings)
+        return part(config(**ops.get(asset.to_python_identifier(), {}).get("config", {})), PreviewSettings)
     except (ConfigError, ValidationError):
         return None  # what is wrong there is for their own step to say, and costs no caption

@@ -1,12 +1,20 @@
-"""Jobs that people start, and what starts by itself: new shards are registered, missing ones are asked for."""
+"""Jobs that people start, and what starts by itself: shards are registered and looked at, work on them is asked for."""
 
-from collections.abc import Iterator
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
+from dagster._core.definitions.temporal_context import TemporalContext
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as Job
 
+from caption_assets.dataset import NO_CLIPS
+from caption_assets.defs.as_they_come import DESCRIPTION
 from caption_assets.defs.partitions import range_tags, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
+from caption_assets.defs.source import MOST_CHANGES, Look, observation, observed_versions
+from caption_assets.defs.work import SETTINGS_TAG, Work
 from caption_assets.errors import DatasetError
 
 SHARDS_PER_RUN = 16
@@ -21,56 +29,86 @@ def job_of(pipeline: Pipeline) -> Job:
     )
 
 
-def sensor_of(pipeline: Pipeline) -> dg.SensorDefinition:
-    """Registers the dataset's shards."""
-    clips = pipeline.names.of("clips")
+def sensors_of(pipeline: Pipeline) -> Sequence[dg.SensorDefinition]:
+    """What looks at the dataset, and at what there is to do if the pipeline is to do it by itself."""
+    return [_looking(pipeline), *([_working(pipeline)] if pipeline.settings.automation else [])]
+
+
+def _looking(pipeline: Pipeline) -> dg.SensorDefinition:
+    clips, source = pipeline.names.of("clips"), pipeline.source.key
 
     @dg.sensor(
         name=pipeline.names.of("register_new_shards"),
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Registers new folders of the dataset as shards. Never removes one.",
+        description="Registers new folders of the dataset as shards, and looks for clips that were added, changed or "
+        "removed. Never removes a shard.",
         required_resource_keys={clips},
     )
     def register_new_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        look = Look.model_validate_json(context.cursor or "{}")
+        known = observed_versions(context.instance, source)
         try:
-            shards = getattr(context.resources, clips).dataset().shards()
+            dataset = getattr(context.resources, clips).dataset()
+            shards = dataset.shards()
+            changed, look = look.go_on(dataset, shards, known, time.time())
         except DatasetError as error:
             return dg.SkipReason(str(error))
-        known = set(registered_shards(context.instance, pipeline.shards))
-        new = [shard for shard in shards if shard not in known]
-        if not new:
-            return dg.SkipReason(f"all {len(shards)} shards are registered")
-        return dg.SensorResult(dynamic_partitions_requests=[pipeline.shards.build_add_request(new)])
+        registered = set(registered_shards(context.instance, pipeline.shards))
+        new = [shard for shard in shards if shard not in registered]
+        gone = [shard for shard in sorted(registered - set(shards)) if known.get(shard) != NO_CLIPS]
+        changed |= dict.fromkeys(gone[:MOST_CHANGES], NO_CLIPS)
+        return dg.SensorResult(
+            dynamic_partitions_requests=[pipeline.shards.build_add_request(new)] if new else [],
+            asset_events=[observation(source, shard, version) for shard, version in changed.items()],
+            skip_reason=f"all {len(shards)} shards are registered, {len(new)} of them now; "
+            f"the listings of {len(changed)} are new or have changed",
+            cursor=look.model_dump_json(),
+        )
 
     return register_new_shards
 
 
+def _working(pipeline: Pipeline) -> dg.SensorDefinition:
+    return dg.AutomationConditionSensorDefinition(
+        pipeline.names.of("work_on_shards"),
+        target=dg.AssetSelection.assets(*pipeline.assets),
+        description=DESCRIPTION,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        use_user_code_server=True,  # the condition is this project's own
+        run_tags={SETTINGS_TAG: pipeline.settings_hash},
+    )
+
+
 def schedule_of(pipeline: Pipeline, job: Job) -> dg.ScheduleDefinition:
-    """Asks for what is missing, by `job`."""
-    clips = pipeline.names.of("clips")
+    """Asks for what is missing or out of date, by `job`."""
 
     @dg.schedule(
         name=pipeline.names.of("missing_shards"),
         cron_schedule="0 2 * * *",
         job=job,
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Asks for the registered shards of the dataset that lack any of the assets.",
-        required_resource_keys={clips},
+        description="Asks for the assets of all shards that are missing or out of date, and for none that is in "
+        "progress. A shard that has failed is asked for again after a day, then after two, four and so on.",
     )
     def missing_shards(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        try:
-            present = set(getattr(context.resources, clips).dataset().shards())
-        except DatasetError as error:
-            yield dg.SkipReason(str(error))
-            return
+        now = TemporalContext(effective_dt=context.scheduled_execution_time, last_event_id=None)
+        graph = context.repository_def.asset_graph
+        view = AssetGraphView(temporal_context=now, instance=context.instance, asset_graph=graph)
+        wanted = Work(view, pipeline.settings_hash).all_ready([asset.key for asset in pipeline.assets])
+        if not wanted:
+            yield dg.SkipReason("no shard lacks an asset, or has one that is out of date and can be made now")
+        alike: dict[frozenset[dg.AssetKey], list[str]] = defaultdict(list)
+        for shard, lacking in wanted.items():
+            alike[frozenset(lacking)].append(shard)
         registered = registered_shards(context.instance, pipeline.shards)
-        done = set.intersection(*(context.instance.get_materialized_partitions(a.key) for a in pipeline.assets))
-        missing = [shard for shard in registered if shard in present and shard not in done]
-        if not missing:
-            yield dg.SkipReason("no registered shard of the dataset lacks an asset")
-        for keys in ranges(missing, registered, SHARDS_PER_RUN):
-            run_key = f"{context.scheduled_execution_time.isoformat()} {keys[0]}"
-            yield dg.RunRequest(run_key=run_key, tags=range_tags(keys))
+        for assets, shards in alike.items():
+            chosen = [asset.key for asset in pipeline.assets if asset.key in assets]
+            for keys in ranges(shards, registered, SHARDS_PER_RUN):
+                yield dg.RunRequest(
+                    run_key=f"{context.scheduled_execution_time.isoformat()} {keys[0]}",
+                    asset_selection=chosen,
+                    tags={SETTINGS_TAG: pipeline.settings_hash, **range_tags(keys)},
+                )
 
     return missing_shards

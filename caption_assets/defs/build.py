@@ -4,16 +4,19 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from caption_assets.defs.automation import job_of, schedule_of, sensor_of
+from caption_assets.defs.automation import job_of, schedule_of, sensors_of
 from caption_assets.defs.environment import deployed_settings
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.settings import PipelineSettings
 
+# A step with bad shards gives its result, and then fails. What reads it goes on with the good ones, and fails for the
+# others; so the run has failed, and its re-execution from failure does them again.
+_STEPS_GO_ON = {"step_dependency_config": {"require_upstream_step_success": False}}
 # Steps of a run share its worker processes, and what one has made for another; the heavy work is done by processes of
 # their own either way.
 _EXECUTORS = {
-    "in_process": dg.in_process_executor,
-    "multiprocess": dg.multiprocess_executor,
+    "in_process": dg.in_process_executor.configured(_STEPS_GO_ON),
+    "multiprocess": dg.multiprocess_executor.configured(_STEPS_GO_ON),
     "of_the_project": None,
 }
 
@@ -29,9 +32,9 @@ def build_defs(
     pipeline = Pipeline(settings or deployed_settings(), resource_overrides)
     job = job_of(pipeline)
     return dg.Definitions(
-        assets=pipeline.assets,
+        assets=[pipeline.source, *pipeline.assets],
         jobs=[job],
-        sensors=[sensor_of(pipeline)],
+        sensors=sensors_of(pipeline),
         schedules=[schedule_of(pipeline, job)],
         resources=pipeline.resources,
         executor=_EXECUTORS[pipeline.settings.executor],

@@ -26,11 +26,11 @@ from caption_assets.settings import (
     is_mapping,
     variables_of,
 )
-from caption_assets.settings.file import read_settings
+from caption_assets.settings.file import problems, read_settings
 
 SETTINGS = ENVIRONMENT_PREFIX + "SETTINGS"
 _FILE = Path("caption_assets.yaml")
-_PLACES = {name: ENVIRONMENT_PREFIX + name.upper() for name in ("dataset", "output", "source_root")}
+_PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in ("dataset", "output", "source_root", "automation")}
 _PARTS: Mapping[str, type[Settings]] = {
     "windows": WindowSettings,
     "previews": PreviewSettings,
@@ -39,7 +39,7 @@ _PARTS: Mapping[str, type[Settings]] = {
 }
 _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions}
 # Read where they are needed, and no settings of a run.
-_OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY"))
+_OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY", "REVIEW_TOKEN"))
 
 
 def deployed_settings() -> PipelineSettings:
@@ -47,19 +47,23 @@ def deployed_settings() -> PipelineSettings:
 
     The file is that of CAPTION_ASSETS_SETTINGS, or else `caption_assets.yaml` in the working directory, if there is
     one. CAPTION_ASSETS_DATASET, CAPTION_ASSETS_OUTPUT and CAPTION_ASSETS_SOURCE_ROOT say where clips are read and
-    results written; every setting has a variable, too, which `settings` declares beside it, and which is for each
-    model of the file. Raises ConfigError for a value that cannot be, and for a name that is none.
+    results written, CAPTION_ASSETS_AUTOMATION whether work is asked for as shards come. Every setting has a variable,
+    too, which `settings` declares beside it, and which is for each model of the file. Raises ConfigError for a value
+    that cannot be, and for a name that is none.
     """
     check_names()
     chosen = _from_file()
-    for name, variable_name in _PLACES.items():
-        if place := variable(variable_name):
-            chosen[name] = place
+    for name, variable_name in _PLAIN.items():
+        if text := variable(variable_name):
+            chosen[name] = text
     for name, of in _PARTS.items():
         chosen[name] = {**chosen.get(name, {}), **from_environment(of)}
     for name, each in _LISTS.items():
         chosen[name] = [{**entry, **from_environment(each)} for entry in chosen.get(name, [{}])]
-    return PipelineSettings.model_validate(chosen)
+    try:
+        return PipelineSettings.model_validate(chosen)
+    except ValidationError as error:
+        raise ConfigError("the environment's settings", problems(error), "see docs/reference.md for values") from None
 
 
 def _from_file() -> dict[str, Any]:
@@ -94,7 +98,7 @@ def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
 
 def check_names() -> None:
     """Raises ConfigError for a variable with our prefix that sets nothing: a misspelt choice is no choice."""
-    known = {SETTINGS, *_PLACES.values(), *_OTHERS}
+    known = {SETTINGS, *_PLAIN.values(), *_OTHERS}
     known |= {name for settings in ALL_SETTINGS for names in variables_of(settings).values() for name in names}
     unknown = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     if unknown:

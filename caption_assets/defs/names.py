@@ -11,6 +11,7 @@ import dagster as dg
 from caption_assets.errors import ConfigError
 from caption_assets.models.choice import ModelChoice
 from caption_assets.settings import CaptionModelSettings, TextModelSettings
+from caption_assets.steps.windows import SOURCE
 from caption_assets.store.tables import TABLES, Table
 
 M = TypeVar("M", CaptionModelSettings, TextModelSettings)
@@ -35,6 +36,11 @@ class Names:
         table = TABLES[table] if isinstance(table, str) else table
         of = "_by_".join(keys[: len(table.key_columns)])
         return dg.AssetKey([*([self.pipeline] if self.pipeline else []), f"{table}_{of}" if of else str(table)])
+
+    @property
+    def source(self) -> dg.AssetKey:
+        """The asset that is the dataset."""
+        return dg.AssetKey([*([self.pipeline] if self.pipeline else []), SOURCE])
 
     @property
     def group(self) -> str:

@@ -5,12 +5,15 @@ from functools import cached_property
 
 import dagster as dg
 
+from caption_assets.defs.as_they_come import AsShardsCome
 from caption_assets.defs.assets import PipelineAsset, make_assets
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
 from caption_assets.defs.resources import CaptionModel, ClipDataset, Quality, TextModel
+from caption_assets.defs.source import source_asset
 from caption_assets.defs.workers import RunWorkers
+from caption_assets.records import text_hash
 from caption_assets.settings import CaptionModelSettings, PipelineSettings, TextModelSettings, part
 from caption_assets.steps import Progress
 
@@ -28,11 +31,21 @@ class Pipeline:
     @cached_property
     def made(self) -> list[PipelineAsset]:
         """The assets with what they make, each after those that it reads."""
-        return make_assets(self.settings, self.shards)
+        condition = AsShardsCome(self.settings_hash) if self.settings.automation else None
+        return make_assets(self.settings, self.shards, condition)
 
     @property
     def assets(self) -> list[dg.AssetsDefinition]:
         return [made.definition for made in self.made]
+
+    @cached_property
+    def source(self) -> dg.SourceAsset:
+        """The dataset, which all of them are made of."""
+        return source_asset(self.names, self.shards)
+
+    @cached_property
+    def settings_hash(self) -> str:
+        return text_hash(self.settings.model_dump_json())
 
     @cached_property
     def resources(self) -> dict[str, object]:

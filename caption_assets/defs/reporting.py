@@ -9,11 +9,14 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
+from caption_assets.defs.lineage import FAILED_SHARDS, event_pointer
+from caption_assets.defs.source import observation, observed
 from caption_assets.defs.step_run import StepRun
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.media.thumbnails import thumbnail
 from caption_assets.steps import Ended, ShardReport
 from caption_assets.steps.choices import Choice
+from caption_assets.steps.windows import SOURCE
 from caption_assets.store.tables import Table, columns
 
 # Inline pictures land in the event log. The UI gives Markdown pictures no width, so they are scaled here.
@@ -38,9 +41,10 @@ class ShardOutcomes:
     def report(self, outcomes: Iterable[Ended]) -> Reports:
         """Reports every outcome, then the step's.
 
-        A shard that fails does not stop the others; the step then fails at the end, and the good shards stay
-        materialized.
+        A shard that fails does not stop the others, nor the steps after this one, if any shard is good; the step then
+        fails at the end, and the good shards stay materialized.
         """
+        stopped: CaptionAssetsError | None = None
         shards, own = self._context.partition_keys, self._run.asset_of(self._run.choice).to_user_string()
         try:
             for ended in outcomes:
@@ -48,20 +52,22 @@ class ShardOutcomes:
                 failure = str(ended.outcome) if isinstance(ended.outcome, CaptionAssetsError) else None
                 self._reported[asset.to_user_string(), ended.shard] = failure
         except (ConfigError, ModelError) as error:
-            # Nothing that another shard could do better.
+            stopped = error  # nothing that another shard could do better
             for shard in shards:
                 if (own, shard) not in self._reported:
                     self._progress.failed(self._run.step.name, shard, error)
-            raise dg.Failure(str(error), allow_retries=False) from error
+        if any(self._reported.get((own, shard), "") is None for shard in shards):
+            yield dg.MaterializeResult(metadata=_REPORTED)  # what reads this begins: see `build_defs`
+        if stopped:
+            raise dg.Failure(str(stopped), allow_retries=False) from stopped
         failed = {shard: text for shard in shards if (text := self._reported.get((own, shard)))}
         if failed:
             names = ", ".join(failed)
             raise dg.Failure(
                 f"{len(failed)} of {len(shards)} shards failed: {names}. " + " ".join(failed.values()),
-                metadata={"failed_shards": dg.MetadataValue.json(failed)},
+                metadata={FAILED_SHARDS: dg.MetadataValue.json(failed)},
                 allow_retries=False,
             )
-        yield dg.MaterializeResult(metadata=_REPORTED)
 
     def _tell(self, ended: Ended) -> dg.AssetKey:
         """Tells Dagster, under the asset that was made, which it returns."""
@@ -90,10 +96,13 @@ class ShardOutcomes:
             "dagster/data_version_is_user_provided": "true",
         }
         for name, version in report.input_versions.items():
-            key = self._run.names.asset(name, *choice.keys)
-            record = self._context.instance.get_latest_data_version_record(key, False, report.shard)
+            is_source, names, shard = name == SOURCE, self._run.names, report.shard
+            key = names.source if is_source else names.asset(name, *choice.keys)
+            if is_source and observed(self._context.instance, key, shard) != version:
+                self._context.log_event(observation(key, shard, version))
+            pointer = event_pointer(self._context.instance, key, is_source, shard, version)
             tags[f"dagster/input_data_version/{key.to_user_string()}"] = version
-            tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = str(record.storage_id) if record else "NULL"
+            tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = pointer
         return tags
 
 

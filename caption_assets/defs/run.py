@@ -101,7 +101,7 @@ class _Command:
     def _stages(self) -> list[list[PipelineAsset]]:
         """The assets in the order of their needs; those of a stage need nothing of each other, and share a run."""
         stages: list[list[PipelineAsset]] = []
-        done: set[dg.AssetKey] = set()
+        done = {self.pipeline.source.key}
         while left := [made for made in self.pipeline.made if made.definition.key not in done]:
             stages.append([made for made in left if done.issuperset(made.definition.dependency_keys)])
             done |= {made.definition.key for made in stages[-1]}

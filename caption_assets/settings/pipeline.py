@@ -55,3 +55,7 @@ class PipelineSettings(BaseModel):
     )
     quality: QualitySettings = Field(default=QualitySettings(), description="What rules have against texts.")
     workers: WorkerSettings = Field(default=WorkerSettings(), description="The worker processes of a run.")
+    automation: bool = Field(
+        default=False,
+        description="Make what is missing or out of date by itself, as shards come and change, without a schedule.",
+    )

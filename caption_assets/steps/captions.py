@@ -58,14 +58,16 @@ def caption_shards(
         check_ffmpeg()
 
     def open_shard(shard: str) -> ShardStream[CaptionRow]:
-        windows = context.store.read_rows(CLIP_WINDOWS, shard)
-        if not any(row.status == "ok" for row in windows):
+        windows = context.store.read_table(CLIP_WINDOWS, shard)
+        if not any(row.status == "ok" for row in windows.rows):
             raise STEP.not_ready(shard, "it has no windows")
         beside = None if previews is None else PreviewsBeside(ShardPreviews(context, shard, windows, previews))
-        return _Captions(context, shard, windows, session, asked, beside)
+        stream = _Captions(context, shard, windows.rows, session, asked, beside)
+        stream.unchanged.append({(CLIP_WINDOWS.name, None): windows.looked.stamp})
+        return stream
 
     fails_with = () if previews is None else (PREVIEWS,)
-    yield from ShardStreams(STEP, shards, open_shard, session, fails_with).outcomes()
+    yield from ShardStreams(STEP, shards, open_shard, session, fails_with, context.shards_at_once).outcomes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +257,7 @@ class _Captions(ShardStream[CaptionRow]):
         if self._previews is not None:
             # First: the documents that are rendered for the captions then have the previews, too.
             yield self._previews.finish(self.shard, self.seconds if self._pending else None)
+            self.unchanged.append(self._previews.unchanged)
         yield from super().finish()
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:

@@ -42,12 +42,14 @@ def enhance_shards(
 
     def open_shard(shard: str) -> ShardStream[EnhancedRow]:
         move_earlier(context.store, shard)
-        captions = context.store.read_rows(WINDOW_CAPTIONS, shard, caption_key)
-        if not captions:
+        captions = context.store.read_table(WINDOW_CAPTIONS, shard, caption_key)
+        if not captions.rows:
             raise STEP.not_ready(shard, f"it has no captions of {caption_key!r}")
-        return _Enhanced(context, shard, captions, session, settings, prompt)
+        stream = _Enhanced(context, shard, captions.rows, session, settings, prompt)
+        stream.unchanged.append({(WINDOW_CAPTIONS.name, caption_key): captions.looked.stamp})
+        return stream
 
-    yield from ShardStreams(STEP, shards, open_shard, session).outcomes()
+    yield from ShardStreams(STEP, shards, open_shard, session, at_once=context.shards_at_once).outcomes()
 
 
 class _Enhanced(ShardStream[EnhancedRow]):

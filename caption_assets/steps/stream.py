@@ -17,6 +17,7 @@ from caption_assets.steps.documents import render_documents
 from caption_assets.steps.findings import Text, findings_figures, keep_findings
 from caption_assets.steps.report import Ended, Sample, ShardReport, Step, shard_report, windows_per_second
 from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, window_key
+from caption_assets.store.snapshot import Stamps
 
 log = logging.getLogger(__name__)
 _SAMPLES = 8
@@ -40,6 +41,8 @@ class ShardStream(ABC, Generic[R]):
         self.key = session.variant.name
         table_key = self.key if of is None else f"{of}/{self.key}"
         self.input_versions: Mapping[str, str] = {}
+        # The stamps of the tables that were read, and written beside: see `render_documents`.
+        self.unchanged: list[Stamps] = []
         # Set by the stream that the shard belongs to, before anything is asked.
         self.unasked: Callable[[str, CaptionAssetsError], None]
         # Of the asking thread.
@@ -138,12 +141,12 @@ class ShardStream(ABC, Generic[R]):
         try:
             with self.step.errors_of(self.shard):
                 began = time.perf_counter()
-                location = self.buffer.commit()
+                done = self.buffer.commit()
                 good = [row for row in self.buffer.rows if row.status == "ok"]
                 findings = keep_findings(self.context, self.shard, [self.judged(row) for row in good])
-                render_documents(self.context, self.shard)
+                render_documents(self.context, self.shard, [*self.unchanged, done.unchanged])
                 self._store_seconds += time.perf_counter() - began
-                return self._report(location, good, findings)
+                return self._report(done.location, good, findings)
         except CaptionAssetsError as error:
             return error
 

@@ -4,7 +4,7 @@ import uuid
 import fsspec
 import pytest
 
-from caption_assets.dataset import clip_id, open_dataset, shard_key, shard_name, split_duplicates
+from caption_assets.dataset import NO_CLIPS, clip_id, open_dataset, shard_key, shard_name, split_duplicates
 from caption_assets.errors import DatasetError
 
 
@@ -127,3 +127,92 @@ def test_no_key_leads_out_of_the_root_or_to_what_is_no_shard(tmp_path, key):
     touch(tmp_path, "in/a/b/x.mp4", "in/.hidden/x.mp4", "x.mp4")
     with pytest.raises(DatasetError, match="it is unknown"):
         open_dataset(str(tmp_path / "in")).clips(key)
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def place(request, tmp_path):
+    """The URL of a dataset, and what puts a file into it or takes it away."""
+    if request.param == "s3":
+        s3 = request.getfixturevalue("s3")
+
+        def put_object(name, data):
+            if data:
+                s3.put(f"in/{name}", data)
+            else:
+                s3.client.delete_object(Bucket=s3.bucket, Key=f"in/{name}")
+
+        return f"s3://{s3.bucket}/in", put_object
+    fs, root = fsspec.filesystem("file" if request.param == "local" else "memory"), f"{tmp_path}/in"
+
+    def put(name, data):
+        if data:
+            fs.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+            fs.pipe_file(f"{root}/{name}", data)
+        else:
+            fs.rm_file(f"{root}/{name}")
+
+    return (root if request.param == "local" else f"memory://{root}"), put
+
+
+# One name begins another, many begin alike, some have marks of their own.
+FOLDERS = ["s", "s a", "s#1", "t", *(f"s-{k:03}" for k in range(120))]
+
+
+def versions(root, start=0):
+    dataset = open_dataset(root)
+    return dict(dataset.versions(dataset.shards(), start))
+
+
+def test_the_version_of_a_listing_changes_with_its_clips_and_with_nothing_else(place):
+    root, put = place
+    for folder in FOLDERS:
+        put(f"{folder}/deep/x.mp4", b"1")
+    put("t/y.mp4", b"1")
+    before, dataset = versions(root), open_dataset(root)
+    assert list(before) == dataset.shards()
+    assert len(set(before.values())) == len(FOLDERS)
+    assert {shard: dataset.listing(shard).version for shard in before} == before
+
+    put("s/new.mp4", b"1")  # added, changed, removed, and what is none
+    put("s a/deep/x.mp4", b"22")
+    put("t/y.mp4", None)
+    put("s-007/notes.txt", b"1")
+    put("s-008/.hidden/x.mp4", b"1")
+    after = versions(root)
+    assert {shard for shard in before if before[shard] != after[shard]} == {"s", "s%20a", "t"}
+
+    start = dataset.shards().index("s-060")
+    assert versions(root, start) == {s: after[s] for s in dataset.shards()[start:]}
+
+
+def test_a_shard_without_a_clip_and_one_that_is_gone_have_that_for_a_version(place):
+    root, put = place
+    for name in ("a/x.mp4", "b/x.mp4", "b/notes.txt", "c/x.mp4"):
+        put(name, b"1")
+    dataset = open_dataset(root)
+    shards = dataset.shards()
+    put("b/x.mp4", None)
+    put("c/x.mp4", None)
+    found = dict(dataset.versions(shards))
+    assert (found["b"], found["c"]) == (NO_CLIPS, NO_CLIPS) != (found["a"], found["a"])
+
+
+def test_a_root_that_is_one_shard_has_one_version(place):
+    root, put = place
+    put("x.mp4", b"1")
+    put("deep/y.mp4", b"1")
+    ((shard, version),) = versions(root).items()
+    assert version == open_dataset(root).listing(shard).version != NO_CLIPS
+
+
+def test_the_versions_of_a_bucket_take_a_request_for_many_shards(s3):
+    for folder in FOLDERS:
+        s3.put(f"{folder}/x.mp4", b"x")
+    dataset = open_dataset(f"s3://{s3.bucket}")
+    shards = dataset.shards()
+    s3.asked.clear()
+    found = dataset.versions(shards)
+    next(found)
+    assert s3.count() == 1
+    assert len(list(found)) == len(FOLDERS) - 1
+    assert s3.count() <= 20

@@ -1,0 +1,231 @@
+"""What the schedule and automation ask for, through the days of a dataset."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.events import AssetMaterializationPlannedData
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.test_utils import create_run_for_test
+
+from caption_assets.defs.build import build_defs
+from caption_assets.defs.work import SETTINGS_TAG
+from caption_assets.store.tables import TABLES
+from caption_assets_tests.pipelines import Sensor, asset_key, materialization, materialize, run_job
+
+WINDOWS, PREVIEWS, CAPTIONS, ENHANCED = TABLES
+
+
+class Automation:
+    """Dagster's daemon, which asks what to do; what it asks for is done by the tests."""
+
+    def __init__(self, instance, pipeline):
+        self.instance, self.pipeline, self._cursor = instance, pipeline, None
+        self.sensor = Sensor(instance, pipeline)
+
+    def asks(self, after=timedelta(0), pipeline=None):
+        """What it asks for, by asset, so long after now."""
+        pipeline = pipeline or self.pipeline
+        found = dg.evaluate_automation_conditions(
+            build_defs(pipeline.settings),
+            self.instance,
+            asset_selection=dg.AssetSelection.assets(*pipeline.assets),
+            evaluation_time=datetime.now(UTC) + after,
+            cursor=self._cursor,
+        )
+        self._cursor = found.cursor
+        asked = {step: set(found.get_requested_partitions(asset_key(pipeline, step))) for step in TABLES}
+        return {step: shards for step, shards in asked.items() if shards}
+
+
+@pytest.fixture
+def stored_instance():
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+@pytest.fixture
+def automation(stored_instance, clips_root, tmp_path, make_pipeline):
+    return Automation(stored_instance, make_pipeline(clips_root, tmp_path / "out", automation=True))
+
+
+DAY = timedelta(days=1)
+
+
+def test_shards_are_made_as_they_come_each_asset_after_those_that_it_reads(automation, clips_root, make_clip):
+    instance, pipeline = automation.instance, automation.pipeline
+    assert automation.asks() == {}
+    automation.sensor.tick()
+    assert automation.asks() == {WINDOWS: {"a", "b"}}
+    assert materialize(instance, pipeline, ["a", "b"], [WINDOWS]).success
+    assert automation.asks() == {PREVIEWS: {"a", "b"}, CAPTIONS: {"a", "b"}}
+    assert materialize(instance, pipeline, ["a", "b"], [PREVIEWS, CAPTIONS]).success
+    assert automation.asks() == {ENHANCED: {"a", "b"}}
+    assert materialize(instance, pipeline, ["a", "b"], [ENHANCED]).success
+    assert automation.asks() == automation.asks() == automation.asks(after=100 * DAY) == {}
+
+    make_clip(clips_root / "c" / "x.mp4", 24)  # a new shard
+    make_clip(clips_root / "b" / "new.mp4", 30)  # and a clip in an old one
+    assert automation.asks() == {}
+    automation.sensor.tick()
+    assert automation.asks() == {WINDOWS: {"b", "c"}}
+    assert materialize(instance, pipeline, ["b", "c"], [WINDOWS]).success
+    assert automation.asks() == {PREVIEWS: {"b", "c"}, CAPTIONS: {"b", "c"}}
+    assert materialize(instance, pipeline, ["b", "c"]).success
+    assert automation.asks() == {}
+
+
+def test_a_bad_shard_is_asked_for_again_after_growing_pauses_and_at_once_when_it_has_changed(
+    automation, clips_root, make_clip
+):
+    instance, pipeline = automation.instance, automation.pipeline
+    bad = clips_root / "bad" / "x.mp4"
+    bad.parent.mkdir()
+    bad.write_text("no video")
+    automation.sensor.tick()
+    assert automation.asks() == {WINDOWS: {"a", "b", "bad"}}
+    assert not materialize(instance, pipeline, ["a", "b", "bad"], [WINDOWS]).success
+    good = {PREVIEWS: {"a", "b"}, CAPTIONS: {"a", "b"}}
+    assert automation.asks() == automation.asks() == good
+    assert automation.asks(after=0.9 * DAY) == good
+    assert automation.asks(after=1.0 * DAY) == {WINDOWS: {"bad"}, **good}
+
+    assert not materialize(instance, pipeline, ["bad"], [WINDOWS]).success  # twice, on one day here
+    assert (automation.asks(after=1.9 * DAY), automation.asks(after=2 * DAY)) == (good, {WINDOWS: {"bad"}, **good})
+    assert not materialize(instance, pipeline, ["bad"], [WINDOWS]).success
+    assert (automation.asks(after=3.9 * DAY), automation.asks(after=4 * DAY)) == (good, {WINDOWS: {"bad"}, **good})
+
+    bad.write_text("still no video")
+    automation.sensor.tick()
+    assert automation.asks() == {WINDOWS: {"bad"}, **good}
+    assert not materialize(instance, pipeline, ["bad"], [WINDOWS]).success
+    assert (automation.asks(), automation.asks(after=1.0 * DAY)) == (good, {WINDOWS: {"bad"}, **good})
+    bad.unlink()
+    automation.sensor.tick()
+    assert automation.asks(after=50 * DAY) == good  # a shard without clips is left alone
+
+
+def test_what_failed_with_other_settings_is_asked_for_at_once(automation, clips_root, tmp_path, make_pipeline):
+    instance, pipeline = automation.instance, automation.pipeline
+    automation.sensor.tick()
+    tags = {SETTINGS_TAG: pipeline.settings_hash}
+    assert materialize(instance, pipeline, ["a"], [WINDOWS]).success
+    (clips_root / "a" / "short.mp4").write_text("no video")
+    (clips_root / "a" / "long.mp4").write_text("no video")
+    automation.sensor.tick()
+    assert not materialize(instance, pipeline, ["a"], [WINDOWS], tags=tags).success
+    assert automation.asks() == {WINDOWS: {"b"}}
+    other = make_pipeline(clips_root, tmp_path / "out", automation=True, windows={"window_size": 40})
+    assert automation.asks(pipeline=other) == {WINDOWS: {"a", "b"}}
+
+
+def test_what_is_in_progress_is_not_asked_for_twice_nor_what_reads_it(automation):
+    instance, pipeline = automation.instance, automation.pipeline
+    automation.sensor.tick()
+    assert materialize(instance, pipeline, ["a", "b"], [WINDOWS]).success
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    for step in (CAPTIONS, WINDOWS):
+        instance.report_dagster_event(planned(pipeline, step, "a"), run.run_id)
+    assert automation.asks() == {PREVIEWS: {"b"}}  # an engine that is at work waits for more than one shard,
+    assert automation.asks(after=0.01 * DAY) == {PREVIEWS: {"b"}, CAPTIONS: {"b"}}  # though not for long
+    instance.report_run_canceled(run)
+    assert automation.asks() == {PREVIEWS: {"a", "b"}, CAPTIONS: {"b"}}
+    assert automation.asks(after=DAY)[CAPTIONS] == {"a", "b"}
+
+
+def planned(pipeline, step, shard):
+    """That a run is going to make a shard's asset."""
+    return dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value,
+        job_name="caption_shards",
+        event_specific_data=AssetMaterializationPlannedData(asset_key(pipeline, step), partition=shard),
+    )
+
+
+def test_what_a_backfill_is_going_to_make_is_not_asked_for(automation):
+    instance, pipeline = automation.instance, automation.pipeline
+    automation.sensor.tick()
+    backfill = PartitionBackfill.from_asset_partitions(
+        backfill_id="backfill",
+        asset_graph=build_defs(pipeline.settings).resolve_asset_graph(),
+        partition_names=["a"],
+        asset_selection=[asset_key(pipeline, WINDOWS)],
+        backfill_timestamp=datetime.now(UTC).timestamp(),
+        tags={},
+        dynamic_partitions_store=instance,
+        all_partitions=False,
+        title=None,
+        description=None,
+        run_config=None,
+    )
+    instance.add_backfill(backfill)
+    assert automation.asks(after=0.01 * DAY) == {WINDOWS: {"b"}}
+    instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+    assert automation.asks() == {WINDOWS: {"a", "b"}}
+
+
+def test_without_the_setting_nothing_is_made_by_itself(pipeline, instance):
+    assert Automation(instance, pipeline).asks() == {}
+    assert [sensor.name for sensor in build_defs(pipeline.settings).sensors] == ["register_new_shards"]
+
+
+class Schedule:
+    """The schedule, evaluated as Dagster's daemon does it."""
+
+    def __init__(self, instance, pipeline):
+        self.instance, self.pipeline = instance, pipeline
+        self.defs = build_defs(pipeline.settings)
+        self.definition = self.defs.resolve_schedule_def("missing_shards")
+
+    def asks(self, after=timedelta(0)):
+        """The runs that it asks for so long after now: shards, and assets."""
+        context = dg.build_schedule_context(
+            instance=self.instance,
+            scheduled_execution_time=datetime.now(UTC) + after,
+            repository_def=self.defs.get_repository_def(),
+        )
+        return [
+            (
+                request.tags["dagster/asset_partition_range_start"],
+                request.tags["dagster/asset_partition_range_end"],
+                [step for step in TABLES if asset_key(self.pipeline, step) in request.asset_selection],
+            )
+            for request in self.definition.evaluate_tick(context).run_requests or []
+        ]
+
+
+def test_the_schedule_asks_for_ranges_of_what_is_missing_or_out_of_date(
+    stored_instance, pipeline, clips_root, make_clip
+):
+    instance, schedule, sensor = stored_instance, Schedule(stored_instance, pipeline), Sensor(stored_instance, pipeline)
+    assert schedule.definition.default_status == dg.DefaultScheduleStatus.STOPPED
+    bad = clips_root / "bad" / "x.mp4"
+    bad.parent.mkdir()
+    bad.write_text("no video")
+    make_clip(clips_root / "c" / "x.mp4", 24)
+    sensor.tick()
+    everything = list(TABLES)
+    assert schedule.asks() == [("a", "c", everything)]
+    assert run_job(instance, pipeline, ["a", "b", "bad", "c"]).status == dg.DagsterRunStatus.FAILURE
+    assert schedule.asks() == schedule.asks(after=0.9 * DAY) == []
+    assert schedule.asks(after=DAY) == [("bad", "bad", everything)]
+
+    make_clip(clips_root / "a" / "new.mp4", 24)
+    sensor.tick()
+    tags = {**materialization(instance, pipeline, WINDOWS, "c").tags, "dagster/data_version": "other"}
+    windows = dg.AssetMaterialization(asset_key(pipeline, WINDOWS), partition="c", tags=tags)
+    instance.report_runless_asset_event(windows)
+    assert schedule.asks() == [("a", "a", everything), ("c", "c", everything[1:])]
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    instance.report_dagster_event(planned(pipeline, ENHANCED, "a"), run.run_id)
+    assert schedule.asks() == [("c", "c", everything[1:])]  # of which nothing is in progress
+
+
+def test_a_run_that_the_schedule_asks_for_makes_the_assets_that_it_names(stored_instance, pipeline):
+    instance, schedule = stored_instance, Schedule(stored_instance, pipeline)
+    Sensor(instance, pipeline).tick()
+    assert materialize(instance, pipeline, ["a", "b"], [WINDOWS, PREVIEWS]).success
+    ((start, end, steps),) = schedule.asks()
+    assert (start, end, steps) == ("a", "b", [CAPTIONS, ENHANCED])
+    assert run_job(instance, pipeline, ["a", "b"], steps=steps).status == dg.DagsterRunStatus.SUCCESS
+    assert schedule.asks(after=100 * DAY) == []

@@ -1,0 +1,155 @@
+"""What changes in a dataset is seen, and turns stale what was made of it, and nothing else."""
+
+import os
+import shutil
+
+import dagster as dg
+import pytest
+
+from caption_assets.dataset import NO_CLIPS
+from caption_assets.defs import source
+from caption_assets.defs.build import build_defs
+from caption_assets.defs.partitions import registered_shards
+from caption_assets.defs.source import Look, observed_versions
+from caption_assets.store.store import Store
+from caption_assets.store.tables import TABLES
+from caption_assets_tests.pipelines import QUIET, Sensor, materialize, metadata, stale
+
+ALL = list(TABLES)
+
+
+def test_the_sensor_registers_new_shards_and_never_removes_one(instance, pipeline, clips_root, make_clip):
+    sensor = Sensor(instance, pipeline)
+    assert sensor.definition.default_status == dg.DefaultSensorStatus.RUNNING
+    sensor.tick()
+    assert set(registered_shards(instance, pipeline.shards)) == {"a", "b"}
+    assert "0 of them now" in sensor.tick().skip_message
+    make_clip(clips_root / "c" / "x.mp4", 24)
+    sensor.tick()
+    assert registered_shards(instance, pipeline.shards) == ["a", "b", "c"]
+    clips_root.rename(clips_root.with_name("gone"))
+    assert "does not exist" in sensor.tick().skip_message
+    assert registered_shards(instance, pipeline.shards) == ["a", "b", "c"]
+    assert NO_CLIPS not in observed_versions(instance, pipeline.source.key).values()
+
+
+def test_exactly_the_shard_whose_clips_change_is_stale_and_only_that_is_made_anew(
+    instance, pipeline, clips_root, make_clip
+):
+    sensor = Sensor(instance, pipeline)
+    sensor.tick()
+    assert materialize(instance, pipeline, ["a", "b"]).success
+    assert stale(instance, pipeline) == {"a": [], "b": []}
+    assert materialize(instance, pipeline, ["b"]).success  # what changes nothing leaves everything as it is,
+    assert materialize(instance, pipeline, ["a", "b"], ["clip_windows", "window_captions"]).success  # in any form
+    sensor.tick()
+    assert stale(instance, pipeline) == {"a": [], "b": []}
+
+    make_clip(clips_root / "a" / "new.mp4", 30)
+    assert stale(instance, pipeline) == {"a": [], "b": []}  # nobody has looked yet
+    assert "listings of 1 " in sensor.tick().skip_message
+    assert stale(instance, pipeline) == {"a": ["clip_windows"], "b": []}
+    assert materialize(instance, pipeline, ["a", "b"], ["clip_windows"]).success
+    assert stale(instance, pipeline) == {"a": ["window_previews", "window_captions"], "b": []}
+    assert materialize(instance, pipeline, ["a"]).success
+    assert stale(instance, pipeline) == {"a": [], "b": []}
+    for step in ALL[1:]:
+        found = metadata(instance, pipeline, step, "a")
+        assert (found["ok"].value, found["reused"].value) == (4, 3)
+
+    (clips_root / "a" / "short.mp4").unlink()
+    sensor.tick()
+    assert stale(instance, pipeline)["a"] == ["clip_windows"]
+    assert materialize(instance, pipeline, ["a", "b"]).success  # by a run over a range
+    assert stale(instance, pipeline) == {"a": [], "b": []}
+    assert metadata(instance, pipeline, "enhanced_captions", "a")["ok"].value == 3
+
+    make_clip(clips_root / "a" / "new.mp4", 31)
+    sensor.tick()
+    assert stale(instance, pipeline)["a"] == ["clip_windows"]
+    assert materialize(instance, pipeline, ["a"]).success
+    os.utime(clips_root / "a" / "new.mp4")  # the same bytes, written again
+    sensor.tick()
+    assert stale(instance, pipeline)["a"] == ["clip_windows"]
+    assert materialize(instance, pipeline, ["a"], ["clip_windows"]).success
+    assert stale(instance, pipeline) == {"a": [], "b": []}
+
+
+def test_a_step_tells_which_listing_it_has_found_before_anybody_has_looked(instance, pipeline, clips_root, make_clip):
+    assert materialize(instance, pipeline, ["a", "b"], ["clip_windows"]).success
+    assert set(observed_versions(instance, pipeline.source.key)) == {"a", "b"}
+    sensor = Sensor(instance, pipeline)
+    assert "listings of 0 " in sensor.tick().skip_message
+    assert "clip_windows" not in stale(instance, pipeline)["a"]
+
+
+def test_a_table_that_was_replaced_while_it_was_read_leaves_what_was_made_of_it_stale(
+    instance, pipeline, clips_root, make_clip, monkeypatch
+):
+    assert materialize(instance, pipeline, ["a", "b"], ["clip_windows"]).success
+    read_rows, other = Store.read_rows, []
+
+    def read_and_replace(self, table, shard, *args, **more):
+        rows = read_rows(self, table, shard, *args, **more)
+        if table.name == "clip_windows" and not other:
+            other.append(shard)
+            make_clip(clips_root / "b" / "new.mp4", 30)
+            assert materialize(instance, pipeline, ["b"], ["clip_windows"]).success
+        return rows
+
+    monkeypatch.setattr(Store, "read_rows", read_and_replace)
+    assert materialize(instance, pipeline, ["b"], ["window_previews"]).success
+    assert other == ["b"]
+    assert "window_previews" in stale(instance, pipeline)["b"]
+
+
+def test_a_shard_that_has_lost_all_its_clips_keeps_what_was_made_of_them(instance, pipeline, clips_root):
+    sensor = Sensor(instance, pipeline)
+    sensor.tick()
+    assert materialize(instance, pipeline, ["a", "b"], ["clip_windows"]).success
+    shutil.rmtree(clips_root / "b")
+    sensor.tick()
+    assert observed_versions(instance, pipeline.source.key)["b"] == NO_CLIPS
+    assert "clip_windows" in stale(instance, pipeline)["b"]
+    assert not materialize(instance, pipeline, ["b"], ["clip_windows"]).success
+    assert len(Store(pipeline.settings.output).read_rows(TABLES["clip_windows"], "b")) == 1
+
+
+def test_a_look_at_many_shards_is_done_in_parts_and_not_again_at_once(monkeypatch, instance, pipeline, clips_root):
+    monkeypatch.setattr(source, "MOST_CHANGES", 3)
+    for k in range(8):
+        shutil.copytree(clips_root / "b", clips_root / f"c{k}")
+    sensor = Sensor(instance, pipeline)
+    seen = [len(sensor.tick(pause=True).asset_events) for _ in range(4)]
+    assert seen == [3, 3, 3, 1]
+    assert len(observed_versions(instance, pipeline.source.key)) == 10
+
+    (clips_root / "c7" / "new.mp4").write_text("new")
+    look = Look(pause_until=100.0)
+    listed = [pipeline.resources["clips"].dataset(), sorted(registered_shards(instance, pipeline.shards))]
+    known = observed_versions(instance, pipeline.source.key)
+    assert look.go_on(*listed, known, now=99.0) == ({}, look)
+    changed, after = look.go_on(*listed, known, now=101.0)
+    assert list(changed) == ["c7"]
+    assert after.pause_until > 101.0
+
+
+@pytest.fixture
+def stored_instance():
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def test_to_observe_the_source_is_to_look_at_all_shards(stored_instance, pipeline, clips_root):
+    instance = stored_instance
+    Sensor(instance, pipeline).tick()
+    before = observed_versions(instance, pipeline.source.key)
+    (clips_root / "a" / "new.mp4").write_text("new")
+    shutil.rmtree(clips_root / "b")
+    defs = build_defs(pipeline.settings)
+    assert defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, asset_selection=[pipeline.source.key], run_config={"loggers": QUIET}
+    )
+    after = observed_versions(instance, pipeline.source.key)
+    assert after["a"] != before["a"]
+    assert after["b"] == NO_CLIPS
