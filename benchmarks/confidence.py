@@ -12,8 +12,6 @@ captions are greedy, in float32 on the CPU, and judged by what the scene shows. 
 - falls: the true caption with its own video, against the same with the frames reversed (where that changes what is
   true), with objects of other colours, and with another scene's video: how often the score falls, and its median;
 - language: the same captions without any video, for `planted` and `hard`: what the language alone knows.
-
-`--skewed` draws the scenes of `hard` as often as the skewed language has their words (`training.skewed`).
 """
 
 import argparse
@@ -339,12 +337,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     scenes = [sampled_scene(SEED, number) for number in range(args.scenes)]
     results: dict[str, Any] = {}
     if "hard" in args.parts:
-        chosen = scenes
-        if args.skewed:
-            from training.skewed import skewed_scenes
-
-            chosen = skewed_scenes(SEED, args.scenes, sampled_scene)
-        cases = [hard_case(number, scene, SEED) for number, scene in enumerate(chosen)]
+        cases = [hard_case(number, scene, SEED) for number, scene in enumerate(scenes)]
         results["hard"] = captioned(cases, args.demo, args.engine, {"kv_cache_memory_bytes": 1 << 28})
     if args.engine != "transformers":
         return results
@@ -364,7 +357,6 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
     parser.add_argument("--demo", help="another checkpoint of the caption model")
-    parser.add_argument("--skewed", action="store_true", help="scenes with the skewed language's shares of words")
     parser.add_argument("--out", type=Path, help="write all scores to this file")
     parser.add_argument("--compare", type=Path, nargs=2, help="two such files")
     args = parser.parse_args()
