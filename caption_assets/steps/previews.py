@@ -15,6 +15,7 @@ from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
 from caption_assets.steps.report import Outcomes, ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.samples import preview_samples
 from caption_assets.steps.shards import each_shard
 from caption_assets.steps.versions import data_version
 from caption_assets.steps.windows import probed_clips
@@ -31,7 +32,6 @@ Made = list[str] | tuple[Window, Preview | PreviewError]
 STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,), version=2)
 # Settings of cores and of logging: the files are the same.
 CHANGE_NOTHING: Final = ("num_cpus_per_worker", "verbose")
-_THUMBNAILS = 4
 
 
 def preview_shard(context: StepContext, shard: str, settings: PreviewSettings) -> ShardReport:
@@ -71,6 +71,7 @@ class ShardPreviews:
         self._probed = probed_clips(planned.rows)
         if not self._windows:
             raise STEP.not_ready(shard, "it has no windows")
+        self._clips = {row.clip_id: row.relative_path for row in self._windows}
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
         self._pending = _pending(context.store, self._windows, settings, self.buffer)
         self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
@@ -158,7 +159,7 @@ class ShardPreviews:
                 "preview_bytes": sum(row.num_bytes or 0 for row in good),
                 **windows_per_second(len(self._windows) - self.buffer.reused, seconds),
             },
-            thumbnails=_thumbnails(store, good),
+            samples=preview_samples(store, good, lambda row: self._clips[row.clip_id]),
         )
 
     def _add(self, row: PreviewRow) -> None:
@@ -221,10 +222,3 @@ def _fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
     if fps < settings.target_fps:
         made_by["fps"] = fps
     return text_hash(json.dumps([STEP.version, row.content_hash, row.start_frame, row.end_frame, made_by]))
-
-
-def _thumbnails(store: Store, rows: list[PreviewRow]) -> list[bytes]:
-    """Files of windows spread over the shard."""
-    step = max(1, len(rows) // _THUMBNAILS)
-    shown = [row.path for row in rows[::step][:_THUMBNAILS] if row.path]
-    return [data for data in store.each(store.read_bytes, shown) if data]

@@ -16,11 +16,11 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
 from caption_assets.steps.findings import Text, findings_figures, keep_findings
 from caption_assets.steps.report import Ended, Sample, ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.samples import Findings
 from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, window_key
 from caption_assets.store.snapshot import Stamps
 
 log = logging.getLogger(__name__)
-_SAMPLES = 8
 R = TypeVar("R", CaptionRow, EnhancedRow)
 
 
@@ -75,6 +75,10 @@ class ShardStream(ABC, Generic[R]):
         """The row of a request, or None where another request is to follow under the same id."""
 
     @abstractmethod
+    def samples(self, good: Sequence[R], findings: Findings) -> list[Sample]:
+        """Some of the good rows, for people to look at."""
+
+    @abstractmethod
     def figures(self, good: Sequence[R]) -> Mapping[str, float | int | str]:
         """Figures of the shard's good rows, besides those that every stream has."""
 
@@ -82,9 +86,9 @@ class ShardStream(ABC, Generic[R]):
     def judged(self, row: R) -> Text:
         """A good row's text as the rules see it."""
 
+    @abstractmethod
     def clip_name(self, row: R) -> str:
         """A row's clip, as people know it."""
-        return row.clip_id
 
     def wait_for(self, request_ids: Iterable[str], of: int) -> None:
         """What is to be asked, of so many windows; the rows of the others are in the buffer."""
@@ -167,10 +171,7 @@ class ShardStream(ABC, Generic[R]):
                 **findings_figures(findings),
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
-            samples=[
-                Sample(self.clip_name(row), f"{row.start_frame}_{row.end_frame}", row.text or "")
-                for row in good[:_SAMPLES]
-            ],
+            samples=self.samples(good, {window_key(row): row.rules for row in findings}),
         )
 
     def _engine_figures(self) -> dict[str, float | str]:

@@ -64,7 +64,7 @@ def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_ask
     # A file that the layout has is written once: a window's preview and mp4, a source video's document. The documents
     # that hold texts are written with the captions, and again with the enhanced ones. Nothing else is asked for a clip.
     writes = {"previews": 1, "window_clips": 1, "processed_videos": 1, "metas": 2, "processed_clip_chunks": 2}
-    thumbnails = sum(min(count, 4) for count in of.values())
+    thumbnails = 3 * sum(min(count, 4) for count in of.values())  # beside the samples of three assets
     for folder, of_each in writes.items():
         assert asked(f"out/{folder}/", "PUT") == of_each * len(CLIPS), folder
         assert asked(f"out/{folder}/") - asked(f"out/{folder}/", "PUT") == thumbnails * (folder == "previews"), folder
