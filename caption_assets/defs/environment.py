@@ -39,7 +39,7 @@ _PARTS: Mapping[str, type[Settings]] = {
 }
 _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions}
 # Read where they are needed, and no settings of a run.
-_OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY"))
+_OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY", "REVIEW_TOKEN"))
 
 
 def deployed_settings() -> PipelineSettings:

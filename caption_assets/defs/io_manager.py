@@ -33,9 +33,13 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
 
     def store(self) -> Store:
         """The output root, checked to be writable. Raises StoreError."""
-        store = Store(self.output_path)
+        store = self.place()
         store.check_writable()
         return store
+
+    def place(self) -> Store:
+        """The output root as it is."""
+        return Store(self.output_path)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Refuses values: what an asset of this project makes is in the store before its step ends."""
@@ -50,7 +54,7 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
         """The upstream asset's rows for the requested shards, with a column `shard`."""
         metadata = (context.upstream_output.definition_metadata if context.upstream_output else None) or {}
         table, key = TABLES[metadata[_TABLE]], metadata[_KEY] or None
-        store = Store(self.output_path)
+        store = self.place()
         frames = []
         for shard in sorted(context.asset_partition_keys):
             rows = store.read_rows(table, shard, key)

@@ -8,13 +8,20 @@ from typing import Any
 from urllib.parse import quote
 
 from caption_assets.records import Status, text_hash
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow, key_of_text
+from caption_assets.store.rows import (
+    CaptionRow,
+    EnhancedRow,
+    FindingRow,
+    PreviewRow,
+    VerdictRow,
+    WindowRow,
+    key_of_text,
+)
 from caption_assets.store.snapshot import ClipRows, Frames
 from caption_assets.store.verdicts import Standing, TextId, latest, standing
 
 ROOT = "../"
 """From a page to the output root."""
-_SEVERITIES = ("error", "warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +112,14 @@ class ShardView:
         }
 
 
-Findings = Mapping[tuple[str, Frames, str], Sequence[Finding]]
-"""By clip, frames and key of the text."""
-
-
-def shard_view(shard: str, clips: Sequence[ClipRows], findings: Findings) -> ShardView:
-    """The view of a shard's rows. `findings` are those of its texts as they are now."""
+def shard_view(shard: str, clips: Sequence[ClipRows]) -> ShardView:
+    """The view of a shard's rows."""
     keys: dict[str, None] = {}
     for rows in clips:
         keys |= dict.fromkeys(rows.captions)
     for rows in clips:
         keys |= dict.fromkeys(key_of_text(row) for table in rows.enhanced.values() for row in table.values())
-    windows = [_window(row, rows, standing(rows.verdicts), findings) for rows in clips for row in rows.windows]
+    windows = [_window(row, rows, standing(rows.verdicts)) for rows in clips for row in rows.windows]
     windows.sort(key=lambda window: (window.path, window.clip, window.frames or (-1, -1)))
     return ShardView(shard, tuple(keys), tuple(_weighed(windows)))
 
@@ -153,7 +156,7 @@ def _key_summary(texts: Sequence[TextView]) -> dict[str, Any]:
     }
 
 
-def _window(row: WindowRow, rows: ClipRows, stands: Mapping[TextId, Standing], findings: Findings) -> WindowView:
+def _window(row: WindowRow, rows: ClipRows, stands: Mapping[TextId, Standing]) -> WindowView:
     frames = None if row.start_frame is None or row.end_frame is None else (row.start_frame, row.end_frame)
     preview = rows.previews.get(frames) if frames else None
     if preview is not None and preview.content_hash != row.content_hash:
@@ -169,7 +172,7 @@ def _window(row: WindowRow, rows: ClipRows, stands: Mapping[TextId, Standing], f
         preview=ROOT + quote(preview.path) if preview and preview.path else None,
         preview_size=_size(preview),
         preview_error=preview.error if preview else "",
-        texts=tuple(_texts(row, frames, rows, stands, findings)) if frames else (),
+        texts=tuple(_texts(row, frames, rows, stands)) if frames else (),
     )
 
 
@@ -177,9 +180,7 @@ def _size(preview: PreviewRow | None) -> tuple[int, int] | None:
     return (preview.width, preview.height) if preview and preview.width and preview.height else None
 
 
-def _texts(
-    row: WindowRow, frames: Frames, rows: ClipRows, stands: Mapping[TextId, Standing], findings: Findings
-) -> Iterable[TextView]:
+def _texts(row: WindowRow, frames: Frames, rows: ClipRows, stands: Mapping[TextId, Standing]) -> Iterable[TextView]:
     """Captions of the window's content, then what was made of captions."""
     hashes: dict[str, str] = {}
     earlier = [said for said in rows.verdicts if (said.start_frame, said.end_frame) == frames]
@@ -187,18 +188,21 @@ def _texts(
         caption = table.get(frames)
         if caption is not None and caption.content_hash == row.content_hash:
             hashes[key] = text_hash(caption.text or "")
-            yield _text(caption, False, stands, earlier, findings)
-    for enhanced in (table[frames] for table in rows.enhanced.values() if frames in table):
-        outdated = enhanced.caption_hash != hashes.get(enhanced.caption_key)
-        yield _text(enhanced, outdated, stands, earlier, findings)
+            yield _text(caption, rows.findings.get(key, {}).get(frames), False, stands, earlier)
+    for keys, texts in rows.enhanced.items():
+        enhanced = texts.get(frames)
+        if enhanced is not None:
+            found = rows.enhanced_findings.get(keys, {}).get(frames)
+            outdated = enhanced.caption_hash != hashes.get(enhanced.caption_key)
+            yield _text(enhanced, found, outdated, stands, earlier)
 
 
 def _text(
     row: CaptionRow | EnhancedRow,
+    found: FindingRow | None,
     outdated: bool,
     stands: Mapping[TextId, Standing],
     earlier: Sequence[VerdictRow],
-    findings: Findings,
 ) -> TextView:
     key, of_text = key_of_text(row), text_hash(row.text or "")
     frames = row.start_frame, row.end_frame
@@ -221,7 +225,7 @@ def _text(
         seconds=round(row.seconds, 3),
         confidence=None if None in scores else tuple(round(score, 4) for score in scores),  # type: ignore[arg-type]
         outdated=outdated,
-        findings=tuple(sorted(findings.get((row.clip_id, frames, key), ()), key=_weight)),
+        findings=_findings(found) if found is not None and found.text_hash == of_text else (),
         said=tuple([_said(said) for said in (stood.rows if stood else ())] + [_said(said, True) for said in of_before]),
         opinion=stood.opinion if stood else None,
     )
@@ -231,8 +235,8 @@ def _said(row: VerdictRow, of_another: bool = False) -> Said:
     return Said(row.verdict, row.reviewer, row.at, row.edited, row.text if of_another else None)
 
 
-def _weight(finding: Finding) -> int:
-    return _SEVERITIES.index(finding.severity) if finding.severity in _SEVERITIES else len(_SEVERITIES)
+def _findings(row: FindingRow) -> tuple[Finding, ...]:
+    return tuple(map(Finding, row.rules, row.severities, row.messages))
 
 
 def _weighed(windows: Sequence[WindowView]) -> Iterable[WindowView]:

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
-from caption_assets.review.views import Finding, shard_view, summary
-from caption_assets.store.rows import CaptionRow, WindowRow
+from caption_assets.review.views import shard_view, summary
+from caption_assets.store.rows import CaptionRow, FindingRow, WindowRow
 from caption_assets.store.snapshot import ClipRows
-from caption_assets_tests.rows import caption, enhanced, failed_caption, failed_clip, verdict, window
+from caption_assets_tests.rows import caption, enhanced, failed_caption, failed_clip, finding, verdict, window
 
 
-def clip(row: WindowRow, *captions: CaptionRow, **more: object) -> ClipRows:
-    return ClipRows((row,), captions={one.key: {(0, 249): one} for one in captions}, **more)  # type: ignore[arg-type]
+def clip(row: WindowRow, *rows: CaptionRow | FindingRow | None, **more: object) -> ClipRows:
+    captions = {one.key: {(0, 249): one} for one in rows if isinstance(one, CaptionRow)}
+    findings = {one.key: {(0, 249): one} for one in rows if isinstance(one, FindingRow)}
+    return ClipRows((row,), captions=captions, findings=findings, **more)  # type: ignore[arg-type]
 
 
 def test_windows_are_weighed_by_failures_then_findings_then_confidence() -> None:
@@ -20,12 +22,14 @@ def test_windows_are_weighed_by_failures_then_findings_then_confidence() -> None
         for name, row in rows.items()
     }
     failed = window("failed", relative_path="a.mp4")
-    clips = [clip(rows[name], texts[name]) for name in rows] + [clip(failed, failed_caption(failed))]
-    findings = {
-        ("warned", (0, 249), "qwen"): [Finding("length", "warning", "it is long")],
-        ("error", (0, 249), "qwen"): [Finding("empty", "error", "it is empty")],
+    found = {
+        "warned": finding(texts["warned"], length="it is long"),
+        "error": finding(texts["error"], "error", empty="it is empty"),
+        "sure": finding(caption(rows["sure"], "What it said before."), "error", empty="it was empty"),
     }
-    view = shard_view("s", [*clips, clip(failed_clip("gone"))], findings)
+    clips = [clip(rows[name], texts[name], found.get(name)) for name in rows]
+    clips += [clip(failed, failed_caption(failed)), clip(failed_clip("gone"))]
+    view = shard_view("s", clips)
     worst = sorted(view.windows, key=lambda of: -of.badness)
     assert [of.clip for of in worst] == ["failed", "gone", "error", "warned", "unsure", "sure"]
 
@@ -40,7 +44,7 @@ def test_confidence_is_weighed_among_texts_of_the_same_key() -> None:
         clip(row, text(row, "a", -0.1), text(row, "b", -9.0)),
         clip(other, text(other, "a", -0.2), text(other, "b", -8.0)),
     ]
-    ranks = {(of.clip, one.key): one.rank for of in shard_view("s", clips, {}).windows for one in of.texts}
+    ranks = {(of.clip, one.key): one.rank for of in shard_view("s", clips).windows for one in of.texts}
     assert ranks == {("one", "a"): 0.5, ("one", "b"): 0.0, ("two", "a"): 0.0, ("two", "b"): 0.5}
 
 
@@ -48,7 +52,7 @@ def test_a_verdict_is_of_the_text_that_was_judged() -> None:
     row = window()
     old, new = caption(row, "An old text."), caption(row, "A new text.")
     rows = clip(row, new, verdicts=(verdict(old), verdict(new, "wrong", "bob")))
-    text = shard_view("s", [rows], {}).windows[0].texts[0]
+    text = shard_view("s", [rows]).windows[0].texts[0]
     assert text.opinion == "wrong"
     assert [(said.reviewer, said.verdict, said.of) for said in text.said] == [
         ("bob", "wrong", None),
@@ -66,7 +70,7 @@ def test_a_text_is_accepted_where_nobody_says_otherwise_and_the_last_word_of_eac
     }
     texts = {key: caption(row, f"Text {key}.", key) for key in said}
     verdicts = [verdict(texts[key], what, who, at) for key, all_said in said.items() for who, what, at in all_said]
-    view = shard_view("s", [clip(row, *texts.values(), verdicts=tuple(reversed(verdicts)))], {})
+    view = shard_view("s", [clip(row, *texts.values(), verdicts=tuple(reversed(verdicts)))])
     assert {text.key: text.opinion for text in view.windows[0].texts} == {**{key: key for key in said}, "open": None}
     figures = summary(view)["keys"]
     assert {key: of["accepted_share"] for key, of in figures.items()} == {
@@ -83,7 +87,7 @@ def test_what_is_of_an_earlier_caption_or_clip_is_not_passed_off_as_current() ->
     first, later = caption(row, "First."), caption(row, "Later.")
     of_first = enhanced(first)
     rows = clip(row, later, enhanced={("qwen_lm", "qwen"): {(0, 249): of_first}})
-    caption_view, enhanced_view = shard_view("s", [rows], {}).windows[0].texts
+    caption_view, enhanced_view = shard_view("s", [rows]).windows[0].texts
     assert (caption_view.outdated, enhanced_view.outdated) == (False, True)
     changed = replace(row, content_hash="another")
-    assert shard_view("s", [clip(changed, later)], {}).windows[0].texts == ()
+    assert shard_view("s", [clip(changed, later)]).windows[0].texts == ()

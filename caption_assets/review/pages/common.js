@@ -77,6 +77,11 @@ function askReviewer(then) {
 
 const unsent = [];
 let sending = false;
+const saved = el("span", { class: "dim" });
+
+function showUnsent() {
+  saved.textContent = unsent.length ? `saving ${unsent.length}\u2026` : "all saved";
+}
 
 async function post(path, body) {
   const answer = await fetch(path, {
@@ -93,6 +98,7 @@ async function post(path, body) {
 /** Sends `body`; `done` and `refused` are told how that ended. */
 function send(path, body, done, refused) {
   unsent.push({ path, body, done, refused });
+  showUnsent();
   pump();
 }
 
@@ -104,11 +110,13 @@ async function pump() {
     try {
       const answer = await post(next.path, next.body);
       unsent.shift();
+      showUnsent();
       next.done(answer);
       banner.hidden = true;
     } catch (error) {
       if (error.refused) {
         unsent.shift();
+        showUnsent();
         next.refused(error);
         complain(`Not taken: ${error.message}`, "Reload", () => location.reload());
         continue;

@@ -60,7 +60,7 @@ search.addEventListener("input", show);
 document.body.append(
   el("header", { class: "bar" },
     el("div", { class: "line" }, el("h1", { text: "Captions" }), el("span", { class: "dim", text: data.output }),
-      el("span", { class: "push" }), data.compare ? el("a", { href: "compare.html", text: "Compare" }) : null, shown),
+      el("span", { class: "push" }), shown),
     el("div", { class: "line", role: "search" }, search)),
   el("main", { class: "index" },
     el("table", {}, el("thead", {}, el("tr", {}, ...heads)), body)),

@@ -307,7 +307,7 @@ document.body.append(
   el("header", { class: "bar" },
     el("div", { class: "line" },
       el("a", { href: "index.html", text: "Shards" }), el("span", { class: "dim", text: "/" }), el("h1", { text: data.name }),
-      shown, progress, el("span", { class: "push" }),
+      shown, progress, el("span", { class: "push" }), saved,
       live ? reviewerButton : el("span", { class: "dim", text: `as of ${data.made}`, title: "caption-assets review --serve shows what is there now, and takes verdicts" }),
       el("button", { type: "button", class: "quiet", text: "Keys  ?", on: { click: () => showKeys(KEYS) } })),
     el("div", { class: "line", role: "search" }, ...Object.values(controls),
