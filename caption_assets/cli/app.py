@@ -10,6 +10,7 @@ from rich.console import Console
 
 import caption_assets
 from caption_assets.cli.console import RunConsole, plain, shown
+from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.cli.review import review
 from caption_assets.cli.stopping import stoppable
@@ -81,6 +82,7 @@ def demo(dataset: str, output_path: str) -> None:
     sys.exit(status)
 
 
+cli.add_command(export)
 cli.add_command(review)
 
 

@@ -22,13 +22,10 @@ from caption_assets.store.snapshot import Looks, Stamps, look_at, look_at_findin
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS
 
-_PARQUET = ".parquet"
-
 
 def known_shards(store: Store) -> list[str]:
     """The shards that have a table of windows, by their keys; one whose key is too long for a file's name, by that."""
-    names = store.names(f"tables/{CLIP_WINDOWS}")
-    return [name.removesuffix(_PARQUET) for name in names if name.endswith(_PARQUET)]
+    return store.shards(CLIP_WINDOWS)
 
 
 def read_view(store: Store, shard: str, looks: Looks | None = None) -> ShardView:

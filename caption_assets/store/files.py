@@ -5,7 +5,7 @@ temporary file is renamed over the target (`scratch`), on an object store one PU
 """
 
 import os
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from upath import UPath
 
@@ -26,6 +26,14 @@ class Files(Protocol):
     def read(self, rel: str) -> bytes | None: ...
 
     def write(self, rel: str, data: bytes, *, durable: bool) -> None: ...
+
+    def draft(self) -> BinaryIO:
+        """A new local file, open for writing: to be put in its place, or removed."""
+        ...
+
+    def place(self, path: str, rel: str) -> None:
+        """Put a local file, or a link, in its place, over any older one; it is gone from where it was."""
+        ...
 
     def write_where(self, rel: str, data: bytes, held: str | None) -> bool:
         """Write where the file has just the bytes with this MD5 (None: where there is no file), with one request.

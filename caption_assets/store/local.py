@@ -6,6 +6,7 @@ import secrets
 import shutil
 import tempfile
 from contextlib import suppress
+from typing import BinaryIO
 
 from caption_assets.errors import StoreError
 from caption_assets.store.failures import WRITE_FIX, failed
@@ -66,6 +67,18 @@ class LocalFiles:
 
     def write_where(self, rel: str, data: bytes, held: str | None) -> bool:
         return False  # a look costs nothing here
+
+    def draft(self) -> BinaryIO:
+        try:
+            return self._scratch.create()
+        except OSError as err:
+            raise failed("write", f"below {self.url}", err) from err
+
+    def place(self, path: str, rel: str) -> None:
+        try:
+            _place(path, self._path(rel))
+        except OSError as err:
+            raise failed("write", self._path(rel), err) from err
 
     def delete(self, rel: str) -> None:
         try:

@@ -1,11 +1,16 @@
 """Files of an object store: one PUT replaces an object."""
 
 import inspect
+import os
 import secrets
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import takewhile
-from typing import Any
+from typing import Any, BinaryIO
 
 from upath import UPath
 
@@ -55,6 +60,24 @@ class RemoteFiles:
             return False
         with self._errors("write", rel):
             return conditions.are_heeded(self._fs, self._root) and conditions.put(self._fs, self._path(rel), data, held)
+
+    def draft(self) -> BinaryIO:
+        try:
+            return open(os.path.join(self._drafts, secrets.token_hex(8)), "xb")
+        except OSError as err:
+            raise failed("write", self._drafts, err) from err
+
+    @cached_property
+    def _drafts(self) -> str:
+        """A folder of this machine that goes with this object."""
+        folder = tempfile.mkdtemp(prefix="caption_assets-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def place(self, path: str, rel: str) -> None:
+        with self._errors("write", rel):
+            self._fs.put_file(path, self._path(rel))
+        os.unlink(path)
 
     def delete(self, rel: str) -> None:
         with self._errors("delete", rel), suppress(FileNotFoundError):

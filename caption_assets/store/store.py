@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,7 +99,9 @@ class Store:
         self._kept: dict[str, tuple[str, bytes]] = {}
         self._lock = threading.Lock()
 
+        # What was read once and for all.
         self._names: dict[str, list[str]] = {}
+        self._bytes: dict[str, bytes | None] = {}
 
     def __repr__(self) -> str:
         return f"Store({self._files.url!r})"
@@ -225,12 +227,28 @@ class Store:
         _check_key(table, "/".join("any" for _ in table.key_columns) or None)
         return [key for key in self.look(table, shard) if key is not None]
 
+    def shards(self, table: Table[R]) -> list[str]:
+        """Shards with a committed table that has no keys, sorted. (One whose key is too long to name a file goes by
+        the name that it has there.)"""
+        _check_key(table, None)
+        names = self._files.names(paths.table_folder(table.name))
+        return [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
+
+    def every_key(self, table: Table[R]) -> list[str]:
+        """Keys that any shard may have a table of, sorted; none for a table without keys."""
+        top, found = paths.table_folder(table.name), [""] if table.keyed else []
+        for _ in table.key_columns:
+            named = self.each(lambda key: self._files.names(f"{top}/{key}".rstrip("/")), found)
+            below = zip(found, named, strict=True)
+            found = [f"{key}/{name}".lstrip("/") for key, names in below for name in names if not _is_table(name)]
+        return found
+
     def look(self, table: Table[R], shard: str) -> dict[str | None, Looked]:
         """What there is of a shard's tables of one kind, by the table's key, sorted. Reads none.
 
         The key is None for a table without keys, which is always there.
         """
-        keys = self._folders_of_keys(table) if table.keyed else [None]
+        keys = self.every_key(table) if table.keyed else [None]
         looked = self.each(lambda key: self._look(*self._table_paths(table, shard, key)), keys)
         return {key: found for key, found in zip(keys, looked, strict=True) if key is None or found != _NOTHING}
 
@@ -266,6 +284,15 @@ class Store:
         self._files.write(_checked(rel), data, durable=False)
         return True
 
+    def draft(self) -> BinaryIO:
+        """A new file of this machine, open for writing, for what is too large for memory. Then `place` it by its
+        `name`, or remove it; what is left of them goes with this store."""
+        return self._files.draft()
+
+    def place(self, path: str, rel: str) -> None:
+        """Put a draft, or a link in place of one, where it belongs, over any older file. Not synced to disk."""
+        self._files.place(path, _checked(rel))
+
     def write_where(self, rel: str, data: bytes, held: str | None) -> bool:
         """Write a file where it has just the bytes with this MD5 (None: where there is none), with one request.
 
@@ -282,15 +309,22 @@ class Store:
         """Delete a folder if it is there and empty."""
         self._files.delete_empty_folder(_checked(rel))
 
-    def names(self, rel: str) -> list[str]:
-        """Names of the files and folders directly in a folder, sorted; empty where there is no such folder."""
-        return self._files.names(_checked(rel))
+    def names(self, rel: str | None = None) -> list[str]:
+        """Names of the files and folders directly in a folder, by default the root, sorted; empty where there is no
+        such folder."""
+        return self._files.names("" if rel is None else _checked(rel))
 
     def names_once(self, rel: str) -> list[str]:
         """`names` as they were when first asked for: what is written later does not show."""
         if rel not in self._names:
             self._names[rel] = self.names(rel)
         return self._names[rel]
+
+    def read_bytes_once(self, rel: str) -> bytes | None:
+        """A file's bytes as they were when first asked for."""
+        if rel not in self._bytes:
+            self._bytes[rel] = self.read_bytes(rel)
+        return self._bytes[rel]
 
     @property
     def at_once(self) -> int:
@@ -341,15 +375,6 @@ class Store:
         self._files.write(f"{parts_rel}/{name}", _parquet(rows, table.row, (), announced), durable=True)
         self._appended.setdefault(parts_rel, set()).add(name)
         return name
-
-    def _folders_of_keys(self, table: Table[R]) -> list[str]:
-        """Keys that any shard may have a table of, sorted."""
-        top, found = paths.table_folder(table.name), [""]
-        for _ in table.key_columns:
-            named = self.each(lambda key: self._files.names(f"{top}/{key}".rstrip("/")), found)
-            below = zip(found, named, strict=True)
-            found = [f"{key}/{name}".lstrip("/") for key, names in below for name in names if not _is_table(name)]
-        return found
 
     def _remove(self, rels: Sequence[str]) -> None:
         self.each(self._files.delete, rels)
