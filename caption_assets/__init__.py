@@ -31,7 +31,9 @@ if TYPE_CHECKING:
         enhance_shards,
         model_session,
         preview_shard,
+        preview_shards,
         window_shard,
+        window_shards,
     )
     from caption_assets.store import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS, Store
     from caption_assets.workers.local import Workers
@@ -61,7 +63,9 @@ __all__ = [
     "model_session",
     "open_dataset",
     "preview_shard",
+    "preview_shards",
     "window_shard",
+    "window_shards",
 ]
 
 _ROOMS = ("dataset", "errors", "settings", "steps", "store", "workers.local")

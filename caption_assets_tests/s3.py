@@ -39,12 +39,13 @@ class S3Server:
 
     `bucket` is an empty one of its own. `asked` counts requests by method and path, and `most_at_once` is how many
     were in work together. Each waits `delay_s` first. `fault` is asked before each, by method and path, and may name
-    what goes wrong with it.
+    what goes wrong with it. With `ignores_conditions`, it writes whatever the request says of what must be there.
     """
 
     def __init__(self, fault: Callable[[str, str], Fault | None] = lambda method, path: None) -> None:
         self.asked: Counter[tuple[str, str]] = Counter()
         self.delay_s = 0.0
+        self.ignores_conditions = False
         self.most_at_once = 0
         self._at_once, self._lock = 0, threading.Lock()
         self.fault = fault
@@ -102,6 +103,8 @@ class S3Server:
                 return [body]
             if fault == "slow":
                 time.sleep(0.5)
+            if self.ignores_conditions and method == "PUT":
+                environ = {k: v for k, v in environ.items() if k not in ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")}
             body = b"".join(self._s3(environ, start_response))
             if fault == "truncated" and method == "GET" and len(body) > 1:
                 environ["werkzeug.socket"].settimeout(None)

@@ -13,12 +13,13 @@ PACKAGE = Path(caption_assets.__file__).parent
 
 # Room -> the rooms that it may import. Those in `FREE` are free to all; they import each other only.
 GROUND = {"store", "dataset", "media", "models", "quality"}
-RENDERINGS = {"save_export", "review", "workers", "demo"}
+RENDERINGS = {"save_export", "exports", "review", "workers", "demo"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "save_export": {"store"},
     "review": {"dataset", "store"},
     "workers": {"media", "models"},
+    "exports": {"store", "media", "models", "save_export", "workers"},
     "demo": {"media", "models"},
     "steps": GROUND | RENDERINGS - {"demo"},
     "defs": GROUND | RENDERINGS | {"steps"},

@@ -9,7 +9,9 @@ import click
 from rich.console import Console
 
 import caption_assets
+from caption_assets.cli.calibrate import calibrate
 from caption_assets.cli.console import RunConsole, plain, shown
+from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.cli.review import review
 from caption_assets.cli.stopping import stoppable
@@ -81,7 +83,9 @@ def demo(dataset: str, output_path: str) -> None:
     sys.exit(status)
 
 
+cli.add_command(export)
 cli.add_command(review)
+cli.add_command(calibrate)
 
 
 @cli.group()

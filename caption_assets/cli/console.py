@@ -89,7 +89,7 @@ class RunConsole(StepProgress):
 
     def done(self, report: ShardReport) -> None:
         # Without what is not shown here: it would be kept for all shards until the end.
-        self.reports.setdefault(report.shard, {})[report.asset] = replace(report, samples=(), thumbnails=())
+        self.reports.setdefault(report.shard, {})[report.asset] = replace(report, samples=())
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         self.failures.append((asset, shard, str(error)))

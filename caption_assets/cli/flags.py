@@ -1,7 +1,7 @@
 """Command-line flags made from the settings' fields, under the names that NeMo Curator's example script has."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
@@ -50,17 +50,20 @@ class Flag:
         return self.settings.model_fields[self.field]
 
 
-def flags() -> Iterator[Flag]:
-    """Every flag of every setting; one that is shared by both models comes twice."""
-    for settings in ALL_SETTINGS:
+def flags(classes: Sequence[type[Settings]] = ALL_SETTINGS) -> Iterator[Flag]:
+    """Every flag of settings, by default of all; one that is shared by both models comes twice."""
+    for settings in classes:
         for name, flag in flags_of(settings).items():
             yield Flag(flag, settings, name)
 
 
-def settings_flags(command: F) -> F:
-    """Adds the flags of all settings to a click command."""
-    by_name = {flag.name: flag for flag in reversed(list(flags()))}  # of a shared one, the captioning model's words
+def settings_flags(command: F, classes: Sequence[type[Settings]] = ALL_SETTINGS) -> F:
+    """Adds the flags of settings, by default of all, to a click command."""
+    # Of a shared one, the captioning model's words.
+    by_name = {flag.name: flag for flag in reversed(list(flags(classes)))}
     for switch, (settings, name, word) in reversed(list(_SWITCHES.items())):
+        if settings not in classes:
+            continue
         words = f"The same as {flags_of(settings)[name]} {word}."
         command = click.option(switch, parameter(switch), is_flag=True, help=words)(command)
     for name, flag in by_name.items():
@@ -78,8 +81,12 @@ def settings_from(values: Mapping[str, Any], settings: type[S], **defaults: Any)
     try:
         return settings(**chosen | {name: value for name, value in defaults.items() if chosen[name] is None})
     except ValidationError as error:  # of what click cannot check by itself
-        name, wrong = str(error.errors()[0]["loc"][0]), error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise click.UsageError(f"Invalid value for '{flags_of(settings)[name]}': {wrong}.") from None
+        first = error.errors()[0]
+        wrong = first["msg"].removeprefix("Value error, ")
+        flag = "".join(
+            f" for '{flags_of(settings)[str(name)]}'" for name in first["loc"][:1]
+        )  # none: of several together
+        raise click.UsageError(f"Invalid value{flag}: {wrong}.") from None
 
 
 def parameter(flag: str) -> str:

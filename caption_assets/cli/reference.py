@@ -7,7 +7,15 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from caption_assets.quality import describe_rules
-from caption_assets.settings import ALL_SETTINGS, choices_of, flags_of, is_shared, variables_of
+from caption_assets.settings import (
+    ALL_SETTINGS,
+    ExportSettings,
+    Settings,
+    choices_of,
+    flags_of,
+    is_shared,
+    variables_of,
+)
 from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, TABLES, Table, columns
 
 _HEAD = """# Reference
@@ -38,12 +46,13 @@ def reference() -> str:
 
 
 def _settings() -> Iterator[str]:
-    for place, settings in zip(_PLACES, ALL_SETTINGS, strict=True):
+    classes: tuple[type[Settings], ...] = (*ALL_SETTINGS, ExportSettings)
+    for place, settings in zip((*_PLACES, "Command `export`, by flags only"), classes, strict=True):
         yield from (f"### {place}", "", " ".join((settings.__doc__ or "").split()), "")
         yield from ("| setting | flag, variable | default | |", "|---|---|---|---|")
         flags, variables = flags_of(settings), variables_of(settings)
         for name, field in settings.model_fields.items():
-            how = f"`{flags[name]}`<br>`{variables[name][0]}`"
+            how = f"`{flags[name]}`" + f"<br>`{variables[name][0]}`" * (settings in ALL_SETTINGS)
             yield f"| `{name}` | {how} | {_default(field.default)} | {_words(field)} |"
         yield ""
 

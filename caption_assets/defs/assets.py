@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from caption_assets.defs.config import config_class
 from caption_assets.defs.io_manager import table_metadata
 from caption_assets.defs.lineage import is_made_by
+from caption_assets.defs.metadata import column_schema
 from caption_assets.defs.names import Names, model_names
-from caption_assets.defs.reporting import Reports, ShardOutcomes, column_schema
+from caption_assets.defs.reporting import Reports, ShardOutcomes
 from caption_assets.defs.step_run import StepRun
 from caption_assets.defs.tags import tag_run
 from caption_assets.errors import ConfigError
@@ -31,9 +32,9 @@ from caption_assets.steps import (
     Outcomes,
     caption_shards,
     enhance_shards,
-    preview_shard,
+    preview_shards,
     previews,
-    window_shard,
+    window_shards,
 )
 from caption_assets.steps.choices import Choice, captions_choice, enhanced_choice, previews_choice, windows_choice
 from caption_assets.steps.report import Step
@@ -49,6 +50,7 @@ class PipelineAsset:
 
     definition: dg.AssetsDefinition
     choice: Choice
+    settings: Settings
 
     @property
     def step(self) -> Step:
@@ -65,7 +67,7 @@ def make_assets(
     caption_models = model_names("caption_model", settings.captions)
     text_models = model_names("text_model", settings.enhanced)
     recipes = [
-        _Recipe(clip_windows, settings.windows, windows_choice, 64, {"python", "parquet"}, {"clips"}),
+        _Recipe(clip_windows, settings.windows, windows_choice, 64, {"python", "parquet"}),
         _Recipe(window_previews, settings.previews, previews_choice, 32, {"python", "ffmpeg", "webp"}),
     ]
     for name, model in caption_models.items():
@@ -97,6 +99,7 @@ def make_assets(
 
 
 _MODEL_KINDS = {"python", "pytorch", "huggingface"}
+_RESOURCES = ("clips", "save_export", "workers", "quality", "progress")
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,6 @@ class _Recipe:
     choose: Callable[..., Choice]
     shards_per_run: int
     kinds: set[str]
-    resources: set[str] = field(default_factory=set)
     models: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -133,14 +135,7 @@ class _Recipe:
             yield from self._run(context, part(config, type(self.settings)), names, previews)
 
         compute.__annotations__["config"] = config_class(self.settings)
-        resources = {
-            "save_export",
-            "workers",
-            "quality",
-            "progress",
-            *self.resources,
-            *(name for name, _ in self.models.values()),
-        }
+        resources = [*_RESOURCES, *(name for name, _ in self.models.values())]
         definition = dg.asset(
             key=names.asset(step.table, *choice.keys),
             description=_description(self.body, choice),
@@ -157,7 +152,7 @@ class _Recipe:
             metadata={"dagster/column_schema": column_schema(step.table), **table_metadata(step.table, choice.keys)},
             **self.more,
         )(compute)
-        return PipelineAsset(definition, choice)
+        return PipelineAsset(definition, choice, self.settings)
 
     def _run(self, context: dg.AssetExecutionContext, settings: Any, names: Names, previews: type[Any]) -> Reports:
         models = {word: name for word, (name, _) in self.models.items()}
@@ -190,7 +185,7 @@ def clip_windows(run: StepRun, settings: WindowSettings) -> Outcomes:
     and nothing depends on the captioning model. A clip that cannot be used is a row that says why.
     """
     given, dataset = run.given(), run.resource("clips").dataset()
-    return run.each_shard(lambda shard: window_shard(given, dataset, shard, settings))
+    return window_shards(given, dataset, run.left, settings)
 
 
 def window_previews(run: StepRun, settings: PreviewSettings) -> Outcomes:
@@ -200,8 +195,7 @@ def window_previews(run: StepRun, settings: PreviewSettings) -> Outcomes:
     reason why there is no preview. Files of windows that no longer exist are removed. A run that makes captions, too,
     makes both from one decoding.
     """
-    given = run.given()
-    return run.each_shard(lambda shard: preview_shard(given, shard, settings))
+    return preview_shards(run.given(), run.left, settings)
 
 
 def window_captions(run: StepRun, settings: CaptionSettings) -> Outcomes:

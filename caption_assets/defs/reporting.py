@@ -1,29 +1,19 @@
 """What Dagster is told of a shard: one materialization event, with what people see in the catalog and in plots."""
 
-import base64
-import re
-import string
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from caption_assets.defs.lineage import FAILED_SHARDS, event_pointer
+from caption_assets.defs.metadata import choice_metadata, place_metadata, report_metadata
 from caption_assets.defs.source import observation, observed
 from caption_assets.defs.step_run import StepRun
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
-from caption_assets.media.thumbnails import thumbnail
 from caption_assets.steps import Ended, ShardReport
 from caption_assets.steps.choices import Choice
 from caption_assets.steps.windows import SOURCE
-from caption_assets.store.tables import Table, columns
 
-# Inline pictures land in the event log. The UI gives Markdown pictures no width, so they are scaled here.
-_THUMBNAIL_HEIGHT = 96
-_THUMBNAIL_BYTES = 8704
-_SHOWN_TEXT = 600
-_PUNCTUATION = re.compile(rf"[{re.escape(string.punctuation)}]")
 # Dagster logs an event for every partition of the run when the step's result comes. Each shard has had its own by then,
 # so the result carries Dagster's own mark for "reported already"; without a result, downstream steps would be skipped.
 _REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
@@ -82,11 +72,15 @@ class ShardOutcomes:
             dg.AssetMaterialization(
                 asset,
                 partition=ended.shard,
-                metadata=choice_metadata(choice) | report_metadata(ended.outcome),
+                metadata=choice_metadata(choice) | report_metadata(ended.outcome) | self._places(ended.shard),
                 tags=self._tags(choice, ended.outcome),
             )
         )
         return asset
+
+    def _places(self, shard: str) -> dict[str, dg.MetadataValue]:
+        store, dataset = self._run.resource("save_export").place(), self._run.resource("clips").root
+        return place_metadata(store, dataset, shard)
 
     def _tags(self, choice: Choice, report: ShardReport) -> dict[str, str]:
         """The versions that Dagster writes on its own events: by these it knows what is stale."""
@@ -104,67 +98,3 @@ class ShardOutcomes:
             tags[f"dagster/input_data_version/{key.to_user_string()}"] = version
             tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = pointer
         return tags
-
-
-def choice_metadata(choice: Choice) -> dict[str, Any]:
-    """What was to be made: of texts the keys, the model and the prompt, with its text; every setting that counts."""
-    keys = dict(zip(("caption_key", "text_key"), choice.keys, strict=False))
-    settings = {name: value for name, value in choice.settings.items() if name not in choice.words}
-    return {**keys, **choice.words, "settings": dg.MetadataValue.json(settings)}
-
-
-def column_schema(table: Table[Any]) -> dg.TableSchema:
-    """The columns of a table, with their descriptions."""
-    return dg.TableSchema(
-        columns=[dg.TableColumn(c.name, str(c.type), description=c.description) for c in columns(table.row)]
-    )
-
-
-def report_metadata(report: ShardReport) -> dict[str, Any]:
-    """Counts, failures by reason, output path, seconds, samples and thumbnails of one shard."""
-    metadata: dict[str, Any] = {
-        "clips": report.clips,
-        "ok": report.ok,
-        "failed": report.failed,
-        "skipped": report.skipped,
-        "reused": report.reused,
-        "failures_by_reason": dg.MetadataValue.json(dict(report.failures)),
-    }
-    if report.failed_items:
-        metadata["failed_items"] = dg.MetadataValue.md(
-            "\n".join(f"- {as_markdown(item)}" for item in report.failed_items)
-        )
-    if report.samples:
-        metadata["sample_captions"] = dg.MetadataValue.table(
-            [
-                dg.TableRecord({"clip": s.clip, "window": s.window, "caption": s.text[:_SHOWN_TEXT]})
-                for s in report.samples
-            ],
-            schema=dg.TableSchema(
-                columns=[dg.TableColumn("clip"), dg.TableColumn("window"), dg.TableColumn("caption")]
-            ),
-        )
-    pictures = [picture for data in report.thumbnails if (picture := data_url(data))]
-    if pictures:
-        metadata["previews"] = dg.MetadataValue.md(" ".join(f"![preview]({picture})" for picture in pictures))
-    return metadata | {
-        "seconds": round(report.seconds, 3),
-        **report.figures,
-        "output_table": dg.MetadataValue.path(report.location),
-        "dagster/partition_row_count": report.rows,
-        "dagster/uri": report.location,
-    }
-
-
-def data_url(webp: bytes) -> str | None:
-    """A thumbnail of a preview, for Markdown; None where it does not fit, or is no WebP."""
-    small = thumbnail(webp, _THUMBNAIL_HEIGHT, _THUMBNAIL_BYTES)
-    return None if small is None else "data:image/webp;base64," + base64.b64encode(small).decode()
-
-
-def as_markdown(text: str) -> str:
-    """Text from elsewhere (names, what servers say) as Markdown that shows it letter for letter, in one line.
-
-    Every punctuation mark is escaped: links, pictures, tags and addresses that are made links all need some.
-    """
-    return _PUNCTUATION.sub(r"\\\g<0>", " ".join(text.split())[:_SHOWN_TEXT])

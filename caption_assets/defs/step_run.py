@@ -1,6 +1,6 @@
 """One step in a Dagster run, as the assets' bodies and the reporting see it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,9 +9,8 @@ import dagster as dg
 
 from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
-from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.settings import PreviewSettings, QualitySettings, part
-from caption_assets.steps import Ended, Outcomes, ProgressLog, ShardReport, StepContext
+from caption_assets.steps import Ended, ProgressLog, StepContext
 from caption_assets.steps.choices import Choice, previews_choice
 from caption_assets.steps.report import Step
 
@@ -84,15 +83,3 @@ class StepRun:
     def asset_of(self, choice: Choice) -> dg.AssetKey:
         """The asset that a choice makes. A run's config may choose a model with another key than the deployment's."""
         return self.names.asset(choice.step.table, *choice.keys)
-
-    def each_shard(self, of_shard: Callable[[str], ShardReport]) -> Outcomes:
-        """How the step ends for each shard that has not been reported yet, one after the other."""
-        for shard in self.left:
-            try:
-                with self.step.errors_of(shard):
-                    report = of_shard(shard)
-                yield Ended(self.step.name, shard, report)
-            except (ConfigError, ModelError):
-                raise
-            except CaptionAssetsError as error:
-                yield Ended(self.step.name, shard, error)

@@ -18,33 +18,30 @@ from caption_assets.review import paths
 from caption_assets.review.html import page
 from caption_assets.review.views import ShardView, shard_view, summary
 from caption_assets.settings import CaptionVariant
-from caption_assets.store.snapshot import Stamps, read_finding_stamps, read_snapshot, read_stamps
+from caption_assets.store.snapshot import Looks, Stamps, look_at, look_at_findings, read_snapshot, stamps_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS
-
-_PARQUET = ".parquet"
 
 
 def known_shards(store: Store) -> list[str]:
     """The shards that have a table of windows, by their keys; one whose key is too long for a file's name, by that."""
-    names = store.names(f"tables/{CLIP_WINDOWS}")
-    return [name.removesuffix(_PARQUET) for name in names if name.endswith(_PARQUET)]
+    return store.shards(CLIP_WINDOWS)
 
 
-def read_view(store: Store, shard: str, stamps: Stamps | None = None) -> ShardView:
-    """What there is of a shard now."""
-    snapshot = read_snapshot(store, shard, stamps, caption_keys=get_args(CaptionVariant))
-    return shard_view(shard, snapshot.clips)
+def read_view(store: Store, shard: str, looks: Looks | None = None) -> ShardView:
+    """What there is of a shard now; `looks` are those that `look_at` has just given."""
+    clips = read_snapshot(store, shard, looks or look_at(store, shard), caption_keys=get_args(CaptionVariant))
+    return shard_view(shard, clips)
 
 
 def render_shard_page(store: Store, shard: str) -> dict[str, Any]:
     """Writes a shard's page unless it is of just these tables already; returns the shard's `views.summary`."""
-    stamps = read_stamps(store, shard)
-    of = _depends_on({**stamps, **read_finding_stamps(store, shard, stamps)})
+    looks = look_at(store, shard)
+    of = _depends_on({**stamps_of(looks), **look_at_findings(store, shard, looks)})
     known = _read_summary(store, shard)
     if known is not None and known["of"] == of:
         return known["summary"]
-    view = read_view(store, shard, stamps)
+    view = read_view(store, shard, looks)
     store.write_if_changed(paths.page(shard), shard_page(view))
     found = summary(view)
     data = gzip.compress(json.dumps({"of": of, "summary": found}).encode(), mtime=0)

@@ -6,17 +6,18 @@ whoever commits a table renders afterwards. So whichever of two writers comes la
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caption_assets.errors import StoreError
 from caption_assets.save_export import chunks, documents, paths
 from caption_assets.save_export.documents import Document, clip_document, is_cut
-from caption_assets.save_export.files import dump_document, parse_document
-from caption_assets.save_export.foreign import Clean, usable
-from caption_assets.save_export.rendered import Rendered, depends_on, is_up_to_date, read_rendered, write_rendered
-from caption_assets.store.snapshot import ClipRows, read_finding_stamps, read_snapshot, read_stamps
+from caption_assets.save_export.files import parse_document
+from caption_assets.save_export.rendered import Rendered, are_as_written, asked_for, read_rendered, write_rendered
+from caption_assets.save_export.shard_files import ShardFiles
+from caption_assets.store.snapshot import ClipRows, Stamps, look_at, look_at_findings, read_snapshot, stamps_of
 from caption_assets.store.store import Store
+from caption_assets.store.tables import SHARD_REVIEW
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def render_shard(
     caption_keys: Sequence[str] = (),
     text_keys: Sequence[str] = (),
     source_root: str | None = None,
+    seen: Stamps | None = None,
 ) -> RenderSummary:
     """Bring all documents of a shard's clips up to its tables.
 
@@ -52,82 +54,88 @@ def render_shard(
     folder that the splitter read, for clips that one cut: their `processed_*` documents are named by the source
     below it. Without it, the splitter's own documents are looked for.
 
-    Nothing is read but stamps where no table has changed since the last time, and every document is as it was left; on
-    an object store, that nobody else has changed one is taken for granted. What another tool has put into a document
-    and cannot be used is left or replaced, with a warning that names the file: a source video that does not lie below
-    `source_root`, for one, whose `processed_*` documents are left.
+    Nothing is read but stamps where no table has changed since the last time, and every document is as it was left. On
+    an object store, that nobody else has changed one is taken for granted; and where `seen` has the stamps of tables
+    that the caller has just read and left as they are, so is that of the others: whoever writes them sees to that.
+
+    What another tool has put into a document and cannot be used is left or replaced, with a warning that names the
+    file: a source video that does not lie below `source_root`, for one, whose `processed_*` documents are left.
     """
-    asked = list(caption_keys), list(text_keys), source_root
+    asked = asked_for(list(caption_keys), list(text_keys), source_root)
     rendered = read_rendered(store, shard)
     written: set[str] = set()
-    for turn in range(_MOST_PASSES):
-        stamps = read_stamps(store, shard)
-        of = depends_on(stamps, *asked)
-        if turn == 0 and is_up_to_date(store, rendered, of):
+    if seen and rendered.asked == asked and not store.looks_cost_nothing:
+        # Nobody renders verdicts but whoever comes by.
+        reviewed = stamps_of(look_at(store, shard, [SHARD_REVIEW]))
+        assets = {table: stamp for table, stamp in rendered.tables.items() if table[0] != SHARD_REVIEW.name}
+        if seen.items() <= assets.items() and rendered.tables == assets | dict(reviewed):
             return RenderSummary(0, len(rendered.documents))
-        findings = read_finding_stamps(store, shard, stamps)
-        snapshot = read_snapshot(store, shard, stamps, caption_keys=caption_keys, text_keys=text_keys)
+    for turn in range(_MOST_PASSES):
+        looks = look_at(store, shard)
+        stamps = stamps_of(looks)
+        if turn == 0 and (rendered.asked, rendered.tables) == (asked, stamps) and are_as_written(store, rendered):
+            return RenderSummary(0, len(rendered.documents))
+        findings = look_at_findings(store, shard, looks)
+        clips = read_snapshot(store, shard, looks, caption_keys=caption_keys, text_keys=text_keys)
         # What is known is of before anything was written: by now, another writer may have been at the same documents.
-        render = _Pass(store, shard, source_root, rendered if turn == 0 else Rendered())
-        render.run(snapshot.clips)
-        written |= render.written
-        if read_stamps(store, shard) == stamps and read_finding_stamps(store, shard, stamps) == findings:
-            if render.own or rendered.documents:
-                write_rendered(store, shard, of, render.own)
+        files = ShardFiles(store, shard, rendered if turn == 0 else Rendered())
+        _Pass(store, source_root, files).run(clips, stamps)
+        written |= files.written
+        if stamps_of(look_at(store, shard)) == stamps and look_at_findings(store, shard, looks) == findings:
+            if files.own or rendered.documents:
+                write_rendered(store, shard, Rendered(asked, stamps, files.own, frozenset(files.mixed)))
             break
-    return RenderSummary(written=len(written), unchanged=len(render.rendered - written))
+    return RenderSummary(written=len(written), unchanged=len(files.rendered - written))
 
 
 class _Pass:
     """One reading of the documents that a shard's clips touch, and the writing of those that differ."""
 
-    def __init__(self, store: Store, shard: str, source_root: str | None, known: Rendered) -> None:
-        self._store, self._shard, self._source_root, self._known = store, shard, source_root, known
-        self._stamps = store.stamps(known.documents)
-        self._raw: dict[str, bytes | None] = {}
+    def __init__(self, store: Store, source_root: str | None, files: ShardFiles) -> None:
+        self._store, self._source_root, self._files = store, source_root, files
         self._listings: dict[str, list[str]] = {}
         self._source_rels: dict[str, str | None] = {}
-        self.rendered: set[str] = set()
-        self.written: set[str] = set()
-        self.own: dict[str, bytes] = {}
-        """What was rendered and is this shard's alone."""
 
-    def run(self, clips: Sequence[ClipRows]) -> None:
-        metas = {rows.clip.clip_id: paths.clip_document(rows.clip.clip_id) for rows in clips}
-        self._load(metas.values())
-        made: dict[str, Document] = {}
-        own: list[ClipRows] = []
+    def run(self, clips: Sequence[ClipRows], tables: Stamps) -> None:
+        # Without anything of others.
+        pure = {} if self._store.looks_cost_nothing else {r.clip.clip_id: clip_document(r, None) for r in clips}
+        made = self._files.write_unread(pure, tables)
+        own = [rows for rows in clips if rows.clip.clip_id in made]
         cut: dict[str, list[str]] = defaultdict(list)
-        for rows in clips:
+        left = {paths.clip_document(rows.clip.clip_id): rows for rows in clips if rows.clip.clip_id not in made}
+        self._files.load(left)
+        for rel, rows in left.items():
             clip = rows.clip
-            existing = self._read(metas[clip.clip_id], documents.FIELDS)
+            existing = self._files.read(rel, documents.FIELDS)
             made[clip.clip_id] = clip_document(rows, existing)
+            if existing is not None and made[clip.clip_id] != pure.get(clip.clip_id):
+                self._files.mixed.add(rel)
             if not is_cut(clip, existing):
                 own.append(rows)
-            elif (rel := self._source_rel(made[clip.clip_id]["source_video"], metas[clip.clip_id])) is not None:
-                cut[rel].append(clip.clip_id)
-        self._write_own({metas[clip_id]: document for clip_id, document in made.items()})
+            elif (source_rel := self._source_rel(made[clip.clip_id]["source_video"], rel)) is not None:
+                cut[source_rel].append(clip.clip_id)
+        self._files.write_own({rel: made[rows.clip.clip_id] for rel, rows in left.items()})
         processed: dict[str, Document] = {}
         for clip in (rows.clip for rows in own):
             summary = chunks.summarize(made[clip.clip_id])
             chunk = chunks.chunk_document(None, clip.location, 0, {clip.clip_id: summary}, (clip.clip_id,))
             processed[paths.processed_video(clip.relative_path)] = chunks.own_video_document(clip)
             processed[paths.processed_clip_chunk(clip.relative_path, 0)] = chunk
-        self._write_own(processed)
+        self._files.write_own(processed)
         for source_rel, clip_ids in cut.items():
             self._write_cut(source_rel, {clip_id: made[clip_id] for clip_id in clip_ids})
 
     def _write_cut(self, source_rel: str, clips: dict[str, Document]) -> None:
         """The documents of one source video that a splitter cut, as far as this shard's clips are concerned."""
         video_rel = paths.processed_video(source_rel)
-        video = self._read(video_rel, chunks.VIDEO_FIELDS)
+        video = self._files.read(video_rel, chunks.VIDEO_FIELDS)
         chunk_of = self._find_chunks(source_rel, set(clips))
         by_chunk: dict[int, dict[str, Document]] = defaultdict(dict)
         for clip_id, document in clips.items():
             by_chunk[chunk_of.get(clip_id, 0)][clip_id] = document
         first = next(iter(clips.values()))
         num_clips = len(clips.keys() | {clip for index in by_chunk for clip in self._listed(source_rel, index)})
-        self._write(video_rel, chunks.cut_video_document(video, first, num_clips, max(by_chunk) + 1))
+        self._files.write(video_rel, chunks.cut_video_document(video, first, num_clips, max(by_chunk) + 1))
         for index, members in sorted(by_chunk.items()):
             self._write_chunk(source_rel, index, first["source_video"], members)
 
@@ -140,16 +148,16 @@ class _Pass:
         rel = paths.processed_clip_chunk(source_rel, index)
         own = {clip_id: self._summarize(clip_id, document) for clip_id, document in clips.items()}
         for _ in range(_MOST_PASSES):
-            existing = self._read(rel, chunks.CHUNK_FIELDS)
+            existing = self._files.read(rel, chunks.CHUNK_FIELDS)
             listed = chunks.listed_clips(existing)
             new = tuple(clip_id for clip_id in clips if clip_id not in set(listed))
             others = {clip_id: meta for clip_id in listed if clip_id not in clips and (meta := _meta(clip_id))}
             summaries = self._summaries(others) | own
-            changed = self._write(rel, chunks.chunk_document(existing, video, index, summaries, new))
+            changed = self._files.write(rel, chunks.chunk_document(existing, video, index, summaries, new))
             if not changed or not others:
                 return
             for meta in others.values():
-                self._raw.pop(meta, None)
+                self._files.forget(meta)
 
     def _summaries(self, metas: Mapping[str, str]) -> dict[str, chunks.ClipSummary]:
         """What the documents of clips say, by clip; one that has not changed is not read again for the next shard."""
@@ -157,9 +165,9 @@ class _Pass:
         keys = {clip_id: (self._store.url(meta), stamps.get(meta)) for clip_id, meta in metas.items()}
         known = {clip_id: _SUMMARIES[key] for clip_id, key in keys.items() if key in _SUMMARIES}
         unknown = {clip_id: meta for clip_id, meta in metas.items() if clip_id not in known}
-        self._load(unknown.values())
+        self._files.load(unknown.values())
         for clip_id, meta in unknown.items():
-            if (document := self._read(meta, documents.FIELDS)) is not None:
+            if (document := self._files.read(meta, documents.FIELDS)) is not None:
                 known[clip_id] = chunks.summarize(document)
                 if stamps.get(meta):
                     _SUMMARIES[keys[clip_id]] = known[clip_id]
@@ -183,7 +191,7 @@ class _Pass:
         """
         found: dict[str, int] = {}
         index = 0
-        while clip_ids - found.keys() and self._raw_of(paths.processed_clip_chunk(source_rel, index)) is not None:
+        while clip_ids - found.keys() and self._files.raw_of(paths.processed_clip_chunk(source_rel, index)) is not None:
             found |= {clip_id: index for clip_id in self._listed(source_rel, index) if clip_id in clip_ids}
             index += 1
         if clip_ids - found.keys():
@@ -201,7 +209,7 @@ class _Pass:
         return [n for n in numbers if paths.processed_clip_chunk(source_rel, n).rpartition("/")[2] in names]
 
     def _listed(self, source_rel: str, index: int) -> list[str]:
-        return chunks.listed_clips(self._read(paths.processed_clip_chunk(source_rel, index), {}))
+        return chunks.listed_clips(self._files.read(paths.processed_clip_chunk(source_rel, index), {}))
 
     def _source_rel(self, source: str, meta: str) -> str | None:
         """A source video below the splitter's input root; None where that cannot be said."""
@@ -214,7 +222,7 @@ class _Pass:
                 rel = self._find_source_rel(source)
                 wrong = "names no file, or another source has a file of that name"
             if rel is None:
-                self._warn(
+                self._files.warn(
                     meta,
                     f"its source video {source[:200]!r} {wrong}: its processed_* documents are left as they are. "
                     "Set the source root to the folder that the splitter read",
@@ -228,69 +236,11 @@ class _Pass:
             parts = parts[parts.index("..") + 1 :]
         for count in range(1, min(len(parts), _MOST_FOLDERS) + 1):
             rel = "/".join(parts[-count:])
-            if (self._read(paths.processed_video(rel), chunks.VIDEO_FIELDS) or {}).get("video") == source:
+            if (self._files.read(paths.processed_video(rel), chunks.VIDEO_FIELDS) or {}).get("video") == source:
                 return rel
-        taken = self._raw_of(paths.processed_video(parts[-1])) if parts else None
+        taken = self._files.raw_of(paths.processed_video(parts[-1])) if parts else None
         # A document that is torn is nobody's.
         return parts[-1] if parts and (taken is None or parse_document(taken) is None) else None
-
-    # Files
-
-    def _load(self, rels: Iterable[str]) -> None:
-        """Reads many files at once."""
-        missing = [rel for rel in rels if rel not in self._raw]
-        self._raw |= dict(zip(missing, self._store.each(self._store.read_bytes, missing), strict=True))
-
-    def _raw_of(self, rel: str) -> bytes | None:
-        if rel not in self._raw:
-            self._raw[rel] = self._store.read_bytes(rel)
-        return self._raw[rel]
-
-    def _read(self, rel: str, fields: Mapping[str, Clean]) -> Document | None:
-        """What can be used of a document, of whose keys `fields` are; None where there is none or it is torn."""
-        data = self._raw_of(rel)
-        if data is None:
-            return None
-        document = parse_document(data)
-        if document is None:
-            self._warn(rel, "it is torn, or no document: it is replaced")
-            return None
-        document, wrong = usable(document, fields)
-        if wrong:
-            self._warn(rel, f"what it holds in {', '.join(wrong)} cannot be used, and is replaced")
-        return document
-
-    def _warn(self, rel: str, wrong: str) -> None:
-        log.warning("%s: %s", self._store.url(rel), wrong)
-
-    def _write_own(self, made: Mapping[str, Document]) -> None:
-        """Writes documents that no other shard has to do with, many at once."""
-        data = {rel: self._dump(rel, document) for rel, document in made.items()}
-        known = {rel for rel, dumped in data.items() if self._known.holds(rel, dumped, self._stamps)}
-        # What was read, and what costs little to read: all but what an object store is sent unseen.
-        seen = {rel for rel in data if rel not in known and (rel in self._raw or self._stamps is not None)}
-        changed = [rel for rel in data if rel not in known and not (rel in seen and self._raw_of(rel) == data[rel])]
-        if changed and self._known.documents and not self.written:
-            self._store.delete(paths.rendered(self._shard))
-        self._store.each(lambda rel: self._store.write_if_changed(rel, data[rel], known=None), changed)
-        self._done(data, changed)
-        self.own |= data
-
-    def _write(self, rel: str, document: Document) -> bool:
-        """Writes a document that other shards write, too."""
-        data = self._dump(rel, document)
-        changed = self._store.write_if_changed(rel, data, known=self._raw.get(rel, ...))
-        self._done([rel], [rel] if changed else [])
-        return changed
-
-    def _dump(self, rel: str, document: Document) -> bytes:
-        return dump_document(document, asked=f"write {self._store.url(rel)}")
-
-    def _done(self, rendered: Iterable[str], written: Iterable[str]) -> None:
-        self.rendered |= set(rendered)
-        self.written |= set(written)
-        for rel in rendered:
-            self._raw.pop(rel, None)
 
 
 def _meta(clip_id: str) -> str | None:

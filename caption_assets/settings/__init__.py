@@ -16,6 +16,7 @@ from caption_assets.settings.declare import (
     part,
     variables_of,
 )
+from caption_assets.settings.exports import ExportFormatName, ExportSettings, ExportText, ExportVideos
 from caption_assets.settings.pipeline import Captions, EnhancedCaptions, PipelineSettings
 from caption_assets.settings.quality import ConfidenceScore, FindingRule, FindingSeverity, QualitySettings
 from caption_assets.settings.texts import (
@@ -62,6 +63,10 @@ __all__ = [
     "EngineName",
     "EnhanceSettings",
     "EnhancedCaptions",
+    "ExportFormatName",
+    "ExportSettings",
+    "ExportText",
+    "ExportVideos",
     "FindingRule",
     "FindingSeverity",
     "ModelFamily",

@@ -9,12 +9,12 @@ waits between two. What is done with one clip belongs to `workers`; what is aske
 from caption_assets.steps.captions import caption_shards
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.enhance import enhance_shards
-from caption_assets.steps.previews import preview_shard
+from caption_assets.steps.previews import preview_shard, preview_shards
 from caption_assets.steps.progress import Progress
 from caption_assets.steps.progress_log import ProgressLog
 from caption_assets.steps.report import Ended, Outcomes, ShardReport
 from caption_assets.steps.sessions import model_session
-from caption_assets.steps.windows import window_shard
+from caption_assets.steps.windows import window_shard, window_shards
 
 __all__ = [
     "Ended",
@@ -27,5 +27,7 @@ __all__ = [
     "enhance_shards",
     "model_session",
     "preview_shard",
+    "preview_shards",
     "window_shard",
+    "window_shards",
 ]

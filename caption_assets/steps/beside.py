@@ -9,6 +9,7 @@ from caption_assets.records import Window
 from caption_assets.settings import PreviewSettings
 from caption_assets.steps.previews import STEP, Made, ShardPreviews
 from caption_assets.steps.report import Ended
+from caption_assets.store.snapshot import Stamps
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ class PreviewsBeside:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._written: list[Future[None]] = []
         self._began = self._ended = 0.0
+        self.unchanged: Stamps = {}
+        """The table's stamp, once it is finished and as it was."""
 
     @property
     def settings(self) -> PreviewSettings:
@@ -51,7 +54,7 @@ class PreviewsBeside:
     def complete(self) -> None:
         """Everything has been settled: it is made durable now, however long the captions take."""
         self._ended = time.perf_counter()
-        self._written.append(self._writer.submit(self._previews.buffer.flush))
+        self._written.append(self._writer.submit(self._previews.save))
         self._writer.shutdown(wait=False)
 
     def finish(self, shard: str, seconds: float | None) -> Ended:
@@ -66,7 +69,9 @@ class PreviewsBeside:
                 for written in self._written:
                     written.result()
                 seconds = self._ended - self._began if seconds is None else seconds
-                return Ended(STEP.name, shard, self._previews.report(self._previews.commit(), seconds))
+                done = self._previews.buffer.commit()
+                self.unchanged = done.unchanged
+                return Ended(STEP.name, shard, self._previews.report(done.location, seconds))
         except CaptionAssetsError as error:
             return self.give_up(shard, error)
 
@@ -81,4 +86,4 @@ class PreviewsBeside:
     def save(self) -> None:
         """Makes durable what there is."""
         self._writer.shutdown()
-        self._previews.buffer.flush()
+        self._previews.save()

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowKey, WindowRow, window_key
+from caption_assets.store.snapshot import Stamps
 from caption_assets.store.store import Store, Stored
 from caption_assets.store.tables import Table
 
@@ -14,6 +15,14 @@ Any_R = TypeVar("Any_R", WindowRow, PreviewRow, CaptionRow, EnhancedRow)
 
 _FLUSH_ROWS = 64
 _FLUSH_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A table that is committed, by its URL. `unchanged` has its stamp where it is as it was read."""
+
+    location: str
+    unchanged: Stamps
 
 
 class RowBuffer(Generic[R]):
@@ -63,15 +72,15 @@ class RowBuffer(Generic[R]):
 
     def flush(self) -> None:
         """Makes the new rows durable."""
-        self._store.append_rows(self._table, self._shard, self._unsaved, self._key)
+        self._store.append_rows(self._table, self._shard, self._unsaved, self._key, before=self._stored)
         self._unsaved, self._saved_at = [], time.monotonic()
 
     def announce(self, files: Sequence[str]) -> None:
         """Notes that these files are about to be written, so that none is left behind whatever happens."""
-        self._store.announce(self._table, self._shard, files)
+        self._store.announce(self._table, self._shard, files, before=self._stored)
 
-    def commit(self) -> str:
-        """Replaces the table, in the order of clips and windows; returns its URL."""
+    def commit(self) -> Done:
+        """Replaces the table, in the order of clips and windows."""
         self.rows.sort(key=window_key)
         return commit(self._store, self._table, self._shard, self.rows, self._key, self._stored)
 
@@ -83,13 +92,15 @@ def commit(
     rows: list[Any_R],
     key: str | None = None,
     before: Stored[Any_R] | None = None,
-) -> str:
-    """Commits `rows`; returns the table's URL. Where another run has written the same table meanwhile, rows whose file
+) -> Done:
+    """Commits `rows`. Where another run has written the same table meanwhile, rows whose file
     it has replaced or removed become failed ones, in the list, too: no row says what its file is not."""
     committed = store.commit_rows(table, shard, rows, key, before=before)
     file, file_bytes = table.file, table.file_bytes
+    unchanged = {(table.name, key): before.looked.stamp} if before and not committed.written else {}
+    done = Done(store.url(committed.rel), unchanged)
     if committed.alone or file is None:
-        return store.url(committed.rel)
+        return done
     sizes = store.sizes(rel for row in rows if (rel := getattr(row, file)))
     gone: dict[str, Any] = {file: None, "fingerprint": "", **({file_bytes: None} if file_bytes else {})}
     why = "another run at work on this shard has written or removed its file: run it again, alone"
@@ -101,5 +112,5 @@ def commit(
             rows[at] = replace(row, **gone, status="failed", error_kind="overwritten", error=why)
             taken = True
     if taken:
-        committed = store.commit_rows(table, shard, rows, key)
-    return store.url(committed.rel)
+        store.commit_rows(table, shard, rows, key)
+    return done

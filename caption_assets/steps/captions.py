@@ -21,12 +21,13 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.findings import Text, judged
 from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
-from caption_assets.steps.report import Ended, Outcomes, Step
+from caption_assets.steps.report import Ended, Outcomes, Sample, Step
+from caption_assets.steps.samples import Findings, text_samples
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.steps.windows import probed_clips
-from caption_assets.store.rows import CaptionRow, WindowRow, window_key, window_of
+from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowRow, window_key, window_of
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip, caption_workers
 
@@ -58,14 +59,16 @@ def caption_shards(
         check_ffmpeg()
 
     def open_shard(shard: str) -> ShardStream[CaptionRow]:
-        windows = context.store.read_rows(CLIP_WINDOWS, shard)
-        if not any(row.status == "ok" for row in windows):
+        windows = context.store.read_table(CLIP_WINDOWS, shard)
+        if not any(row.status == "ok" for row in windows.rows):
             raise STEP.not_ready(shard, "it has no windows")
         beside = None if previews is None else PreviewsBeside(ShardPreviews(context, shard, windows, previews))
-        return _Captions(context, shard, windows, session, asked, beside)
+        stream = _Captions(context, shard, windows.rows, session, asked, beside)
+        stream.unchanged.append({(CLIP_WINDOWS.name, None): windows.looked.stamp})
+        return stream
 
     fails_with = () if previews is None else (PREVIEWS,)
-    yield from ShardStreams(STEP, shards, open_shard, session, fails_with).outcomes()
+    yield from ShardStreams(STEP, shards, open_shard, session, fails_with, context.shards_at_once).outcomes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,18 +246,22 @@ class _Captions(ShardStream[CaptionRow]):
             "output_tokens": sum(row.output_tokens or 0 for row in good),
         }
 
+    def samples(self, good: Sequence[CaptionRow], findings: Findings) -> list[Sample]:
+        return text_samples(self.context.store, good, findings, clip_of=self.clip_name)
+
     def judged(self, row: CaptionRow) -> Text:
         asked = self._asked_for
         prompt = asked.prompt if asked.refine is None else f"{asked.prompt}\n\n{asked.refine}"
         return judged(row, clip=self.clip_name(row), prompt=prompt)
 
-    def clip_name(self, row: CaptionRow) -> str:
+    def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
         return self._clips[row.clip_id]
 
     def finish(self) -> Iterator[Ended]:
         if self._previews is not None:
             # First: the documents that are rendered for the captions then have the previews, too.
             yield self._previews.finish(self.shard, self.seconds if self._pending else None)
+            self.unchanged.append(self._previews.unchanged)
         yield from super().finish()
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:

@@ -9,6 +9,9 @@ from caption_assets.steps.progress import Progress
 from caption_assets.store.store import Store
 from caption_assets.workers.base import ClipWorkers
 
+# Each has some requests under way together.
+_SHARDS_AT_ONCE = 4
+
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
@@ -24,6 +27,11 @@ class StepContext:
     source_root: str | None = None
     quality: QualitySettings = field(default_factory=QualitySettings)
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def shards_at_once(self) -> int:
+        """How many shards of a step may be read ahead, and finished behind, beside the one that is worked on."""
+        return 1 if self.store.looks_cost_nothing else _SHARDS_AT_ONCE
 
     def stopwatch(self) -> Callable[[], float]:
         """Begins to count the seconds that a shard takes; what is returned says how many they are by now.

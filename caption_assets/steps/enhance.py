@@ -14,13 +14,14 @@ from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.findings import Text, flagged, judged
-from caption_assets.steps.report import Outcomes, Step
+from caption_assets.steps.report import Outcomes, Sample, Step
+from caption_assets.steps.samples import Findings, text_samples
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.store.earlier import move_earlier
 from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
-from caption_assets.store.tables import CAPTION_FINDINGS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
+from caption_assets.store.tables import CAPTION_FINDINGS, CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
 STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,), items="captions")
 
@@ -42,12 +43,14 @@ def enhance_shards(
 
     def open_shard(shard: str) -> ShardStream[EnhancedRow]:
         move_earlier(context.store, shard)
-        captions = context.store.read_rows(WINDOW_CAPTIONS, shard, caption_key)
-        if not captions:
+        captions = context.store.read_table(WINDOW_CAPTIONS, shard, caption_key)
+        if not captions.rows:
             raise STEP.not_ready(shard, f"it has no captions of {caption_key!r}")
-        return _Enhanced(context, shard, captions, session, settings, prompt)
+        stream = _Enhanced(context, shard, captions.rows, session, settings, prompt)
+        stream.unchanged.append({(WINDOW_CAPTIONS.name, caption_key): captions.looked.stamp})
+        return stream
 
-    yield from ShardStreams(STEP, shards, open_shard, session).outcomes()
+    yield from ShardStreams(STEP, shards, open_shard, session, at_once=context.shards_at_once).outcomes()
 
 
 class _Enhanced(ShardStream[EnhancedRow]):
@@ -67,6 +70,8 @@ class _Enhanced(ShardStream[EnhancedRow]):
         super().__init__(context, shard, session, captions[0].key)
         self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions)}
         self._settings, self._prompt, self._captions = settings, prompt, captions
+        windows = context.store.read_committed(CLIP_WINDOWS, shard)
+        self._clips = {row.clip_id: row.relative_path for row in windows}
         self._texts = {window_key(row): row.text or "" for row in captions}
         self._pending: dict[str, CaptionRow] = {}
         author = author_of(session)
@@ -113,9 +118,15 @@ class _Enhanced(ShardStream[EnhancedRow]):
         after = sum(len(row.text or "") for row in good)
         return {"captions_of": self._captions[0].key, "times_longer": round(after / max(1, before), 2)}
 
+    def samples(self, good: Sequence[EnhancedRow], findings: Findings) -> list[Sample]:
+        return text_samples(self.context.store, good, findings, clip_of=self.clip_name, captions=self._texts)
+
+    def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
+        return self._clips.get(row.clip_id, row.clip_id)
+
     def judged(self, row: EnhancedRow) -> Text:
         caption = self._texts[window_key(row)]
-        return judged(row, clip=row.clip_id, prompt=self._prompt, caption=caption)
+        return judged(row, clip=self.clip_name(row), prompt=self._prompt, caption=caption)
 
     def _of(self, row: CaptionRow) -> dict[str, Any]:
         return {

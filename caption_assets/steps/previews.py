@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError, PreviewError
@@ -14,11 +14,15 @@ from caption_assets.settings import PreviewSettings
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
-from caption_assets.steps.report import ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.report import Outcomes, ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.samples import preview_samples
+from caption_assets.steps.shards import each_shard
 from caption_assets.steps.versions import data_version
 from caption_assets.steps.windows import probed_clips
+from caption_assets.steps.writer import FileWriter
 from caption_assets.store.rows import PreviewRow, WindowRow, window_key, window_of
-from caption_assets.store.store import Store
+from caption_assets.store.snapshot import Stamps
+from caption_assets.store.store import Store, Stored
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_PREVIEWS
 from caption_assets.workers.tasks import PreviewTask, preview_clip, preview_workers
 
@@ -28,7 +32,6 @@ Made = list[str] | tuple[Window, Preview | PreviewError]
 STEP: Final = Step(WINDOW_PREVIEWS, reads=(CLIP_WINDOWS,), version=2)
 # Settings of cores and of logging: the files are the same.
 CHANGE_NOTHING: Final = ("num_cpus_per_worker", "verbose")
-_THUMBNAILS = 4
 
 
 def preview_shard(context: StepContext, shard: str, settings: PreviewSettings) -> ShardReport:
@@ -38,38 +41,64 @@ def preview_shard(context: StepContext, shard: str, settings: PreviewSettings) -
     any work where ffmpeg cannot write WebP, ShardError where no preview could be made, StoreError.
     """
     check_ffmpeg()
-    previews = ShardPreviews(context, shard, context.store.read_rows(CLIP_WINDOWS, shard), settings)
-    at_once = preview_workers(settings, context.workers.processes)
-    with previews.buffer:
-        tasks = previews.tasks()
-        for task, made in context.workers.run(preview_clip, tasks, at_once=at_once):
-            previews.settle(task.location, made)
+    previews = _begin(context, shard, settings)
+    previews.run()
     return previews.finish()
+
+
+def preview_shards(context: StepContext, shards: Sequence[str], settings: PreviewSettings) -> Outcomes:
+    """Makes the previews of `shards` as `preview_shard` does; yields how each shard ended."""
+    if shards:
+        check_ffmpeg()
+    yield from each_shard(STEP, shards, lambda shard: _begin(context, shard, settings), context.shards_at_once)
+
+
+def _begin(context: StepContext, shard: str, settings: PreviewSettings) -> "ShardPreviews":
+    return ShardPreviews(context, shard, context.store.read_table(CLIP_WINDOWS, shard), settings)
 
 
 class ShardPreviews:
     """One shard's previews on their way, whoever makes them. For one thread at a time."""
 
-    def __init__(
-        self, context: StepContext, shard: str, windows: Iterable[WindowRow], settings: PreviewSettings
-    ) -> None:
-        """`windows` are all rows of the shard's `clip_windows`. Raises ShardError where none is a good one."""
-        self._seconds, self._clock = context.stopwatch(), time.perf_counter()
+    def __init__(self, context: StepContext, shard: str, planned: Stored[WindowRow], settings: PreviewSettings) -> None:
+        """`planned` is the shard's `clip_windows`. Raises ShardError where none of it is a good one."""
+        began = time.perf_counter()
+        self._files = FileWriter(context.store)
         self._context, self._shard, self.settings = context, shard, settings
-        windows = list(windows)
-        self._input_versions = {CLIP_WINDOWS.name: data_version(windows)}
-        self._windows = [row for row in windows if row.status == "ok"]
-        self._probed = probed_clips(windows)
+        self._planned = planned.looked.stamp
+        self._input_versions = {CLIP_WINDOWS.name: data_version(planned.rows)}
+        self._windows = [row for row in planned.rows if row.status == "ok"]
+        self._probed = probed_clips(planned.rows)
         if not self._windows:
             raise STEP.not_ready(shard, "it has no windows")
+        self._clips = {row.clip_id: row.relative_path for row in self._windows}
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
         self._pending = _pending(context.store, self._windows, settings, self.buffer)
         self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
         context.progress.start(STEP.name, shard, len(self._windows), reused=self.buffer.reused)
+        self._clock = time.perf_counter()
+        self._seconds = self._clock - began
 
     def pending_by_clip(self) -> dict[str, tuple[Window, ...]]:
         """The windows that have no outcome yet, by the location of their clip."""
         return {location: tuple(rows) for location, rows in self._pending.items()}
+
+    def run(self) -> None:
+        """Makes them all."""
+        at_once = preview_workers(self.settings, self._context.workers.processes)
+        seconds, self._clock = self._context.stopwatch(), time.perf_counter()
+        with self.buffer:
+            for task, made in self._context.workers.run(preview_clip, self.tasks(), at_once=at_once):
+                self.settle(task.location, made)
+            self._files.finish()
+        self._seconds += seconds()
+
+    def save(self) -> None:
+        """Makes durable what there is."""
+        try:
+            self._files.finish()
+        finally:
+            self.buffer.flush()
 
     def tasks(self) -> list[PreviewTask]:
         """What is to be done, a task a clip."""
@@ -102,18 +131,16 @@ class ShardPreviews:
                 self._add(_failed(row, preview, seconds))
                 return
             rel = paths.preview(row.clip_id, window.start_frame, window.end_frame)
-            self._context.store.write_bytes(rel, preview.data)
-            self._add(_done(row, preview, rel, _fingerprint(row, self.settings), seconds))
+            done = _done(row, preview, rel, _fingerprint(row, self.settings), seconds)
+            self._files.add(rel, preview.data, lambda: self._add(done))
 
     def finish(self) -> ShardReport:
         """Commits the rows, and writes the documents. Raises ShardError, StoreError."""
-        location = self.commit()
-        render_documents(self._context, self._shard)
-        return self.report(location, self._seconds())
-
-    def commit(self) -> str:
-        """Commits the rows, which removes files that no row names; returns the table's URL."""
-        return self.buffer.commit()
+        began = time.perf_counter()
+        done = self.buffer.commit()
+        planned: Stamps = {(CLIP_WINDOWS.name, None): self._planned}
+        render_documents(self._context, self._shard, [planned, done.unchanged])
+        return self.report(done.location, self._seconds + time.perf_counter() - began)
 
     def report(self, location: str, seconds: float) -> ShardReport:
         """What the shard's previews came to. Raises ShardError."""
@@ -132,7 +159,7 @@ class ShardPreviews:
                 "preview_bytes": sum(row.num_bytes or 0 for row in good),
                 **windows_per_second(len(self._windows) - self.buffer.reused, seconds),
             },
-            thumbnails=_thumbnails(store, good),
+            samples=preview_samples(store, good, lambda row: self._clips[row.clip_id]),
         )
 
     def _add(self, row: PreviewRow) -> None:
@@ -195,10 +222,3 @@ def _fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
     if fps < settings.target_fps:
         made_by["fps"] = fps
     return text_hash(json.dumps([STEP.version, row.content_hash, row.start_frame, row.end_frame, made_by]))
-
-
-def _thumbnails(store: Store, rows: list[PreviewRow]) -> list[bytes]:
-    """Files of windows spread over the shard."""
-    step = max(1, len(rows) // _THUMBNAILS)
-    shown = [row.path for row in rows[::step][:_THUMBNAILS] if row.path]
-    return [data for data in store.each(store.read_bytes, shown) if data]

@@ -57,11 +57,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A caption to show: whose it is, and its text."""
+    """A window to show: its clip's path, its frames, and what there is of it.
+
+    `confidence` are the mean log-probability of the text's tokens and that of the lowest tenth; `findings` name the
+    rules that have something against it; `picture` is its preview, an animated WebP.
+    """
 
     clip: str
     window: str
-    text: str
+    caption: str | None = None
+    enhanced: str | None = None
+    confidence: tuple[float, float] | None = None
+    findings: tuple[str, ...] = ()
+    picture: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class ShardReport:
     `ok`, `failed` and `skipped` count rows by status; `reused` of the ok ones were there already. `failures` counts
     the rest by kind, and `failed_items` names some of them. `figures` are further numbers, by name, in the unit that
     the name says. `location` is the URL of the shard's table, `data_version` the version of its content, and
-    `input_versions` those of the tables that were read, by name. `thumbnails` are animated WebP files.
+    `input_versions` those of the tables that were read, by name.
     """
 
     asset: str
@@ -89,7 +97,6 @@ class ShardReport:
     failed_items: tuple[str, ...]
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
-    thumbnails: tuple[bytes, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -119,7 +126,6 @@ def shard_report(
     reused: int = 0,
     figures: Mapping[str, float | int | str] | None = None,
     samples: Iterable[Sample] = (),
-    thumbnails: Iterable[bytes] = (),
 ) -> ShardReport:
     """Counts `rows`. Raises ShardError where there are rows and not one of them is ok."""
     by_status = Counter(row.status for row in rows)
@@ -147,7 +153,6 @@ def shard_report(
         failed_items=items,
         figures=dict(figures or {}),
         samples=tuple(samples),
-        thumbnails=tuple(thumbnails),
     )
 
 

@@ -16,10 +16,11 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
 from caption_assets.steps.findings import Text, findings_figures, keep_findings
 from caption_assets.steps.report import Ended, Sample, ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.samples import Findings
 from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, window_key
+from caption_assets.store.snapshot import Stamps
 
 log = logging.getLogger(__name__)
-_SAMPLES = 8
 R = TypeVar("R", CaptionRow, EnhancedRow)
 
 
@@ -40,6 +41,8 @@ class ShardStream(ABC, Generic[R]):
         self.key = session.variant.name
         table_key = self.key if of is None else f"{of}/{self.key}"
         self.input_versions: Mapping[str, str] = {}
+        # The stamps of the tables that were read, and written beside: see `render_documents`.
+        self.unchanged: list[Stamps] = []
         # Set by the stream that the shard belongs to, before anything is asked.
         self.unasked: Callable[[str, CaptionAssetsError], None]
         # Of the asking thread.
@@ -72,6 +75,10 @@ class ShardStream(ABC, Generic[R]):
         """The row of a request, or None where another request is to follow under the same id."""
 
     @abstractmethod
+    def samples(self, good: Sequence[R], findings: Findings) -> list[Sample]:
+        """Some of the good rows, for people to look at."""
+
+    @abstractmethod
     def figures(self, good: Sequence[R]) -> Mapping[str, float | int | str]:
         """Figures of the shard's good rows, besides those that every stream has."""
 
@@ -79,9 +86,9 @@ class ShardStream(ABC, Generic[R]):
     def judged(self, row: R) -> Text:
         """A good row's text as the rules see it."""
 
+    @abstractmethod
     def clip_name(self, row: R) -> str:
         """A row's clip, as people know it."""
-        return row.clip_id
 
     def wait_for(self, request_ids: Iterable[str], of: int) -> None:
         """What is to be asked, of so many windows; the rows of the others are in the buffer."""
@@ -138,12 +145,12 @@ class ShardStream(ABC, Generic[R]):
         try:
             with self.step.errors_of(self.shard):
                 began = time.perf_counter()
-                location = self.buffer.commit()
+                done = self.buffer.commit()
                 good = [row for row in self.buffer.rows if row.status == "ok"]
                 findings = keep_findings(self.context, self.shard, [self.judged(row) for row in good])
-                render_documents(self.context, self.shard)
+                render_documents(self.context, self.shard, [*self.unchanged, done.unchanged])
                 self._store_seconds += time.perf_counter() - began
-                return self._report(location, good, findings)
+                return self._report(done.location, good, findings)
         except CaptionAssetsError as error:
             return error
 
@@ -164,10 +171,7 @@ class ShardStream(ABC, Generic[R]):
                 **findings_figures(findings),
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
-            samples=[
-                Sample(self.clip_name(row), f"{row.start_frame}_{row.end_frame}", row.text or "")
-                for row in good[:_SAMPLES]
-            ],
+            samples=self.samples(good, {window_key(row): row.rules for row in findings}),
         )
 
     def _engine_figures(self) -> dict[str, float | str]:

@@ -1,8 +1,8 @@
 """Many shards through one engine, in one stream: it does not run empty between two shards, and each ends on its own.
 
 The *asking* thread runs the generators that requests come from: an engine may read them ahead, in a thread of its own.
-The *answering* one, the caller's, takes the answers. What the first has to tell the second goes through one queue. Two
-more do what waits for a store: one opens the next shard, one finishes those that have all their answers.
+The *answering* one, the caller's, takes the answers. What the first has to tell the second goes through one queue.
+Others do what waits for a store: they open the next shards, and finish those that have all their answers.
 """
 
 import logging
@@ -60,8 +60,10 @@ class ShardStreams(Generic[R]):
         open_shard: Callable[[str], ShardStream[R]],
         session: EngineSession,
         fails_with: tuple[Step, ...] = (),
+        at_once: int = 1,
     ) -> None:
-        """`fails_with` are further steps that a shard which cannot be opened fails in."""
+        """`fails_with` are further steps that a shard which cannot be opened fails in. So many shards are opened ahead,
+        and finished, `at_once`."""
         # Of both threads, and never changed.
         self._shards, self._session = shards, session
         self._open_shard: Callable[[str], ShardStream[R]] = open_shard
@@ -75,8 +77,9 @@ class ShardStreams(Generic[R]):
         self._owners: dict[str, ShardStream[R]] = {}
         self._all_asked: set[str] = set()
         self._finishing: deque[tuple[ShardStream[R], Future[list[Ended]]]] = deque()
-        self._opener = ThreadPoolExecutor(1, thread_name_prefix="open-shards")
-        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish-shards")
+        self._at_once = at_once
+        self._opener = ThreadPoolExecutor(at_once, thread_name_prefix="open-shards")
+        self._finisher = ThreadPoolExecutor(at_once, thread_name_prefix="finish-shards")
         self._over: set[str] = set()
 
     def outcomes(self) -> Outcomes:
@@ -128,11 +131,11 @@ class ShardStreams(Generic[R]):
             yield from self._more_requests()
 
     def _opened_ahead(self) -> Iterator[tuple[str, "Future[ShardStream[R]]"]]:
-        """Every shard as it is opened: the next one while this one is asked."""
+        """Every shard as it is opened: the next ones while this one is asked."""
         ahead: deque[tuple[str, Future[ShardStream[R]]]] = deque()
         for shard in self._shards:
             ahead.append((shard, self._opener.submit(self._open_shard, shard)))
-            if len(ahead) > 1:
+            if len(ahead) > self._at_once:
                 yield ahead.popleft()
         yield from ahead
 

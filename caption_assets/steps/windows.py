@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import json
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from caption_assets.dataset import Dataset, split_duplicates
@@ -17,9 +18,11 @@ from caption_assets.save_export import paths
 from caption_assets.settings import WindowSettings
 from caption_assets.steps.buffer import commit
 from caption_assets.steps.context import StepContext
-from caption_assets.steps.report import ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.report import Outcomes, ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.shards import each_shard
+from caption_assets.steps.writer import FileWriter
 from caption_assets.store.rows import WindowRow
-from caption_assets.store.store import Store
+from caption_assets.store.store import Store, Stored
 from caption_assets.store.tables import CLIP_WINDOWS
 from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
@@ -31,55 +34,84 @@ SOURCE: Final = "clips"
 _DAMAGED = "damaged"
 
 
+def window_shards(context: StepContext, dataset: Dataset, shards: Sequence[str], settings: WindowSettings) -> Outcomes:
+    """Plans the clips of `shards` as `window_shard` does; yields how each shard ended."""
+
+    def begin(shard: str) -> _Planning:
+        return _Planning(context, dataset, shard, settings)
+
+    yield from each_shard(STEP, shards, begin, context.shards_at_once)
+
+
 def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: WindowSettings) -> ShardReport:
     """Plans the clips of `shard` that are new, have changed or were planned otherwise, and replaces the shard's table.
 
     A clip whose file and settings are those of its rows is not read. A clip that cannot be used is a row with its
     reason. Raises DatasetError for a shard without clips, ShardError where no clip has a window, StoreError.
     """
-    seconds = context.stopwatch()
-    store, progress = context.store, context.progress
-    listing = dataset.listing(shard)
-    clips, duplicates = split_duplicates(listing.clips)
-    if listing.left_out:
-        log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, listing.left_out)))
-    before = store.read_table(CLIP_WINDOWS, shard)
-    rows = _reusable(store, before.rows, [clip for clip in clips if clip.clip_id not in duplicates], settings)
-    reused, planned = sum(row.status == "ok" for row in rows), {row.clip_id for row in rows}
-    progress.start(STEP.name, shard, len(clips), reused=len(planned))
-    to_plan = []
-    for clip in clips:
-        if clip.clip_id in duplicates:
-            wrong = f"its id is that of {duplicates[clip.clip_id]!r}"
-            error = ClipError(f"clip {clip.relative_path!r}", wrong, "rename one of them")
-            rows.append(_failed(_common(clip, settings), error, "duplicate_id"))
-            progress.advance(STEP.name, shard)
-        elif clip.clip_id not in planned:
-            to_plan.append(clip)
-    rows += _planned(context, shard, to_plan, settings)
-    rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
-    location = commit(store, CLIP_WINDOWS, shard, rows, before=before)
-    for row in rows:
-        if row.status != "ok":
-            log.warning("%s: %s", row.relative_path, row.error)
-    windows = [row for row in rows if row.status == "ok"]
-    took = seconds()
-    return shard_report(
-        STEP,
-        shard,
-        rows,
-        seconds=took,
-        location=location,
-        input_versions={SOURCE: listing.version},
-        reused=reused,
-        figures={
-            "windows": len(windows),
-            **windows_per_second(len(windows) - reused, took),
-            "frames_picked": sum(len(row.frame_ids) for row in windows),
-            "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
-            "files_left_out": sum(len(left_out.names) for left_out in listing.left_out),
-        },
-    )
+    planning = _Planning(context, dataset, shard, settings)
+    planning.run()
+    return planning.finish()
+
+
+class _Planning:
+    """One shard on its way."""
+
+    def __init__(self, context: StepContext, dataset: Dataset, shard: str, settings: WindowSettings) -> None:
+        began = time.perf_counter()
+        self._context, self._shard, self._settings = context, shard, settings
+        self._listing = dataset.listing(shard)
+        self._before = context.store.read_table(CLIP_WINDOWS, shard)
+        self._clips, self._duplicates = split_duplicates(self._listing.clips)
+        good = [clip for clip in self._clips if clip.clip_id not in self._duplicates]
+        self._rows = _reusable(context.store, self._before.rows, good, settings)
+        self._reused = sum(row.status == "ok" for row in self._rows)
+        self._seconds = time.perf_counter() - began
+
+    def run(self) -> None:
+        seconds, rows = self._context.stopwatch(), self._rows
+        shard, progress = self._shard, self._context.progress
+        if self._listing.left_out:
+            log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, self._listing.left_out)))
+        planned = {row.clip_id for row in rows}
+        progress.start(STEP.name, shard, len(self._clips), reused=len(planned))
+        to_plan = []
+        for clip in self._clips:
+            if clip.clip_id in self._duplicates:
+                wrong = f"its id is that of {self._duplicates[clip.clip_id]!r}"
+                error = ClipError(f"clip {clip.relative_path!r}", wrong, "rename one of them")
+                rows.append(_failed(_common(clip, self._settings), error, "duplicate_id"))
+                progress.advance(STEP.name, shard)
+            elif clip.clip_id not in planned:
+                to_plan.append(clip)
+        rows += _planned(self._context, shard, to_plan, self._settings, self._before)
+        rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
+        for row in rows:
+            if row.status != "ok":
+                log.warning("%s: %s", row.relative_path, row.error)
+        self._seconds += seconds()
+
+    def finish(self) -> ShardReport:
+        began, rows = time.perf_counter(), self._rows
+        done = commit(self._context.store, CLIP_WINDOWS, self._shard, rows, before=self._before)
+        windows = [row for row in rows if row.status == "ok"]
+        seconds = self._seconds + time.perf_counter() - began
+        return shard_report(
+            STEP,
+            self._shard,
+            rows,
+            seconds=seconds,
+            location=done.location,
+            input_versions={SOURCE: self._listing.version},
+            reused=self._reused,
+            figures={
+                "windows": len(windows),
+                **windows_per_second(len(windows) - self._reused, seconds),
+                "frames_picked": sum(len(row.frame_ids) for row in windows),
+                "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
+                "files_left_out": sum(len(left_out.names) for left_out in self._listing.left_out),
+            },
+        )
 
 
 def probed_clips(rows: Iterable[WindowRow]) -> dict[str, bytes]:
@@ -108,8 +140,12 @@ def _reusable(
     return rows
 
 
-def _planned(context: StepContext, shard: str, clips: list[Clip], settings: WindowSettings) -> list[WindowRow]:
+def _planned(
+    context: StepContext, shard: str, clips: list[Clip], settings: WindowSettings, before: Stored[WindowRow]
+) -> list[WindowRow]:
     """The rows of all clips; window files are written as they come."""
+    store = context.store
+    files = FileWriter(store, lambda rels: store.announce(CLIP_WINDOWS, shard, rels, before=before))
     fields = {clip.location: _common(clip, settings) for clip in clips}
     found: dict[str, list[WindowRow]] = {clip.location: [] for clip in clips}
     oddities: dict[str, list[Any]] = {}
@@ -131,14 +167,18 @@ def _planned(context: StepContext, shard: str, clips: list[Clip], settings: Wind
                     WindowRow(**fields[clip], status="failed", error_kind=_DAMAGED, error=result.problem)
                 )
             if settings.store_window_mp4:
-                context.store.announce(CLIP_WINDOWS, shard, _mp4_paths(fields[clip], settings))
+                files.expect(_mp4_paths(fields[clip], settings))
             context.progress.advance(STEP.name, shard)
         elif isinstance(result, CaptionAssetsError):
             if "content_hash" not in fields[clip]:
                 context.progress.advance(STEP.name, shard)
             found[clip].append(_failed(fields[clip], result))
         else:
-            found[clip].append(_window_row(context.store, fields[clip], oddities[clip], result))
+            row = _window_row(fields[clip], oddities[clip], result)
+            found[clip].append(row)
+            if row.mp4_path is not None and isinstance(result.mp4, bytes):
+                files.add(row.mp4_path, result.mp4)
+    files.finish()
     for clip, (first, *_) in ((clip, rows) for clip, rows in found.items() if rows):
         found[clip][0] = dataclasses.replace(first, probed=probed.get(clip))
     return [row for rows in found.values() for row in rows]
@@ -159,7 +199,7 @@ def _oddities(info: VideoInfo) -> list[Any]:
     return []
 
 
-def _window_row(store: Store, fields: Mapping[str, Any], oddities: list[Any], planned: PlannedWindow) -> WindowRow:
+def _window_row(fields: Mapping[str, Any], oddities: list[Any], planned: PlannedWindow) -> WindowRow:
     window, picks, mp4 = planned.window, planned.picks, planned.mp4
     seen = [fields["content_hash"], window.start_frame, window.end_frame, picks.frame_ids, picks.times_s, *oddities]
     own: dict[str, Any] = {
@@ -175,7 +215,6 @@ def _window_row(store: Store, fields: Mapping[str, Any], oddities: list[Any], pl
         return _failed({**fields, **own}, mp4)
     if mp4 is not None:
         own["mp4_path"] = paths.window_mp4(fields["clip_id"], window.start_frame, window.end_frame)
-        store.write_bytes(own["mp4_path"], mp4)
     return WindowRow(**fields, **own)
 
 

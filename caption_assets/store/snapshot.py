@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from caption_assets.store.added import WINDOW_COLUMNS, added_rows, rendered_columns
 from caption_assets.store.rows import (
     CaptionRow,
     EnhancedFindingRow,
@@ -14,7 +15,7 @@ from caption_assets.store.rows import (
     VerdictRow,
     WindowRow,
 )
-from caption_assets.store.store import Store
+from caption_assets.store.store import Looked, Store
 from caption_assets.store.tables import (
     CAPTION_FINDINGS,
     CLIP_WINDOWS,
@@ -27,9 +28,20 @@ from caption_assets.store.tables import (
     Table,
 )
 
+_TABLES = (*TABLES.values(), SHARD_REVIEW)
+_BY_NAME = {table.name: table for table in _TABLES}
+_VERDICTS = (SHARD_REVIEW.name, None)
+_FINDINGS: Mapping[str, Table[Any]] = {
+    WINDOW_CAPTIONS.name: CAPTION_FINDINGS,
+    ENHANCED_CAPTIONS.name: ENHANCED_FINDINGS,
+}
+
 Frames = tuple[int, int]
 """First and last frame of a window, both inclusive."""
+Looks = Mapping[tuple[str, str | None], Looked]
+"""What there is of a shard's tables, by table and caption key."""
 Stamps = Mapping[tuple[str, str | None], str | None]
+"""What tells versions of them apart."""
 R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow, FindingRow, EnhancedFindingRow)
 
 
@@ -41,7 +53,8 @@ class ClipRows:
     key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
     the order that was asked for, also where that table holds nothing about this clip. `findings` has what the rules
     have against captions by caption key, and `enhanced_findings` against enhanced ones, by the same keys as those.
-    `verdicts` are all that people have said of its texts.
+    `verdicts` are all that people have said of its texts. `added` has what documents show of users' own tables, by
+    name: of each window, values by column.
     """
 
     windows: tuple[WindowRow, ...]
@@ -51,6 +64,7 @@ class ClipRows:
     findings: Mapping[str, Mapping[Frames, FindingRow]] = field(default_factory=dict)
     enhanced_findings: Mapping[tuple[str, str], Mapping[Frames, EnhancedFindingRow]] = field(default_factory=dict)
     verdicts: tuple[VerdictRow, ...] = ()
+    added: Mapping[str, Mapping[Frames, Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def clip(self) -> WindowRow:
@@ -58,106 +72,97 @@ class ClipRows:
         return self.windows[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A shard's clips, in the order of the windows' table, and the stamps of the tables that they were read from."""
+def look_at(store: Store, shard: str, tables: Iterable[Table[Any]] = _TABLES) -> Looks:
+    """What there is of every table of a shard that documents are rendered from. Reads none."""
+    tables = list(tables)
+    looked = store.each(lambda table: store.look(table, shard), tables)
+    looks = {(table.name, key): look for table, of in zip(tables, looked, strict=True) for key, look in of.items()}
+    return {table: look for table, look in looks.items() if table != _VERDICTS or look.parts}
 
-    clips: tuple[ClipRows, ...]
-    stamps: Stamps
+
+def stamps_of(looks: Looks) -> Stamps:
+    """What tells whether any of the tables was written in between. Nobody commits verdicts: their parts tell."""
+    return {table: " ".join(look.parts) if table == _VERDICTS else look.stamp for table, look in looks.items()}
+
+
+def look_at_findings(store: Store, shard: str, looks: Looks) -> Stamps:
+    """What tells whether findings were written in between: the stamps of those of all texts that `looks` has.
+
+    Where nothing else has changed, nobody need look at them: who commits findings says so first (`outdate_rendered`).
+    """
+    found = [(_FINDINGS[name], key) for name, key in looks if name in _FINDINGS]
+    stamps = store.each(lambda place: store.table_stamp(place[0], shard, place[1]), found)
+    return {(table.name, key): stamp for (table, key), stamp in zip(found, stamps, strict=True)}
 
 
 def read_snapshot(
-    store: Store,
-    shard: str,
-    stamps: Stamps | None = None,
-    *,
-    caption_keys: Sequence[str] = (),
-    text_keys: Sequence[str] = (),
-) -> Snapshot:
-    """Every table of a shard, read once; `stamps` are those that `read_stamps` has just given.
+    store: Store, shard: str, looks: Looks, *, caption_keys: Sequence[str] = (), text_keys: Sequence[str] = ()
+) -> tuple[ClipRows, ...]:
+    """Every table of a shard, read once: its clips, in the order of the windows' table.
 
-    `caption_keys` and `text_keys` give the order of keys; others with a table follow in alphabetical order. Tables
-    that are committed while this reads may be older in `clips` than in the store; then `stamps` differ from
-    `read_stamps`.
+    `looks` are those that `look_at` has just given. `caption_keys` and `text_keys` give the order of keys; others
+    with a table follow in alphabetical order. Of tables that are committed while this reads, the rows may be older than
+    in the store; then `look_at` has other stamps afterwards.
     """
-    stamps = stamps or read_stamps(store, shard)  # before the tables: what is committed from here on shows
+
+    def read(table: tuple[str, str | None]) -> list[Any]:
+        name, key = table
+        return store.read_table(_BY_NAME[name], shard, key, looks[table]).rows
+
+    rows = dict(zip(looks, store.each(read, looks), strict=True))
     windows: dict[str, list[WindowRow]] = defaultdict(list)
-    for row in store.read_rows(CLIP_WINDOWS, shard):
+    for row in rows[CLIP_WINDOWS.name, None]:
         windows[row.clip_id].append(row)
-    previews = _by_clip(store.read_rows(WINDOW_PREVIEWS, shard))
-    captions = _by_key(store, WINDOW_CAPTIONS, shard, stamps, [caption_keys])
-    enhanced = _by_key(store, ENHANCED_CAPTIONS, shard, stamps, [caption_keys, text_keys])
+    previews = _by_clip(rows[WINDOW_PREVIEWS.name, None])
+    captions = _by_key(rows, WINDOW_CAPTIONS, [caption_keys])
+    enhanced = _by_key(rows, ENHANCED_CAPTIONS, [caption_keys, text_keys])
     findings = {key: _by_clip(store.read_committed(CAPTION_FINDINGS, shard, "/".join(key))) for key in captions}
     enhanced_findings = {
         key: _by_clip(store.read_committed(ENHANCED_FINDINGS, shard, "/".join(key))) for key in enhanced
     }
     verdicts: dict[str, list[VerdictRow]] = defaultdict(list)
-    if (SHARD_REVIEW.name, None) in stamps:
-        for verdict in store.read_rows(SHARD_REVIEW, shard):
-            verdicts[verdict.clip_id].append(verdict)
-    clips = (
+    for verdict in rows.get(_VERDICTS, ()):
+        verdicts[verdict.clip_id].append(verdict)
+    added = _added(store, shard)
+    return tuple(
         ClipRows(
-            windows=tuple(rows),
+            windows=tuple(of_clip),
             previews=previews.get(clip_id, {}),
             captions={key: table.get(clip_id, {}) for (key,), table in captions.items()},
             enhanced={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced.items()},
             findings={key: table.get(clip_id, {}) for (key,), table in findings.items()},
             enhanced_findings={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced_findings.items()},
             verdicts=tuple(verdicts[clip_id]),
+            added={name: table.get(clip_id, {}) for name, table in added.items()},
         )
-        for clip_id, rows in windows.items()
+        for clip_id, of_clip in windows.items()
     )
-    return Snapshot(tuple(clips), stamps)
-
-
-def read_stamps(store: Store, shard: str) -> Stamps:
-    """What tells whether any table of the shard was written in between, by table and caption key. Verdicts have one
-    where there are any."""
-    tables = (*TABLES.values(), SHARD_REVIEW)
-    stamps = store.each(lambda table: _stamps(store, table, shard), tables)
-    return {
-        (table.name, key): stamp
-        for table, of_table in zip(tables, stamps, strict=True)
-        for key, stamp in of_table.items()
-    }
-
-
-def read_finding_stamps(store: Store, shard: str, stamps: Stamps) -> Stamps:
-    """The same of the findings of all texts that have a table, by their `stamps`.
-
-    Where nothing else has changed, nobody need look at them: who commits findings says so first (`outdate_rendered`).
-    """
-    found = [(_FINDINGS[name], key) for name, key in stamps if name in _FINDINGS]
-    looked = store.each(lambda place: store.table_stamp(place[0], shard, place[1]), found)
-    return {(table.name, key): stamp for (table, key), stamp in zip(found, looked, strict=True)}
-
-
-_FINDINGS: Mapping[str, Table[Any]] = {
-    WINDOW_CAPTIONS.name: CAPTION_FINDINGS,
-    ENHANCED_CAPTIONS.name: ENHANCED_FINDINGS,
-}
-
-
-def _stamps(store: Store, table: Table[Any], shard: str) -> Mapping[str | None, str | None]:
-    if table is not SHARD_REVIEW:
-        return store.table_stamps(table, shard)
-    parts = store.parts(table, shard)  # nobody commits it
-    return {None: " ".join(parts)} if parts else {}
 
 
 def _by_key(
-    store: Store, table: Table[R], shard: str, stamps: Stamps, wanted: Sequence[Sequence[str]]
+    rows: Mapping[tuple[str, str | None], list[Any]], table: Table[R], wanted: Sequence[Sequence[str]]
 ) -> dict[tuple[str, ...], dict[str, dict[Frames, R]]]:
     """A keyed table's rows by the parts of its key, and by clip. For each part, those that are wanted come first, in
     their order, then the others; the last part counts first."""
-    found = [key for name, key in stamps if name == table.name and key is not None]
+    found = [key for name, key in rows if name == table.name and key is not None]
 
     def order(key: str) -> list[tuple[int, str]]:
         parts = zip(key.split("/"), wanted, strict=True)
         places = [(of.index(part) if part in of else len(of), part) for part, of in parts]
         return places[::-1]
 
-    return {tuple(key.split("/")): _by_clip(store.read_rows(table, shard, key)) for key in sorted(found, key=order)}
+    return {tuple(key.split("/")): _by_clip(rows[table.name, key]) for key in sorted(found, key=order)}
+
+
+def _added(store: Store, shard: str) -> dict[str, dict[str, dict[Frames, dict[str, Any]]]]:
+    """What documents show of users' own tables, by table and clip. Who writes those says so: see `outdate_rendered`."""
+    found: dict[str, dict[str, dict[Frames, dict[str, Any]]]] = {}
+    for name, columns in rendered_columns(store).items():
+        clips = found[name] = defaultdict(dict)
+        for row in added_rows(store, name, shard, columns):
+            clip_id, start, end = (row.pop(column) for column in WINDOW_COLUMNS)
+            clips[clip_id][start, end] = row
+    return found
 
 
 def _by_clip(rows: Iterable[R]) -> dict[str, dict[Frames, R]]:

@@ -10,12 +10,13 @@ import json
 import os
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from upath import UPath
 from caption_assets.errors import StoreError
 from caption_assets.names import written
 from caption_assets.store import paths
+from caption_assets.store.conditions import md5
 from caption_assets.store.files import open_files
 from caption_assets.store.rows import AnyRow
 from caption_assets.store.tables import Table, merge_rows, rows_to_table, table_to_rows
@@ -37,6 +39,7 @@ _STALE = b"caption_assets.stale_files"
 # A file of a row's: a kind of files, the clip, and a name that leads nowhere else.
 _IN_FOLDER = re.compile(r"[^/]+/[^/]+/(?!\.{1,2}$)[^/]+")
 _READ_TRIES = 20
+_MOST_KEPT_BYTES = 16 << 20
 _PART_NAME = re.compile(r"\d{8}-[0-9a-f]+\.parquet")
 
 R = TypeVar("R", bound=AnyRow)
@@ -45,27 +48,39 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look at a shard's table finds: something that changes whenever it is committed, None where it never was,
+    and the names of the parts beside it."""
+
+    stamp: str | None
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stored(Generic[R]):
     """A shard's table as it was read.
 
     `is_whole` says that there is a committed table and nothing beside it; `stale` are files that no row need name:
-    those that a commit was to remove, and those that were announced. `stamp` and `parts` tell what was read.
+    those that a commit was to remove, and those that were announced. `looked` tells what was read.
     """
 
     rows: list[R]
     is_whole: bool
     stale: frozenset[str]
-    stamp: str | None
-    parts: frozenset[str]
+    looked: Looked
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A commit: the table's path, and whether nobody else has written the table since the caller had read it, or there
-    was nothing to write."""
+    """A commit: the table's path, whether nobody else has written the table since the caller had read it, or there was
+    nothing to write, and whether there was something."""
 
     rel: str
     alone: bool
+    written: bool
+
+
+_NOTHING = Looked(None, ())
 
 
 class Store:
@@ -80,7 +95,13 @@ class Store:
         # Of parts that this store has written and not committed, by their folder: the next one's number, their names.
         self._next_part: dict[str, int] = {}
         self._appended: dict[str, set[str]] = {}
+        # Tables that were read or written last, with their stamps.
+        self._kept: dict[str, tuple[str, bytes]] = {}
+        self._lock = threading.Lock()
+
+        # What was read once and for all.
         self._names: dict[str, list[str]] = {}
+        self._bytes: dict[str, bytes | None] = {}
 
     def __repr__(self) -> str:
         return f"Store({self._files.url!r})"
@@ -99,30 +120,29 @@ class Store:
         """A shard's rows: those of `read_table`."""
         return self.read_table(table, shard, key).rows
 
-    def read_table(self, table: Table[R], shard: str, key: str | None = None) -> Stored[R]:
+    def read_table(
+        self, table: Table[R], shard: str, key: str | None = None, looked: Looked | None = None
+    ) -> Stored[R]:
         """A shard's rows: the committed table with the durable parts merged into it, the later row winning.
 
         Rows are told apart by their window, or by what the table says, and ordered by clip and start frame; rows
-        without a window come first. Empty where there is no table. A damaged file is a StoreError.
+        without a window come first. Empty where there is no table. A damaged file is a StoreError. `looked` is what the
+        caller has just found there.
         """
         table_rel, parts_rel = self._table_paths(table, shard, key)
         for _ in range(_READ_TRIES):
             # Parts are listed before the table is read: a commit in between shows as a part that is gone.
-            stamp, names = self._look(table_rel, parts_rel)
-            read = self._read_file(table_rel, table) if stamp is not None or names else None
+            found = looked or self._look(table_rel, parts_rel)
+            looked = None
+            read = self._read_file(table_rel, table, found.stamp) if found != _NOTHING else None
             rows, superseded, stale = read or ([], frozenset(), frozenset())
-            parts = [self._read_file(f"{parts_rel}/{name}", table) for name in names if name not in superseded]
+            parts = [self._read_file(f"{parts_rel}/{name}", table) for name in found.parts if name not in superseded]
             if None not in parts:
                 for part_rows, _, announced in filter(None, parts):
                     rows += part_rows
                     stale |= announced
-                return Stored(
-                    merge_rows(rows, table.told_apart_by),
-                    read is not None and not names,
-                    stale,
-                    stamp,
-                    frozenset(names),
-                )
+                whole = read is not None and not found.parts
+                return Stored(merge_rows(rows, table.told_apart_by), whole, stale, found)
         raise StoreError(f"read {self.url(table_rel)}", "it is being rewritten all the time", "try again")
 
     def read_committed(self, table: Table[R], shard: str, key: str | None = None) -> list[R]:
@@ -130,10 +150,19 @@ class Store:
         read = self._read_file(self._table_paths(table, shard, key)[0], table)
         return [] if read is None else read[0]
 
-    def append_rows(self, table: Table[R], shard: str, rows: Sequence[R], key: str | None = None) -> None:
-        """Make finished rows durable without touching the table. Nothing is written for no rows."""
+    def append_rows(
+        self,
+        table: Table[R],
+        shard: str,
+        rows: Sequence[R],
+        key: str | None = None,
+        *,
+        before: Stored[R] | None = None,
+    ) -> None:
+        """Make finished rows durable without touching the table, where the caller has read it as `before`. Nothing is
+        written for no rows."""
         if rows:
-            self._append(table, shard, key, rows, ())
+            self._append(table, shard, key, rows, (), before)
 
     def put_part(self, table: Table[R], shard: str, rows: Sequence[R], earlier: str | None = None) -> str:
         """Make rows durable as one part, in place of an `earlier` one that holds some of them; returns its name.
@@ -149,12 +178,12 @@ class Store:
 
     def parts(self, table: Table[R], shard: str) -> list[str]:
         """The names of a table's parts, which are others whenever their rows are."""
-        return self._look(*self._table_paths(table, shard, None))[1]
+        return list(self._look(*self._table_paths(table, shard, None)).parts)
 
-    def announce(self, table: Table[R], shard: str, files: Sequence[str]) -> None:
+    def announce(self, table: Table[R], shard: str, files: Sequence[str], *, before: Stored[R] | None = None) -> None:
         """Note that these files are about to be written. Those that no row comes to name go with the next commit."""
         if files:
-            self._append(table, shard, None, (), files)
+            self._append(table, shard, None, (), files, before)
 
     def commit_rows(
         self,
@@ -178,40 +207,59 @@ class Store:
         named = _files_of(table, rows)
         if before.is_whole and not appended and rows == before.rows:
             self._remove(sorted(before.stale - named))
-            return Committed(table_rel, alone=True)
+            return Committed(table_rel, alone=True, written=False)
         # Parts that another process appends from here on stay, and win over this table when it is read.
-        stamp, names = self._look(table_rel, parts_rel)
-        alone = stamp == before.stamp and before.parts.issuperset(set(names) - appended)
+        found = self._look(table_rel, parts_rel)
+        names = found.parts
+        alone = found.stamp == before.looked.stamp and {*before.looked.parts, *appended}.issuperset(names)
         was = [before] if alone else [before, self.read_table(table, shard, key)]
         stale = sorted({rel for each in was for rel in _files_of(table, each.rows) | each.stale} - named)
-        self._files.write(table_rel, _parquet(rows, table.row, names, stale), durable=True)
+        data = _parquet(rows, table.row, names, stale)
+        self._files.write(table_rel, data, durable=True)
+        self._keep(table_rel, data)
         self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), names)
         self._files.delete_empty_folder(parts_rel)
         self._remove(stale)
-        return Committed(table_rel, alone)
+        return Committed(table_rel, alone, written=True)
 
     def keys(self, table: Table[R], shard: str) -> list[str]:
         """Keys of tables with rows for the shard, committed or in parts, sorted."""
         _check_key(table, "/".join("any" for _ in table.key_columns) or None)
-        return [key for key in self.table_stamps(table, shard) if key is not None]
+        return [key for key in self.look(table, shard) if key is not None]
 
-    def table_stamps(self, table: Table[R], shard: str) -> dict[str | None, str | None]:
-        """Something that changes whenever a table of the shard's is committed, by the table's key, sorted.
+    def shards(self, table: Table[R]) -> list[str]:
+        """Shards with a committed table that has no keys, sorted. (One whose key is too long to name a file goes by
+        the name that it has there.)"""
+        _check_key(table, None)
+        names = self._files.names(paths.table_folder(table.name))
+        return [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
 
-        None where there is nothing but parts. The key is None for a table without keys, which is always there.
+    def every_key(self, table: Table[R]) -> list[str]:
+        """Keys that any shard may have a table of, sorted; none for a table without keys."""
+        top, found = paths.table_folder(table.name), [""] if table.keyed else []
+        for _ in table.key_columns:
+            named = self.each(lambda key: self._files.names(f"{top}/{key}".rstrip("/")), found)
+            below = zip(found, named, strict=True)
+            found = [f"{key}/{name}".lstrip("/") for key, names in below for name in names if not _is_table(name)]
+        return found
+
+    def look(self, table: Table[R], shard: str) -> dict[str | None, Looked]:
+        """What there is of a shard's tables of one kind, by the table's key, sorted. Reads none.
+
+        The key is None for a table without keys, which is always there.
         """
-        keys = self._folders_of_keys(table) if table.keyed else [None]
+        keys = self.every_key(table) if table.keyed else [None]
         looked = self.each(lambda key: self._look(*self._table_paths(table, shard, key)), keys)
-        return {key: found[0] for key, found in zip(keys, looked, strict=True) if key is None or found != (None, [])}
+        return {key: found for key, found in zip(keys, looked, strict=True) if key is None or found != _NOTHING}
 
     def table_stamp(self, table: Table[R], shard: str, key: str | None) -> str | None:
         """The same of one table; None where it has not been committed."""
-        return self._look(*self._table_paths(table, shard, key))[0]
+        return self._look(*self._table_paths(table, shard, key)).stamp
 
     def delete_table(self, table: Table[R], shard: str, key: str | None = None) -> None:
         """Delete a shard's table, and its parts; files that its rows name stay."""
         table_rel, parts_rel = self._table_paths(table, shard, key)
-        self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), self._look(table_rel, parts_rel)[1])
+        self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), self._look(table_rel, parts_rel).parts)
         self._files.delete_empty_folder(parts_rel)
         self._files.delete(table_rel)
 
@@ -236,6 +284,23 @@ class Store:
         self._files.write(_checked(rel), data, durable=False)
         return True
 
+    def draft(self) -> BinaryIO:
+        """A new file of this machine, open for writing, for what is too large for memory. Then `place` it by its
+        `name`, or remove it; what is left of them goes with this store."""
+        return self._files.draft()
+
+    def place(self, path: str, rel: str) -> None:
+        """Put a draft, or a link in place of one, where it belongs, over any older file. Not synced to disk."""
+        self._files.place(path, _checked(rel))
+
+    def write_where(self, rel: str, data: bytes, held: str | None) -> bool:
+        """Write a file where it has just the bytes with this MD5 (None: where there is none), with one request.
+
+        False, and nothing is written, where that is not so, and where the place cannot tell, as a local folder cannot:
+        the caller then looks. Not synced to disk.
+        """
+        return self._files.write_where(_checked(rel), data, held)
+
     def delete(self, rel: str) -> None:
         """Delete one file, if it is there."""
         self._files.delete(_checked(rel))
@@ -244,9 +309,10 @@ class Store:
         """Delete a folder if it is there and empty."""
         self._files.delete_empty_folder(_checked(rel))
 
-    def names(self, rel: str) -> list[str]:
-        """Names of the files and folders directly in a folder, sorted; empty where there is no such folder."""
-        return self._files.names(_checked(rel))
+    def names(self, rel: str | None = None) -> list[str]:
+        """Names of the files and folders directly in a folder, by default the root, sorted; empty where there is no
+        such folder."""
+        return self._files.names("" if rel is None else _checked(rel))
 
     def names_once(self, rel: str) -> list[str]:
         """`names` as they were when first asked for: what is written later does not show."""
@@ -254,10 +320,21 @@ class Store:
             self._names[rel] = self.names(rel)
         return self._names[rel]
 
+    def read_bytes_once(self, rel: str) -> bytes | None:
+        """A file's bytes as they were when first asked for."""
+        if rel not in self._bytes:
+            self._bytes[rel] = self.read_bytes(rel)
+        return self._bytes[rel]
+
+    @property
+    def at_once(self) -> int:
+        """How many requests are worth having under way together; 1 where each is quick."""
+        return self._files.at_once
+
     @property
     def looks_cost_nothing(self) -> bool:
         """Whether a look at a file is no request to another machine."""
-        return self._files.at_once == 1
+        return self.at_once == 1
 
     def sizes(self, rels: Iterable[str]) -> dict[str, int | None]:
         """The bytes of files, None for one that is gone. On an object store, a request each."""
@@ -273,16 +350,24 @@ class Store:
         """`work` of every item, several at once where that is what a place is good at."""
         if self.looks_cost_nothing:
             return [work(item) for item in items]
-        with ThreadPoolExecutor(self._files.at_once, thread_name_prefix="store") as threads:
+        with ThreadPoolExecutor(self.at_once, thread_name_prefix="store") as threads:
             return list(threads.map(work, items))
 
     # Inside
 
-    def _append(self, table: Table[R], shard: str, key: str | None, rows: Sequence[R], announced: Sequence[str]) -> str:
+    def _append(
+        self,
+        table: Table[R],
+        shard: str,
+        key: str | None,
+        rows: Sequence[R],
+        announced: Sequence[str],
+        before: Stored[R] | None = None,
+    ) -> str:
         table_rel, parts_rel = self._table_paths(table, shard, key, rows)
         if parts_rel not in self._next_part:
-            _, names = self._look(table_rel, parts_rel)
-            self._next_part[parts_rel] = int(names[-1].partition("-")[0]) + 1 if names else 0
+            found = before.looked if before else self._look(table_rel, parts_rel)
+            self._next_part[parts_rel] = int(found.parts[-1].partition("-")[0]) + 1 if found.parts else 0
         number = self._next_part[parts_rel]
         self._next_part[parts_rel] = number + 1
         # The random end keeps two processes that write the same shard from overwriting each other's parts.
@@ -291,24 +376,14 @@ class Store:
         self._appended.setdefault(parts_rel, set()).add(name)
         return name
 
-    def _folders_of_keys(self, table: Table[R]) -> list[str]:
-        """Keys that any shard may have a table of, sorted."""
-        top, found = paths.table_folder(table.name), [""]
-        for _ in table.key_columns:
-            named = self.each(lambda key: self._files.names(f"{top}/{key}".rstrip("/")), found)
-            below = zip(found, named, strict=True)
-            found = [f"{key}/{name}".lstrip("/") for key, names in below for name in names if not _is_table(name)]
-        return found
-
     def _remove(self, rels: Sequence[str]) -> None:
         self.each(self._files.delete, rels)
         for folder in sorted({rel.rpartition("/")[0] for rel in rels}):
             self._files.delete_empty_folder(folder)
 
-    def _look(self, table_rel: str, parts_rel: str) -> tuple[str | None, list[str]]:
-        """The committed table's stamp, and the names of the parts beside it."""
+    def _look(self, table_rel: str, parts_rel: str) -> Looked:
         stamp, names = self._files.look(table_rel, parts_rel)
-        return stamp, [name for name in names if _PART_NAME.fullmatch(name)]
+        return Looked(stamp, tuple(name for name in names if _PART_NAME.fullmatch(name)))
 
     def _table_paths(self, table: Table[R], shard: str, key: str | None, rows: Iterable[R] = ()) -> tuple[str, str]:
         _check_key(table, key)
@@ -322,11 +397,29 @@ class Store:
                 )
         return paths.table(table.name, shard, key), paths.table_parts(table.name, shard, key)
 
-    def _read_file(self, rel: str, table: Table[R]) -> tuple[list[R], frozenset[str], frozenset[str]] | None:
-        """Rows of one Parquet file, the parts it supersedes, and files that were to go; None where there is no file."""
-        data = self._files.read(rel)
+    def _keep(self, rel: str, data: bytes) -> None:
+        """Keeps a table that would have to be asked for: where a look shows that it is still the same, it is not."""
+        if not self.looks_cost_nothing and len(data) <= _MOST_KEPT_BYTES:
+            with self._lock:
+                self._kept.pop(rel, None)
+                self._kept[rel] = md5(data), data
+                while sum(len(kept) for _, kept in self._kept.values()) > _MOST_KEPT_BYTES:
+                    del self._kept[next(iter(self._kept))]
+
+    def _read_file(
+        self, rel: str, table: Table[R], stamp: str | None = None
+    ) -> tuple[list[R], frozenset[str], frozenset[str]] | None:
+        """Rows of one Parquet file, the parts it supersedes, and files that were to go; None where there is no file.
+        `stamp` is what a look at it has just found."""
+        kept = self._kept.get(rel)
+        if kept is not None and kept[0] == stamp:
+            data: bytes | None = kept[1]
+        else:
+            data = self._files.read(rel)
         if data is None:
             return None
+        if stamp is not None:
+            self._keep(rel, data)
         try:
             arrow = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
             superseded, stale = (

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from caption_assets.errors import CaptionAssetsError, ClipError, RequestError
 from caption_assets.media.decode import FrameRequest, read_requests
@@ -84,6 +85,16 @@ class PreviewTask:
 
     def __str__(self) -> str:
         return f"clip {self.location}"
+
+
+class PlannedTask(Protocol):
+    """Work on a clip that was planned before: see `PreviewTask`."""
+
+    @property
+    def content_hash(self) -> str: ...
+
+    @property
+    def probed(self) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +185,12 @@ def preview_clip(task: PreviewTask, reading: Reading) -> Iterator[list[str] | Ma
     Raises ClipError where the clip cannot be used or has changed.
     """
     with open_clip(task.location, reading) as clip:
-        info = _planned(clip, task)
+        info = planned_info(clip, task)
         yield preview_warnings(info, task.windows, task.settings)
         yield from render_previews(clip, info, task.windows, task.settings)
 
 
-def _planned(clip: ClipFile, task: PreviewTask | CaptionTask) -> VideoInfo:
+def planned_info(clip: ClipFile, task: PlannedTask) -> VideoInfo:
     """What the clip is, if it is what was planned; should it change from now on, its readers notice.
 
     Of a file with the stamp that it had then, nothing is read for that; one with the same bytes is not probed again.
@@ -217,7 +228,7 @@ def caption_clip(task: CaptionTask, reading: Reading) -> Iterator[Prepared | lis
         open_clip(task.location, reading) as clip,
         PreviewEncoders(task.location, settings, task.threads, _WAITING_BYTES) as encoders,
     ):
-        info = _planned(clip, task)
+        info = planned_info(clip, task)
         if task.previews:
             yield preview_warnings(info, task.previews, settings)
         parts = [_Part(item.window, FrameRequest(item.picks, item.size)) for item in task.wanted]

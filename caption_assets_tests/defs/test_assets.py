@@ -8,13 +8,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from caption_assets.defs.metadata import as_markdown
 from caption_assets.defs.partitions import ranges
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.resources import CaptionModel
 from caption_assets.steps import buffer
 from caption_assets.steps.choices import windows_choice
 from caption_assets.store.store import Store
-from caption_assets.store.tables import CLIP_WINDOWS, TABLES
+from caption_assets.store.tables import CLIP_WINDOWS, TABLES, WINDOW_CAPTIONS
 from caption_assets.workers.local import Workers
 from caption_assets_tests.pipelines import asset_key, materialize, materialized, metadata
 
@@ -90,12 +91,22 @@ def test_the_metadata_says_what_happened_and_shows_it(made):
         assert found["windows_per_second"].value > 0
         assert found["seconds"].value > 0
     captions = metadata(instance, made.pipeline, "window_captions", "a")
-    records = captions["sample_captions"].value.records
-    assert {r.data["clip"] for r in records} == {"a/short.mp4", "a/long.mp4"}
-    assert all(r.data["caption"] for r in records)
-    previews = metadata(instance, made.pipeline, "window_previews", "a")["previews"].value
-    assert 1 <= previews.count("![preview](data:image/webp;base64,") <= 4
-    assert len(previews) < 48_000
+    samples = captions["samples"].value.splitlines()
+    assert samples[0].startswith("| preview | clip | frames | caption | confidence")
+    assert 1 <= captions["samples"].value.count("![preview](data:image/webp;base64,") <= 4
+    rows = Store(str(made.out)).read_rows(WINDOW_CAPTIONS, "a", "demo")
+    assert [samples[2 + at].split(" | ")[3] for at in range(3)] == [
+        as_markdown(row.text) for row in sorted(rows, key=lambda row: row.low_logprob)
+    ]
+    enhanced = metadata(instance, made.pipeline, "enhanced_captions", "a")["samples"].value
+    assert enhanced.startswith("| preview | clip | frames | caption | enhanced | ")
+    assert "a\\/short\\.mp4" in enhanced
+    previews = metadata(instance, made.pipeline, "window_previews", "a")["samples"].value
+    assert previews.startswith("| preview | clip | frames |\n")
+    assert previews.count("![preview](data:image/webp;base64,") == 3
+    assert captions["documents"].value == str(made.out / "metas" / "v0")
+    assert captions["dataset_root"].value == made.pipeline.settings.dataset
+    assert "review_page" not in captions
     assert metadata(instance, made.pipeline, "window_captions", "b")["ok"].value == 1
 
 
@@ -300,7 +311,7 @@ def test_shards_are_grouped_into_contiguous_ranges():
     [
         ("clip_windows", "commit_rows"),
         ("window_previews", "append_rows"),
-        ("window_captions", "read_rows"),
+        ("window_captions", "look"),
         ("window_captions", "append_rows"),
         ("window_captions", "commit_rows"),
         ("enhanced_captions", "append_rows"),

@@ -226,8 +226,8 @@ def test_no_reader_takes_a_clip_that_is_changed_once_it_was_found_to_be_the_plan
     kept: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    read, found = all_of(clip, kept)[reader], tasks._planned
-    monkeypatch.setattr(tasks, "_planned", lambda opened, task: (found(opened, task), change(clip, other))[0])
+    read, found = all_of(clip, kept)[reader], tasks.planned_info
+    monkeypatch.setattr(tasks, "planned_info", lambda opened, task: (found(opened, task), change(clip, other))[0])
     assert outcomes(read()) == ([], {"changed"})
 
 

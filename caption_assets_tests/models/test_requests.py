@@ -82,6 +82,13 @@ def test_metadata_of_variable_rate_picks_keeps_each_time():
     assert video_metadata(picks)["frames_indices"] == [100, 900, 1000, 4000]
 
 
+@pytest.mark.parametrize("times", [(1.5,), (3.0, 3.5), (0.0,), (0.0, 0.0)])
+def test_metadata_has_more_moments_than_its_last_frame_comes_at(times):
+    metadata = video_metadata(FramePicks(tuple(range(len(times))), times))
+    assert metadata["total_num_frames"] >= max(len(times), metadata["frames_indices"][-1] + 1)
+    assert metadata["duration"] == metadata["total_num_frames"] / metadata["fps"]
+
+
 def test_a_caption_to_enhance_follows_the_instruction():
     (message,) = enhance_request("a", "Rewrite.", " A cat. ", 7).messages
     assert message == {"role": "user", "content": "Rewrite.\n\nA cat."}

@@ -13,7 +13,7 @@ from caption_assets.dataset import open_dataset
 from caption_assets.errors import ConfigError, ShardError, StoreError
 from caption_assets.save_export.files import read_document
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
-from caption_assets.steps import StepContext, caption_shards, model_session, preview_shard, window_shard
+from caption_assets.steps import Progress, StepContext, caption_shards, model_session, preview_shard, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
@@ -32,8 +32,21 @@ def audio_only(path):
     subprocess.run(command, check=True)
 
 
-def plan(store, root, workers, shard="s", **settings):
-    report = window_shard(StepContext(store, workers), open_dataset(str(root)), shard, WindowSettings(**settings))
+class Counted(Progress):
+    """How many items are left."""
+
+    left = 0
+
+    def start(self, asset, shard, total, reused=0):
+        self.left += total - reused
+
+    def advance(self, asset, shard, items=1):
+        self.left -= items
+
+
+def plan(store, root, workers, shard="s", progress=None, **settings):
+    context = StepContext(store, workers, progress=progress or Progress())
+    report = window_shard(context, open_dataset(str(root)), shard, WindowSettings(**settings))
     return report, {row.relative_path: row for row in store.read_rows(CLIP_WINDOWS, shard)}
 
 
@@ -48,9 +61,11 @@ def test_each_bad_clip_is_a_row_with_its_reason_and_the_good_one_is_planned(tmp_
     make_clip(folder / "still.mp4", 1)
     make_clip(folder / "one" / f"{UUID}.mp4", 24)
     make_clip(folder / "two" / f"{UUID}.mp4", 24)
-    report, rows = plan(store, tmp_path / "clips", workers)
+    progress = Counted()
+    report, rows = plan(store, tmp_path / "clips", workers, progress=progress)
 
     assert (report.ok, report.failed, report.skipped) == (2, 5, 2)
+    assert progress.left == 0
     assert rows["s/good.mp4"].status == "ok"
     kinds = {path.removeprefix("s/"): row.error_kind for path, row in rows.items() if row.status != "ok"}
     assert kinds == {

@@ -185,7 +185,11 @@ def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(da
     def told_apart(self, requests):
         asked.extend(requests)
         times = {"wait_s": 1.0, "prefill_s": 2.0, "generate_s": 3.0}
-        return [replace(result, text=f"The text of {result.request_id}.", **times) for result in batch(self, requests)]
+        passes = {r.request_id: 1 + ("Look again." in r.messages[0]["content"][1]["text"]) for r in requests}
+        return [
+            replace(result, text=f"Text {passes[result.request_id]} of {result.request_id}.", **times)
+            for result in batch(self, requests)
+        ]
 
     class Timed:
         """The workers, who take as long for each window."""
@@ -211,9 +215,11 @@ def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(da
         row = of[request.request_id]
         assert request.frames.picks == FramePicks(row.frame_ids, row.times_s)
     for name, (_, second) in questions.items():
-        assert second == f"Look again.\n\nThe text of {name}."
+        assert second == f"Look again.\n\nText 1 of {name}."
     for row in rows(store):
-        assert row.first_text.endswith(f"/{row.clip_id}/{row.start_frame}_{row.end_frame}.")
+        for number, text in ((1, row.first_text), (2, row.text)):
+            assert text.startswith(f"Text {number} of ")
+            assert text.endswith(f"/{row.clip_id}/{row.start_frame}_{row.end_frame}.")
         # Of both passes.
         assert (row.decode_s, row.render_s, row.wait_s, row.prefill_s, row.generate_s) == (1.0, 0.5, 2.0, 4.0, 6.0)
 

@@ -1,5 +1,5 @@
-"""What a run asks of an object store: each clip's bytes once, a few requests a clip, and next to none where nothing is
-to do."""
+"""What a run asks of an object store: each clip's bytes once, a write a file, and a few requests a shard where nothing
+is to do."""
 
 import json
 import os
@@ -19,7 +19,7 @@ previews = PreviewSettings(target_height=16, compression_level=1)
 with Workers(2) as workers:
     given = StepContext(store, workers)
     shards = dataset.shards()
-    ended = [window_shard(given, dataset, shard, settings) for shard in shards]
+    ended = [end.outcome for end in window_shards(given, dataset, shards, settings)]
     with model_session(CaptionModelSettings(device="cpu")) as session:
         asked = CaptionSettings(max_output_tokens=4)
         ended += [end.outcome for end in caption_shards(given, shards, session, asked, previews)]
@@ -28,7 +28,8 @@ with Workers(2) as workers:
         ended += [end.outcome for end in enhance_shards(given, shards, "demo", session, asked)]
 print(json.dumps([[report.asset, report.shard, report.ok, report.reused] for report in ended]))
 """
-CLIPS = [f"a/{number}.mp4" for number in range(3)] + [f"b/deep/{number}.mp4" for number in range(9)]
+SHARDS = {"a": 3, "b/deep": 9, **{f"s{number}": 1 for number in range(6)}}
+CLIPS = [f"{folder}/{number}.mp4" for folder, count in SHARDS.items() for number in range(count)]
 ASSETS = ("clip_windows", "window_previews", "window_captions", "enhanced_captions")
 
 
@@ -41,6 +42,7 @@ def run(s3, make_clip, tmp_path):
 
     def go(out):
         s3.asked.clear()
+        s3.most_at_once = 0
         command = [sys.executable, "-c", RUN, f"s3://{s3.bucket}/in", out]
         done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
         assert done.returncode == 0, done.stderr[-3000:]
@@ -49,29 +51,39 @@ def run(s3, make_clip, tmp_path):
     return go
 
 
-def test_a_clip_is_fetched_once_and_costs_a_few_writes_and_nothing_when_all_is_done(s3, run):
-    out, of = f"s3://{s3.bucket}/out", {shard: sum(name.startswith(shard) for name in CLIPS) for shard in "ab"}
+def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_asked_again(s3, run):
+    s3.delay_s = 0.01  # else none is under way long enough to meet another
+    out, of = f"s3://{s3.bucket}/out", {folder.partition("/")[0]: count for folder, count in SHARDS.items()}
+
+    def asked(folder, *methods):
+        return s3.count(f"/{s3.bucket}/{folder}", methods or ("GET", "HEAD", "PUT", "POST", "DELETE"))
+
     assert run(out) == sorted([asset, shard, of[shard], 0] for asset in ASSETS for shard in of)
     assert [s3.asked["GET", f"/{s3.bucket}/in/{name}"] for name in CLIPS] == [1] * len(CLIPS)
-    assert s3.count(f"/{s3.bucket}/in/") == len(CLIPS)
-    # A document is written once with captions and previews and once with enhanced captions; only a clip's own, which
-    # may have been written by others, is read before.
-    per_clip = {"metas": 4, "processed_videos": 1, "processed_clip_chunks": 2, "window_clips": 1}
-    for folder, most in per_clip.items():
-        assert s3.count(f"/{s3.bucket}/out/{folder}/") == most * len(CLIPS), folder
-    assert s3.count(f"/{s3.bucket}/out/previews/", ["PUT"]) == len(CLIPS)
-    assert s3.most_at_once > 4
+    assert asked("in/") == len(CLIPS)
+    # A file that the layout has is written once: a window's preview and mp4, a source video's document. The documents
+    # that hold texts are written with the captions, and again with the enhanced ones. Nothing else is asked for a clip.
+    writes = {"previews": 1, "window_clips": 1, "processed_videos": 1, "metas": 2, "processed_clip_chunks": 2}
+    thumbnails = 3 * sum(min(count, 4) for count in of.values())  # beside the samples of three assets
+    for folder, of_each in writes.items():
+        assert asked(f"out/{folder}/", "PUT") == of_each * len(CLIPS), folder
+        assert asked(f"out/{folder}/") - asked(f"out/{folder}/", "PUT") == thumbnails * (folder == "previews"), folder
+    of_shards = asked("") - asked("in/") - sum(asked(f"out/{folder}/") for folder in writes)
+    assert of_shards <= 96 * len(of) + 10
+    assert s3.count(methods=["HEAD"]) == 0
+    assert s3.most_at_once > 8
 
     assert run(out) == sorted([asset, shard, of[shard], of[shard]] for asset in ASSETS for shard in of)
-    assert s3.count(f"/{s3.bucket}/in/") == 0
-    assert s3.count() - s3.count(f"/{s3.bucket}/out/previews/") <= 35 * len(of)  # whatever the number of clips
-    for folder in per_clip:
-        assert s3.count(f"/{s3.bucket}/out/{folder}/") == 0, folder
+    assert asked("in/") == sum(asked(f"out/{folder}/") for folder in writes if folder != "previews") == 0
+    assert asked("out/previews/") == thumbnails  # which Dagster shows
+    # A shard's clips are listed, and for each of four assets its tables, which are read: whatever the number of clips.
+    assert asked("") - thumbnails <= 20 * len(of) + 12
+    assert s3.most_at_once >= 3  # of different shards
 
 
 def test_a_run_that_writes_to_a_disk_asks_for_each_clip_once_and_then_lists_only(s3, run, tmp_path):
     run(str(tmp_path / "out"))
     assert s3.count(f"/{s3.bucket}/in/") == len(CLIPS)
-    assert s3.count() <= len(CLIPS) + 4  # the root, and each of the two shards
+    assert s3.count() <= len(CLIPS) + 2 + len(SHARDS)  # the root, and each of the shards
     run(str(tmp_path / "out"))
-    assert s3.count() <= 4
+    assert s3.count() <= 2 + len(SHARDS)

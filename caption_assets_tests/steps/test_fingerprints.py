@@ -244,6 +244,7 @@ INFO = VideoInfo(
     content_hash="bikes",
     pts_s=np.arange(50) / 25,
 )
+CLIP = Clip("id", "s", "/clips/a.mp4", "a.mp4", "its size and time")
 PLANNED = PlannedWindow(Window(0, 49), 0.0, 2.0, FramePicks((0, 24), (0.0, 0.96)), None)
 
 
@@ -258,12 +259,15 @@ def hash_of(
             yield task, of_clip
             yield task, planned
 
-    clips = [Clip("id", "s", f"/clips/{clip}", clip)]
-    dataset = SimpleNamespace(listing=lambda _: Listing(clips, []))
-    context = replace(given, workers=SimpleNamespace(processes=1, start_seconds=0.0, run=run))
-    window_shard(context, dataset, "s", WindowSettings())
+    workers = SimpleNamespace(processes=1, start_seconds=0.0, run=run)
+    plan(replace(given, workers=workers), replace(CLIP, relative_path=clip))
     (row,) = given.store.read_rows(CLIP_WINDOWS, "s")
     return row.window_hash
+
+
+def plan(given, clip, **settings):
+    dataset = SimpleNamespace(listing=lambda _: Listing([clip], []))
+    return window_shard(given, dataset, "s", WindowSettings(**settings))
 
 
 def test_a_window_has_the_hash_that_it_had_in_earlier_versions(given):
@@ -289,6 +293,39 @@ def test_a_window_has_the_hash_that_it_had_in_earlier_versions(given):
 )
 def test_a_window_of_which_a_model_would_see_something_else_has_another_hash(given, change):
     assert hash_of(given, **change) != WINDOW_HASH
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stamp": "another"},
+        {"stamp": None},
+        {"location": "/elsewhere/a.mp4"},
+        {"relative_path": "b.mp4"},
+        {"clip_id": "another"},
+        {"window_size": 100},
+        {"remainder_threshold": 100},
+        {"sampling_fps": 3.0},
+        {"min_sampled_frames": 6},
+        {"max_sampled_frames": 6},
+        {"store_window_mp4": True},
+    ],
+    ids=str,
+)
+def test_a_clip_is_planned_again_when_it_or_its_settings_are_others(given, change):
+    hash_of(given)
+    assert plan(given, CLIP).reused == 1
+    of_clip = {name: change[name] for name in change if hasattr(CLIP, name)}
+    with pytest.raises(_WorkError):
+        plan(given, replace(CLIP, **of_clip), **{name: change[name] for name in change.keys() - of_clip.keys()})
+
+
+def test_a_clip_of_which_nobody_tells_whether_it_has_changed_is_always_planned_again(given):
+    hash_of(given)
+    rows = [replace(row, stamp=None, fingerprint="") for row in given.store.read_rows(CLIP_WINDOWS, "s")]
+    given.store.commit_rows(CLIP_WINDOWS, "s", rows)
+    with pytest.raises(_WorkError):
+        plan(given, replace(CLIP, stamp=None))
 
 
 # Tables, whose version tells others whether to make theirs again

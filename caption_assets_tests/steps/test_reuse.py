@@ -8,6 +8,7 @@ import pytest
 
 from caption_assets.dataset import open_dataset
 from caption_assets.errors import ClipError, StoreError
+from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, PreviewSettings, WindowSettings
 from caption_assets.steps import (
     StepContext,
@@ -171,6 +172,18 @@ def test_captions_and_previews_of_one_call_come_from_one_decoding(plan, watched,
     for path in ("metas/v0", "processed_clip_chunks/a", "processed_videos/a"):
         for name in store.names(path):
             assert store.read_bytes(f"{path}/{name}") == alone.read_bytes(f"{path}/{name}")
+
+
+def test_previews_that_come_after_the_last_answer_are_waited_for(plan, given, store, monkeypatch):
+    def one_by_one(self, requests):
+        for request in requests:
+            yield from self._batch([request])
+
+    plan()
+    monkeypatch.setattr(TransformersEngine, "generate", one_by_one)
+    outcomes = caption(given, previews=PreviewSettings(target_height=16))
+    assert {asset: outcome.ok for asset, outcome in outcomes.items()} == {"window_captions": 3, "window_previews": 3}
+    assert all(store.read_bytes(row.path) for row in store.read_rows(WINDOW_PREVIEWS, "a"))
 
 
 def test_only_what_is_missing_is_made(plan, watched, given, store):

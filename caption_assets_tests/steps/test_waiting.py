@@ -46,10 +46,10 @@ def captions(given):
 def test_captions_go_on_while_the_documents_of_the_shard_before_are_rendered(given, monkeypatch):
     render, waited = stream.render_documents, []
 
-    def render_late(context, shard):
+    def render_late(context, shard, unchanged):
         if shard == "a":
             waited.append(context.progress.of["b"].wait(BOUND_S))
-        render(context, shard)
+        render(context, shard, unchanged)
 
     monkeypatch.setattr(stream, "render_documents", render_late)
     assert all(ended.outcome.ok for ended in captions(given))
@@ -60,10 +60,10 @@ def test_captions_go_on_while_the_documents_of_the_shard_before_are_rendered(giv
 def test_the_next_shard_is_opened_while_this_one_is_captioned(given, monkeypatch):
     read, opened, waited = Store.read_table, threading.Event(), []
 
-    def read_and_tell(self, table, shard, key=None):
+    def read_and_tell(self, table, shard, *more):
         if table is WINDOW_CAPTIONS and shard == "b":
             opened.set()
-        return read(self, table, shard, key)
+        return read(self, table, shard, *more)
 
     class Waits(Progress):
         def advance(self, asset, shard, items=1):
@@ -79,7 +79,7 @@ def test_the_next_shard_is_opened_while_this_one_is_captioned(given, monkeypatch
 def test_what_waits_to_be_finished_is_kept_where_all_is_broken_off(given, monkeypatch):
     going, left = threading.Event(), threading.Event()
 
-    def hang(context, shard):
+    def hang(context, shard, unchanged):
         going.set()
         left.wait(BOUND_S)
 

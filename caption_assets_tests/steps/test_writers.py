@@ -26,7 +26,7 @@ def context(clips_root: Path, tmp_path: Path, workers: Workers) -> StepContext:
 def opened(context: StepContext, settings: PreviewSettings) -> Callable[[], bool]:
     """Previews on their way, in a store of their own. Each call writes one; False when there is none left."""
     own = StepContext(Store(context.store.url()), context.workers)
-    previews = ShardPreviews(own, "a", own.store.read_rows(CLIP_WINDOWS, "a"), settings)
+    previews = ShardPreviews(own, "a", own.store.read_table(CLIP_WINDOWS, "a"), settings)
     made = own.workers.run(preview_clip, previews.tasks())
 
     def one() -> bool:
@@ -34,7 +34,7 @@ def opened(context: StepContext, settings: PreviewSettings) -> Callable[[], bool
             previews.settle(task.location, result)
             if isinstance(result, tuple):
                 return True
-        previews.commit()
+        previews.buffer.commit()
         return False
 
     return one

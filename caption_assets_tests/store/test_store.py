@@ -13,9 +13,10 @@ import pytest
 from upath import UPath
 
 from caption_assets.errors import StoreError
+from caption_assets.store.conditions import md5
 from caption_assets.store.rows import PreviewRow
 from caption_assets.store.scratch import FOLDER, Scratch
-from caption_assets.store.store import Store
+from caption_assets.store.store import Looked, Store
 from caption_assets.store.tables import CLIP_WINDOWS, SHARD_REVIEW, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets_tests.rows import BIKES, COSMOS, caption, failed_caption, failed_clip, preview, verdict, window
 
@@ -33,7 +34,7 @@ def files_below(store: Store) -> list[str]:
 def test_a_shard_without_a_table_has_no_rows(store: Store) -> None:
     assert store.read_rows(CLIP_WINDOWS, "shard") == []
     assert store.keys(WINDOW_CAPTIONS, "shard") == []
-    assert store.table_stamps(CLIP_WINDOWS, "shard") == {None: None}
+    assert store.look(CLIP_WINDOWS, "shard") == {None: Looked(None, ())}
 
 
 def test_committed_rows_are_read_back_in_order(store: Store) -> None:
@@ -153,9 +154,9 @@ def test_the_stamp_changes_with_every_commit_of_other_rows(store: Store) -> None
     stamps = []
     for row in CAPTIONS:
         store.commit_rows(WINDOW_CAPTIONS, "shard", [row], "qwen")
-        stamps.append(store.table_stamps(WINDOW_CAPTIONS, "shard")["qwen"])
+        stamps.append(store.look(WINDOW_CAPTIONS, "shard")["qwen"].stamp)
     assert len(set(stamps)) == len(CAPTIONS)
-    assert stamps[-1] == store.table_stamps(WINDOW_CAPTIONS, "shard")["qwen"]
+    assert stamps[-1] == store.look(WINDOW_CAPTIONS, "shard")["qwen"].stamp
 
 
 @pytest.mark.parametrize("rel", ["tables/clip_windows/s.parquet", "tables/clip_windows/s.parts/00000000-ab.parquet"])
@@ -199,6 +200,23 @@ def test_bytes_are_written_read_listed_and_deleted(store: Store) -> None:
     assert store.read_bytes(rel) is None
     store.delete_empty_folder(f"previews/{BIKES}")
     assert store.names("previews") == []
+
+
+def test_a_file_is_written_where_it_is_as_expected_and_left_where_it_is_not(store: Store) -> None:
+    rel = "metas/v0/x.json"
+    if not store.url().startswith("s3:"):  # which cannot tell
+        assert not store.write_where(rel, b"first", None)
+        assert store.read_bytes(rel) is None
+        return
+    assert store.write_where(rel, b"first", None)
+    assert not store.write_where(rel, b"second", None)
+    assert store.read_bytes(rel) == b"first"
+    assert not store.write_where(rel, b"second", md5(b"other"))
+    assert store.read_bytes(rel) == b"first"
+    assert store.write_where(rel, b"second", md5(b"first"))
+    assert store.read_bytes(rel) == b"second"
+    assert not store.write_where("metas/v0/gone.json", b"second", md5(b"first"))
+    assert store.names("metas/v0") == ["x.json"]
 
 
 def test_names_with_spaces_marks_and_letters_of_all_kinds_work(store: Store) -> None:

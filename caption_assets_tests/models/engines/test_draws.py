@@ -63,7 +63,7 @@ def test_tokens_have_the_probabilities_that_the_model_itself_gives_them(checkpoi
         result = results[request.request_id]
         prompt = chat_prompt(engine._processor, engine._family, request.messages).text
         answer = generated[request.request_id][: result.output_tokens]
-        assert len(result.tokens) == len(answer)
+        assert len(result.tokens) == len(answer) <= request.max_tokens
         ids = torch.tensor([[*engine._tokenizer(prompt)["input_ids"], *answer]])
         with torch.inference_mode():
             scores = engine._model(ids).logits[0, -len(answer) - 1 : -1].log_softmax(dim=1)

@@ -97,9 +97,12 @@ def test_other_forms_say_nearly_the_same(server, reference, form, share):
 def test_a_list_of_images_is_read_by_servers_that_take_no_video(server):
     found = answers(video="images")
     assert all(result.outcome.ok for result in found.values())
-    body = server.seen()["bodies"][-1]
-    text, *images, prompt = body["messages"][0]["content"]
-    assert text["text"].startswith("Frames of a video, in order, shown at 0.00, ")
+    bodies = server.seen()["bodies"][-4:]
+    told = {body["messages"][0]["content"][0]["text"] for body in bodies}
+    shown = {", ".join(f"{time:.2f}" for time in request.frames.picks.times_s) for request in BRIEF[:4]}
+    assert told == {f"Frames of a video, in order, shown at {times} seconds:" for times in shown}
+    body = bodies[-1]
+    _, *images, prompt = body["messages"][0]["content"]
     assert {image["image_url"]["url"] for image in images} == {"data:image/jpeg;base64,"}
     assert prompt["text"] == "Describe."
     assert not {"media_io_kwargs", "mm_processor_kwargs"} & body.keys()

@@ -26,12 +26,12 @@ def session(name, folder, batch_size=4, **options):
 
 
 def window(k, limits, max_tokens=6):
-    """A window of 4, 6 or 8 frames, each of its own size."""
+    """A window of 4, 6 or 8 frames, each of its own size and time."""
     n = 4 + 2 * (k % 3)
     width, height = frame_size(320 + 64 * k, 240, n, limits)
     pixels = np.random.default_rng(k).integers(0, 255, (n, height, width, 3), dtype=np.uint8)
-    picks = FramePicks(tuple(range(n)), tuple(0.5 * i for i in range(n)))
-    return caption_request(str(k), "Describe.", SampledFrames(pixels, picks), max_tokens)
+    picks = FramePicks(tuple(range(n)), tuple((0.5 + k) * i for i in range(n)))
+    return caption_request(str(k), f"Describe {k}.", SampledFrames(pixels, picks), max_tokens)
 
 
 @pytest.mark.parametrize(("name", "family"), [("qwen2.5", "qwen2.5-vl"), ("qwen3", "qwen3-vl")])
@@ -69,22 +69,29 @@ def test_a_request_that_breaks_the_batch_fails_alone(checkpoints):
 
 
 def test_frames_stand_where_their_times_put_them(checkpoints):
-    """Half a second between pairs of frames: two steps of Qwen2.5-VL's own clock, and not all at the beginning."""
+    """Half a second between pairs of frames: two steps of Qwen2.5-VL's own clock, and not all at the beginning. Twice
+    as many for the window beside it, whose frames are twice as far apart."""
     s = session("qwen2.5", checkpoints["qwen2.5-vl"])
     try:
         width, height = frame_size(320, 240, 16, s.start().frame_limits)
-        picks = FramePicks(tuple(range(16)), tuple(0.25 * i for i in range(16)))
-        asked = caption_request("w", "Describe.", SampledFrames(np.zeros((16, height, width, 3), np.uint8), picks), 6)
+        black = np.zeros((16, height, width, 3), np.uint8)
+        asked = []
+        for apart in (0.25, 0.5):
+            picks = FramePicks(tuple(range(16)), tuple(apart * i for i in range(16)))
+            asked.append(caption_request(str(apart), "Describe.", SampledFrames(black, picks), 6))
         engine = s._engine
-        inputs = engine._inputs([asked], [chat_prompt(engine._processor, engine._family, asked.messages)])
+        prompts = [chat_prompt(engine._processor, engine._family, request.messages) for request in asked]
+        inputs = engine._inputs(asked, prompts)
         config = engine._model.config
         positions, _ = engine._model.model.get_rope_index(**inputs.data | {"pixel_values_videos": None})
-        seen = positions[0, 0, inputs["input_ids"][0] == config.video_token_id].tolist()
+        is_video = inputs["input_ids"] == config.video_token_id
+        seen = [positions[0, row, is_video[row]].tolist() for row in range(2)]
     finally:
         s.close()
     steps = int(config.vision_config.tokens_per_second * 0.5)
     assert steps > 0
-    assert sorted({time - min(seen) for time in seen}) == [steps * pair for pair in range(8)]
+    for row, times in enumerate(seen, 1):
+        assert sorted({time - min(times) for time in times}) == [row * steps * pair for pair in range(8)]
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "qwen_lm"])

@@ -13,6 +13,7 @@ import pytest
 
 from caption_assets.errors import ModelError
 from caption_assets.models.confidence import Confidence, confidence_of
+from caption_assets.models.contexts import Context
 from caption_assets.models.engines.base import EngineDeathError, EngineOptions, EngineStuckError, Pulse
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.vllm import engine as vllm_engine
@@ -43,6 +44,7 @@ class Llm:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         self.asked.append((request_id, inputs, sampling))
+        began = time.monotonic()
         self.open += 1
         self.most = max(self.most, self.open)
         try:
@@ -65,7 +67,7 @@ class Llm:
             token_ids=[1, 2, 3],
             logprobs=logprobs if sampling.logprobs == 0 else None,
         )
-        times = SimpleNamespace(scheduled_ts=10.0, first_token_ts=10.5, last_token_ts=12.5)
+        times = SimpleNamespace(scheduled_ts=began, first_token_ts=began + 0.5, last_token_ts=began + 2.5)
         yield SimpleNamespace(outputs=[text], metrics=times, prompt_token_ids=inputs["prompt_token_ids"])
 
     def shutdown(self):
@@ -113,7 +115,7 @@ def start(monkeypatch):
 
 def window(name):
     frames = np.random.default_rng(0).integers(0, 255, (8, 196, 196, 3), dtype=np.uint8)
-    return caption_request(name, "Describe.", SampledFrames(frames, FramePicks(tuple(range(8)), tuple(range(8)))), 16)
+    return caption_request(name, "Describe.", SampledFrames(frames, FramePicks(tuple(range(8)), tuple(range(8)))), 20)
 
 
 def test_prepared_windows_reach_vllm_whole_and_their_times_come_back(start):
@@ -125,13 +127,18 @@ def test_prepared_windows_reach_vllm_whole_and_their_times_come_back(start):
     assert sorted(results) == ["0", "1", "2"]
     assert all(result.text == f" answer to {name}" for name, result in results.items())
     assert (results["0"].finish_reason, results["0"].output_tokens) == ("stop", 3)
-    assert (results["0"].prefill_s, results["0"].generate_s) == (0.5, 2.0)
+    assert (results["0"].prefill_s, results["0"].generate_s) == pytest.approx((0.5, 2.0))
+    first, second, _ = (request.prepared_at for request in requests)
+    assert second - first <= results["0"].wait_s < time.monotonic() - first
+    assert 0 < results["0"].seconds < time.monotonic() - requests[-1].prepared_at
+    folder = checkpoint_of(caption_variant("demo")).folder
+    assert info.context == Context(8192, folder / "tokenizer.json")
     assert (info.device, info.precision, info.notes) == ("a GPU GPU-0", "bf16", ("a note",))
     _, inputs, sampling = llm.asked[1]
     assert inputs["type"] == "multimodal"
     assert "pixel_values_videos" in inputs["mm_kwargs"]["video"][0]
     assert results["0"].prompt_tokens == len(inputs["prompt_token_ids"])
-    assert (sampling.max_tokens, sampling.temperature) == (16, 0.0)
+    assert (sampling.max_tokens, sampling.temperature) == (20, 0.0)  # 16 is vLLM's own
     assert confidence_of("answer to 0", results["0"].tokens) == Confidence(-1.0, -1.5, -1.5)
 
 
@@ -220,12 +227,14 @@ def test_vllm_is_told_all_of_the_sampling_with_a_seed_for_each_window(start):
     sampling = Sampling(0.7, 0.8, 20, repetition_penalty=1.1, presence_penalty=1.5, seed=3)
     llm = Llm()
     engine, info = start(llm, sampling=sampling)
+    engine._variant = replace(engine._variant, stop=("</s>",))
     list(engine.generate([info.prepare(window(str(k))) for k in range(2)]))
     told = {name: given for name, _, given in llm.asked}
     assert [told[k].seed for k in "01"] == [request_seed(3, k) for k in "01"]
     one = told["0"]
     assert (one.temperature, one.top_p, one.top_k) == (0.7, 0.8, 20)
     assert (one.repetition_penalty, one.presence_penalty) == (1.1, 1.5)
+    assert (one.stop, one.skip_special_tokens) == (["</s>"], True)
     greedy = Llm()
     engine, info = start(greedy)
     list(engine.generate([info.prepare(window("0"))]))

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import re
+import shutil
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -272,8 +273,28 @@ def test_a_prepared_request_carries_its_pixels_apart_from_the_message(workers, p
     # The tensor is the buffer, not a copy of it.
     (buffer,) = (b for b in first.prepared.buffers if b.nbytes == pixels.nbytes)
     assert pixels.data_ptr() == buffer.ctypes.data
-    # The same video twice is two videos: names that met would mix up what the engine's processes hold of them.
-    assert inputs["mm_hashes"] != engine_input(second.prepared)["mm_hashes"]
+    # The same video twice is two videos: names that met would mix up what the engine's processes hold of them. Of two
+    # renderers, as two processes have them, too.
+    made = [first, second, *(from_the_worker(workers, other(prepares, n), asked) for n in (1, 2))]
+    assert len({str(engine_input(each.prepared)["mm_hashes"]) for each in made}) == 4
+
+
+def other(prepares, number):
+    """One that has a renderer of its own."""
+    prepare = prepares["qwen2.5-vl"]
+    return VllmPrepare(prepare.args | {"max_model_len": 8000 + number}, prepare.family)
+
+
+def test_each_checkpoint_of_a_family_is_rendered_for_by_its_own_template(workers, prepares, folders, tmp_path):
+    folder = shutil.copytree(folders["text"], tmp_path / "another")
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_end|>", "<|im_end|>!"))
+    theirs = VllmPrepare(prepares["text"].args | {"model": str(folder), "tokenizer": str(folder)}, FAMILIES["text"])
+    asked = enhance_request("t", "Rewrite.", "A cat sits.", 16)
+    ours, made = (
+        text_of(folder, engine_input(from_the_worker(workers, p, asked).prepared)) for p in (prepares["text"], theirs)
+    )
+    assert made == ours.replace("<|im_end|>", "<|im_end|>!") != ours
 
 
 def test_a_prompt_that_leaves_no_room_for_an_answer_says_so(workers, prepares):

@@ -1,0 +1,138 @@
+"""What people see of a shard in the catalog and in plots.
+
+All of it lands in the event log, with every shard of every run: at most 20 kB without pictures, and 60 kB with them.
+"""
+
+import base64
+import json
+import re
+import string
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from caption_assets.media.thumbnails import thumbnail
+from caption_assets.names import is_remote
+from caption_assets.steps import ShardReport
+from caption_assets.steps.choices import Choice
+from caption_assets.steps.report import Sample
+from caption_assets.store.paths import fitted
+from caption_assets.store.store import Store
+from caption_assets.store.tables import Table, columns
+
+# Inline pictures land in the event log. The UI gives Markdown pictures no width, so they are scaled here.
+_THUMBNAIL_HEIGHT = 96
+_THUMBNAIL_BYTES = 7680
+# Bytes of texts in an event, where each letter outside of ASCII takes six or twelve.
+_TEXT_BYTES = 460
+_ITEMS_BYTES = 3000
+_PUNCTUATION = re.compile(rf"[{re.escape(string.punctuation)}]")
+_METAS = "metas/v0"
+
+
+def choice_metadata(choice: Choice) -> dict[str, Any]:
+    """What was to be made: of texts the keys, the model and the prompt, with its text; every setting that counts."""
+    keys = dict(zip(("caption_key", "text_key"), choice.keys, strict=False))
+    settings = {name: value for name, value in choice.settings.items() if name not in choice.words}
+    return {**keys, **choice.words, "settings": dg.MetadataValue.json(settings)}
+
+
+def column_schema(table: Table[Any]) -> dg.TableSchema:
+    """The columns of a table, with their descriptions."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(c.name, str(c.type), description=c.description) for c in columns(table.row)]
+    )
+
+
+def report_metadata(report: ShardReport) -> dict[str, Any]:
+    """Counts, failures by reason, output path, seconds and samples of one shard."""
+    metadata: dict[str, Any] = {
+        "clips": report.clips,
+        "ok": report.ok,
+        "failed": report.failed,
+        "skipped": report.skipped,
+        "reused": report.reused,
+        "failures_by_reason": dg.MetadataValue.json(dict(report.failures)),
+    }
+    if report.failed_items:
+        metadata["failed_items"] = dg.MetadataValue.md("\n".join(_listed(report.failed_items)))
+    if report.samples:
+        metadata["samples"] = dg.MetadataValue.md(samples_table(report.samples))
+    return metadata | {
+        "seconds": round(report.seconds, 3),
+        **report.figures,
+        "output_table": dg.MetadataValue.path(report.location),
+        "dagster/partition_row_count": report.rows,
+        "dagster/uri": report.location,
+    }
+
+
+def place_metadata(store: Store, dataset: str, shard: str) -> dict[str, dg.MetadataValue]:
+    """Where the clips and the documents are, and the page to look at the shard, where it has been made."""
+    places = {"dataset_root": dataset, "documents": store.url(_METAS)}
+    review = fitted(f"review/{shard}", ".html")
+    if store.sizes([review])[review] is not None:
+        places["review_page"] = store.url(review)
+    return {
+        name: dg.MetadataValue.url(place) if is_remote(place) else dg.MetadataValue.path(place)
+        for name, place in places.items()
+    }
+
+
+def samples_table(samples: tuple[Sample, ...]) -> str:
+    """Samples as a Markdown table, pictures first; columns that none of them has are left out."""
+    rows = [_cells(sample) for sample in samples]
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cells(sample: Sample) -> dict[str, str]:
+    picture = sample.picture and data_url(sample.picture)
+    mean, lowest = sample.confidence or (0.0, 0.0)
+    return {
+        "preview": f"![preview]({picture})" if picture else "",
+        "clip": as_markdown(sample.clip, _TEXT_BYTES // 2),
+        "frames": as_markdown(sample.window),
+        "caption": as_markdown(sample.caption or ""),
+        "enhanced": as_markdown(sample.enhanced or ""),
+        "confidence (mean, lowest tenth)": f"{mean:.2f}, {lowest:.2f}" if sample.confidence else "",
+        "findings": as_markdown(", ".join(sample.findings), _TEXT_BYTES // 2),
+    }
+
+
+def _listed(items: tuple[str, ...]) -> Iterator[str]:
+    """Items as a Markdown list, as many as there is room for."""
+    room = _ITEMS_BYTES
+    for at, item in enumerate(items):
+        line = f"- {as_markdown(item)}"
+        room -= _event_bytes(line)
+        if room < 0:
+            yield f"- and {len(items) - at} more"
+            return
+        yield line
+
+
+def data_url(webp: bytes) -> str | None:
+    """A thumbnail of a preview, for Markdown; None where it does not fit, or is no WebP."""
+    small = thumbnail(webp, _THUMBNAIL_HEIGHT, _THUMBNAIL_BYTES)
+    return None if small is None else "data:image/webp;base64," + base64.b64encode(small).decode()
+
+
+def as_markdown(text: str, most_bytes: int = _TEXT_BYTES) -> str:
+    """Text from elsewhere (names, what servers say) as Markdown that shows it letter for letter, in one line.
+
+    Every punctuation mark is escaped: links, pictures, tags and addresses that are made links all need some. Of a long
+    text, the beginning, so that an event has at most so many bytes of it.
+    """
+    words = " ".join(text.split())
+    shown = _PUNCTUATION.sub(r"\\\g<0>", words)
+    while _event_bytes(shown) > most_bytes:
+        words = words[: min(most_bytes, len(words) * 9 // 10)]
+        shown = _PUNCTUATION.sub(r"\\\g<0>", words) + "…"
+    return shown
+
+
+def _event_bytes(text: str) -> int:
+    return len(json.dumps(text))

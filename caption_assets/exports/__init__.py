@@ -1,0 +1,12 @@
+"""What trainers load, as renderings of the tables: a folder of files for each export, in one format.
+
+Here: which windows go out and with what (`samples`), their videos (`videos`), the folder with its manifest, which
+writes only what has changed and removes only what it once wrote (`folder`), one file a format (`formats`), and all of
+it together (`export`). Not here: Save & Export, which is its own room, and how an export is asked for (`cli`, `defs`).
+"""
+
+from caption_assets.exports.contents import Contents
+from caption_assets.exports.export import Export, Exported
+from caption_assets.exports.folder import Changes
+
+__all__ = ["Changes", "Contents", "Export", "Exported"]

@@ -1,0 +1,122 @@
+"""An export as a whole: shard by shard into its folder, then what is about all of them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from caption_assets.errors import ConfigError
+from caption_assets.exports.base import Format, ListFormat, PackFormat, Totals
+from caption_assets.exports.card import CARD, card
+from caption_assets.exports.contents import Contents, contents_of
+from caption_assets.exports.folder import Changes, ExportFolder, FolderPart, manifest_name
+from caption_assets.exports.formats import FORMATS
+from caption_assets.exports.samples import choose_keys, select
+from caption_assets.exports.shard import ShardWriter, write_list, write_packs
+from caption_assets.exports.videos import VideoSource
+from caption_assets.settings import ExportFormatName, ExportSettings, ExportVideos
+from caption_assets.store.store import Store
+from caption_assets.workers.base import ClipWorkers
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What became of a shard: samples that are in the export, windows that stay by reason (`card.REASONS`), what was
+    done to files, and why videos could not be made."""
+
+    shard: str
+    samples: int
+    left_out: Counter[str]
+    changes: Changes
+    failed: tuple[str, ...] = ()
+
+
+class Export:
+    """One export: the tables of a store, in one format, in one folder."""
+
+    def __init__(
+        self,
+        store: Store,
+        to: str,
+        form: ExportFormatName,
+        settings: ExportSettings,
+        workers: ClipWorkers,
+        progress: Callable[[int], None] = lambda windows: None,
+    ) -> None:
+        """`to` is a folder or URL; `progress` is told whenever some windows have been dealt with.
+
+        Raises ConfigError where the settings fit neither the format nor the tables, or `to` holds something else, and
+        StoreError where it cannot be written.
+        """
+        self._format: Format = FORMATS[form]
+        self._videos: ExportVideos = settings.videos or self._format.videos[0]
+        if self._videos not in self._format.videos:
+            fix = f"choose {' or '.join(self._format.videos)}"
+            raise ConfigError(f"export {form} with {self._videos}", "the format cannot have them", fix)
+        self._store, self._settings = store, settings
+        self._workers, self._progress = workers, progress
+        self._keys = choose_keys(store, settings)
+        self._folder = ExportFolder(to, form)
+        self._folder.claim()
+
+    @property
+    def url(self) -> str:
+        """Absolute path or URL of the folder."""
+        return self._folder.store.url()
+
+    def shard(self, shard: str) -> Exported:
+        """Writes what the export has of a shard; `finish` writes what is about all of them. Raises StoreError."""
+        part = self._folder.shard(shard)
+        writer = ShardWriter(
+            shard,
+            select(self._store, shard, self._keys, self._settings),
+            self._videos,
+            VideoSource(self._store, self._workers, self._videos, self._folder.store),
+            part,
+            self._store,
+            self._progress,
+        )
+        if isinstance(self._format, ListFormat):
+            write_list(writer, self._format)
+        elif isinstance(self._format, PackFormat):
+            write_packs(writer, self._format, self._settings.max_file_mib << 20)
+        changes = part.commit(writer.contents.summary())
+        return Exported(
+            shard, writer.contents.samples, writer.contents.left_out, changes, tuple(dict.fromkeys(writer.failed))
+        )
+
+    def finish(self, shards: Iterable[str]) -> tuple[Contents, Changes]:
+        """Writes what is about all shards, and removes what the export holds no more.
+
+        `shards` are all that there are: what the export has of others goes. Returns what it holds now.
+        """
+        there = {manifest_name(shard) for shard in shards}
+        contents = Contents()
+        gone = [name for name in self._folder.shards() if name not in there]
+        changes = self._folder.finish(lambda part: self._render(part, contents), gone)
+        return contents, changes
+
+    def _render(self, part: FolderPart, contents: Contents) -> None:
+        """Writes the files about all shards, a shard's lines at a time, and the card."""
+        files: dict[str, BinaryIO] = {}
+        try:
+            for manifest in self._folder.manifests():
+                contents.add(contents_of(manifest.summary))
+                for rel, lines in manifest.lines.items():
+                    if rel not in files:
+                        files[rel] = part.draft()
+                        files[rel].write(self._list_format.head().encode())
+                    files[rel].write(lines.encode())
+            for rel, file in files.items():
+                split = rel.partition("/")[0] if "/" in rel else ""
+                file.write(self._list_format.tail(contents.splits.get(split, Totals())).encode())
+        finally:
+            for file in files.values():
+                file.close()
+        part.place({rel: str(file.name) for rel, file in files.items()}, {})
+        part.write({CARD: card(self._format, self._videos, self._settings, contents).encode()})
+
+    @property
+    def _list_format(self) -> ListFormat:
+        assert isinstance(self._format, ListFormat)
+        return self._format
