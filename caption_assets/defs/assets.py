@@ -50,6 +50,7 @@ class PipelineAsset:
 
     definition: dg.AssetsDefinition
     choice: Choice
+    settings: Settings
 
     @property
     def step(self) -> Step:
@@ -151,7 +152,7 @@ class _Recipe:
             metadata={"dagster/column_schema": column_schema(step.table), **table_metadata(step.table, choice.keys)},
             **self.more,
         )(compute)
-        return PipelineAsset(definition, choice)
+        return PipelineAsset(definition, choice, self.settings)
 
     def _run(self, context: dg.AssetExecutionContext, settings: Any, names: Names, previews: type[Any]) -> Reports:
         models = {word: name for word, (name, _) in self.models.items()}

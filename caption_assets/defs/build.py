@@ -14,7 +14,7 @@ from caption_assets.settings import PipelineSettings
 _STEPS_GO_ON = {"step_dependency_config": {"require_upstream_step_success": False}}
 # Steps of a run share its worker processes, and what one has made for another; the heavy work is done by processes of
 # their own either way.
-_EXECUTORS = {
+EXECUTORS = {
     "in_process": dg.in_process_executor.configured(_STEPS_GO_ON),
     "multiprocess": dg.multiprocess_executor.configured(_STEPS_GO_ON),
     "of_the_project": None,
@@ -32,10 +32,10 @@ def build_defs(
     pipeline = Pipeline(settings or deployed_settings(), resource_overrides)
     job = job_of(pipeline)
     return dg.Definitions(
-        assets=[pipeline.source, *pipeline.assets],
+        assets=[pipeline.source, *pipeline.assets, pipeline.review],
         jobs=[job],
         sensors=sensors_of(pipeline),
         schedules=[schedule_of(pipeline, job)],
         resources=pipeline.resources,
-        executor=_EXECUTORS[pipeline.settings.executor],
+        executor=EXECUTORS[pipeline.settings.executor],
     )

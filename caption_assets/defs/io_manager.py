@@ -1,18 +1,27 @@
 """Where everything is written: tables, documents and previews below one output path."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
-import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 
+from caption_assets.defs.frames import SHARD_COLUMN, as_annotated, as_arrow, by_shard
 from caption_assets.errors import StoreError
+from caption_assets.save_export.documents import check_added_name
+from caption_assets.save_export.rendered import outdate_rendered
+from caption_assets.steps.documents import render_documents_of
+from caption_assets.store.added import WINDOW_COLUMNS, read_added, render_columns, table_name, write_added
+from caption_assets.store.earlier import move_earlier
 from caption_assets.store.store import Store
 from caption_assets.store.tables import TABLES, Table, rows_to_table
 
 # In the metadata of an asset of ours: its table, and the table's key.
 _TABLE, _KEY = "caption_assets/table", "caption_assets/key"
+RENDER = "caption_assets/render"
+"""In the metadata of a user's asset: the columns that each window's JSON is to show, under the asset's name."""
 
 
 def table_metadata(table: Table[Any], keys: Sequence[str]) -> dict[str, str]:
@@ -21,8 +30,9 @@ def table_metadata(table: Table[Any], keys: Sequence[str]) -> dict[str, str]:
 
 
 class SaveExportIOManager(dg.ConfigurableIOManager):
-    """The only writer. Assets write each shard through `store()` as soon as it is done, so that a run over many
-    shards keeps the finished ones whatever happens later; downstream assets load a shard's table as a DataFrame.
+    """The only writer. Our assets write each shard through `store()` as soon as it is done, so that a run over many
+    shards keeps the finished ones whatever happens later. Users' assets take and return tables: the rows of all
+    shards of the run, with a column `shard`. What they return is stored as `tables/<asset>/<shard>.parquet`.
     """
 
     output_path: str = Field(description="Output root: a folder or fsspec URL (memory://, s3://…).")
@@ -42,21 +52,77 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
         return Store(self.output_path)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Refuses values: what an asset of this project makes is in the store before its step ends."""
-        if obj is not None:
-            raise StoreError(
-                f"a value of type {type(obj).__name__} from {context.asset_key.to_user_string()}",
-                "this IO manager stores no values",
-                "write through `store()` and yield a MaterializeResult, or give the asset another IO manager",
-            )
+        """Stores what a user's asset returns, a table a shard, and renders it where its metadata asks for that.
 
-    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
-        """The upstream asset's rows for the requested shards, with a column `shard`."""
-        metadata = (context.upstream_output.definition_metadata if context.upstream_output else None) or {}
-        table, key = TABLES[metadata[_TABLE]], metadata[_KEY] or None
+        All is checked before anything is written. Raises StoreError for what is no table of the run's shards.
+        """
+        if obj is None:  # ours: it is in the store before its step ends
+            return
+        asset = context.asset_key.to_user_string()
+        asked = f"what asset {asset} returns"
+        if not context.has_asset_partitions:
+            raise StoreError(asked, "the asset has no shards", "give it the pipeline's shards as partitions_def")
+        shards, name = sorted(context.asset_partition_keys), table_name(_name(context.asset_key))
+        tables = by_shard(as_arrow(obj, asked), shards, asked)
+        columns = _columns(context.definition_metadata, name, tables[shards[0]], asked)
+        store = self.store()
+        for shard, table in tables.items():
+            outdate_rendered(store, shard)
+            write_added(store, name, shard, table)
+        render_columns(store, name, columns)
+        for shard in shards:
+            render_documents_of(store, shard, self.source_root)
+        rows = sum(table.num_rows for table in tables.values())
+        context.add_output_metadata({"dagster/row_count": rows, "dagster/uri": store.url(f"tables/{name}")})
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The upstream asset's rows for the shards of the run, as the parameter is annotated, with a column `shard`.
+
+        Raises StoreError where a shard of a user's asset has no table yet.
+        """
+        upstream = context.upstream_output
+        metadata = (upstream.definition_metadata if upstream is not None else None) or {}
         store = self.place()
-        frames = []
+        tables = []
         for shard in sorted(context.asset_partition_keys):
-            rows = store.read_rows(table, shard, key)
-            frames.append(rows_to_table(rows, table.row).to_pandas().assign(shard=shard))
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+            if _TABLE in metadata:
+                table = _own_rows(store, TABLES[metadata[_TABLE]], shard, metadata[_KEY] or None)
+            else:
+                table = _added_rows(store, context.asset_key, shard)
+            tables.append(table.append_column(SHARD_COLUMN, pa.array([shard] * table.num_rows, pa.string())))
+        rows = pa.concat_tables(tables, promote_options="permissive")
+        return as_annotated(rows, context.dagster_type.typing_type, f"parameter {context.name}")
+
+
+def _name(asset: dg.AssetKey) -> str:
+    return "__".join(asset.path)
+
+
+def _own_rows(store: Store, table: Table[Any], shard: str, key: str | None) -> pa.Table:
+    move_earlier(store, shard)
+    return rows_to_table(store.read_rows(table, shard, key), table.row)
+
+
+def _added_rows(store: Store, asset: dg.AssetKey, shard: str) -> pa.Table:
+    table = read_added(store, _name(asset), shard)
+    if table is None:
+        asked = f"{asset.to_user_string()} of shard {shard!r}"
+        raise StoreError(asked, "there is no table", "materialize it for this shard first")
+    return table
+
+
+def _columns(metadata: Any, name: str, table: pa.Table, asked: str) -> list[str]:
+    """The columns that the asset's metadata asks to be rendered, checked to be there and to be JSON."""
+    columns = (metadata or {}).get(RENDER)
+    if not columns:
+        return []
+    check_added_name(name)
+    needed = [*WINDOW_COLUMNS, *columns]
+    if missing := [column for column in needed if column not in table.column_names]:
+        fix = f"keep {', '.join(WINDOW_COLUMNS)}, and return what {RENDER} names"
+        raise StoreError(f"{asked}, to be rendered", f"it has no column {missing[0]!r}", fix)
+    try:
+        json.dumps(table.select(list(columns)).to_pylist())
+    except TypeError as error:
+        raise StoreError(f"{asked}, to be rendered", f"it is no JSON ({error})", "make text of it") from None
+    return list(columns)

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -71,21 +71,21 @@ def end_dead_runs(instance: dg.DagsterInstance) -> None:
             instance.report_run_failed(run, "Its process ended without a word: it was killed, or ran out of memory.")
         if run_id in with_slots:
             storage.free_concurrency_slots_for_run(run_id)
-        _lock_path(instance, _name(run.tags, run_id)).unlink(missing_ok=True)
+        _lock_path(instance, _name(run)).unlink(missing_ok=True)
 
 
 def _unfinished_of_commands(instance: dg.DagsterInstance) -> list[RunRecord]:
     records = instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED))
-    return [record for record in records if COMMAND_TAG in record.dagster_run.tags]
+    return [record for record in records if _is_of_command(record.dagster_run)]
 
 
 def _is_dead(instance: dg.DagsterInstance, record: RunRecord) -> bool:
     run = record.dagster_run
-    path = _lock_path(instance, _name(run.tags, run.run_id))
+    path = _lock_path(instance, _name(run))
     if not path.exists():  # it ended in its own time, or it runs on another machine
         return run.is_finished and time.time() - (record.end_time or 0.0) > _ENDED_SECONDS
     # Steps of Dagster's runs may have processes of their own: what became of such a run, Dagster itself will say.
-    return (run.is_finished or COMMAND_TAG in run.tags) and not _is_held(path)
+    return (run.is_finished or _is_of_command(run)) and not _is_held(path)
 
 
 def _is_held(path: Path) -> bool:
@@ -125,7 +125,7 @@ def _waits(instance: dg.DagsterInstance, name: str) -> Iterator[str]:
         info = storage.get_concurrency_info(pool)
         for step in info.pending_steps:
             run = instance.get_run_by_id(step.run_id)
-            if step.assigned_timestamp is not None or run is None or _name(run.tags, run.run_id) != name:
+            if step.assigned_timestamp is not None or run is None or _name(run) != name:
                 continue
             holders = [_described(instance, run_id) for run_id in sorted(info.active_run_ids)]
             if holders:
@@ -139,13 +139,18 @@ def _described(instance: dg.DagsterInstance, run_id: str) -> str:
     run = instance.get_run_by_id(run_id)
     if run is None:
         return f"run {run_id}, which was deleted"
-    path = _lock_path(instance, _name(run.tags, run_id))
+    path = _lock_path(instance, _name(run))
     process = f" ({holder(path)})" if path.exists() else ""
-    return f"run {run_id} of {'the command line' if COMMAND_TAG in run.tags else repr(run.job_name)}{process}"
+    return f"run {run_id} of {'the command line' if _is_of_command(run) else repr(run.job_name)}{process}"
 
 
-def _name(tags: Mapping[str, str], run_id: str) -> str:
-    return tags.get(COMMAND_TAG, run_id)
+def _name(run: dg.DagsterRun) -> str:
+    return run.tags[COMMAND_TAG] if _is_of_command(run) else run.run_id
+
+
+def _is_of_command(run: dg.DagsterRun) -> bool:
+    """Whether the command line works on it: a run that is executed again has the tags of the first one, too."""
+    return COMMAND_TAG in run.tags and run.parent_run_id is None
 
 
 def _lock_path(instance: dg.DagsterInstance, name: str) -> Path:

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -12,7 +13,8 @@ from dagster._utils import interrupts
 
 from caption_assets.dataset import open_dataset
 from caption_assets.defs.assets import PipelineAsset
-from caption_assets.defs.partitions import add_new_shards, range_tags, ranges, registered_shards
+from caption_assets.defs.deployed import DeployedRuns
+from caption_assets.defs.partitions import add_new_shards, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
 from caption_assets.steps import Progress
@@ -34,7 +36,7 @@ def materialize_shards(
     add_new_shards(instance, open_dataset(pipeline.settings.dataset))
     command = str(uuid.uuid4())
     with looked_after(instance, command), _signals_as_they_are():
-        return _Command(instance, pipeline, command).materialize(shards, steps, progress)
+        return _Command(instance, pipeline, command, _Listener(progress)).materialize(shards, steps)
 
 
 @contextmanager
@@ -56,8 +58,14 @@ class _Command:
     instance: dg.DagsterInstance
     pipeline: Pipeline
     name: str
+    heard: "_Listener"
 
-    def materialize(self, shards: Sequence[str], steps: Container[str], progress: Progress) -> set[str]:
+    @cached_property
+    def runs(self) -> DeployedRuns:
+        given = {"workers": self.pipeline.resources[self.pipeline.names.of("workers")], "progress": self.heard}
+        return DeployedRuns(self.instance, self.pipeline, given)
+
+    def materialize(self, shards: Sequence[str], steps: Container[str]) -> set[str]:
         order = registered_shards(self.instance, self.pipeline.shards)
         failed: dict[dg.AssetKey, set[str]] = {}
         for stage in self._stages():
@@ -66,26 +74,15 @@ class _Command:
                 continue
             needs = {key for made in wanted for key in made.definition.dependency_keys}
             blocked = set().union(*(failed.get(need, set()) for need in needs))
-            heard = _Listener(progress)
             for keys in ranges([shard for shard in shards if shard not in blocked], order):
-                self._run(wanted, keys, heard)
+                self._run(wanted, keys)
             for made in wanted:
                 name = made.step.name
-                failed[made.definition.key] = {shard for shard in shards if (name, shard) not in heard.finished}
+                failed[made.definition.key] = {shard for shard in shards if (name, shard) not in self.heard.finished}
         return set().union(*failed.values())
 
-    def _run(self, wanted: Sequence[PipelineAsset], keys: tuple[str, ...], heard: "_Listener") -> None:
-        result = dg.materialize(
-            self.pipeline.assets,
-            selection=[made.definition for made in wanted],
-            instance=self.instance,
-            resources={**self.pipeline.resources, self.pipeline.names.of("progress"): heard},
-            partition_key=keys[0] if len(keys) == 1 else None,
-            tags={COMMAND_TAG: self.name, **(range_tags(keys) if len(keys) > 1 else {})},
-            # The command line has its own progress and summary; the event log has the rest.
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+    def _run(self, wanted: Sequence[PipelineAsset], keys: tuple[str, ...]) -> None:
+        result, heard = self.runs.execute(wanted, keys, {COMMAND_TAG: self.name}), self.heard
         if result.success:
             return
         if any(_interrupted(event) for event in result.all_events):

@@ -10,6 +10,7 @@ for one.
 from collections.abc import Mapping
 from typing import Any
 
+from caption_assets.errors import ConfigError
 from caption_assets.records import FramePicks, text_hash
 from caption_assets.save_export import foreign
 from caption_assets.save_export.foreign import usable
@@ -66,6 +67,13 @@ def is_caption_key(key: str) -> bool:
 def is_enhanced_key(key: str) -> bool:
     """Whether a window's key names an enhanced caption."""
     return key.endswith(ENHANCED_SUFFIX)
+
+
+def check_added_name(name: str) -> None:
+    """Raises ConfigError for the name of a user's table that cannot stand in a window."""
+    if name in _WINDOW_KEYS or is_caption_key(name) or is_enhanced_key(name):
+        wrong = "a window has a key of that name, or readers would take it for a caption"
+        raise ConfigError(f"asset {name!r}, to be rendered", wrong, "give it another name")
 
 
 def reviewed_key(key: str) -> str:
@@ -182,6 +190,8 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
         window["provenance"] = provenance
     if findings := _findings(rows, frames, window, enhanced, foreign):
         window["findings"] = findings
+    # As objects: whatever the table is called, no reader takes one for a caption.
+    window |= {name: dict(table[frames]) for name, table in rows.added.items() if frames in table}
     return window | {key: value for key, value in foreign.items() if key not in window}
 
 
@@ -231,7 +241,7 @@ def _own_keys(rows: ClipRows) -> frozenset[str]:
     """Window keys that are ours to replace or remove: those of every key that has a table."""
     enhanced = {key for text, of in rows.enhanced for key in (text + ENHANCED_SUFFIX, _enhanced_key(text, of))}
     models = [*(key + CAPTION_SUFFIX for key in rows.captions), *enhanced]
-    return frozenset([*models, *map(reviewed_key, models)])
+    return frozenset([*models, *map(reviewed_key, models), *rows.added])
 
 
 def _edits(rows: ClipRows, frames: Frames, texts: Mapping[str, CaptionRow | EnhancedRow]) -> dict[str, VerdictRow]:

@@ -1,4 +1,4 @@
-"""The documents of a shard, rendered when a step has committed its table."""
+"""The documents of a shard, rendered when a table has been committed."""
 
 from collections import ChainMap
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ def render_documents(context: StepContext, shard: str, unchanged: Iterable[Stamp
 
 
 def render_documents_of(store: Store, shard: str, source_root: str | None = None, seen: Stamps | None = None) -> None:
-    """The same without a step: for what people have written."""
+    """The same without a step: for what people have written, and their assets have made."""
     move_earlier(store, shard)
     render_shard(
         store,

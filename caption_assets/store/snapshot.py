@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from caption_assets.store.added import WINDOW_COLUMNS, added_rows, rendered_columns
 from caption_assets.store.rows import (
     CaptionRow,
     EnhancedFindingRow,
@@ -52,7 +53,8 @@ class ClipRows:
     key) and `enhanced` (by text model's key, then caption key) have an entry for every table of the clip's shard, in
     the order that was asked for, also where that table holds nothing about this clip. `findings` has what the rules
     have against captions by caption key, and `enhanced_findings` against enhanced ones, by the same keys as those.
-    `verdicts` are all that people have said of its texts.
+    `verdicts` are all that people have said of its texts. `added` has what documents show of users' own tables, by
+    name: of each window, values by column.
     """
 
     windows: tuple[WindowRow, ...]
@@ -62,6 +64,7 @@ class ClipRows:
     findings: Mapping[str, Mapping[Frames, FindingRow]] = field(default_factory=dict)
     enhanced_findings: Mapping[tuple[str, str], Mapping[Frames, EnhancedFindingRow]] = field(default_factory=dict)
     verdicts: tuple[VerdictRow, ...] = ()
+    added: Mapping[str, Mapping[Frames, Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def clip(self) -> WindowRow:
@@ -120,6 +123,7 @@ def read_snapshot(
     verdicts: dict[str, list[VerdictRow]] = defaultdict(list)
     for verdict in rows.get(_VERDICTS, ()):
         verdicts[verdict.clip_id].append(verdict)
+    added = _added(store, shard)
     return tuple(
         ClipRows(
             windows=tuple(of_clip),
@@ -129,6 +133,7 @@ def read_snapshot(
             findings={key: table.get(clip_id, {}) for (key,), table in findings.items()},
             enhanced_findings={(text, of): table.get(clip_id, {}) for (of, text), table in enhanced_findings.items()},
             verdicts=tuple(verdicts[clip_id]),
+            added={name: table.get(clip_id, {}) for name, table in added.items()},
         )
         for clip_id, of_clip in windows.items()
     )
@@ -147,6 +152,17 @@ def _by_key(
         return places[::-1]
 
     return {tuple(key.split("/")): _by_clip(rows[table.name, key]) for key in sorted(found, key=order)}
+
+
+def _added(store: Store, shard: str) -> dict[str, dict[str, dict[Frames, dict[str, Any]]]]:
+    """What documents show of users' own tables, by table and clip. Who writes those says so: see `outdate_rendered`."""
+    found: dict[str, dict[str, dict[Frames, dict[str, Any]]]] = {}
+    for name, columns in rendered_columns(store).items():
+        clips = found[name] = defaultdict(dict)
+        for row in added_rows(store, name, shard, columns):
+            clip_id, start, end = (row.pop(column) for column in WINDOW_COLUMNS)
+            clips[clip_id][start, end] = row
+    return found
 
 
 def _by_clip(rows: Iterable[R]) -> dict[str, dict[Frames, R]]:

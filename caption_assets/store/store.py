@@ -99,7 +99,9 @@ class Store:
         self._kept: dict[str, tuple[str, bytes]] = {}
         self._lock = threading.Lock()
 
+        # What was read once and for all.
         self._names: dict[str, list[str]] = {}
+        self._bytes: dict[str, bytes | None] = {}
 
     def __repr__(self) -> str:
         return f"Store({self._files.url!r})"
@@ -317,6 +319,12 @@ class Store:
         if rel not in self._names:
             self._names[rel] = self.names(rel)
         return self._names[rel]
+
+    def read_bytes_once(self, rel: str) -> bytes | None:
+        """A file's bytes as they were when first asked for."""
+        if rel not in self._bytes:
+            self._bytes[rel] = self.read_bytes(rel)
+        return self._bytes[rel]
 
     @property
     def at_once(self) -> int:
