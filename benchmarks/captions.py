@@ -11,6 +11,8 @@ multimodal caches off. The rows, each in a process of its own:
 - assets: from mp4 files to `metas/v0` through `clip_windows` and `window_captions`, engine start not counted;
 - assets-previews: the same with `window_previews`, from the same decoding;
 - assets-fp8: as assets, with weights quantized to FP8 on load;
+- assets-unscored: as assets, without asking for log-probabilities, as no run of the package does: what they cost;
+- bare-scored: as bare, with them;
 - assets-two: two such runs at once, each with a shard of as many windows and a GPU of its own, into one output.
 
 `gpu busy` is NVML's utilization between the first and the last moment that the GPU works on windows.
@@ -45,6 +47,7 @@ from caption_assets.media.mp4 import write_mp4
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
 from caption_assets.models.engines.base import EngineOptions
+from caption_assets.models.engines.vllm.engine import VllmEngine
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_input
 from caption_assets.models.engines.vllm.launch import launch_args
 from caption_assets.models.families import FrameLimits
@@ -68,7 +71,7 @@ VARIANTS = {
 }
 DUMMY = {"load_format": "dummy"}
 SHARDS = ("shard-0", "shard-1")
-ROWS = ("curator", "bare", "assets", "assets-previews", "assets-fp8", "assets-two")
+ROWS = ("curator", "bare", "bare-scored", "assets", "assets-unscored", "assets-previews", "assets-fp8", "assets-two")
 
 
 def make_clip(path: Path, seed: int) -> None:
@@ -171,6 +174,8 @@ def feed(row: str, clips: Path, folder: Path, variant: Variant, vllm_args: dict[
             ready = list(pool.map(partial(prepared_request, prepare=prepare, limits=limits), paths))
     llm = LLM(**{**arguments, "disable_log_stats": True, "gpu_memory_utilization": 0.85})
     sampling = SamplingParams(temperature=0.0, max_tokens=OUTPUT_TOKENS, ignore_eos=True, repetition_penalty=1.05)
+    if row == "bare-scored":
+        sampling.logprobs, sampling.flat_logprobs = 0, True
     run = partial(_curator, llm, sampling) if row == "curator" else partial(_bare, llm, sampling)
     list(run(ready[:CHUNK]))  # what compiles at the first request is no part of the rate
     with GpuWatch() as watch:
@@ -221,6 +226,8 @@ def assets(
 ) -> dict[str, Any]:
     """Windows a second from a shard's mp4 files to documents, through Dagster."""
     precision = "fp8" if row == "assets-fp8" else "auto"
+    if row == "assets-unscored":
+        _ask_for_no_scores()
     previews: dict[str, dict[str, Any]] = {"window_previews": {}} if row == "assets-previews" else {}
     model = {"model_variant": variant.name, "model_path": str(folder), "engine": "vllm", "precision": precision}
     with GpuWatch() as watch:
@@ -250,6 +257,18 @@ def assets(
         "device": figures["device"],
         "span": [end - working, end],  # by a clock that all processes of the machine share
     }
+
+
+def _ask_for_no_scores() -> None:
+    """Has vLLM's engine of this process give no log-probabilities."""
+    scored = VllmEngine._sampling
+
+    def unscored(self: VllmEngine, request: Request) -> Any:
+        sampling = scored(self, request)
+        sampling.logprobs = None
+        return sampling
+
+    VllmEngine._sampling = unscored  # type: ignore[method-assign]
 
 
 def run_row(row: str, shape: str, clips: Path, vllm_args: dict[str, Any], shard: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 import caption_assets
+from caption_assets.cli.calibrate import calibrate
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
@@ -84,6 +85,7 @@ def demo(dataset: str, output_path: str) -> None:
 
 cli.add_command(export)
 cli.add_command(review)
+cli.add_command(calibrate)
 
 
 @cli.group()

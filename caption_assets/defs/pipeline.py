@@ -11,6 +11,7 @@ from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
 from caption_assets.defs.resources import CaptionModel, ClipDataset, Quality, TextModel
+from caption_assets.defs.review import review_asset
 from caption_assets.defs.source import source_asset
 from caption_assets.defs.workers import RunWorkers
 from caption_assets.records import text_hash
@@ -37,6 +38,12 @@ class Pipeline:
     @property
     def assets(self) -> list[dg.AssetsDefinition]:
         return [made.definition for made in self.made]
+
+    @cached_property
+    def review(self) -> dg.AssetsDefinition:
+        """The pages to look at what all the others have made. No part of what a run of everything makes: people ask for
+        it when they have judged."""
+        return review_asset(self.names, self.shards, [asset.key for asset in self.assets])
 
     @cached_property
     def source(self) -> dg.SourceAsset:

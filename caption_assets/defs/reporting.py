@@ -16,7 +16,7 @@ from caption_assets.steps.windows import SOURCE
 
 # Dagster logs an event for every partition of the run when the step's result comes. Each shard has had its own by then,
 # so the result carries Dagster's own mark for "reported already"; without a result, downstream steps would be skipped.
-_REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
 Reports = Iterator[dg.MaterializeResult]
 
@@ -47,7 +47,7 @@ class ShardOutcomes:
                 if (own, shard) not in self._reported:
                     self._progress.failed(self._run.step.name, shard, error)
         if any(self._reported.get((own, shard), "") is None for shard in shards):
-            yield dg.MaterializeResult(metadata=_REPORTED)  # what reads this begins: see `build_defs`
+            yield dg.MaterializeResult(metadata=REPORTED)  # what reads this begins: see `build_defs`
         if stopped:
             raise dg.Failure(str(stopped), allow_retries=False) from stopped
         failed = {shard: text for shard in shards if (text := self._reported.get((own, shard)))}

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-Kind = Literal["shard", "index", "login"]
+Kind = Literal["shard", "index", "compare", "login"]
 
 
 def page(kind: Kind, data: Mapping[str, Any]) -> bytes:

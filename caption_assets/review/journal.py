@@ -4,13 +4,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import StringConstraints
 
 from caption_assets.store.rows import ComparisonRow, VerdictRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import Table
 
 _ROWS_PER_PART = 256
+Reviewer = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+"""Who says something, as it may be given."""
 
 R = TypeVar("R", VerdictRow, ComparisonRow)
 

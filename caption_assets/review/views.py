@@ -1,6 +1,6 @@
 """A shard's tables as a page shows them: every window with its texts, worst first. Pure functions, no I/O."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,9 +48,9 @@ class Said:
 class TextView:
     """A caption or an enhanced caption of a window, or why there is none.
 
-    `confidence` has mean, minimum and lowest tenth of the log-probabilities; `rank` is the share of texts of the same
-    key with a lower mean, from 0 to 1. `outdated` says that the text is about an earlier caption. `said` are the
-    verdicts that stand, `opinion` what they come to.
+    `confidence` has mean, minimum and lowest tenth of the log-probabilities; `rank` is the share of other texts of the
+    same key with a lower mean, from 0 to 1, where those with the same one count half. `outdated` says that the text is
+    about an earlier caption. `said` are the verdicts that stand, `opinion` what they come to.
     """
 
     key: str
@@ -253,10 +253,16 @@ def _weighed(windows: Sequence[WindowView]) -> Iterable[WindowView]:
         texts = []
         for text in window.texts:
             if text.confidence is not None:
-                below = bisect_left(means[text.key], text.confidence[0])
-                text = replace(text, rank=round(below / len(means[text.key]), 4))
+                text = replace(text, rank=_rank(means[text.key], text.confidence[0]))
             texts.append(text)
         yield replace(window, texts=tuple(texts), badness=_badness(window, texts))
+
+
+def _rank(ordered: Sequence[float], mean: float) -> float:
+    """Which share of the others is lower; of those that are as high, half counts."""
+    others = len(ordered) - 1
+    below = (bisect_left(ordered, mean) + bisect_right(ordered, mean) - 1) / 2
+    return round(below / others, 4) if others else 0.5
 
 
 def _badness(window: WindowView, texts: Sequence[TextView]) -> float:

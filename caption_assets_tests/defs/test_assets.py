@@ -246,9 +246,8 @@ def test_settings_out_of_range_are_refused_before_a_run_begins(after):
     before = files()
     assert before
     for asset, config in OUT_OF_RANGE:
-        with pytest.raises(
-            dg.DagsterInvalidConfigError, match=f"{asset}:config:{next(iter(config))} of original value"
-        ):
+        wrong = rf"{asset}\w*:config:{next(iter(config))} of original value"
+        with pytest.raises(dg.DagsterInvalidConfigError, match=wrong):
             materialize(after.instance, after.pipeline, ["b"], [asset], {asset: config})
         assert files() == before, config
     for asset, config in UNKNOWN:

@@ -90,12 +90,12 @@ def test_a_table_that_was_replaced_while_it_was_read_leaves_what_was_made_of_it_
     read_table, other = Store.read_table, []
 
     def read_and_replace(self, table, shard, *args, **more):
-        stored = read_table(self, table, shard, *args, **more)
+        found = read_table(self, table, shard, *args, **more)
         if table.name == "clip_windows" and not other:
             other.append(shard)
             make_clip(clips_root / "b" / "new.mp4", 30)
             assert materialize(instance, pipeline, ["b"], ["clip_windows"]).success
-        return stored
+        return found
 
     monkeypatch.setattr(Store, "read_table", read_and_replace)
     assert materialize(instance, pipeline, ["b"], ["window_previews"]).success

@@ -45,7 +45,9 @@ def test_confidence_is_weighed_among_texts_of_the_same_key() -> None:
         clip(other, text(other, "a", -0.2), text(other, "b", -8.0)),
     ]
     ranks = {(of.clip, one.key): one.rank for of in shard_view("s", clips).windows for one in of.texts}
-    assert ranks == {("one", "a"): 0.5, ("one", "b"): 0.0, ("two", "a"): 0.0, ("two", "b"): 0.5}
+    assert ranks == {("one", "a"): 1.0, ("one", "b"): 0.0, ("two", "a"): 0.0, ("two", "b"): 1.0}
+    alike = [clip(row, text(row, "a", -0.1)), clip(other, text(other, "a", -0.1))]
+    assert {one.rank for of in shard_view("s", alike).windows for one in of.texts} == {0.5}
 
 
 def test_a_verdict_is_of_the_text_that_was_judged() -> None:

@@ -99,6 +99,7 @@ function drawConfidence(of) {
 }
 
 function showText(item) {
+  if (item.editing) return;  // an answer of the server takes no text away that is being written
   const { of } = item;
   const edits = item.said.filter((one) => one.verdict === "edited");
   item.body.replaceChildren(
@@ -145,11 +146,12 @@ function judge(item, verdict, edited) {
 }
 
 function edit(item) {
-  if (!live || !item || !judgeable(item) || item.node.querySelector("textarea")) return;
+  if (!live || !item || !judgeable(item) || item.editing) return;
   const before = [...item.said].reverse().find((one) => one.verdict === "edited");
   const area = el("textarea", { rows: "4", "aria-label": `The text of ${item.of.key} as you would have it`, maxlength: "100000" });
   area.value = before ? before.edited : item.of.text;
-  const leave = () => { showText(item); item.node.focus(); };
+  const leave = () => { item.editing = false; showText(item); item.node.focus(); };
+  item.editing = true;
   const save = () => {
     const text = area.value.trim();
     leave();

@@ -1,0 +1,91 @@
+"""The pages of shards as an asset: materialized, a shard's page is of its tables as they are, and what people have said
+of its texts shows in Dagster."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from caption_assets.defs.metadata import column_schema
+from caption_assets.defs.names import Names
+from caption_assets.defs.reporting import REPORTED, Reports
+from caption_assets.errors import CaptionAssetsError, ShardError
+from caption_assets.names import is_remote
+from caption_assets.records import text_hash
+from caption_assets.review import paths
+from caption_assets.review.render import render_index, render_shard_page
+from caption_assets.steps.documents import render_documents_of
+from caption_assets.store.store import Store
+from caption_assets.store.tables import SHARD_REVIEW
+
+_SHARDS_PER_RUN = 64
+_VERSION = "1"
+
+
+def review_asset(names: Names, shards: dg.PartitionsDefinition, upstream: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
+    """The asset, which reads all that `upstream` writes and whatever else the shards have."""
+
+    @dg.asset(
+        key=names.asset(SHARD_REVIEW),
+        deps=list(upstream),
+        partitions_def=shards,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=_SHARDS_PER_RUN),
+        group_name=names.group,
+        kinds={"python", "html"},
+        required_resource_keys={names.of("save_export")},
+        output_required=False,  # every shard is reported as it is done
+        code_version=_VERSION,
+        metadata={"dagster/column_schema": column_schema(SHARD_REVIEW)},
+    )
+    def shard_review(context: dg.AssetExecutionContext) -> Reports:
+        """A page to look at each window of the shard with its captions, worst first; and how many texts people accept.
+
+        Written to `review/<shard>.html`, with an index of all shards. `caption-assets review --serve` shows it with
+        keys to judge, and keeps verdicts and edited texts, which stand in the documents as `<key>_reviewed`.
+        """
+        place = getattr(context.resources, names.of("save_export"))
+        store, failed = place.store(), {}
+        for shard in context.partition_keys:
+            try:
+                render_documents_of(store, shard, place.source_root)
+                summary = render_shard_page(store, shard)
+                if not summary["clips"]:
+                    asked = f"{SHARD_REVIEW} of shard {shard!r}"
+                    raise ShardError(asked, "it has no windows", "materialize clip_windows for it first")
+            except CaptionAssetsError as error:
+                context.log.error(str(error))
+                failed[shard] = str(error)
+                continue
+            version = text_hash(json.dumps(summary, sort_keys=True))
+            event = dg.AssetMaterialization(
+                context.asset_key,
+                partition=shard,
+                metadata=_metadata(store, shard, summary),
+                tags={"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"},
+            )
+            context.log_event(event)
+        render_index(store)
+        if len(failed) < len(context.partition_keys):
+            yield dg.MaterializeResult(metadata=REPORTED)
+        if failed:
+            raise dg.Failure(" ".join(failed.values()), allow_retries=False)
+
+    return shard_review
+
+
+def _metadata(store: Store, shard: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the page is, and of each key how many of its texts were judged, and which share of these is right."""
+    links = {"review_page": store.url(paths.page(shard)), "review_index": store.url(paths.INDEX)}
+    figures: dict[str, Any] = {"windows": summary["windows"], "failed": summary["failed"]}
+    for key, of_key in summary["keys"].items():
+        figures[f"judged {key}"] = of_key["judged"]
+        if of_key["accepted_share"] is not None:
+            figures[f"accepted_share {key}"] = of_key["accepted_share"]
+    return {
+        **{
+            name: dg.MetadataValue.url(at) if is_remote(at) else dg.MetadataValue.path(at) for name, at in links.items()
+        },
+        **figures,
+        "keys": dg.MetadataValue.json(dict(summary["keys"])),
+    }
