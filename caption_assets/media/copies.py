@@ -29,16 +29,16 @@ class Copies:
 
 
 @contextlib.contextmanager
-def local_copy(location: str, copies: Copies | None = None) -> Iterator[str]:
+def local_copy(location: str, copies: Copies | None = None, anew: bool = False) -> Iterator[str]:
     """A local path with the bytes of a remote file, kept in `copies` or removed with the context.
 
-    What is kept is not asked for again: no request says whether the remote file has changed, and all passes of a run
-    see the same bytes. Raises MissingClipError.
+    What is kept is not asked for again, but with `anew`, which replaces it: no request says whether the remote file has
+    changed, and all passes of a run see the same bytes. Raises MissingClipError.
     """
     suffix = os.path.splitext(location)[1][:8]
     name = hashlib.blake2b(location.encode(), digest_size=16).hexdigest() + suffix
     kept = os.path.join(copies.folder, name) if copies else ""
-    if kept and os.path.exists(kept):
+    if kept and not anew and os.path.exists(kept):
         yield kept
         return
     with contextlib.ExitStack() as stack:

@@ -170,11 +170,11 @@ class ClipFile:
 
 
 @contextlib.contextmanager
-def open_clip(location: str, reading: Reading | None = None) -> Iterator[ClipFile]:
+def open_clip(location: str, reading: Reading | None = None, anew: bool = False) -> Iterator[ClipFile]:
     """The clip at `location` (local, or a URL that fsspec knows) as a local file, for as long as the context lasts.
 
     `location` is as `names.written` has it. A remote file is copied: the demuxer reads back and forth, and every pass
-    reads it all.
+    reads it all. With `anew`, a copy that is kept from before is replaced.
 
     Raises MissingClipError or EmptyFileError.
     """
@@ -182,7 +182,7 @@ def open_clip(location: str, reading: Reading | None = None) -> Iterator[ClipFil
     with contextlib.ExitStack() as stack:
         path = location.removeprefix("file://")
         is_local = not is_remote(path)
-        local = actual(path) if is_local else stack.enter_context(local_copy(path, reading.copies))
+        local = actual(path) if is_local else stack.enter_context(local_copy(path, reading.copies, anew))
         try:
             file = stack.enter_context(open(local, "rb", buffering=0, opener=_at_once))
         except OSError as error:

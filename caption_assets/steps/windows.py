@@ -133,11 +133,15 @@ def _reusable(
             continue
         if any(row.status == "failed" and row.error_kind != _DAMAGED for row in of_clip):
             continue
-        stamps = store.stamps(row.mp4_path for row in of_clip if row.mp4_path)
-        if stamps is not None and None in stamps.values():
-            continue
-        rows += of_clip
+        if _files_are_there(store, of_clip):
+            rows += of_clip
     return rows
+
+
+def _files_are_there(store: Store, rows: Iterable[WindowRow]) -> bool:
+    """Whether the windows' files have the bytes that were written. Where a look takes a request, they are taken to."""
+    kept = {row.mp4_path: row.mp4_bytes for row in rows if row.mp4_path}
+    return None not in kept.values() and (not store.looks_cost_nothing or store.sizes(kept) == kept)
 
 
 def _planned(
@@ -215,6 +219,7 @@ def _window_row(fields: Mapping[str, Any], oddities: list[Any], planned: Planned
         return _failed({**fields, **own}, mp4)
     if mp4 is not None:
         own["mp4_path"] = paths.window_mp4(fields["clip_id"], window.start_frame, window.end_frame)
+        own["mp4_bytes"] = len(mp4)
     return WindowRow(**fields, **own)
 
 

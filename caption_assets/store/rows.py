@@ -122,6 +122,7 @@ class WindowRow(_Ended):
     mp4_path: Annotated[
         str | None, Column("The window as a video, below the output root; null where it is not kept.")
     ] = None
+    mp4_bytes: Annotated[int | None, Column("Size of that file in bytes.")] = None
     fingerprint: Fingerprint = ""
 
 

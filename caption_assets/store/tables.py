@@ -65,7 +65,7 @@ class Table(Generic[R]):
         return self.name
 
 
-CLIP_WINDOWS = Table("clip_windows", WindowRow, file="mp4_path")
+CLIP_WINDOWS = Table("clip_windows", WindowRow, file="mp4_path", file_bytes="mp4_bytes")
 WINDOW_PREVIEWS = Table("window_previews", PreviewRow, file="path", file_bytes="num_bytes")
 WINDOW_CAPTIONS = Table("window_captions", CaptionRow, key_columns=("key",))
 ENHANCED_CAPTIONS = Table("enhanced_captions", EnhancedRow, key_columns=("caption_key", "key"))

@@ -150,7 +150,7 @@ class Prepared:
 def plan_clip(task: PlanTask, reading: Reading) -> Iterator[VideoInfo | PlannedWindow]:
     """First what the clip is, then its windows in order. Raises ClipError."""
     settings = task.settings
-    with open_clip(task.location, reading) as clip:
+    with open_clip(task.location, reading, anew=True) as clip:  # whoever plans it has seen that it is new or changed
         info = probe(clip)
         yield info
         for window in compute_windows(info.num_frames, settings.window_size, settings.remainder_threshold):

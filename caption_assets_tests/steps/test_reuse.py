@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +143,9 @@ def test_other_settings_and_lost_files_ask_for_planning(plan, watched, store):
     shutil.rmtree(store.url("window_clips"))
     plan(with_files)
     assert watched.read() == BOTH
+    next(Path(store.url("window_clips")).rglob("*.mp4")).write_bytes(b"cut off")
+    plan(with_files)
+    assert len(watched.read()) == 1
 
 
 def test_what_failed_is_tried_again(plan, watched, clips_root):

@@ -1,11 +1,13 @@
 """Two runs at work on one shard at once, with different settings: no row says of its file what it is not."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from caption_assets.dataset import open_dataset
+from caption_assets.errors import ShardError
 from caption_assets.settings import PreviewSettings, WindowSettings
 from caption_assets.steps import StepContext, preview_shard, window_shard
 from caption_assets.steps.previews import ShardPreviews
@@ -99,7 +101,8 @@ def test_a_window_file_that_another_run_has_removed_is_a_failed_window_and_made_
         return commit_rows(self, *args, **options)
 
     monkeypatch.setattr(Store, "commit_rows", another_run_first)
-    window_shard(StepContext(store, workers), dataset, "a", ours)
+    with contextlib.suppress(ShardError):  # there may be none that the other has left alone
+        window_shard(StepContext(store, workers), dataset, "a", ours)
     for row in store.read_rows(CLIP_WINDOWS, "a"):
         there = row.mp4_path is not None and store.read_bytes(row.mp4_path) is not None
         assert there == (row.status == "ok")

@@ -121,7 +121,7 @@ def test_a_remote_clip_is_fetched_once_a_run(
         assert go_over(workers, location) == {"list": 1, "tuple": 4, "Prepared": 4}
         assert requests == {"GET": 1}
         assert go_over(workers, location) == {"list": 1, "tuple": 4, "Prepared": 4}
-        assert requests == {"GET": 1}
+        assert requests == {"GET": 2}  # what is planned again is new or has changed
 
 
 def test_without_room_for_copies_each_task_fetches_once(http: str, requests: Counter[str]) -> None:
@@ -177,6 +177,20 @@ def test_a_worker_of_a_run_sees_one_version_of_a_clip(clip: Path, http: str, tmp
             assert [type(item) for item in made] == [Prepared] * 4
             ((_, copy),) = workers.run(kept_copy, [PlanTask(http, FOUR)])
             assert copy.startswith(workers.reading.copies.folder)
+        finally:
+            clip.write_bytes(whole)
+
+
+def test_a_clip_that_is_planned_again_is_fetched_again(clip: Path, http: str) -> None:
+    with Workers(1) as workers:
+        before, _ = planned(workers, http)
+        whole = clip.read_bytes()
+        try:
+            clip.write_bytes(whole + b"\0" * 8)
+            info, windows = planned(workers, http)
+            assert info.content_hash == probe(str(clip)).content_hash != before.content_hash
+            made = [made for _, made in workers.run(caption_clip, [caption_task(http, info, windows)])]
+            assert [type(item) for item in made] == [Prepared] * 4
         finally:
             clip.write_bytes(whole)
 
