@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import ValidationError
 
+from caption_assets.defs.catalog import catalog, code_reference
 from caption_assets.defs.config import config_class, config_schema
 from caption_assets.defs.io_manager import table_metadata
 from caption_assets.defs.lineage import is_made_by
@@ -95,7 +96,7 @@ def make_assets(
             )
             recipes.append(recipe)
     names, preview_config = Names(settings.name), config_class(settings.previews)
-    return [recipe.make(names, shards, preview_config, condition) for recipe in recipes]
+    return [recipe.make(settings, names, shards, preview_config, condition) for recipe in recipes]
 
 
 _MODEL_KINDS = {"python", "pytorch", "huggingface"}
@@ -122,6 +123,7 @@ class _Recipe:
 
     def make(
         self,
+        pipeline: PipelineSettings,
         names: Names,
         shards: dg.PartitionsDefinition,
         previews: type[Any],
@@ -150,7 +152,12 @@ class _Recipe:
             config_schema=config_schema(self.settings),
             output_required=False,  # every shard is stored and reported as it is done
             code_version=choice.version,
-            metadata={"dagster/column_schema": column_schema(step.table), **table_metadata(step.table, choice.keys)},
+            metadata={
+                "dagster/column_schema": column_schema(step.table),
+                **table_metadata(step.table, choice.keys),
+                **code_reference(self.body),
+            },
+            **catalog(pipeline, step, choice.keys),
             **self.more,
         )(compute)
         return PipelineAsset(definition, choice, self.settings)

@@ -30,7 +30,8 @@ from caption_assets.settings.file import problems, read_settings
 
 SETTINGS = ENVIRONMENT_PREFIX + "SETTINGS"
 _FILE = Path("caption_assets.yaml")
-_PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in ("dataset", "output", "source_root", "automation")}
+_SCALARS = ("dataset", "output", "source_root", "automation", "fresh_within_hours", "failure_webhook")
+_PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in _SCALARS}
 _PARTS: Mapping[str, type[Settings]] = {
     "windows": WindowSettings,
     "previews": PreviewSettings,

@@ -14,10 +14,10 @@ import dagster as dg
 
 from caption_assets.media.thumbnails import thumbnail
 from caption_assets.names import is_remote
+from caption_assets.review import paths as review_paths
 from caption_assets.steps import ShardReport
 from caption_assets.steps.choices import Choice
 from caption_assets.steps.report import Sample
-from caption_assets.store.paths import fitted
 from caption_assets.store.store import Store
 from caption_assets.store.tables import Table, columns
 
@@ -71,7 +71,7 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
 def place_metadata(store: Store, dataset: str, shard: str) -> dict[str, dg.MetadataValue]:
     """Where the clips and the documents are, and the page to look at the shard, where it has been made."""
     places = {"dataset_root": dataset, "documents": store.url(_METAS)}
-    review = fitted(f"review/{shard}", ".html")
+    review = review_paths.page(shard)
     if store.sizes([review])[review] is not None:
         places["review_page"] = store.url(review)
     return {

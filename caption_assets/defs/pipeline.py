@@ -15,7 +15,7 @@ from caption_assets.defs.review import review_asset
 from caption_assets.defs.source import source_asset
 from caption_assets.defs.workers import RunWorkers
 from caption_assets.records import text_hash
-from caption_assets.settings import CaptionModelSettings, PipelineSettings, TextModelSettings, part
+from caption_assets.settings import PEOPLE_ONLY, CaptionModelSettings, PipelineSettings, TextModelSettings, part
 from caption_assets.steps import Progress
 
 
@@ -52,7 +52,7 @@ class Pipeline:
 
     @cached_property
     def settings_hash(self) -> str:
-        return text_hash(self.settings.model_dump_json())
+        return text_hash(self.settings.model_dump_json(exclude=set(PEOPLE_ONLY)))
 
     @cached_property
     def resources(self) -> dict[str, object]:

@@ -18,7 +18,7 @@ from caption_assets.settings.declare import (
     variables_of,
 )
 from caption_assets.settings.exports import ExportFormatName, ExportSettings, ExportText, ExportVideos
-from caption_assets.settings.pipeline import Captions, EnhancedCaptions, PipelineSettings
+from caption_assets.settings.pipeline import PEOPLE_ONLY, Captions, EnhancedCaptions, PipelineSettings
 from caption_assets.settings.quality import ConfidenceScore, FindingRule, FindingSeverity, QualitySettings
 from caption_assets.settings.texts import (
     AskedFamily,
@@ -52,6 +52,7 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
 __all__ = [
     "ALL_SETTINGS",
     "ENVIRONMENT_PREFIX",
+    "PEOPLE_ONLY",
     "AskedFamily",
     "AskedPrecision",
     "CaptionModelSettings",

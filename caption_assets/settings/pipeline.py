@@ -10,6 +10,8 @@ from caption_assets.settings.texts import CaptionModelSettings, CaptionSettings,
 
 DEMO_DATASET = "demo/clips"
 DEMO_OUTPUT = "demo/output"
+PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook")
+"""Settings of a pipeline that change nothing in what is made."""
 
 
 class Captions(CaptionModelSettings, CaptionSettings):
@@ -55,6 +57,21 @@ class PipelineSettings(BaseModel):
     )
     quality: QualitySettings = Field(default=QualitySettings(), description="What rules have against texts.")
     workers: WorkerSettings = Field(default=WorkerSettings(), description="The worker processes of a run.")
+    owners: tuple[str, ...] = Field(
+        default=(), description="Who answers for the assets: e-mail addresses, or `team:` and a name."
+    )
+    tags: dict[str, str] = Field(default={}, description="Tags of all assets in Dagster's catalog, by name.")
+    fresh_within_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description="Hours within which each asset is to be materialized for some shard; Dagster shows it as overdue "
+        "otherwise. It knows no shards there.",
+    )
+    failure_webhook: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Address to which a message is sent when a run fails, as JSON with a `text` for people.",
+    )
     automation: bool = Field(
         default=False,
         description="Make what is missing or out of date by itself, as shards come and change, without a schedule.",
