@@ -97,7 +97,7 @@ def _cells(sample: Sample) -> dict[str, str]:
         "frames": as_markdown(sample.window),
         "caption": as_markdown(sample.caption or ""),
         "enhanced": as_markdown(sample.enhanced or ""),
-        "confidence (mean, lowest tenth)": f"{mean:.2f}, {lowest:.2f}" if sample.confidence else "",
+        "confidence (mean, lowest tenth)": f"{mean:.2g}, {lowest:.2g}" if sample.confidence else "",
         "findings": as_markdown(", ".join(sample.findings), _TEXT_BYTES // 2),
     }
 
