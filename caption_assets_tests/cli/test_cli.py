@@ -144,7 +144,7 @@ def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_asse
     assert done.returncode == 1
     assert "clip_windows failed for shard bad" in done.stdout
     assert "clip_windows failed for shard void" in done.stdout
-    assert "holds no clip" in done.stdout
+    assert "holds no clip" in " ".join(done.stdout.split())  # a long path has the terminal wrap the line
     for shard in ("a", "b"):
         assert (tmp_path / "out" / "tables" / "enhanced_captions" / "demo" / "demo_lm" / f"{shard}.parquet").is_file()
 
