@@ -74,9 +74,10 @@ def kept_tokens(known: Sequence[int], before: Sequence[int], now: Sequence[int])
     """What a prompt shares with another one about the same video: how many tokens of it, and of its own they stand for.
 
     `known` are those of the other prompt with the video's filled in, `before` those without, and `now` this prompt's.
-    None where the video does not stand before everything that differs.
+    At least one is left, for the model to go on from. None where the video does not stand before all that differs.
     """
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, now, strict=False)))
+    pairs = zip(before, now[:-1], strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     kept = len(known) - (len(before) - same)
     if list(known[:kept]) == list(before[:same]) or list(known[kept:]) != list(before[same:]):
         return None
