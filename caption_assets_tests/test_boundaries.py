@@ -74,7 +74,7 @@ ENGINES: dict[str, set[str]] = {
     "openai": {"base", "visits"},
     "select": {"base", "transformers", "vllm", "openai"},
 }
-HEAVY = ("torch", "torchvision", "transformers", "vllm")
+HEAVY = ("torch", "torchvision", "transformers", "vllm", "xgrammar")
 
 
 def imports(path: Path) -> set[str]:

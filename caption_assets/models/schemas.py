@@ -14,6 +14,10 @@ _PARTS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 
 
+class InvalidAnswerError(Exception):
+    """What a model has written is no answer by its schema; the message says why."""
+
+
 def bounded(schema: dict[str, Any], asked: str) -> str:
     """The schema as compact JSON, every array and string of it bounded, and nothing allowed that it does not name.
 
@@ -27,27 +31,31 @@ def bounded(schema: dict[str, Any], asked: str) -> str:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise ConfigError(asked, f"it is no JSON schema ({first_line(error)})", "see json-schema.org") from None
-    return json.dumps(_changed(schema, _bound), separators=(",", ":"), ensure_ascii=False)
+    return _compact(_changed(schema, _bound))
 
 
 def tightened(schema: str) -> str:
     """The schema with half the bounds, as far as it asks for no more itself."""
-    return json.dumps(_changed(json.loads(schema), _halve), separators=(",", ":"), ensure_ascii=False)
+    return _compact(_changed(json.loads(schema), _halve))
 
 
-def problem_of(text: str, finish_reason: str | None, schema: str) -> str:
-    """What keeps a text from being an answer by the schema; empty where nothing does."""
+def checked(text: str, finish_reason: str | None, schema: str) -> str:
+    """The answer in a text, as compact JSON. Raises InvalidAnswerError where there is none by the schema."""
     if finish_reason == "length":
-        return f"its JSON was cut off after {len(text)} letters (max_output_tokens)"
+        raise InvalidAnswerError(f"its JSON was cut off after {len(text)} letters (max_output_tokens)")
     try:
-        answer = json.loads(text)
+        answer = json.loads(text, strict=False)  # grammars let control characters pass
     except ValueError as error:
-        return f"it is not JSON ({error})"
+        raise InvalidAnswerError(f"it is not JSON ({error})") from None
     wrong = next(iter(_validator(schema).iter_errors(answer)), None)
-    if wrong is None:
-        return ""
-    at = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.absolute_path)
-    return f"it does not fit its schema ({at or 'the whole'}: {first_line(wrong)})"
+    if wrong is not None:
+        at = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.absolute_path)
+        raise InvalidAnswerError(f"it does not fit its schema ({at or 'the whole'}: {first_line(wrong)})")
+    return _compact(answer)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 @cache

@@ -3,19 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from caption_assets.errors import ModelError
-
 
 class Grammars:
     """Compiles schemas for one tokenizer, of so many tokens; `ends` are those that an answer ends with."""
 
     def __init__(self, tokenizer: Any, num_tokens: int, ends: list[int]) -> None:
-        """Raises ModelError where xgrammar is not installed."""
-        try:
-            import xgrammar
-        except ImportError:
-            fix = "pip install 'caption_assets[json]', or choose another engine"
-            raise ModelError("captions as JSON with engine 'transformers'", "xgrammar is not installed", fix) from None
+        import xgrammar
+
         info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=num_tokens, stop_token_ids=ends)
         self._xgrammar, self._num_tokens = xgrammar, num_tokens
         self._compiler = xgrammar.GrammarCompiler(info)

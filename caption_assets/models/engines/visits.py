@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from caption_assets.models.requests import Question, Request, Result, further_request
-from caption_assets.models.schemas import problem_of, tightened
+from caption_assets.models.schemas import InvalidAnswerError, checked, tightened
 from caption_assets.models.thinking import answer_of
 from caption_assets.records import Outcome
 
@@ -48,12 +48,14 @@ class Visit:
             result = _with_times_of(self._earlier[name], result)
         if request.schema is not None and result.outcome.ok:
             answer = answer_of(result.text or "").text
-            if wrong := problem_of(answer, result.finish_reason, request.schema):
+            try:
+                result = replace(result, text=checked(answer, result.finish_reason, request.schema))
+            except InvalidAnswerError as error:
                 if asked.attempt + 1 < _TRIES:
                     self._earlier[name] = result
                     return [Asked(name, replace(request, schema=tightened(request.schema)), asked.attempt + 1)]
-                message = f"{wrong}, also with half the bounds"
-                result = replace(result, text=None, tokens=(), outcome=Outcome("failed", "invalid_json", message))
+                outcome = Outcome("failed", "invalid_json", f"{error}, also with half the bounds")
+                result = replace(result, text=None, tokens=(), outcome=outcome)
         self._results[name] = result
         return list(self._after(name, result))
 
