@@ -10,6 +10,7 @@ from rich.console import Console
 
 import caption_assets
 from caption_assets.cli.calibrate import calibrate
+from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
@@ -23,6 +24,7 @@ from caption_assets.models.choice import default_variant
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.settings import (
     Captions,
+    CheckSettings,
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
@@ -86,6 +88,7 @@ def demo(dataset: str, output_path: str) -> None:
 cli.add_command(export)
 cli.add_command(review)
 cli.add_command(calibrate)
+cli.add_command(check)
 
 
 @cli.group()
@@ -152,6 +155,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
             settings_from(options, EnhancedCaptions, model_variant="demo_lm" if variant == "demo" else "qwen_lm"),
         ),
         quality=settings_from(options, QualitySettings),
+        checks=settings_from(options, CheckSettings),
         workers=settings_from(options, WorkerSettings),
     )
     steps = {"clip_windows"} | ({"window_previews"} if previews else set())
@@ -182,6 +186,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
         failed = materialize_shards(instance, pipeline, shards, steps, console)
     console.summarize(shards, Console())
+    print_checks(console.checks, Console())
     return SHARD_FAILED if failed else OK
 
 
