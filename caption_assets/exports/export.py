@@ -12,9 +12,10 @@ from caption_assets.exports.contents import Contents, contents_of
 from caption_assets.exports.folder import Changes, ExportFolder, FolderPart
 from caption_assets.exports.formats import FORMATS
 from caption_assets.exports.manifests import Manifest
-from caption_assets.exports.samples import choose_keys, select
+from caption_assets.exports.samples import Keys, choose_keys, select
 from caption_assets.exports.shard import ShardWriter, write_list, write_packs
 from caption_assets.exports.videos import VideoSource
+from caption_assets.names import actual
 from caption_assets.settings import ExportFormatName, ExportSettings, ExportVideos
 from caption_assets.store.store import Store
 from caption_assets.workers.base import ClipWorkers
@@ -22,14 +23,32 @@ from caption_assets.workers.base import ClipWorkers
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What became of a shard: samples that are in the export, windows that stay by reason (`card.REASONS`), what was
-    done to files, and why videos could not be made."""
+    """What became of a shard: what is in the export and what stays by reason (`card.REASONS`), what was done to files,
+    why videos could not be made, and a version that changes whenever the export's files of the shard do."""
 
     shard: str
-    samples: int
-    left_out: Counter[str]
+    contents: Contents
     changes: Changes
     failed: tuple[str, ...] = ()
+    version: str = ""
+
+    @property
+    def samples(self) -> int:
+        return self.contents.samples
+
+    @property
+    def left_out(self) -> Counter[str]:
+        return self.contents.left_out
+
+
+def folder_name(keys: Keys) -> str:
+    """What the folder of an export of these texts is called, where nothing else is said."""
+    return keys.caption if keys.text is None else f"{keys.caption}_by_{keys.text}"
+
+
+def default_folder(store: Store, called: str, keys: Keys) -> str:
+    """Where the export of that name goes, below the output, where nothing else is said."""
+    return actual(f"{store.url()}/exports/{called}/{folder_name(keys)}")
 
 
 class Export:
@@ -50,7 +69,7 @@ class Export:
         StoreError where it cannot be written.
         """
         self._format: Format = FORMATS[form]
-        self._videos: ExportVideos = settings.videos or self._format.videos[0]
+        self._videos: ExportVideos = self._format.videos[0] if settings.videos == "auto" else settings.videos
         if self._videos not in self._format.videos:
             fix = f"choose {' or '.join(self._format.videos)}"
             raise ConfigError(f"export {form} with {self._videos}", "the format cannot have them", fix)
@@ -82,9 +101,7 @@ class Export:
             elif isinstance(self._format, PackFormat):
                 write_packs(writer, self._format, self._settings.max_file_mib << 20)
             changes = part.commit(writer.contents.summary())
-        return Exported(
-            shard, writer.contents.samples, writer.contents.left_out, changes, tuple(dict.fromkeys(writer.failed))
-        )
+        return Exported(shard, writer.contents, changes, tuple(dict.fromkeys(writer.failed)), part.version)
 
     def finish(self, shards: Iterable[str]) -> tuple[Contents, Changes]:
         """Writes what is about all shards, and removes what the export holds no more.

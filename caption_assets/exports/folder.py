@@ -10,6 +10,7 @@ this machine, locks have those wait who want the same shard, or to end.
 """
 
 import hashlib
+import json
 import logging
 import os
 from collections import defaultdict
@@ -276,6 +277,12 @@ class FolderPart:
     def own_lines(self, rel: str, text: str) -> None:
         """Add to a file of the shard's own."""
         self._own_lines[rel].append(text)
+
+    @property
+    def version(self) -> str:
+        """What tells apart two contents of the part, once it is committed."""
+        held = sorted((rel, of.size, of.digest, of.made_from) for rel, of in self._now.files.items())
+        return hashlib.sha256(json.dumps([held, self._now.lines], sort_keys=True).encode()).hexdigest()[:32]
 
     def commit(self, summary: Mapping[str, Any]) -> Changes:
         """Note what is held now; what was held before, and is not any more, becomes stale."""
