@@ -147,9 +147,11 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         source_root=options["source_root"],
         windows=settings_from(options, WindowSettings),
         previews=settings_from(options, PreviewSettings),
-        captions=(settings_from(options, Captions, model_variant=variant),),
+        captions=(settings_from(options, Captions, model_variant=variant, gpus="all"),),
         enhanced=(
-            settings_from(options, EnhancedCaptions, model_variant="demo_lm" if variant == "demo" else "qwen_lm"),
+            settings_from(
+                options, EnhancedCaptions, model_variant="demo_lm" if variant == "demo" else "qwen_lm", gpus="all"
+            ),
         ),
         quality=settings_from(options, QualitySettings),
         workers=settings_from(options, WorkerSettings),
