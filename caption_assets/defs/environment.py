@@ -16,6 +16,7 @@ from caption_assets.settings import (
     ALL_SETTINGS,
     ENVIRONMENT_PREFIX,
     Captions,
+    CheckSettings,
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
@@ -36,6 +37,7 @@ _PARTS: Mapping[str, type[Settings]] = {
     "windows": WindowSettings,
     "previews": PreviewSettings,
     "quality": QualitySettings,
+    "checks": CheckSettings,
     "workers": WorkerSettings,
 }
 _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions}
