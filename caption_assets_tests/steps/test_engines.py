@@ -78,7 +78,6 @@ def test_two_engines_write_what_one_does_share_the_last_shard_and_lose_nothing_w
 
         answered.clear()
         outcomes = caption_shards(StepContext(killed, workers), ["large"], session, CaptionSettings(batch_size=1))
-        pool = session._engine
 
         def kill_at_the_second(pool, member, kind, value):
             noted(pool, member, kind, value)
