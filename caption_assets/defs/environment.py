@@ -16,6 +16,7 @@ from caption_assets.settings import (
     ALL_SETTINGS,
     ENVIRONMENT_PREFIX,
     Captions,
+    CheckSettings,
     EnhancedCaptions,
     ExportSettings,
     PipelineSettings,
@@ -37,6 +38,7 @@ _PARTS: Mapping[str, type[Settings]] = {
     "windows": WindowSettings,
     "previews": PreviewSettings,
     "quality": QualitySettings,
+    "checks": CheckSettings,
     "workers": WorkerSettings,
 }
 _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions, "exports": ExportSettings}
