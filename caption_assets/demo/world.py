@@ -249,7 +249,7 @@ def _orbit(
 
 def _pick(rng: np.random.Generator, words: Sequence[str], odds: Mapping[str, float]) -> str:
     shares = _shares(words, odds)
-    return words[rng.integers(len(words)) if shares is None else rng.choice(len(words), p=shares)]
+    return words[int(rng.integers(len(words)) if shares is None else rng.choice(len(words), p=shares))]
 
 
 def _shares(words: Sequence[str], odds: Mapping[str, float]) -> np.ndarray | None:
