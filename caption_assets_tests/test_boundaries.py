@@ -65,7 +65,8 @@ MODELS: dict[str, set[str]] = {
 ENGINES: dict[str, set[str]] = {
     "base": set(),
     "shares": set(),
-    "session": {"base", "shares"},
+    "meter": set(),
+    "session": {"base", "shares", "meter"},
     "visits": set(),
     "draws": set(),
     "grammars": set(),

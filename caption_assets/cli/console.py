@@ -23,6 +23,17 @@ from caption_assets.store import TABLES
 _COLUMNS = {name: name.removeprefix("clip_").removeprefix("window_").removesuffix("_captions") for name in TABLES}
 
 
+# Figures of what a shard costs, and what the summary calls them.
+_COSTS = {
+    "gpu_held_seconds": "GPU s held",
+    "gpu_busy_seconds": "busy",
+    "engine_starts": "starts",
+    "cpu_seconds": "CPU s",
+    "bytes_read": "bytes read",
+    "tokens_in": "tokens in",
+    "tokens_out": "out",
+    "cost": "money",
+}
 _REORDERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 _MARKS = "\u200e\u200f\u061c"
 
@@ -117,6 +128,7 @@ class RunConsole(StepProgress):
             table.add_section()
             table.add_row("total", *_cells(total), f"{seconds:.1f}")
         out.print(table)
+        self._show_costs(out)
         reasons: Counter[str] = Counter()
         for shard in shards:
             for report in self.reports.get(shard, {}).values():
@@ -127,6 +139,28 @@ class RunConsole(StepProgress):
             out.print(shown("failures by reason: " + ", ".join(f"{kind} {n}" for kind, n in sorted(reasons.items()))))
         for asset, shard, error in self.failures:
             out.print(shown(f"{asset} failed for shard {shard_name(shard)}: {error}"), style="red")
+
+    def _show_costs(self, out: Console) -> None:
+        """What the models have cost, a row each; without one, nothing."""
+        costs: dict[str, Counter[str]] = {}
+        for reports in self.reports.values():
+            for asset, report in reports.items():
+                numbers = {n: v for n, v in report.figures.items() if n in _COSTS and isinstance(v, int | float)}
+                costs.setdefault(asset, Counter()).update({"items": report.used.items, **numbers})
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column("cost", min_width=10)
+        named = [name for name in _COSTS if any(of[name] for of in costs.values())]
+        for name in named:
+            table.add_column(_COSTS[name], justify="right")
+        if "cost" in named:
+            table.add_column("per 1,000", justify="right")
+        for asset, of in costs.items():
+            cells = [f"{of[name]:,.2f}" if isinstance(of[name], float) else f"{of[name]:,}" for name in named]
+            if "cost" in named:
+                cells.append(f"{1000 * of['cost'] / of['items']:,.3f}" if of["cost"] and of["items"] else "")
+            table.add_row(_COLUMNS[asset], *cells)
+        if costs:
+            out.print(table)
 
     def _row(self, shard: str) -> Counter[str]:
         reports = self.reports.get(shard, {})

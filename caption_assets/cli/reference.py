@@ -16,7 +16,7 @@ from caption_assets.settings import (
     is_shared,
     variables_of,
 )
-from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, TABLES, Table, columns
+from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, RUN_COSTS, TABLES, Table, columns
 
 _HEAD = """# Reference
 
@@ -77,8 +77,15 @@ def _default(value: Any) -> str:
 
 def _tables() -> Iterator[str]:
     yield from ("## Tables", "", _ABOUT_TABLES, "")
-    for table in (*TABLES.values(), *FINDING_TABLES, *REVIEW_TABLES):
-        place = "/".join(["tables", table.name, *([table.key_form] if table.key_form else []), "<shard>.parquet"])
+    for table in (*TABLES.values(), *FINDING_TABLES, *REVIEW_TABLES, RUN_COSTS):
+        place = "/".join(
+            [
+                "tables",
+                table.name,
+                *([table.key_form] if table.key_form else []),
+                "<run>.parquet" if table is RUN_COSTS else "<shard>.parquet",
+            ]
+        )
         yield from (f"### {table}", "", f"`{place}`. {_first_line(table)}", "")
         yield from ("| column | type | default | |", "|---|---|---|---|")
         for column in columns(table.row):

@@ -72,7 +72,14 @@ class StepRun:
         """What the step is given. Raises StoreError where nothing can be written."""
         save_export, workers = self.resource("save_export"), self.resource("workers")
         quality = part(self.resource("quality"), QualitySettings)
-        return StepContext(save_export.store(), workers.clip_workers, save_export.source_root, quality, self.progress)
+        return StepContext(
+            save_export.store(),
+            workers.clip_workers,
+            save_export.source_root,
+            quality,
+            self.progress,
+            self.context.run.run_id,
+        )
 
     def choice_of(self, step_name: str) -> Choice:
         """What was to be made of a shard that has ended: by this step, or by one that it works for on its way."""

@@ -54,11 +54,13 @@ class Gpu:
 
 @dataclass(slots=True)
 class GpuLease:
-    """GPUs that are this process's until `close`, or until it ends. `notes` are sentences for the metadata."""
+    """GPUs that are this process's until `close`, or until it ends; `since` a time of `time.monotonic`. `notes` are
+    sentences for the metadata."""
 
     gpus: tuple[Gpu, ...]
     notes: tuple[str, ...] = ()
     _locks: ExitStack = field(default_factory=ExitStack, repr=False)
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def visible_devices(self) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from caption_assets.review.comparison import Choice, Pair, Study, current, result
 from caption_assets.review.journal import Journal, Reviewer
+from caption_assets.store.costs import cost_a_text
 from caption_assets.store.rows import ComparisonRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CAPTION_COMPARISONS
@@ -82,6 +83,9 @@ class Comparisons:
     def result(self) -> dict[str, Any]:
         """What all answers come to, those that other servers have taken, too; `said` has it in a sentence."""
         found = result(self._study, self._rows())
+        for key, figures in found["figures"].items():
+            cost = cost_a_text(self._store, key)
+            figures["cost_per_1000_windows"] = None if cost is None else round(1000 * cost, 4)
         return {**found, "said": in_words(found)}
 
     def _rows(self) -> Iterator[ComparisonRow]:

@@ -216,6 +216,14 @@ class ModelSettings(Settings):
         shared=True,
         gt=0,
     )
+    gpu_hour_price: float | None = setting(
+        None,
+        "What a GPU costs an hour, in whatever money: runs then say what they cost.",
+        flag="--gpu-hour-price",
+        env="GPU_HOUR_PRICE",
+        shared=True,
+        ge=0,
+    )
     vllm_args: dict[str, Any] = setting(
         {},
         "Further engine arguments of vLLM by name, as JSON; they win over the variant's.",

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from caption_assets.errors import CaptionAssetsError
@@ -39,6 +40,11 @@ class PreviewsBeside:
     def to_make(self) -> bool:
         """Whether any preview was missing when the shard was opened."""
         return bool(self._pending)
+
+    @property
+    def locations(self) -> Collection[str]:
+        """Of the clips of which any are to be made."""
+        return self._pending.keys()
 
     def pending(self, location: str) -> tuple[Window, ...]:
         """The windows of a clip that are to be made."""

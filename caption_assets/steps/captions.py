@@ -18,6 +18,7 @@ from caption_assets.settings import CaptionSettings, PreviewSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.costs import charged
 from caption_assets.steps.findings import Text, judged
 from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
@@ -68,7 +69,8 @@ def caption_shards(
         return stream
 
     fails_with = () if previews is None else (PREVIEWS,)
-    yield from ShardStreams(STEP, shards, open_shard, session, fails_with, context.shards_at_once).outcomes()
+    streams = ShardStreams(STEP, shards, open_shard, session, fails_with, context.shards_at_once)
+    yield from charged(context, STEP, streams.outcomes(), session, session.variant.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,11 @@ class _Captions(ShardStream[CaptionRow]):
         author = author_of(session)
         pending = [row for row in good if not self.buffer.reuse(window_key(row), self._fingerprint(row, author))]
         self._pending = {self._request_id(row): row for row in pending}
+        self.asked = frozenset(map(window_key, self._pending.values()))
+        opened = {row.clip_id: row.num_bytes or 0 for row in pending}
+        if previews is not None:
+            opened |= {row.clip_id: row.num_bytes or 0 for row in good if row.location in previews.locations}
+        self.bytes_read = sum(opened.values())
         self.wait_for(self._pending, of=len(good))
 
     # In the asking thread.

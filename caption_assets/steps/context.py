@@ -1,6 +1,7 @@
 """What every step is given besides its shards and its settings."""
 
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ class StepContext:
     """Where a step reads and writes, who does the work on clips, and who is told how it gets on.
 
     `source_root` is the folder that a splitter read, for clips that one has cut. `quality` says what rules have against
-    texts. Of one context, steps run one after
+    texts. `run_id` names the run in the table of what runs cost. Of one context, steps run one after
     the other.
     """
 
@@ -27,6 +28,7 @@ class StepContext:
     source_root: str | None = None
     quality: QualitySettings = field(default_factory=QualitySettings)
     progress: Progress = field(default_factory=Progress)
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
     def shards_at_once(self) -> int:

@@ -13,6 +13,7 @@ from caption_assets.records import text_hash
 from caption_assets.settings import EnhanceSettings
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.costs import charged
 from caption_assets.steps.findings import Text, flagged, judged
 from caption_assets.steps.report import Outcomes, Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
@@ -50,7 +51,8 @@ def enhance_shards(
         stream.unchanged.append({(WINDOW_CAPTIONS.name, caption_key): captions.looked.stamp})
         return stream
 
-    yield from ShardStreams(STEP, shards, open_shard, session, at_once=context.shards_at_once).outcomes()
+    streams = ShardStreams(STEP, shards, open_shard, session, at_once=context.shards_at_once)
+    yield from charged(context, STEP, streams.outcomes(), session, caption_key, session.variant.name)
 
 
 class _Enhanced(ShardStream[EnhancedRow]):
@@ -84,6 +86,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
                 self._skip(row, "flagged", f"its caption has a finding: {why}")
             elif not any(self.buffer.reuse(window_key(row), made_as) for made_as in self._fingerprints(row, author)):
                 self._pending[f"{shard}/{row.clip_id}/{row.start_frame}_{row.end_frame}"] = row
+        self.asked = frozenset(map(window_key, self._pending.values()))
         self.wait_for(self._pending, of=len(captions))
 
     def _skip(self, row: CaptionRow, kind: str, why: str) -> None:

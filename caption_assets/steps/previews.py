@@ -13,8 +13,9 @@ from caption_assets.save_export import paths
 from caption_assets.settings import PreviewSettings
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.costs import charged
 from caption_assets.steps.documents import render_documents
-from caption_assets.steps.report import Outcomes, ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.report import Outcomes, ShardReport, Step, Used, shard_report, windows_per_second
 from caption_assets.steps.samples import preview_samples
 from caption_assets.steps.shards import each_shard
 from caption_assets.steps.versions import data_version
@@ -50,7 +51,8 @@ def preview_shards(context: StepContext, shards: Sequence[str], settings: Previe
     """Makes the previews of `shards` as `preview_shard` does; yields how each shard ended."""
     if shards:
         check_ffmpeg()
-    yield from each_shard(STEP, shards, lambda shard: _begin(context, shard, settings), context.shards_at_once)
+    outcomes = each_shard(STEP, shards, lambda shard: _begin(context, shard, settings), context.shards_at_once)
+    yield from charged(context, STEP, outcomes)
 
 
 def _begin(context: StepContext, shard: str, settings: PreviewSettings) -> "ShardPreviews":
@@ -76,6 +78,8 @@ class ShardPreviews:
             context.store, WINDOW_PREVIEWS, shard, clips={row.clip_id for row in planned.rows}
         )
         self._pending = _pending(context.store, self._windows, settings, self.buffer)
+        opened = {row.clip_id: row.num_bytes or 0 for rows in self._pending.values() for row in rows.values()}
+        self._used = Used(sum(map(len, self._pending.values())), sum(opened.values()))
         self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
         context.progress.start(STEP.name, shard, len(self._windows), reused=self.buffer.reused)
         self._clock = time.perf_counter()
@@ -162,6 +166,7 @@ class ShardPreviews:
                 **windows_per_second(len(self._windows) - self.buffer.reused, seconds),
             },
             samples=preview_samples(store, good, lambda row: self._clips[row.clip_id]),
+            used=self._used,
         )
 
     def _add(self, row: PreviewRow) -> None:

@@ -73,6 +73,17 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """What a step had to do for a shard in this run: `items` that it made anew, the bytes of the clips that it opened
+    for them, and the tokens of requests and answers."""
+
+    items: int = 0
+    bytes_read: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ShardReport:
     """Counts of one step over one shard.
 
@@ -97,6 +108,7 @@ class ShardReport:
     failed_items: tuple[str, ...]
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
+    used: Used = Used()
 
     @property
     def rows(self) -> int:
@@ -126,6 +138,7 @@ def shard_report(
     reused: int = 0,
     figures: Mapping[str, float | int | str] | None = None,
     samples: Iterable[Sample] = (),
+    used: Used = Used(),
 ) -> ShardReport:
     """Counts `rows`. Raises ShardError where there are rows and not one of them is ok."""
     by_status = Counter(row.status for row in rows)
@@ -153,6 +166,7 @@ def shard_report(
         failed_items=items,
         figures=dict(figures or {}),
         samples=tuple(samples),
+        used=used,
     )
 
 

@@ -32,7 +32,7 @@ def model_session(settings: CaptionModelSettings | TextModelSettings, batch_size
     engine = choice.engine(options)
     if seats.count > 1:
         engine = EnginePool(partial(choice.engine, options), seats.count, options, seats.environment)
-    session = EngineSession(variant, checkpoint, engine)
+    session = EngineSession(variant, checkpoint, engine, settings.gpu_hour_price)
     try:
         yield session
     finally:

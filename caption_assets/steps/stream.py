@@ -15,9 +15,9 @@ from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
 from caption_assets.steps.findings import Text, findings_figures, keep_findings
-from caption_assets.steps.report import Ended, Sample, ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.report import Ended, Sample, ShardReport, Step, Used, shard_report, windows_per_second
 from caption_assets.steps.samples import Findings
-from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, window_key
+from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, WindowKey, window_key
 from caption_assets.store.snapshot import Stamps
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,9 @@ class ShardStream(ABC, Generic[R]):
         self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, table_key)
         self.waiting: set[str] = set()
         self._asked = 0
+        # The windows of what is asked, and the bytes of the clips that are opened for it.
+        self.asked: frozenset[WindowKey] = frozenset()
+        self.bytes_read = 0
         # Its share of the engine's time, and that of the stores that it was read from and written to.
         self._engine_seconds = self._store_seconds = 0.0
         self._opened_at = time.perf_counter()
@@ -171,8 +174,15 @@ class ShardStream(ABC, Generic[R]):
                 **findings_figures(findings),
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
+            used=self._used(),
             samples=self.samples(good, {window_key(row): row.rules for row in findings}),
         )
+
+    def _used(self) -> Used:
+        """What was asked for in this run, and what that took."""
+        made = [row for row in self.buffer.rows if window_key(row) in self.asked]
+        prompt, output = (sum(getattr(row, f"{of}_tokens") or 0 for row in made) for of in ("prompt", "output"))
+        return Used(self._asked, self.bytes_read, prompt, output)
 
     def _engine_figures(self) -> dict[str, float | str]:
         """What ran, and what it took to start where this shard did that."""

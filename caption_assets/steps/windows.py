@@ -18,8 +18,9 @@ from caption_assets.save_export import paths
 from caption_assets.settings import WindowSettings
 from caption_assets.steps.buffer import commit
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.costs import charged
 from caption_assets.steps.moves import Move, Moves
-from caption_assets.steps.report import Outcomes, ShardReport, Step, shard_report, windows_per_second
+from caption_assets.steps.report import Outcomes, ShardReport, Step, Used, shard_report, windows_per_second
 from caption_assets.steps.shards import each_shard
 from caption_assets.steps.writer import FileWriter
 from caption_assets.store.rows import WindowRow
@@ -43,7 +44,7 @@ def window_shards(context: StepContext, dataset: Dataset, shards: Sequence[str],
     def begin(shard: str) -> _Planning:
         return _Planning(context, dataset, shard, settings, moves)
 
-    yield from each_shard(STEP, shards, begin, context.shards_at_once)
+    yield from charged(context, STEP, each_shard(STEP, shards, begin, context.shards_at_once))
 
 
 def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: WindowSettings) -> ShardReport:
@@ -64,6 +65,7 @@ class _Planning:
         self, context: StepContext, dataset: Dataset, shard: str, settings: WindowSettings, moves: Moves
     ) -> None:
         began = time.perf_counter()
+        self._used = Used()
         self._moves, self._moved = moves, list[Move]()
         self._context, self._shard, self._settings = context, shard, settings
         self._listing = dataset.listing(shard)
@@ -96,7 +98,9 @@ class _Planning:
                 progress.advance(STEP.name, shard)
             elif clip.clip_id not in planned:
                 to_plan.append(clip)
-        rows += _planned(self._context, shard, to_plan, self._settings, self._before)
+        new_rows = _planned(self._context, shard, to_plan, self._settings, self._before)
+        self._used = Used(len(to_plan), sum({row.clip_id: row.num_bytes or 0 for row in new_rows}.values()))
+        rows += new_rows
         self._moved = self._moves.follow(shard, self._before.rows, rows)
         rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
         for row in rows:
@@ -128,6 +132,7 @@ class _Planning:
                 **({"clips_moved_here": len(self._moved)} if self._moved else {}),
                 "files_left_out": sum(len(left_out.names) for left_out in self._listing.left_out),
             },
+            used=self._used,
         )
 
 

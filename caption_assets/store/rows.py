@@ -242,18 +242,42 @@ class ComparisonRow:
     at: At
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRow:
+    """What a step of a run cost for one shard: its share. Written with whatever the step makes."""
+
+    run_id: Annotated[str, Column("The run, by Dagster's id.")]
+    asset: Annotated[str, Column("What was made, as Dagster calls the asset.")]
+    shard: Annotated[str, Column("The shard; empty for what is no shard's, as the end of the engine.")]
+    at: Annotated[str, Column("When it ended: ISO 8601, UTC.")]
+    seconds: Annotated[float, Column("Seconds by the clock.")] = 0.0
+    items: Annotated[int, Column("Windows, clips or captions that were made, without those that were there.")] = 0
+    device: Annotated[str, Column("Where the model ran; empty where none did.")] = ""
+    gpu_held_s: Annotated[float, Column("Seconds times GPUs that were leased.")] = 0.0
+    gpu_busy_s: Annotated[float, Column("Of these, with something to do.")] = 0.0
+    engine_starts: Annotated[int, Column("Starts of the engine.")] = 0
+    cpu_s: Annotated[float, Column("CPU seconds of all processes of the run.")] = 0.0
+    bytes_read: Annotated[int, Column("Bytes of the clips that were opened.")] = 0
+    prompt_tokens: Annotated[int, Column("Tokens of the requests.")] = 0
+    output_tokens: Annotated[int, Column("Tokens of the answers.")] = 0
+    gpu_hour_price: Annotated[float | None, Column("Price of a GPU hour, as it was set; null without one.")] = None
+    cost: Annotated[float | None, Column("What the GPUs cost by that price.")] = None
+
+
 Row = WindowRow | PreviewRow | CaptionRow | EnhancedRow
 """What a step makes of a window, and how that ended."""
-AnyRow = Row | FindingRow | EnhancedFindingRow | VerdictRow | ComparisonRow
+TextRow = Row | FindingRow | EnhancedFindingRow | VerdictRow | ComparisonRow
+"""A row about a window."""
+AnyRow = TextRow | CostRow
 WindowKey = tuple[str, int, int]
 
 
-def window_key(row: AnyRow) -> WindowKey:
+def window_key(row: TextRow) -> WindowKey:
     """What tells a shard's windows apart: clip, first and last frame."""
     return row.clip_id, row.start_frame or 0, row.end_frame or 0
 
 
-def window_of(row: AnyRow) -> Window:
+def window_of(row: TextRow) -> Window:
     """The window of a row that has one."""
     return Window(row.start_frame or 0, row.end_frame or 0)
 

@@ -181,7 +181,7 @@ class Store(Root):
         """
         table_rel, parts_rel = self._table_paths(table, shard, key, rows)
         before = before or self.read_table(table, shard, key)
-        rows, appended = merge_rows(rows), self._appended.pop(parts_rel, set())
+        rows, appended = merge_rows(rows, table.told_apart_by), self._appended.pop(parts_rel, set())
         self._next_part.pop(parts_rel, None)
         named, leaving = _files_of(table, rows), set(left)
         if before.is_whole and not appended and rows == before.rows:
@@ -337,5 +337,5 @@ def _is_table(name: str) -> bool:
 
 def _files_of(table: Table[R], rows: Iterable[R]) -> set[str]:
     """The files that rows name; only one in a folder of its clip's name is a row's own."""
-    named = ((row.clip_id, getattr(row, table.file)) for row in rows) if table.file else ()
+    named = ((getattr(row, "clip_id"), getattr(row, table.file)) for row in rows) if table.file else ()  # noqa: B009
     return {rel for clip_id, rel in named if rel and _IN_FOLDER.fullmatch(rel) and rel.split("/")[1] == clip_id}

@@ -18,6 +18,7 @@ from caption_assets.store.rows import (
     CaptionRow,
     Column,
     ComparisonRow,
+    CostRow,
     EnhancedFindingRow,
     EnhancedRow,
     FindingRow,
@@ -55,7 +56,10 @@ class Table(Generic[R]):
     @property
     def key_form(self) -> str | None:
         """How its keys are written; None without keys."""
-        return "/".join(("<caption key>", "<text key>")[: len(self.key_columns)]) or None
+        forms = {"asset": "<asset>", "caption_key": "<caption key>"}
+        *before, last = self.key_columns or ("",)
+        words = [*(forms[column] for column in before), "<text key>" if before else forms.get(last, "<caption key>")]
+        return "/".join(words) if self.keyed else None
 
     def key_of(self, row: R) -> str | None:
         """The key of the table that a row belongs to."""
@@ -86,6 +90,9 @@ CAPTION_COMPARISONS = Table(
 )
 REVIEW_TABLES: tuple[Table[Any], ...] = (SHARD_REVIEW, CAPTION_COMPARISONS)
 """The tables that people write, who look at pages. They have parts only: see `Store.put_part`."""
+
+RUN_COSTS = Table("run_costs", CostRow, key_columns=("asset",), told_apart_by=("shard",))
+"""What runs cost: in the place of a shard's name it has the run's, and of a key the asset's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +161,11 @@ def table_to_rows(table: pa.Table, row_type: type[R]) -> list[R]:
 
 
 def merge_rows(rows: Iterable[R], told_apart_by: Sequence[str] = WINDOW) -> list[R]:
-    """Of rows with the same values in some columns the last one given, ordered by clip and start frame; rows without a
-    window come first."""
+    """Of rows with the same values in some columns the last one given, ordered by the first three of these; rows
+    without a window come first."""
     latest = {tuple(getattr(row, name) for name in told_apart_by): row for row in rows}
-    return sorted(
-        latest.values(),
-        key=lambda row: (row.clip_id, row.start_frame is not None, row.start_frame or 0, row.end_frame or 0),
-    )
+    placed = {key: tuple((value is not None, value or type(value)()) for value in key[:3]) for key in latest}
+    return [latest[key] for key in sorted(latest, key=lambda key: placed[key])]
 
 
 def column_values(table: pa.Table, column: TableColumn) -> list[Any]:

@@ -22,7 +22,8 @@ class EngineInfo:
     `frame_limits` bound the frames that requests may carry; None for text models. `context` is what prompt and answer
     may be long; whoever makes requests asks it first. `prepare`, where the engine has
     one, is to be applied to every request before it is given to `generate`. `in_batches` says that requests run in
-    batches, so that a result's `seconds` are its part of its batch's. `engines` is how many share the requests. `notes`
+    batches, so that a result's `seconds` are its part of its batch's. `engines` is how many share the requests. `gpus`
+    are all of theirs, held since `held_since`, a time of `time.monotonic`; none on a CPU or behind a server. `notes`
     are sentences that whoever reads the metadata should know, such as a precision that this GPU only emulates.
     """
 
@@ -35,6 +36,8 @@ class EngineInfo:
     prepare: Prepare | None = field(default=None, repr=False)
     in_batches: bool = False
     engines: int = 1
+    gpus: int = 0
+    held_since: float | None = None
     notes: tuple[str, ...] = ()
 
 

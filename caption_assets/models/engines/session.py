@@ -3,12 +3,13 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from caption_assets.errors import ModelError
 from caption_assets.models.confidence import confidence_of
 from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo, EngineStuckError
+from caption_assets.models.engines.meter import Meter, Usage
 from caption_assets.models.engines.shares import InBatches, Shares, SideBySide
 from caption_assets.models.requests import Author, Request, Result
 from caption_assets.models.thinking import answer_of
@@ -32,11 +33,17 @@ class EngineSession:
 
     `variant` and `checkpoint` say which model it is without starting anything. Once it is loaded, `start_seconds` is
     what that took, and `ready_at` when it was, by `time.perf_counter`. The `seconds` of its results are their shares of
-    the time in which it worked.
+    the time in which it worked; `answered_s` is the sum of them by now. An hour of a GPU costs `gpu_hour_price`, if
+    that is known. `when_closed` are called when it is closed for good.
     """
 
-    def __init__(self, variant: Variant, checkpoint: Checkpoint, engine: CaptionEngine) -> None:
-        self.variant, self.checkpoint = variant, checkpoint
+    def __init__(
+        self, variant: Variant, checkpoint: Checkpoint, engine: CaptionEngine, gpu_hour_price: float | None = None
+    ) -> None:
+        self.variant, self.checkpoint, self.gpu_hour_price = variant, checkpoint, gpu_hour_price
+        self.when_closed: list[Callable[[], object]] = []
+        self._meter = Meter()
+        self.answered_s = 0.0
         self._engine = engine
         self._info: EngineInfo | None = None
         self.start_seconds = 0.0
@@ -49,6 +56,7 @@ class EngineSession:
         if self._info is None:
             with waiting(_START):
                 self._info = self._engine.start()
+            self._meter.take(self._info.gpus, self._info.held_since)
         return self._info
 
     @property
@@ -62,6 +70,11 @@ class EngineSession:
     @property
     def started(self) -> bool:
         return self._info is not None
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used of GPUs by now."""
+        return self._meter.usage
 
     def author(self) -> Author:
         """Who writes the texts. Loads nothing; a server is asked which model it has. Raises ModelError."""
@@ -82,14 +95,16 @@ class EngineSession:
         unfinished: dict[str, Request] = {}
         deaths: Counter[str] = Counter()
         answered, set_aside, stuck, at_once = True, 0, 0, 0
-        fresh = _Recorded(requests, unfinished, shares)
+        fresh = _Recorded(requests, unfinished, shares, self._meter)
         parts: list[Iterable[Request]] = [fresh]
         while parts:
             try:
                 for result in self._engine.generate(parts[0]):
                     del unfinished[result.request_id]
+                    self._meter.leave()
                     answered, stuck, at_once, self._has_answered = True, 0, 0, True
                     seconds = shares.leave(result.request_id, _seconds(result))
+                    self.answered_s += seconds
                     yield _shared(_answer(result), seconds)
                 del parts[0]
             except EngineDeathError as death:
@@ -104,12 +119,14 @@ class EngineSession:
                 if broken or set_aside > _MOST_SET_ASIDE or stuck > _MOST_STUCK or not (killers or answered):
                     raise ModelError(death.asked, f"it keeps {death.doing} ({death.wrong})", death.fix) from death
                 log.warning("%s It is started again for what is unfinished.", death)
-                self.close()
+                self._close_engine()
                 self._await_engine()
                 for name in killers:
                     del unfinished[name]
+                    self._meter.leave()
                     message = f"the engine {death.did} on it twice, so it was set aside ({death.wrong})"
                     seconds = shares.leave(name, 0.0)
+                    self.answered_s += seconds
                     yield Result(name, seconds=seconds, outcome=Outcome("failed", death.kind, message))
                 answered = False
                 # What it took first was most likely what it died of: if it dies of the last one too, it is the engine.
@@ -117,7 +134,14 @@ class EngineSession:
                 parts = [*suspects, [request for name, request in unfinished.items() if not deaths[name]], fresh]
 
     def close(self) -> None:
+        self._close_engine()
+        called, self.when_closed = self.when_closed, []
+        for each in called:
+            each()
+
+    def _close_engine(self) -> None:
         self._engine.close()
+        self._meter.give_back()
         self._info = None
 
     def _await_engine(self) -> None:
@@ -160,8 +184,11 @@ def _answer(result: Result) -> Result:
 class _Recorded:
     """Requests as they are read, each noted in `unfinished` before anything can happen to it."""
 
-    def __init__(self, requests: Iterable[Request], unfinished: dict[str, Request], shares: Shares) -> None:
-        self._requests, self._unfinished, self._shares = iter(requests), unfinished, shares
+    def __init__(
+        self, requests: Iterable[Request], unfinished: dict[str, Request], shares: Shares, meter: Meter
+    ) -> None:
+        self._requests, self._unfinished = iter(requests), unfinished
+        self._shares, self._meter = shares, meter
 
     def __iter__(self) -> Iterator[Request]:
         return self
@@ -170,5 +197,6 @@ class _Recorded:
         self._shares.wait()
         request = next(self._requests)
         self._shares.enter(request.request_id)
+        self._meter.enter()
         self._unfinished[request.request_id] = request
         return request

@@ -154,6 +154,8 @@ class TransformersEngine:
             frame_limits=frame_limits(self._variant, folder, family),
             context=self._context,
             in_batches=True,
+            gpus=0 if self._lease is None else len(self._lease.gpus),
+            held_since=None if self._lease is None else self._lease.since,
             notes=() if self._lease is None else self._lease.notes,
         )
 

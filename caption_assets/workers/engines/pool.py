@@ -76,8 +76,21 @@ class EnginePool:
             self._wait(lambda: all(member.info for member in self._left()) or time.monotonic() > until)
             self._refuse_without_any()
             assert self._info is not None
-            devices = [member.info.device for member in self._left() if member.info]
-            return replace(self._info, device=", ".join(devices), in_batches=False, engines=self._count)
+            infos = [member.info for member in self._left() if member.info]
+            devices = ", ".join(info.device for info in infos)
+            # Those that are still waited for are taken to be as many as the others, from then on.
+            gpus, since = (
+                self._count * self._info.gpus,
+                min((i.held_since for i in infos if i.held_since), default=None),
+            )
+            return replace(
+                self._info,
+                device=devices,
+                in_batches=False,
+                engines=self._count,
+                gpus=gpus,
+                held_since=since,
+            )
 
     def ready(self) -> float:
         """Waits for the first one."""

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,44 @@ def test_an_engine_that_dies_once_is_started_again_and_only_what_is_unfinished_i
     assert engine.starts == 2
     # The three that it had come first, alone and the last one first; r0 to r2 were answered and do not come again.
     assert engine.batches == [["r0", "r1", "r2"], ["r3", "r4", "r5"], ["r5"], ["r4"], ["r3"], ["r6", "r7"]]
+
+
+class LeasedEngine(MortalEngine):
+    """One that counts this machine's CPU as a GPU, and notes from when till when it has it."""
+
+    def __init__(self, **how):
+        super().__init__(**how)
+        self.held = []
+
+    def start(self):
+        since = time.monotonic()
+        self.held.append([since, None])
+        return replace(super().start(), gpus=2, held_since=since)
+
+    def close(self):
+        super().close()
+        if self.held and self.held[-1][1] is None:
+            self.held[-1][1] = time.monotonic()
+
+
+def test_gpu_seconds_are_those_of_all_its_leases_and_busy_ones_those_with_requests():
+    engine = LeasedEngine(deadly={"r4"}, lives=1)
+    session = EngineSession(VARIANT, checkpoint_of(VARIANT), engine)
+    requests = (enhance_request(f"r{i}", "Rewrite this caption.", CAPTION, 8) for i in range(8))
+    seconds = sum(result.seconds for result in session.generate(requests))
+    worked_till = time.monotonic()
+    assert session.answered_s == pytest.approx(seconds)
+    time.sleep(0.2)  # held, and idle
+    session.close()
+    held = sum(till - since for since, till in engine.held)
+    assert len(engine.held) == session.usage.starts == 2
+    assert session.usage.held_s == pytest.approx(2 * held, rel=0.02)
+    assert session.usage.busy_s <= session.usage.held_s - 2 * 0.2
+    assert session.usage.busy_s <= 2 * (worked_till - engine.held[0][0])
+    assert session.usage.busy_s >= 2 * seconds * 0.9
+    after = session.usage.held_s
+    time.sleep(0.05)
+    assert session.usage.held_s == after
 
 
 @pytest.mark.parametrize(("most", "reason"), [(8, "length"), (160, "stop")])

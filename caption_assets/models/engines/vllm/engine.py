@@ -115,6 +115,8 @@ class VllmEngine:
             frame_limits=limits,
             context=Context(context_size(arguments), folder / "tokenizer.json"),
             prepare=None if variant.is_text else self._prepare,
+            gpus=len(self._lease.gpus),
+            held_since=self._lease.since,
             notes=self._lease.notes,
         )
 

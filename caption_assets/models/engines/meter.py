@@ -1,0 +1,65 @@
+"""How long an engine has had its GPUs, and how long it had work for them."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seconds times GPUs: `held_s` from a lease to its end, `busy_s` of these with a request at hand. `starts` are
+    those of the engine, by which a device is held that is no GPU, too."""
+
+    held_s: float = 0.0
+    busy_s: float = 0.0
+    starts: int = 0
+
+
+class Meter:
+    """Of one engine, over all its starts. For several threads. Times are those of `clock`, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._gpus = self._at_hand = self._starts = 0
+        self._held_s = self._busy_s = 0.0
+        self._at = clock()
+
+    def take(self, gpus: int, since: float | None) -> None:
+        """An engine has been started, which has so many GPUs since a time of the clock; None is now."""
+        with self._lock:
+            self._go_on()
+            self._gpus, self._starts = gpus, self._starts + 1
+            if since is not None:
+                self._held_s += gpus * max(0.0, self._at - since)
+
+    def give_back(self) -> None:
+        """The GPUs are somebody else's."""
+        with self._lock:
+            self._go_on()
+            self._gpus = 0
+
+    def enter(self) -> None:
+        """One more request is at hand."""
+        with self._lock:
+            self._go_on()
+            self._at_hand += 1
+
+    def leave(self) -> None:
+        """One of them has its answer."""
+        with self._lock:
+            self._go_on()
+            self._at_hand -= 1
+
+    @property
+    def usage(self) -> Usage:
+        """By now."""
+        with self._lock:
+            self._go_on()
+            return Usage(self._held_s, self._busy_s, self._starts)
+
+    def _go_on(self) -> None:
+        before, self._at = self._at, self._clock()
+        spent = self._gpus * (self._at - before)
+        self._held_s += spent
+        self._busy_s += spent if self._at_hand else 0.0
