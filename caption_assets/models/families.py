@@ -180,6 +180,18 @@ _NOT_SHRUNK = {"cap_pixels_per_frame": False}
 _NO_THINKING = {"enable_thinking": False}
 _ONE_VIDEO = {"image": 0, "video": 1}
 
+_QWEN3_VL = Family(
+    "qwen3-vl",
+    "Qwen3-VL",
+    config_types=("qwen3_vl", "qwen3_vl_moe"),
+    frame_limit_files=_PROCESSOR_FILES,
+    frame_limits=partial(_processor_limits, published=QWEN3_FRAMES),
+    in_transformers=True,
+    processor_options=_AS_THEY_ARE,
+    newer_processor_options=_NOT_SHRUNK,
+    items_per_prompt=_ONE_VIDEO,
+    sized_processor=True,
+)
 _FAMILIES = (
     Family(
         "qwen2.5-vl",
@@ -199,17 +211,14 @@ _FAMILIES = (
         corrects_grid_seconds=True,
         server_times_since=(0, 26),
     ),
-    Family(
-        "qwen3-vl",
-        "Qwen3-VL",
-        config_types=("qwen3_vl",),
-        frame_limit_files=_PROCESSOR_FILES,
-        frame_limits=partial(_processor_limits, published=QWEN3_FRAMES),
-        in_transformers=True,
-        processor_options=_AS_THEY_ARE,
-        newer_processor_options=_NOT_SHRUNK,
-        items_per_prompt=_ONE_VIDEO,
-        sized_processor=True,
+    _QWEN3_VL,
+    # The same vision and the same processor; what differs is the language model, and that it thinks.
+    replace(
+        _QWEN3_VL,
+        name="qwen3.5",
+        title="Qwen3.5",
+        config_types=("qwen3_5", "qwen3_5_moe"),
+        template_options=_NO_THINKING,
     ),
     Family(
         "nemotron-v2-vl",

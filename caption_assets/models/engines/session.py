@@ -90,7 +90,7 @@ class EngineSession:
                     del unfinished[result.request_id]
                     answered, stuck, at_once, self._has_answered = True, 0, 0, True
                     seconds = shares.leave(result.request_id, result.seconds)
-                    yield replace(_answer(result), seconds=seconds)
+                    yield replace(_answer(result, self.variant.begins_with), seconds=seconds)
                 del parts[0]
             except EngineDeathError as death:
                 deaths.update(death.in_flight)
@@ -128,11 +128,11 @@ class EngineSession:
             self.start_seconds, self.ready_at = seconds, time.perf_counter()
 
 
-def _answer(result: Result) -> Result:
+def _answer(result: Result, begins_with: str) -> Result:
     """The result with the model's answer alone and its confidence, failed where it never came to one."""
     if result.text is None:
         return result
-    answer = answer_of(result.text)
+    answer = answer_of(result.text.lstrip().removeprefix(begins_with))
     if not answer.unfinished:
         return replace(result, text=answer.text, tokens=(), confidence=confidence_of(answer.text, result.tokens))
     wrong = f"the model was still thinking after {result.output_tokens} tokens"

@@ -34,7 +34,9 @@ def window(k, limits, max_tokens=6):
     return caption_request(str(k), f"Describe {k}.", SampledFrames(pixels, picks), max_tokens)
 
 
-@pytest.mark.parametrize(("name", "family"), [("qwen2.5", "qwen2.5-vl"), ("qwen3", "qwen3-vl")])
+@pytest.mark.parametrize(
+    ("name", "family"), [("qwen2.5", "qwen2.5-vl"), ("qwen3", "qwen3-vl"), ("qwen3.5-2b", "qwen3.5")]
+)
 def test_windows_of_any_size_run_in_a_batch_and_get_the_text_they_get_alone(checkpoints, name, family):
     s = session(name, checkpoints[family])
     try:

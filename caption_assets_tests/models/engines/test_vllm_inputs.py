@@ -33,10 +33,13 @@ pytestmark = [
 TOKENS = {
     "qwen2.5-vl": (28, 2, "<|video_pad|>"),
     "qwen3-vl": (32, 2, "<|video_pad|>"),
+    "qwen3.5": (32, 2, "<|video_pad|>"),
     "nemotron-v2-vl": (32, 1, "<image>"),
     "nemotron-3-omni": (32, 2, "<image>"),
 }
 WITH_VIDEO = sorted(TOKENS)
+# With a variant of each.
+IN_TRANSFORMERS = {"qwen2.5-vl": "qwen2.5", "qwen3-vl": "qwen3", "qwen3.5": "qwen3.5-2b"}
 # True times in seconds: 2 frames a second, half of a 29.97 film's rate rounded to its frames, a variable rate, one.
 TIMES = {
     "steady": tuple(i / 2 for i in range(16)),
@@ -145,7 +148,7 @@ def test_the_times_that_the_model_reads_are_the_true_ones(rendered, folders, fam
             assert float(data(inputs, "second_per_grid_ts")) == pytest.approx(true, rel=1e-3)
         return
     text = text_of(folders[family], inputs)
-    if family == "qwen3-vl":
+    if family in ("qwen3-vl", "qwen3.5"):
         pairs = [(times[i], times[min(i + 1, len(times) - 1)]) for i in range(0, len(times), 2)]
         stated = [float(t) for t in re.findall(r"<([\d.]+) seconds>", text)]
         assert stated == pytest.approx([sum(pair) / 2 for pair in pairs], abs=0.051)
@@ -185,7 +188,7 @@ def test_frames_stand_where_their_times_put_them_in_vllm_and_in_transformers(
 
 
 @pytest.mark.parametrize("name", TIMES)
-@pytest.mark.parametrize(("family", "variant"), [("qwen2.5-vl", "qwen2.5"), ("qwen3-vl", "qwen3")])
+@pytest.mark.parametrize(("family", "variant"), list(IN_TRANSFORMERS.items()))
 def test_transformers_and_vllm_make_the_same_of_a_request(
     rendered, transformers_engines, folders, family, variant, name
 ):
@@ -205,7 +208,7 @@ def test_transformers_and_vllm_make_the_same_of_a_request(
     else:
         assert torch.equal(pixels, expected.to(pixels.dtype))
     text, wanted = text_of(folders[family], ours), engine._tokenizer.decode(theirs["input_ids"][0])
-    if family == "qwen3-vl" and Version(version("vllm")) < Version("0.32"):
+    if family in ("qwen3-vl", "qwen3.5") and Version(version("vllm")) < Version("0.32"):
         # Older versions put the marked frames in place of the marks around the video, as Qwen's first code did.
         wanted = wanted.replace("<|vision_start|><0", "<0").replace("<|vision_end|><|vision_end|>", "<|vision_end|>")
     assert text == wanted
@@ -237,6 +240,7 @@ def transformers_engines(folders):
         ("text", "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
         ("qwen2.5-vl", "Describe it.<|im_end|>\n<|im_start|>assistant\n"),
         ("qwen3-vl", "Describe it.<|im_end|>\n<|im_start|>assistant\n"),
+        ("qwen3.5", "Describe it.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
         ("nemotron-v2-vl", "Describe it.\n<SPECIAL_11>Assistant\n<think></think>"),
         ("nemotron-3-omni", "Describe it.<|im_end|>\n<|im_start|>assistant\n<think></think>"),
     ],
@@ -364,8 +368,8 @@ def test_chat_marks_in_a_prompt_reach_the_model_as_the_text_that_they_are(worker
     assert marks[0] == marks[1]  # those of the template and of the video, and no other ones
     ending = text[text.index(MARKS) + len(MARKS) :]
     assert text_of(folders[family], usual).endswith(ending)
-    if family in ("text", "qwen2.5-vl", "qwen3-vl"):
-        variant = {**TEXT_VARIANTS, **CAPTION_VARIANTS}[{"text": "qwen_lm"}.get(family, family[:-3])]
+    if family == "text" or family in IN_TRANSFORMERS:
+        variant = {**TEXT_VARIANTS, **CAPTION_VARIANTS}[IN_TRANSFORMERS.get(family, "qwen_lm")]
         variant = replace(variant, frames=None)
         engine = TransformersEngine(variant, checkpoint_of(variant, str(folders[family])), EngineOptions("cpu"))
         engine.start()

@@ -10,7 +10,7 @@ from caption_assets.models.engines.vllm.inputs import engine_args
 from caption_assets.models.engines.vllm.loader import padding_args
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.variants import Variant
-from caption_assets.models.weights.checkpoints import checkpoint_max_len
+from caption_assets.models.weights.checkpoints import checkpoint_max_len, known_architecture
 
 # Every CUDA graph costs start-up time; between two of these sizes a batch is padded, which costs next to nothing.
 _GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -32,6 +32,8 @@ def launch_args(
         dtype=chosen.dtype,
         trust_remote_code=options.trust_remote_code and variant.remote_code,
     )
+    if (architecture := known_architecture(folder)) is not None:
+        shared["hf_overrides"] = {"architectures": [architecture]}
     own: dict[str, Any] = {
         "quantization": variant.quantization(options.precision),
         "tensor_parallel_size": options.tensor_parallel,
