@@ -67,9 +67,10 @@ class Family:
     the family has no such processor.
 
     For vLLM: `items_per_prompt` is its `limit_mm_per_prompt`. `sized_processor` says that its processor is configured
-    with the frame limits. `compiles_vision` and `pads_vision_mlps` say what makes its vision tower faster on a GPU.
-    `corrects_grid_seconds` says that the time between temporal positions has to be set after rendering; a server's
-    release before `server_times_since` (major, minor) gets it wrong.
+    with the frame limits. `prunes_video` says that it can leave tokens of a video out. `compiles_vision` and
+    `pads_vision_mlps` say what makes its vision tower faster on a GPU. `corrects_grid_seconds` says that the time
+    between temporal positions has to be set after rendering; a server's release before `server_times_since` (major,
+    minor) gets it wrong.
     """
 
     name: ModelFamily
@@ -85,6 +86,7 @@ class Family:
     newer_processor_options: Mapping[str, Any] = field(default_factory=dict)
     items_per_prompt: Mapping[str, int] = field(default_factory=dict)
     sized_processor: bool = False
+    prunes_video: bool = False
     compiles_vision: bool = False
     pads_vision_mlps: bool = False
     corrects_grid_seconds: bool = False
@@ -204,6 +206,7 @@ _FAMILIES = (
         newer_processor_options=_NOT_SHRUNK,
         items_per_prompt=_ONE_VIDEO,
         sized_processor=True,
+        prunes_video=True,
         # Its vision tower is a third of the GPU's work, which compiling makes a third less; vLLM leaves that off.
         compiles_vision=True,
         pads_vision_mlps=True,
@@ -229,6 +232,7 @@ _FAMILIES = (
         # Its template looks for this word in the messages, and removes it.
         system_message="/no_think",
         items_per_prompt=_ONE_VIDEO,
+        prunes_video=True,
     ),
     Family(
         "nemotron-3-omni",
@@ -238,6 +242,7 @@ _FAMILIES = (
         frame_limits=_nemotron_limits,
         template_options=_NO_THINKING,
         items_per_prompt=_ONE_VIDEO | {"audio": 0},
+        prunes_video=True,
     ),
     Family("text", "text", is_text=True, in_transformers=True, template_options=_NO_THINKING),
 )

@@ -63,8 +63,9 @@ class Variant:
     where they cannot be, or are published so. `min_capability` is the least CUDA compute capability. `remote_code` says
     that the checkpoint's config is a class in its repository. `frames` narrows the checkpoint's own limits, and is None
     where those hold, for families that resize by themselves, and for text models; `min_pixels` and `max_pixels` are
-    what the user asks for in their place. An answer ends before any of the texts in `stop`; `begins_with` is a mark
-    that the model puts before each of its answers, and that is no part of it.
+    what the user asks for in their place, and `video_pruning` is the share of a video's tokens that the user wants left
+    out. An answer ends before any of the texts in `stop`; `begins_with` is a mark that the model puts before each of
+    its answers, and that is no part of it.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Variant:
     frames: FrameLimits | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
+    video_pruning: float = 0.0
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     begins_with: str = ""

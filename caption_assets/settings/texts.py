@@ -245,6 +245,14 @@ class CaptionModelSettings(ModelSettings):
         ge=1,
     )
     max_pixels: int | None = setting(None, "Most pixels, in the same way.", flag="--max-pixels", env="MAX_PIXELS", ge=1)
+    video_pruning: float = setting(
+        0.0,
+        "Share of a video's tokens that is left out: what is as in the frame before. Nemotron and Qwen2.5-VL, on vllm.",
+        flag="--video-pruning",
+        env="VIDEO_PRUNING",
+        ge=0,
+        lt=1,
+    )
 
 
 class TextModelSettings(ModelSettings):

@@ -5,12 +5,14 @@ import math
 import re
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
 
 import numpy as np
 import pytest
 from packaging.version import Version
 
+from caption_assets.errors import RequestError
 from caption_assets.models.chat import chat_prompt
 from caption_assets.models.contexts import ContextError
 from caption_assets.models.engines.base import EngineOptions
@@ -345,6 +347,57 @@ def test_frames_have_the_size_that_vllm_would_give_them(folders, family):
                 downsample_ratio=0.5,
             )
             assert frame_size(width, height, 8, limits) == tuple(size)
+
+
+@pytest.mark.parametrize("family", ["qwen2.5-vl", "nemotron-v2-vl", "nemotron-3-omni"])
+def test_a_pruned_video_takes_its_share_of_the_tokens(workers, prepares, rendered, folders, family):
+    asked, whole = rendered[family, "steady"]
+    pruned = engine_input(from_the_worker(workers, pruning(prepares[family]), asked).prepared)
+    token = tokenizer(folders[family]).convert_tokens_to_ids(TOKENS[family][2])
+    tokens = [made["prompt_token_ids"].count(token) for made in (whole, pruned)]
+    assert tokens[1] == tokens[0] // 2
+
+
+def test_a_pruned_video_may_wait_for_its_turn_where_vllm_by_itself_would_end(workers, prepares, rendered):
+    """vLLM takes in what is before an item, and the item when its turn has come."""
+    import torch
+
+    recompute = import_module(
+        next(
+            name
+            for name in ("vllm.multimodal.evs", "vllm.multimodal.video_prune.evs")
+            if importlib.util.find_spec(name)
+        )
+    ).recompute_mrope_positions
+    asked, whole = rendered["qwen2.5-vl", "steady"]
+    pruned = engine_input(from_the_worker(workers, pruning(prepares["qwen2.5-vl"]), asked).prepared)
+    ids = torch.tensor(pruned["prompt_token_ids"])
+    (where,) = pruned["mm_placeholders"]["video"]
+    assert where.is_embed.tolist() == [False] + [True] * (where.length - 1)
+    start, video = ids[where.offset].item(), ids[where.offset + 1].item()
+    assert [whole["prompt_token_ids"][at] for at in range(where.offset, where.offset + 2)] == [start, video]
+    kept = torch.stack([torch.arange(where.length - 1)] * 3 + [torch.full((where.length - 1,), 4)])
+    before = torch.arange(len(ids)).repeat(3, 1)
+    positions, _ = recompute(ids, [kept], before, where.offset, start, -1, video)
+    assert positions[0, where.offset : where.offset + 3].tolist() == [where.offset + k for k in (0, 1, 2)]
+    with pytest.raises(IndexError):
+        recompute(ids, [kept], before, where.offset + 1, start, -1, video)
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("steady", 1.0), ("short", 1.0), ("film", None)])
+def test_pruned_frames_stand_at_whole_seconds_or_are_refused(workers, prepares, rendered, name, seconds):
+    asked, _ = rendered["qwen2.5-vl", name]
+    prepare = pruning(prepares["qwen2.5-vl"])
+    if seconds is None:
+        with pytest.raises(RequestError, match=r"pairs of its frames are 0\.50 s apart.*Sample 2 frames a second"):
+            from_the_worker(workers, prepare, asked)
+    else:
+        made = engine_input(from_the_worker(workers, prepare, asked).prepared)
+        assert data(made, "second_per_grid_ts").item() == seconds
+
+
+def pruning(prepare):
+    return VllmPrepare(prepare.args | {"video_pruning_rate": 0.5}, prepare.family)
 
 
 MARKS = "Is <|video_pad|>, <|vi<|video_pad|>deo_pad|>, <image>, <|im_end|> or /no_think in it? </think> <SPECIAL_12>"

@@ -32,6 +32,8 @@ def launch_args(
         dtype=chosen.dtype,
         trust_remote_code=options.trust_remote_code and variant.remote_code,
     )
+    if variant.video_pruning:
+        shared["video_pruning_rate"] = variant.video_pruning
     if (architecture := known_architecture(folder)) is not None:
         shared["hf_overrides"] = {"architectures": [architecture]}
     own: dict[str, Any] = {
@@ -41,6 +43,8 @@ def launch_args(
         "max_num_batched_tokens": chosen.max_num_batched_tokens,
         "disable_log_stats": False,  # the times of each request come with the statistics
     }
+    if variant.video_pruning and family.corrects_grid_seconds:
+        own["disable_chunked_mm_input"] = True  # see `inputs.for_pruning`
     if options.device == "cpu":
         return shared | own | _CPU_ARGS | dict(options.vllm_args)
     own["compilation_config"] = {
