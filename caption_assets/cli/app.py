@@ -13,6 +13,7 @@ from rich.console import Console
 
 import caption_assets
 from caption_assets.cli.calibrate import calibrate
+from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
@@ -28,6 +29,7 @@ from caption_assets.models.choice import default_text_variant, default_variant
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.settings import (
     Captions,
+    CheckSettings,
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
@@ -97,6 +99,7 @@ cli.add_command(ui)
 cli.add_command(export)
 cli.add_command(review)
 cli.add_command(calibrate)
+cli.add_command(check)
 
 
 @cli.group()
@@ -158,9 +161,10 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         source_root=options["source_root"],
         windows=settings_from(options, WindowSettings),
         previews=settings_from(options, PreviewSettings),
-        captions=(settings_from(options, Captions, model_variant=variant),),
-        enhanced=(settings_from(options, EnhancedCaptions, model_variant=default_text_variant(variant)),),
+        captions=(settings_from(options, Captions, model_variant=variant, gpus="all"),),
+        enhanced=(settings_from(options, EnhancedCaptions, model_variant=default_text_variant(variant), gpus="all"),),
         quality=settings_from(options, QualitySettings),
+        checks=settings_from(options, CheckSettings),
         workers=settings_from(options, WorkerSettings),
     )
     steps = {"clip_windows"} | ({"window_previews"} if previews else set())
@@ -191,6 +195,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
         failed = materialize_shards(instance, pipeline, shards, steps, console)
     console.summarize(shards, Console())
+    print_checks(console.checks, Console())
     return SHARD_FAILED if failed else OK
 
 

@@ -7,10 +7,12 @@ import dagster as dg
 
 from caption_assets.defs.as_they_come import AsShardsCome
 from caption_assets.defs.assets import PipelineAsset, make_assets
+from caption_assets.defs.checks import asset_checks
+from caption_assets.defs.exports import export_assets
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
-from caption_assets.defs.resources import CaptionModel, ClipDataset, Quality, TextModel
+from caption_assets.defs.resources import CaptionModel, Checks, ClipDataset, Quality, TextModel
 from caption_assets.defs.review import review_asset
 from caption_assets.defs.source import source_asset
 from caption_assets.defs.workers import RunWorkers
@@ -32,12 +34,25 @@ class Pipeline:
     @cached_property
     def made(self) -> list[PipelineAsset]:
         """The assets with what they make, each after those that it reads."""
-        condition = AsShardsCome(self.settings_hash) if self.settings.automation else None
-        return make_assets(self.settings, self.shards, condition)
+        return make_assets(self.settings, self.shards, self._condition)
+
+    @cached_property
+    def exports(self) -> list[dg.AssetsDefinition]:
+        return export_assets(self.settings, self.shards, self._condition)
 
     @property
     def assets(self) -> list[dg.AssetsDefinition]:
-        return [made.definition for made in self.made]
+        """What a run of everything makes."""
+        return [*(made.definition for made in self.made), *self.exports]
+
+    @property
+    def _condition(self) -> AsShardsCome | None:
+        return AsShardsCome(self.settings_hash) if self.settings.automation else None
+
+    @cached_property
+    def checks(self) -> list[dg.AssetChecksDefinition]:
+        """The checks of the assets, by default a part of every run of them."""
+        return asset_checks(self.made, self.names, self.shards)
 
     @cached_property
     def review(self) -> dg.AssetsDefinition:
@@ -61,6 +76,7 @@ class Pipeline:
             "clips": ClipDataset(root=settings.dataset),
             "save_export": SaveExportIOManager(output_path=settings.output, source_root=settings.source_root),
             "quality": Quality(**settings.quality.model_dump()),
+            "checks": Checks(**settings.checks.model_dump()),
             "workers": RunWorkers(**settings.workers.model_dump()),
             "progress": Progress(),
         }

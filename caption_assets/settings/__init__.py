@@ -5,6 +5,7 @@ these models. Here: how a setting is declared (`declare`), and the settings of c
 setting does.
 """
 
+from caption_assets.settings.checks import CheckName, CheckSettings
 from caption_assets.settings.clips import DecodeLimits, PreviewSettings, WindowSettings, WorkerSettings
 from caption_assets.settings.declare import (
     ENVIRONMENT_PREFIX,
@@ -17,8 +18,8 @@ from caption_assets.settings.declare import (
     part,
     variables_of,
 )
-from caption_assets.settings.exports import ExportFormatName, ExportSettings, ExportText, ExportVideos
-from caption_assets.settings.pipeline import PEOPLE_ONLY, Captions, EnhancedCaptions, PipelineSettings
+from caption_assets.settings.exports import ExportChoices, ExportFormatName, ExportSettings, ExportText, ExportVideos
+from caption_assets.settings.pipeline import PEOPLE_ONLY, Captions, EnhancedCaptions, Exports, PipelineSettings
 from caption_assets.settings.quality import ConfidenceScore, FindingRule, FindingSeverity, QualitySettings
 from caption_assets.settings.texts import (
     AskedFamily,
@@ -44,6 +45,7 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     CaptionModelSettings,
     TextModelSettings,
     QualitySettings,
+    CheckSettings,
     WorkerSettings,
 )
 """Everything that can be set, by where it is set in Dagster: the four assets, then the resources."""
@@ -59,15 +61,19 @@ __all__ = [
     "CaptionSettings",
     "CaptionVariant",
     "Captions",
+    "CheckName",
+    "CheckSettings",
     "ConfidenceScore",
     "DecodeLimits",
     "EngineName",
     "EnhanceSettings",
     "EnhancedCaptions",
+    "ExportChoices",
     "ExportFormatName",
     "ExportSettings",
     "ExportText",
     "ExportVideos",
+    "Exports",
     "FindingRule",
     "FindingSeverity",
     "ModelFamily",

@@ -126,6 +126,7 @@ class EngineSession:
             seconds = self._engine.ready()
         if self.ready_at is None:
             self.start_seconds, self.ready_at = seconds, time.perf_counter()
+            log.info("The model is ready after %.1f s, on %s.", seconds, self.info.device)
 
 
 def _answer(result: Result, begins_with: str) -> Result:
