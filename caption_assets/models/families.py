@@ -70,7 +70,7 @@ class Family:
     with the frame limits. `prunes_video` says that it can leave tokens of a video out. `compiles_vision` and
     `pads_vision_mlps` say what makes its vision tower faster on a GPU. `corrects_grid_seconds` says that the time
     between temporal positions has to be set after rendering; a server's release before `server_times_since` (major,
-    minor) gets it wrong.
+    minor) gets it wrong. `keeps_prefixes` says that a prompt can begin with the keys and values of another one.
     """
 
     name: ModelFamily
@@ -91,6 +91,7 @@ class Family:
     pads_vision_mlps: bool = False
     corrects_grid_seconds: bool = False
     server_times_since: tuple[int, int] = (0, 0)
+    keeps_prefixes: bool = True
 
     @property
     def kind(self) -> str:
@@ -222,6 +223,7 @@ _FAMILIES = (
         title="Qwen3.5",
         config_types=("qwen3_5", "qwen3_5_moe"),
         template_options=_NO_THINKING,
+        keeps_prefixes=False,
     ),
     Family(
         "nemotron-v2-vl",
@@ -233,6 +235,7 @@ _FAMILIES = (
         system_message="/no_think",
         items_per_prompt=_ONE_VIDEO,
         prunes_video=True,
+        keeps_prefixes=False,
     ),
     Family(
         "nemotron-3-omni",
@@ -243,6 +246,7 @@ _FAMILIES = (
         template_options=_NO_THINKING,
         items_per_prompt=_ONE_VIDEO | {"audio": 0},
         prunes_video=True,
+        keeps_prefixes=False,
     ),
     Family("text", "text", is_text=True, in_transformers=True, template_options=_NO_THINKING),
 )
