@@ -1,18 +1,17 @@
-"""Choosing a model: settings in; the row that is to run, its checkpoint and a session of it out."""
+"""Choosing a model: settings in; the row that is to run, its checkpoint and an engine for it out."""
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from caption_assets.errors import ConfigError, ModelError
-from caption_assets.models.engines.base import EngineOptions, ServerOptions
+from caption_assets.models.engines.base import CaptionEngine, EngineOptions, ServerOptions
 from caption_assets.models.engines.select import create_engine
-from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.families import FAMILIES, Family
 from caption_assets.models.gpus import visible_gpus
+from caption_assets.models.seats import Seats, seats
 from caption_assets.models.variants import (
     Sampling,
     Variant,
@@ -27,6 +26,7 @@ from caption_assets.records import SampledFrames
 from caption_assets.settings import CaptionModelSettings, CaptionVariant, TextModelSettings, TextVariant
 
 _SAMPLING = tuple(field.name for field in fields(Sampling))
+_PIXELS = ("min_pixels", "max_pixels", "video_pruning")
 _GIB = 1 << 30
 
 
@@ -61,8 +61,8 @@ class ModelChoice:
             **({} if own else asdict(row.sampling)),
             **self._chosen_sampling,
         }
-        for name in ("server_model", "min_pixels", "max_pixels"):
-            if (value := getattr(settings, name, None)) is not None:
+        for name in ("server_model", *_PIXELS):
+            if value := getattr(settings, name, None):
                 chosen[name] = value
         return chosen
 
@@ -79,25 +79,18 @@ class ModelChoice:
             row = own_variant(row, self._own_family(checkpoint), checkpoint.model_id, checkpoint.revision)
         row = replace(row, name=self.key, sampling=replace(row.sampling, **self._chosen_sampling))
         if isinstance(self.settings, CaptionModelSettings):
-            row = replace(row, min_pixels=self.settings.min_pixels, max_pixels=self.settings.max_pixels)
+            row = replace(row, **{name: getattr(self.settings, name) for name in _PIXELS})
         return row.in_precision(self.settings.precision), checkpoint
 
-    @contextmanager
-    def session(
-        self, batch_size: int, encode_mp4: Callable[[SampledFrames], bytes] | None = None
-    ) -> Iterator[EngineSession]:
-        """A session of the chosen model, closed with the block. No weights are loaded before they are needed.
-
-        `batch_size` is how many requests run together; `encode_mp4` is for servers that take video files. Raises
-        ConfigError and ModelError as `model` does, and ModelError where no engine can run it.
-        """
+    def options(self, batch_size: int, encode_mp4: Callable[[SampledFrames], bytes] | None = None) -> EngineOptions:
+        """How the model is to run. `batch_size` is how many requests run together; `encode_mp4` is for servers that
+        take video files. Raises as `model`."""
         settings = self.settings
-        variant, checkpoint = self.model()
-        options = EngineOptions(
+        return EngineOptions(
             device=settings.device,
             precision=settings.precision,
             batch_size=batch_size,
-            sampling=variant.sampling,
+            sampling=self.model()[0].sampling,
             tensor_parallel=settings.tensor_parallel,
             in_flight_bytes=round(settings.in_flight_gib * _GIB),
             stuck_s=settings.engine_timeout_s,
@@ -107,12 +100,21 @@ class ModelChoice:
             ),
             vllm_args=settings.vllm_args,
         )
-        engine = create_engine(variant, checkpoint, options, engine=settings.engine, model_dir=settings.model_dir)
-        session = EngineSession(variant, checkpoint, engine)
-        try:
-            yield session
-        finally:
-            session.close()
+
+    def engine(self, options: EngineOptions) -> CaptionEngine:
+        """An engine for the model, not started yet. Raises as `model`, and ModelError where no engine can run it."""
+        variant, checkpoint = self.model()
+        return create_engine(
+            variant, checkpoint, options, engine=self.settings.engine, model_dir=self.settings.model_dir
+        )
+
+    def seats(self, cores: int) -> Seats:
+        """Where engines for the model may run at once, on a CPU with so many cores. Raises as `seats.seats`."""
+        settings = self.settings
+        if settings.engine == "openai":
+            return Seats()
+        variant, _ = self.model()
+        return seats(settings.gpus, variant, settings.precision, settings.device, settings.tensor_parallel, cores)
 
     @property
     def _row(self) -> Variant:

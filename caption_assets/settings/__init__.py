@@ -18,8 +18,8 @@ from caption_assets.settings.declare import (
     part,
     variables_of,
 )
-from caption_assets.settings.exports import ExportFormatName, ExportSettings, ExportText, ExportVideos
-from caption_assets.settings.pipeline import PEOPLE_ONLY, Captions, EnhancedCaptions, PipelineSettings
+from caption_assets.settings.exports import ExportChoices, ExportFormatName, ExportSettings, ExportText, ExportVideos
+from caption_assets.settings.pipeline import PEOPLE_ONLY, Captions, EnhancedCaptions, Exports, PipelineSettings
 from caption_assets.settings.quality import ConfidenceScore, FindingRule, FindingSeverity, QualitySettings
 from caption_assets.settings.texts import (
     AskedFamily,
@@ -27,16 +27,15 @@ from caption_assets.settings.texts import (
     CaptionModelSettings,
     CaptionPrompt,
     CaptionSettings,
-    CaptionVariant,
     EngineName,
     EnhanceSettings,
     ModelFamily,
     ModelSettings,
     TextModelSettings,
     TextPrompt,
-    TextVariant,
     VideoForm,
 )
+from caption_assets.settings.variants import CaptionVariant, TextVariant
 
 ALL_SETTINGS: tuple[type[Settings], ...] = (
     WindowSettings,
@@ -69,10 +68,12 @@ __all__ = [
     "EngineName",
     "EnhanceSettings",
     "EnhancedCaptions",
+    "ExportChoices",
     "ExportFormatName",
     "ExportSettings",
     "ExportText",
     "ExportVideos",
+    "Exports",
     "FindingRule",
     "FindingSeverity",
     "ModelFamily",
