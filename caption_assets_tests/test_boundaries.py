@@ -32,6 +32,7 @@ FREE = {"errors", "extras", "names", "records", "settings"}
 MODELS: dict[str, set[str]] = {
     "families": set(),
     "prompts": set(),
+    "rates": set(),
     "locks": set(),
     "waits": set(),
     "variants": {"families"},

@@ -15,6 +15,7 @@ import caption_assets
 from caption_assets.cli.calibrate import calibrate
 from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.console import RunConsole, plain, shown
+from caption_assets.cli.estimate import estimate
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.cli.prune import prune
@@ -102,6 +103,7 @@ cli.add_command(review)
 cli.add_command(prune)
 cli.add_command(calibrate)
 cli.add_command(check)
+cli.add_command(estimate)
 
 
 @cli.group()

@@ -173,6 +173,8 @@ class _Judges:
             return opinion
         if settings.reviewed == "only" and not opinion:
             return "not_reviewed"
+        if isinstance(row, EnhancedRow) and row.caption_finding and not opinion and not settings.include_flagged:
+            return "flagged"
         found = self.findings.get(window_key(row))
         if found is None or found.text_hash != text_hash(row.text or "") or opinion == "edited":
             return ""

@@ -94,6 +94,12 @@ class EnhanceSettings(Settings):
         ge=1,
         le=4096,
     )
+    include_flagged: bool = setting(
+        False,
+        "Enhance captions with a finding of severity error, too.",
+        flag="--enhance-captions-include-flagged",
+        env="ENHANCE_INCLUDE_FLAGGED",
+    )
     max_output_tokens: int = setting(
         512,
         "Most tokens of an enhanced caption.",

@@ -67,6 +67,10 @@ class RowBuffer(Generic[R]):
         self.reused += 1
         return True
 
+    def change_last(self, **fields: Any) -> None:
+        """Other values for fields of the row that was taken over last, that its fingerprint does not cover."""
+        self.rows[-1] = replace(self.rows[-1], **fields)
+
     def add(self, row: R) -> None:
         """A new row."""
         self.rows.append(row)

@@ -65,7 +65,8 @@ def enhanced_choice(
 ) -> Choice:
     """The same for the captions of `caption_model`, enhanced."""
     prompt = enhance_prompt(settings.prompt_variant, settings.prompt_text)
-    return _texts(enhance.STEP, settings, ModelChoice(text_model), (ModelChoice(caption_model).key,), prompt, {})
+    chosen = {"include_flagged": True} if settings.include_flagged else {}
+    return _texts(enhance.STEP, settings, ModelChoice(text_model), (ModelChoice(caption_model).key,), prompt, chosen)
 
 
 def _texts(

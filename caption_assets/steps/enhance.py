@@ -37,8 +37,9 @@ def enhance_shards(
     """Enhances the captions of variant `caption_key` that have no enhanced text of this model and prompt yet.
 
     Reads the shards' `window_captions`; writes the tables of the text model's key and the layout's documents. A window
-    without a caption is a skipped row, and so is one whose caption has a finding of severity error. Yields and raises
-    as `caption_shards` does.
+    without a caption is a skipped row, and so is one whose caption has a finding of severity error, unless that is to
+    be included; a text that was made before that was found stays, and its row says so. Yields and raises as
+    `caption_shards` does.
     """
     prompt = enhance_prompt(settings.prompt_variant, settings.prompt_text)
 
@@ -70,7 +71,6 @@ class _Enhanced(ShardStream[EnhancedRow]):
         prompt: str,
     ) -> None:
         super().__init__(context, shard, session, captions[0].key)
-        self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions)}
         self._settings, self._prompt, self._captions = settings, prompt, captions
         windows = context.store.read_committed(CLIP_WINDOWS, shard)
         self._clips = {row.clip_id: row.relative_path for row in windows}
@@ -79,18 +79,24 @@ class _Enhanced(ShardStream[EnhancedRow]):
         author = author_of(session)
         known = context.store.read_committed(CAPTION_FINDINGS, shard, captions[0].key)
         findings = {window_key(row): row for row in known}
+        self._flagged = {window_key(row): why for row in captions if (why := flagged(row, findings))}
+        self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions, self._flagged)}
         for row in captions:
+            why = self._flagged.get(window_key(row), "")
             if row.status != "ok" or not row.text:
                 self._skip(row, "no_caption", f"no caption: {row.error}")
-            elif why := flagged(row, findings):
-                self._skip(row, "flagged", f"its caption has a finding: {why}")
-            elif not any(self.buffer.reuse(window_key(row), made_as) for made_as in self._fingerprints(row, author)):
+            elif any(self.buffer.reuse(window_key(row), made_as) for made_as in self._fingerprints(row, author)):
+                # A text that is there stays, whatever has been found since in what it was made of.
+                self.buffer.change_last(caption_finding=why)
+            elif why and not settings.include_flagged:
+                self._skip(row, "flagged", f"its caption has a finding: {why}", caption_finding=why)
+            else:
                 self._pending[f"{shard}/{row.clip_id}/{row.start_frame}_{row.end_frame}"] = row
         self.asked = frozenset(map(window_key, self._pending.values()))
         self.wait_for(self._pending, of=len(captions))
 
-    def _skip(self, row: CaptionRow, kind: str, why: str) -> None:
-        self.buffer.add(EnhancedRow(**self._of(row), status="skipped", error_kind=kind, error=why))
+    def _skip(self, row: CaptionRow, kind: str, why: str, **more: str) -> None:
+        self.buffer.add(EnhancedRow(**self._of(row), status="skipped", error_kind=kind, error=why, **more))
 
     def requests(self) -> Iterator[Request]:
         if not self._pending:
@@ -110,6 +116,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
         author = author_of(self.session, result)
         return EnhancedRow(
             **self._of(caption),
+            caption_finding=self._flagged.get(window_key(caption), ""),
             prompt_hash=text_hash(self._prompt),
             fingerprint=self._fingerprints(caption, author)[0],
             **model_fields(self.session, author),

@@ -9,7 +9,7 @@ from typing import Any
 
 from caption_assets.errors import CaptionAssetsError, ShardError, first_line
 from caption_assets.steps.versions import data_version
-from caption_assets.store.rows import Row
+from caption_assets.store.rows import Row, WindowKey
 from caption_assets.store.tables import Table
 
 log = logging.getLogger(__name__)
@@ -139,8 +139,10 @@ def shard_report(
     figures: Mapping[str, float | int | str] | None = None,
     samples: Iterable[Sample] = (),
     used: Used = Used(),
+    flagged: Iterable[WindowKey] = (),
 ) -> ShardReport:
-    """Counts `rows`. Raises ShardError where there are rows and not one of them is ok."""
+    """Counts `rows`; `flagged` are those of `data_version`. Raises ShardError where there are rows and not one of them is
+    ok."""
     by_status = Counter(row.status for row in rows)
     bad = [row for row in rows if row.status != "ok"]
     failures = Counter(row.error_kind for row in bad)
@@ -160,7 +162,7 @@ def shard_report(
         reused=reused,
         seconds=seconds,
         location=location,
-        data_version=data_version(rows),
+        data_version=data_version(rows, flagged),
         input_versions=dict(input_versions or {}),
         failures=dict(failures),
         failed_items=items,

@@ -175,6 +175,7 @@ class ShardStream(ABC, Generic[R]):
                 "cut_off_texts": sum(row.finish_reason == "length" for row in good),
             },
             used=self._used(),
+            flagged=[window_key(row) for row in findings if row.severity == "error"],
             samples=self.samples(good, {window_key(row): row.rules for row in findings}),
         )
 

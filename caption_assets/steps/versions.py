@@ -5,16 +5,18 @@ import json
 from collections.abc import Iterable
 from functools import singledispatch
 
-from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, Row, WindowRow
+from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, Row, WindowKey, WindowRow
 
 
-def data_version(rows: Iterable[Row]) -> str:
+def data_version(rows: Iterable[Row], flagged: Iterable[WindowKey] = ()) -> str:
     """A hash over what other tables, or people, take from the rows, in whatever order they come.
 
     Times, engines and reasons in words are not part of it: work that is done again with the same result changes
-    nothing.
+    nothing. `flagged` are windows whose text is of no use, by a finding of severity error: who reads the table leaves
+    them out.
     """
     seen = sorted(json.dumps([row.clip_id, row.start_frame, row.end_frame, row.status, _content(row)]) for row in rows)
+    seen += sorted(json.dumps(["flagged", *window]) for window in flagged)
     return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:32]
 
 
@@ -40,4 +42,5 @@ def _(row: CaptionRow) -> list[object]:
 
 @_content.register
 def _(row: EnhancedRow) -> list[object]:
-    return [row.key, row.caption_key, row.caption_hash, row.text]
+    told = ["flagged"] if row.caption_finding else []
+    return [row.key, row.caption_key, row.caption_hash, row.text, *told]

@@ -176,6 +176,9 @@ class EnhancedRow(_Generated):
     start_frame: StartFrame
     end_frame: EndFrame
     text: Annotated[str | None, Column("The enhanced caption; null where there is none.")] = None
+    caption_finding: Annotated[
+        str, Column("Why its caption is of no use, by a finding of severity error; empty where there is none.")
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -95,6 +96,20 @@ def test_the_demo_renders_its_clips_and_shows_what_it_made_of_them(caption_asset
     texts = {text for d in documents for w in d["windows"] for k, text in w.items() if k.endswith("_caption")}
     shown = " ".join(done.stdout.split())
     assert sum(text in shown for text in texts) == 6
+
+    places = ("--dataset", "demo/clips", "--output-path", "demo/output")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    estimated = json.loads(caption_assets("estimate", *places, "--captioning-algorithm", "demo", "--json").stdout)
+    assert (estimated["windows"], estimated["unusable"]) == (15, 0)
+    assert estimated["keys"]["demo"]["of"] == "measured: 15 in 1 run into this output, on cpu"
+    costs = [row for file in before if "window_captions_demo" in str(file) for row in pq.read_table(file).to_pylist()]
+    assert estimated["keys"]["demo"]["prompt_tokens"] == sum(row["prompt_tokens"] for row in costs) > 0
+    asked = ("--captioning-algorithm", "qwen", "--gpu-hour-price", "3.6", "--sample", "2", "--json")
+    estimated = json.loads(caption_assets("estimate", *places, *asked).stdout)
+    assert (estimated["looked_at"], estimated["windows"]) == (2, 15)
+    assert estimated["keys"]["qwen"]["prompt_tokens"] == 15 * 6162
+    assert estimated["keys"]["qwen"]["cost"] == pytest.approx((15 / 4.08 + 99) / 1000, abs=1e-4)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
 
 
 def test_flags_choose_what_is_made_and_for_which_shard(caption_assets, clips_root, tmp_path):

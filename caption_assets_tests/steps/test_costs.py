@@ -59,15 +59,15 @@ def test_what_shards_are_charged_with_and_what_is_left_come_to_what_the_run_has_
     captions = store.read_rows(WINDOW_CAPTIONS, "a", "demo")
     tokens = sum(row.prompt_tokens for row in captions), sum(row.output_tokens for row in captions)
     assert (rows["a"].prompt_tokens, rows["a"].output_tokens) == tokens
-    assert rows["a"].items == len(captions) == 2
+    assert rows["a"].items == len(captions) == 3
     size = sum(path.stat().st_size for path in (clips_root / "a").iterdir())
     (planned,) = (row for row in store.read_rows(RUN_COSTS, "first", "clip_windows") if row.shard == "a")
     assert planned.bytes_read == rows["a"].bytes_read == size
     of_all = sum(row.cost for row in rows.values())
-    assert cost_a_text(store, "demo") == pytest.approx(of_all / 3)
+    assert cost_a_text(store, "demo") == pytest.approx(of_all / 4)
     assert cost_a_text(store, "demo/demo_lm") is None
     figures = reports["window_captions", "a"].figures
-    assert figures["cost_per_1000_windows"] == pytest.approx(500 * rows["a"].cost, rel=1e-3)
+    assert figures["cost_per_1000_windows"] == pytest.approx(1000 / 3 * rows["a"].cost, rel=1e-3)
     assert (figures["tokens_in"], figures["tokens_out"]) == tokens
     assert figures["cpu_seconds"] > 0
 

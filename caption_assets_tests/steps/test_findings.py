@@ -45,10 +45,9 @@ def caption(store, workers, **quality):
     return ended.outcome
 
 
-def enhance(store, workers, **quality):
-    context = StepContext(store, workers, quality=QualitySettings(**quality))
+def enhance(store, workers, **settings):
     with model_session(TextModelSettings(device="cpu")) as session:
-        (ended,) = enhance_shards(context, ["a"], "demo", session, EnhanceSettings())
+        (ended,) = enhance_shards(StepContext(store, workers), ["a"], "demo", session, EnhanceSettings(**settings))
     return ended.outcome
 
 
@@ -93,7 +92,24 @@ def test_a_caption_that_is_of_no_use_is_not_enhanced_and_the_row_says_why(captio
     assert len(captioned.read_rows(ENHANCED_FINDINGS, "a", "demo/demo_lm")) == 2
 
     caption(captioned, workers, severities={"repetition": "warning"})
-    assert enhance(captioned, workers).ok == 3
+    made = enhance(captioned, workers)
+    assert made.ok == 3
+    text = window_of(captioned, first.clip_id)["demo_lm_enhanced_caption"]
+
+    # What was made before its caption was flagged stays, and says so; what read the captions is out of date.
+    flagged = caption(captioned, workers)
+    kept = enhance(captioned, workers)
+    assert (kept.ok, kept.reused, kept.skipped) == (3, 3, 0)
+    assert kept.input_versions == {"window_captions": flagged.data_version} != made.input_versions
+    assert kept.data_version != made.data_version
+    notes = {row.clip_id: row.caption_finding for row in captioned.read_rows(ENHANCED_CAPTIONS, "a", "demo/demo_lm")}
+    assert notes.pop(first.clip_id).startswith("repetition: ")
+    assert set(notes.values()) == {""}
+    assert window_of(captioned, first.clip_id)["demo_lm_enhanced_caption"] == text
+    captioned.delete_table(ENHANCED_CAPTIONS, "a", "demo/demo_lm")
+    assert enhance(captioned, workers).skipped == 1
+    included = enhance(captioned, workers, include_flagged=True)
+    assert (included.ok, included.reused) == (3, 2)
 
     captioned.commit_rows(WINDOW_CAPTIONS, "a", [first, *others], "demo")
     assert enhance(captioned, workers).ok == 3  # what is known of another text counts for nothing
