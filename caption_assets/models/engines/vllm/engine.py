@@ -171,7 +171,7 @@ class VllmEngine:
             frames = SampledFrames(np.zeros((_WARM_UP_FRAMES, height, width, 3), np.uint8), picks)
             request = caption_request("warm-up", "Describe this.", frames, _WARM_UP_TOKENS)
         flight = Flight(0, self._pulse)
-        asked = [replace(request, request_id=f"warm-up {k}") for k in range(_WARM_UP_REQUESTS)]
+        asked = [request, *(replace(request, request_id=f"warm-up {k}") for k in range(1, _WARM_UP_REQUESTS))]
         await asyncio.gather(*(self._ask(one, flight) for one in asked))
         for _ in asked:
             answer = flight.answers.get_nowait()
