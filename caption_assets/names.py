@@ -7,6 +7,7 @@ keys percent-encode the same bytes (`dataset.ids`).
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 _UNWRITABLE = re.compile(r"\\(?=x)|[\x00-\x1f\x7f-\x9f\udc80-\udcff]+")
@@ -54,3 +55,44 @@ def open_url(url: str) -> tuple[Any, str]:
     protocol = split_protocol(url)[0] or "file"
     files = fsspec.filesystem(protocol, **fsspec.get_filesystem_class(protocol)._get_kwargs_from_urls(url))
     return files, files._strip_protocol(url)
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A clip that is a run of bytes of a larger file: a member of a tar. `last` is the last byte's number, inclusive."""
+
+    file: str
+    name: str
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.file}#{self.name}?bytes={self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A clip whose bytes are the value of a column in a row of a Parquet file; rows are counted from 0."""
+
+    file: str
+    column: str
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.file}#column={self.column}&row={self.row}"
+
+
+_BYTES = re.compile(r"(?P<file>.+\.tar)#(?P<name>.+)\?bytes=(?P<first>\d+)-(?P<last>\d+)", re.IGNORECASE)
+_CELL = re.compile(r"(?P<file>.+\.parquet)#column=(?P<column>.+)&row=(?P<row>\d+)", re.IGNORECASE)
+
+
+def part_of(location: str) -> Bytes | Cell | None:
+    """The part of a larger file that a location names, as `str` of it writes it; None where it is a file of its own.
+
+    A clip that is a file ends in a suffix, and so is never taken for one.
+    """
+    if found := _BYTES.fullmatch(location):
+        return Bytes(found["file"], found["name"], int(found["first"]), int(found["last"]))
+    if found := _CELL.fullmatch(location):
+        return Cell(found["file"], found["column"], int(found["row"]))
+    return None

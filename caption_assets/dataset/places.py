@@ -5,11 +5,13 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from caption_assets.names import open_url
+from caption_assets.errors import CaptionAssetsError, DatasetError, first_line
+from caption_assets.names import is_remote, open_url
 from caption_assets.records import file_stamp
 
 # What file systems call a file's version.
@@ -23,6 +25,8 @@ _VERSIONS = (
     "Last-Modified",
     "created",
 )
+# Of a file that is read here and there, what each request takes beyond what was asked for.
+_AHEAD_BYTES = 1 << 16
 # So few folders share a listing that one of many large folders still ends soon.
 _LISTED_TOGETHER = 100
 _SPECIAL = {stat.S_IFIFO: "named pipes", stat.S_IFSOCK: "sockets", stat.S_IFBLK: "devices", stat.S_IFCHR: "devices"}
@@ -38,6 +42,30 @@ class File:
     path: str
     stamp: str | None = None
     trouble: str = ""
+
+
+def place_at(root: str) -> "Place":
+    """The folder at a local path or an fsspec URL."""
+    root = root.removeprefix("file://")
+    return RemotePlace(root) if is_remote(root) else LocalPlace(root)
+
+
+@contextmanager
+def place_failures(root: str) -> Iterator[None]:
+    """What a file system may say, as one clear error; that something is not there is left to the caller."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, CaptionAssetsError):
+        raise
+    except PermissionError as error:
+        raise refused(root, f"access to it is refused ({error})", "check its permissions and credentials") from error
+    except Exception as error:  # every file system has errors of its own
+        raise refused(root, f"it cannot be read ({first_line(error)})") from error
+
+
+def refused(root: str, wrong: str, fix: str = "") -> DatasetError:
+    fix = fix or "give the folder (or fsspec URL) whose sub-folders are the shards, or another dataset: docs/datasets.md"
+    return DatasetError(f"dataset {root!r}", wrong, fix)
 
 
 class Place(Protocol):
@@ -62,9 +90,21 @@ class Place(Protocol):
         `folders` are all that it has. They are listed as they are asked for.
         """
 
+    @property
+    def looks_cost_nothing(self) -> bool:
+        """Whether a folder can be looked into without a request."""
+
+    def stamp(self, path: str) -> str | None:
+        """That of the file at a path. Raises FileNotFoundError."""
+
+    def open(self, path: str) -> BinaryIO:
+        """The file at a path, for reading here and there. Raises FileNotFoundError."""
+
 
 class LocalPlace:
     """A folder of this machine."""
+
+    looks_cost_nothing = True
 
     def __init__(self, root: str) -> None:
         self._root = os.path.abspath(os.path.expanduser(root))  # without "..": paths end up in documents
@@ -75,6 +115,12 @@ class LocalPlace:
 
     def location(self, path: str) -> str:
         return os.path.join(self._root, path)
+
+    def stamp(self, path: str) -> str | None:
+        return file_stamp(os.stat(self.location(path)))
+
+    def open(self, path: str) -> BinaryIO:
+        return open(self.location(path), "rb")
 
     def top(self) -> tuple[list[str], list[str]]:
         folders, others = [], []
@@ -130,6 +176,8 @@ class LocalPlace:
 class RemotePlace:
     """A folder of an object store, a server or fsspec's memory."""
 
+    looks_cost_nothing = False
+
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
 
@@ -144,6 +192,15 @@ class RemotePlace:
 
     def location(self, path: str) -> str:
         return f"{self._url}/{path}"
+
+    def stamp(self, path: str) -> str | None:
+        files, root = self._opened
+        return self._stamp(f"{root}/{path}", files.info(f"{root}/{path}"))
+
+    def open(self, path: str) -> BinaryIO:
+        files, root = self._opened
+        file: BinaryIO = files.open(f"{root}/{path}", "rb", block_size=_AHEAD_BYTES, cache_type="readahead")
+        return file
 
     def top(self) -> tuple[list[str], list[str]]:
         files, root = self._opened

@@ -16,6 +16,7 @@ from caption_assets.settings import (
     ALL_SETTINGS,
     ENVIRONMENT_PREFIX,
     Captions,
+    DatasetSettings,
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
@@ -33,6 +34,7 @@ _FILE = Path("caption_assets.yaml")
 _SCALARS = ("dataset", "output", "source_root", "automation", "fresh_within_hours", "failure_webhook")
 _PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in _SCALARS}
 _PARTS: Mapping[str, type[Settings]] = {
+    "clips": DatasetSettings,
     "windows": WindowSettings,
     "previews": PreviewSettings,
     "quality": QualitySettings,

@@ -3,11 +3,12 @@
 import dagster as dg
 
 from caption_assets.dataset import Dataset, dataset_name
+from caption_assets.settings import DatasetSettings
 
 
-def shards_of(root: str) -> dg.DynamicPartitionsDefinition:
-    """The shards of the dataset at `root`, whatever pipeline is at work on it."""
-    return dg.DynamicPartitionsDefinition(name=dataset_name(root))
+def shards_of(root: str, settings: DatasetSettings) -> dg.DynamicPartitionsDefinition:
+    """The shards of the dataset at `root`, whatever pipeline is at work on it. With another rule it has others."""
+    return dg.DynamicPartitionsDefinition(name=dataset_name(root, settings.rule))
 
 
 def registered_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition) -> list[str]:
@@ -15,12 +16,13 @@ def registered_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitions
     return list(instance.get_dynamic_partitions(shards.name or ""))
 
 
-def add_new_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
+def add_new_shards(
+    instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition, dataset: Dataset
+) -> list[str]:
     """Registers shards that the instance does not know yet; returns their keys.
 
     Only adds: removing a key would orphan its history and invalidate queued range runs.
     """
-    shards = shards_of(dataset.root)
     known = set(registered_shards(instance, shards))
     new = [key for key in dataset.shards() if key not in known]
     if new:

@@ -6,6 +6,7 @@ setting does.
 """
 
 from caption_assets.settings.clips import DecodeLimits, PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.dataset import DatasetFormat, DatasetSettings
 from caption_assets.settings.declare import (
     ENVIRONMENT_PREFIX,
     Settings,
@@ -46,6 +47,7 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     TextModelSettings,
     QualitySettings,
     WorkerSettings,
+    DatasetSettings,
 )
 """Everything that can be set, by where it is set in Dagster: the four assets, then the resources."""
 
@@ -61,6 +63,8 @@ __all__ = [
     "CaptionVariant",
     "Captions",
     "ConfidenceScore",
+    "DatasetFormat",
+    "DatasetSettings",
     "DecodeLimits",
     "EngineName",
     "EnhanceSettings",

@@ -48,7 +48,7 @@ def _below(value: Any, folder: Path, name: object = None) -> Any:
     if isinstance(value, dict):
         return {key: _below(each, folder, key) for key, each in value.items()}
     if isinstance(value, list):
-        return [_below(each, folder) for each in value]
+        return [_below(each, folder, name) for each in value]
     if name in _PATHS and isinstance(value, str) and not is_remote(value):
         return os.path.normpath(folder / Path(value).expanduser())
     return value

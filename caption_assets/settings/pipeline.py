@@ -1,10 +1,11 @@
 """The settings of a whole pipeline: one dataset, one output, and what is made of its shards."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.dataset import DatasetSettings
 from caption_assets.settings.quality import QualitySettings
 from caption_assets.settings.texts import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
 
@@ -22,6 +23,11 @@ class EnhancedCaptions(TextModelSettings, EnhanceSettings):
     """Captions rewritten: by which text model, and how."""
 
 
+def _lines(dataset: Any) -> Any:
+    """Of several, a line each."""
+    return "\n".join(map(str, dataset)) if isinstance(dataset, list | tuple) else dataset
+
+
 class PipelineSettings(BaseModel):
     """A pipeline as it is deployed. Every definition that Dagster has of it is made from this, and named by `name`."""
 
@@ -32,8 +38,13 @@ class PipelineSettings(BaseModel):
         pattern=r"^[A-Za-z0-9_]*$",
         description="What its definitions' names begin with, where several stand side by side; by default nothing.",
     )
-    dataset: str = Field(
-        default=DEMO_DATASET, description="Folder or fsspec URL whose sub-folders are the shards of clips."
+    dataset: Annotated[str, BeforeValidator(_lines)] = Field(
+        default=DEMO_DATASET,
+        description="Where the clips are: a folder or fsspec URL whose sub-folders are the shards, or another kind of "
+        "dataset, such as a manifest or tars; of several, a list.",
+    )
+    clips: DatasetSettings = Field(
+        default=DatasetSettings(), description="What kind of dataset it is, and how its clips become shards."
     )
     output: str = Field(default=DEMO_OUTPUT, description="Folder or fsspec URL for tables, documents and previews.")
     source_root: str | None = Field(
