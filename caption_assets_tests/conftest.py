@@ -30,7 +30,7 @@ _LONGEST = tuple(f"test_{name}.py" for name in ("openai", "server", "cli", "asse
 
 
 # The tests of these files need servers, whose models are loaded once a process.
-_SERVED = ("test_openai.py", "test_openai_servers.py", "test_server.py")
+_SERVED = ("test_openai.py", "test_openai_servers.py", "test_server.py", "test_wheel.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,8 @@
 """The command `caption-assets`."""
 
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +18,13 @@ from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.cli.review import review
 from caption_assets.cli.stopping import stoppable
+from caption_assets.cli.ui import ui
 from caption_assets.dataset import Dataset, open_dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
-from caption_assets.errors import CaptionAssetsError, DatasetError
+from caption_assets.errors import CaptionAssetsError, ConfigError, DatasetError
+from caption_assets.extras import install, missing
 from caption_assets.media.previews import check_ffmpeg
-from caption_assets.models.choice import default_variant
+from caption_assets.models.choice import default_text_variant, default_variant
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.settings import (
     Captions,
@@ -69,6 +74,8 @@ def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any)
 @click.option("--output-path", default="demo/output", show_default=True, help="Where results go.")
 def demo(dataset: str, output_path: str) -> None:
     """Render the demo's clips and run all assets on them with the embedded models: no GPU, no download."""
+    if wrong := missing("demo"):
+        raise ConfigError("the demo, whose models are embedded", wrong, install("demo"))
     scenes = demo_scenes()
     console = Console()
     written = render_dataset(Path(dataset), scenes)
@@ -80,9 +87,13 @@ def demo(dataset: str, output_path: str) -> None:
     status = _run(open_dataset(options.pop("dataset")), options.pop("output_path"), [], options)
     if status == OK:
         _show_samples(Store(output_path), list(scenes), console)
+        places = {"--dataset": dataset, "--output-path": output_path}
+        usual = {option.opts[0]: option.default for option in demo.params}
+        _show_next([word for name, place in places.items() if place != usual[name] for word in (name, place)], console)
     sys.exit(status)
 
 
+cli.add_command(ui)
 cli.add_command(export)
 cli.add_command(review)
 cli.add_command(calibrate)
@@ -148,9 +159,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         windows=settings_from(options, WindowSettings),
         previews=settings_from(options, PreviewSettings),
         captions=(settings_from(options, Captions, model_variant=variant),),
-        enhanced=(
-            settings_from(options, EnhancedCaptions, model_variant="demo_lm" if variant == "demo" else "qwen_lm"),
-        ),
+        enhanced=(settings_from(options, EnhancedCaptions, model_variant=default_text_variant(variant)),),
         quality=settings_from(options, QualitySettings),
         workers=settings_from(options, WorkerSettings),
     )
@@ -204,8 +213,18 @@ def _show_samples(store: Store, shards: list[str], console: Console) -> None:
         console.print("\n", shown(preview.path or ""), sep="", style="bold", highlight=False, soft_wrap=True)
         console.print(shown(f"demo:    {caption.text}"))
         console.print(shown(f"demo_lm: {enhanced.text}"))
-    everything = shown(f"Everything is in {store.url()}; `make ui` shows it in Dagster.")
-    console.print("\n", everything, sep="", soft_wrap=True)
+    console.print("\n", shown(f"Everything is in {store.url()}. In Dagster:"), sep="", soft_wrap=True)
+
+
+def _show_next(arguments: Sequence[str], console: Console) -> None:
+    """The command that shows the same in Dagster, as this one was called."""
+    own, found = sys.argv[0], shutil.which("caption-assets")
+    is_found = found is not None and os.path.exists(own) and os.path.samefile(found, own)
+    command = ["caption-assets"] if is_found else [own]
+    if os.path.basename(own) == "__main__.py":
+        command = [sys.executable, "-m", "caption_assets"]
+    line = shlex.join([*command, "ui", *arguments])
+    console.print(shown(f"  {line}"), style="bold", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

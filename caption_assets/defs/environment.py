@@ -69,6 +69,11 @@ def deployed_settings() -> PipelineSettings:
         raise ConfigError("the environment's settings", problems(error), "see docs/reference.md for values") from None
 
 
+def has_file() -> bool:
+    """Whether the deployment has a file of settings."""
+    return variable(SETTINGS) is not None or _FILE.is_file()
+
+
 def _from_file() -> dict[str, Any]:
     if named := variable(SETTINGS):
         return read_settings(Path(named).expanduser())

@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 from upath import UPath
 
 from caption_assets.errors import StoreError
+from caption_assets.extras import check_url
 from caption_assets.store.local import LocalFiles
 from caption_assets.store.remote import RemoteFiles
 
@@ -62,6 +63,7 @@ def open_files(root: str | os.PathLike[str] | UPath) -> Files:
     if not str(root):
         raise StoreError("output path ''", "it is empty", "give a folder or a URL")
     try:
+        check_url(str(root))
         path = UPath(root)
         if path.protocol in ("", "file", "local"):
             return LocalFiles(os.path.abspath(path.path))
