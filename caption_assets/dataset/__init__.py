@@ -9,16 +9,15 @@ from caption_assets.dataset.base import NO_CLIPS, Dataset, LeftOut, Listing
 from caption_assets.dataset.choose import ChosenDataset
 from caption_assets.dataset.files import CLIP_SUFFIXES
 from caption_assets.dataset.ids import (
-    absolute,
     clip_id,
     dataset_name,
-    roots_of,
     shard_key,
     shard_name,
     split_duplicates,
 )
 from caption_assets.dataset.several import SeveralDatasets
 from caption_assets.errors import ConfigError
+from caption_assets.names import roots_of
 from caption_assets.settings import DatasetSettings
 
 __all__ = [
@@ -27,11 +26,9 @@ __all__ = [
     "Dataset",
     "LeftOut",
     "Listing",
-    "absolute",
     "clip_id",
     "dataset_name",
     "open_dataset",
-    "roots_of",
     "shard_key",
     "shard_name",
     "split_duplicates",
@@ -47,7 +44,8 @@ def open_dataset(root: str, settings: DatasetSettings | None = None) -> Dataset:
     """
     settings = settings or DatasetSettings()
     if settings.shard_size:
+        asked = f"dataset {root!r}, shard size {settings.shard_size}"
         wrong = "how many shards that makes is kept in an output root, and none is given"
-        raise ConfigError(f"dataset {root!r}, shard size {settings.shard_size}", wrong, "give it, or a number of shards")
+        raise ConfigError(asked, wrong, "give the output root, or a number of shards")
     roots = roots_of(root)
     return SeveralDatasets(roots, settings) if len(roots) > 1 else ChosenDataset("".join(roots), settings)

@@ -9,7 +9,10 @@ from caption_assets.names import written
 from caption_assets.records import Clip
 
 CLIP_SUFFIXES = frozenset(
-    ".mp4 .mov .mkv .webm .avi .m4v .ts .mts .m2ts .mpg .mpeg .wmv .flv .3gp .ogv .gif".split()
+    {
+        *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".3gp", ".ts", ".mts", ".m2ts"),
+        *(".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".gif"),
+    }
 )
 
 

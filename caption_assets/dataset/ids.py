@@ -1,19 +1,17 @@
 """Names of clips and shards: stable across runs and machines."""
 
 import hashlib
-import os
 import re
 import uuid
 from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote
 
-from caption_assets.names import is_remote, name_bytes
+from caption_assets.names import absolute, name_bytes
 from caption_assets.records import Clip
 
 _LONGEST_FOLDER = 40
 _UUID_LENGTH = 36
-_NAMED = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)=(?P<root>.+)")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -59,28 +57,6 @@ def shard_key(name: str) -> str:
 def shard_name(key: str) -> str:
     """Folder name of a partition key; the inverse of `shard_key`."""
     return unquote(key, errors="surrogateescape")
-
-
-def roots_of(dataset: str) -> list[str]:
-    """The roots of a dataset as it is given, a line each: folders, URLs, manifests."""
-    return [line.strip() for line in dataset.splitlines() if line.strip()]
-
-
-def named_root(line: str) -> tuple[str, str]:
-    """The name that a root is given, as `cars` in `cars=s3://bucket/clips`, and the root; the name may be empty."""
-    found = _NAMED.fullmatch(line)
-    if found is None or os.path.exists(os.path.expanduser(line)):
-        return "", line
-    return found["name"], found["root"]
-
-
-def absolute(dataset: str) -> str:
-    """The same dataset from any working directory."""
-    lines = []
-    for name, root in map(named_root, roots_of(dataset)):
-        root = root if is_remote(root) else os.path.abspath(os.path.expanduser(root))
-        lines.append(f"{name}={root}" if name else root)
-    return "\n".join(lines)
 
 
 def dataset_name(dataset: str, rule: str = "") -> str:

@@ -17,7 +17,19 @@ from caption_assets.names import actual, is_remote, written
 from caption_assets.records import Clip
 
 MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt"})
-PATH_COLUMNS = ("path", "video", "video_path", "clip", "clip_location", "clip_path", "file_name", "file", "location", "uri", "url")
+PATH_COLUMNS = (
+    "path",
+    "video",
+    "video_path",
+    "clip",
+    "clip_location",
+    "clip_path",
+    "file_name",
+    "file",
+    "location",
+    "uri",
+    "url",
+)
 ID_COLUMNS = ("clip_id", "id", "uuid", "span_uuid")
 _SHARD = "shard"
 _AT_ONCE = 32
@@ -67,7 +79,9 @@ class ManifestDataset(ListedDataset):
                 if column is None:
                     there = ", ".join(map(str, row)) or "none"
                     wrong = f"{line} has no column for the clip's path (its columns: {there})"
-                    raise refused(self.root, wrong, f"call it {PATH_COLUMNS[0]}, or one of: {', '.join(PATH_COLUMNS[1:])}")
+                    raise refused(
+                        self.root, wrong, f"call it {PATH_COLUMNS[0]}, or one of: {', '.join(PATH_COLUMNS[1:])}"
+                    )
                 path = row[column]
                 if not isinstance(path, str) or not path.strip():
                     yield Found(default, line, trouble="without a path")

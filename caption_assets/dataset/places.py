@@ -27,6 +27,7 @@ _VERSIONS = (
 )
 # Of a file that is read here and there, what each request takes beyond what was asked for.
 _AHEAD_BYTES = 1 << 16
+_USUAL = "give the folder (or fsspec URL) whose sub-folders are the shards, or another kind of dataset"
 # So few folders share a listing that one of many large folders still ends soon.
 _LISTED_TOGETHER = 100
 _SPECIAL = {stat.S_IFIFO: "named pipes", stat.S_IFSOCK: "sockets", stat.S_IFBLK: "devices", stat.S_IFCHR: "devices"}
@@ -64,8 +65,8 @@ def place_failures(root: str) -> Iterator[None]:
 
 
 def refused(root: str, wrong: str, fix: str = "") -> DatasetError:
-    fix = fix or "give the folder (or fsspec URL) whose sub-folders are the shards, or another dataset: docs/datasets.md"
-    return DatasetError(f"dataset {root!r}", wrong, fix)
+    """The error for a root that cannot be a dataset, or not the one that was asked for."""
+    return DatasetError(f"dataset {root!r}", wrong, fix or _USUAL)
 
 
 class Place(Protocol):

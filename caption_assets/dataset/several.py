@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from caption_assets.dataset.base import Dataset, Listing, seen_of, unknown_shard
 from caption_assets.dataset.choose import ChosenDataset
-from caption_assets.dataset.ids import clip_id, named_root, shard_key, shard_name
+from caption_assets.dataset.ids import clip_id, shard_key, shard_name
 from caption_assets.dataset.places import refused
+from caption_assets.names import named_root
 from caption_assets.records import Clip
 from caption_assets.settings import DatasetSettings
 

@@ -1,4 +1,4 @@
-"""WebDataset: tars of samples, whose files have the sample's name and a suffix each. Members are read where they lie."""
+"""WebDataset: tars of samples, whose files have the sample's name and a suffix each. Members stay where they are."""
 
 import json
 import tarfile
@@ -78,7 +78,7 @@ def _members(opened: BinaryIO, file: File, root: str, others: list[tuple[str, st
             return
         before = member.offset_data + member.size
         yield member
-        tar.members.clear()  # it keeps them all
+        tar.members.clear()  # type: ignore[attr-defined] # it keeps them all
 
 
 def _text(opened: BinaryIO, member: tarfile.TarInfo) -> bytes:

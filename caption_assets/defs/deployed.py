@@ -17,11 +17,11 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_shared.record import copy
 
-from caption_assets.dataset import absolute
 from caption_assets.defs.assets import PipelineAsset
 from caption_assets.defs.build import EXECUTORS
 from caption_assets.defs.partitions import range_tags
 from caption_assets.defs.pipeline import Pipeline
+from caption_assets.names import absolute
 
 # What workspace.yaml, `[tool.dg.project]` and Dagster itself call them.
 _LOCATION, _MODULE, _REPOSITORY = "caption_assets", "caption_assets.definitions", "__repository__"

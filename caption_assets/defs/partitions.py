@@ -16,9 +16,7 @@ def registered_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitions
     return list(instance.get_dynamic_partitions(shards.name or ""))
 
 
-def add_new_shards(
-    instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition, dataset: Dataset
-) -> list[str]:
+def add_new_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition, dataset: Dataset) -> list[str]:
     """Registers shards that the instance does not know yet; returns their keys.
 
     Only adds: removing a key would orphan its history and invalidate queued range runs.

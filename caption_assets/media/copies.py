@@ -1,4 +1,5 @@
-"""Local copies of clips that are remote, or part of a larger file: each is fetched with one request, and kept for as long as its folder is."""
+"""Local copies of clips that are remote, or part of a larger file. Each is fetched with one request, and kept for as
+long as its folder is."""
 
 import contextlib
 import hashlib
@@ -31,7 +32,7 @@ class Copies:
 
 @contextlib.contextmanager
 def local_copy(location: str, copies: Copies | None = None, anew: bool = False) -> Iterator[str]:
-    """A local path with the bytes of a remote file, or of a part of any file, kept in `copies` or removed with the context.
+    """A local path with the bytes of a remote file, or of part of a file, kept in `copies` or removed with the context.
 
     What is kept is not asked for again, but with `anew`, which replaces it: no request says whether the remote file has
     changed, and all passes of a run see the same bytes. Raises MissingClipError.

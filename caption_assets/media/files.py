@@ -174,8 +174,8 @@ def open_clip(location: str, reading: Reading | None = None, anew: bool = False)
     """The clip at `location` (local, a URL that fsspec knows, or a part of either) as a local file, for as long as the
     context lasts.
 
-    `location` is as `names.written` has it. A remote file is copied, and so is a part, and nothing else of its file: the demuxer reads back and forth, and every pass
-    reads it all. With `anew`, a copy that is kept from before is replaced.
+    `location` is as `names.written` has it. A remote file is copied: the demuxer reads back and forth, and every pass
+    reads it all. Of a part, nothing else of its file is. With `anew`, a copy that is kept from before is replaced.
 
     Raises MissingClipError or EmptyFileError.
     """

@@ -10,16 +10,18 @@ _CHUNK = 64 << 20
 
 
 def fetch_part(part: Bytes | Cell, location: str, local: str) -> None:
-    """Writes a part of a file into a file of this machine. `location` is the part's name in errors. Raises ClipError."""
+    """Writes a part of a file into a file of this machine. `location` is its name in errors. Raises ClipError."""
     try:
         url = actual(part.file)
         files, path = open_url(url if is_remote(url) else f"file://{url}")
         with open(local, "wb") as out:
-            complete = _copy_bytes(files, path, part, out) if isinstance(part, Bytes) else _copy_cell(files, path, part, out)
+            if isinstance(part, Bytes):
+                complete, wrong = _copy_bytes(files, path, part, out), "its file ends before it does"
+            else:
+                complete, wrong = _copy_cell(files, path, part, out), "its cell is empty"
     except Exception as error:  # every file system has errors of its own
-        raise MissingClipError(location, f"it cannot be read ({error})", "check the file and its permissions") from error
+        raise MissingClipError(location, f"it cannot be read ({error})", "check its file and permissions") from error
     if not complete:
-        wrong = "its file ends before it" if isinstance(part, Bytes) else "its cell is empty"
         raise TruncatedError(location, wrong, "fetch the file again, or mend it")
 
 

@@ -74,7 +74,8 @@ class WindowRow(_Ended):
     clip_id: ClipId
     relative_path: Annotated[str, Column("The clip's path below the dataset root, posix.")]
     location: Annotated[
-        str, Column("The clip's path or URL; of one inside of a tar or a Parquet file, with its place.", earlier="source")
+        str,
+        Column("The clip's path or URL; of one inside of a tar or a Parquet file, with its place.", earlier="source"),
     ]
     stamp: Annotated[str | None, Column("The clip's size and time, or ETag, when it was planned.")] = None
     columns: Annotated[
