@@ -94,6 +94,18 @@ class ListedDataset(ABC):
                     found[key].clips.append(replace(each.clip, shard=key))
             for shard in found.values():
                 shard.clips.sort(key=lambda clip: clip.relative_path)
-            self._known = dict(sorted(found.items()))
+            self._known = _with_clips(dict(sorted(found.items())))
             self._known_until = time.monotonic() + _FRESH_SECONDS
         return self._known
+
+
+def _with_clips(found: dict[str, _Shard]) -> dict[str, _Shard]:
+    """The shards that have clips, and with the first of them what is left out beside all of them."""
+    good = {key: shard for key, shard in found.items() if shard.clips}
+    if not good:
+        return found
+    first = next(iter(good.values()))
+    for key, shard in found.items():
+        if key not in good:
+            first.others += shard.others
+    return good

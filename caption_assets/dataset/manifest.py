@@ -10,7 +10,7 @@ from typing import Any
 from caption_assets.dataset.base import Listing
 from caption_assets.dataset.ids import clip_id, given_id
 from caption_assets.dataset.listed import Found, ListedDataset
-from caption_assets.dataset.places import LocalPlace, Place, place_at, place_failures, refused
+from caption_assets.dataset.places import Place, place_at, place_failures, refused
 from caption_assets.dataset.rows import rows_of
 from caption_assets.dataset.sharding import HashRule
 from caption_assets.names import actual, is_remote, written
@@ -112,8 +112,9 @@ class ManifestDataset(ListedDataset):
 
 
 def _normal(place: Place, path: str) -> str:
-    location = place.location(path)
-    return os.path.normpath(location) if isinstance(place, LocalPlace) else location
+    """The location of a path below a place, which may lead out of it."""
+    scheme, sep, rest = place.location(path).rpartition("://")
+    return scheme + sep + os.path.normpath(rest)
 
 
 def _stamped(clip: Clip) -> Clip:
