@@ -42,6 +42,7 @@ MODELS: dict[str, set[str]] = {
     "chat": {"families", "requests"},
     "weights": {"families", "locks", "variants", "waits"},
     "gpus": {"families", "locks", "variants", "waits"},
+    "seats": {"gpus", "variants"},
     "engines": {
         "families",
         "prompts",
@@ -56,7 +57,7 @@ MODELS: dict[str, set[str]] = {
         "gpus",
         "waits",
     },
-    "choice": {"families", "variants", "requests", "weights", "gpus", "engines"},
+    "choice": {"families", "variants", "requests", "weights", "gpus", "seats", "engines"},
 }
 # And within `engines`: no engine knows another one.
 ENGINES: dict[str, set[str]] = {

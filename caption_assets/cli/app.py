@@ -13,6 +13,7 @@ from rich.console import Console
 
 import caption_assets
 from caption_assets.cli.calibrate import calibrate
+from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
@@ -29,6 +30,7 @@ from caption_assets.models.choice import default_text_variant, default_variant
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.settings import (
     Captions,
+    CheckSettings,
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
@@ -98,6 +100,7 @@ cli.add_command(ui)
 cli.add_command(export)
 cli.add_command(review)
 cli.add_command(calibrate)
+cli.add_command(check)
 cli.add_command(shards)
 
 
@@ -127,9 +130,10 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
         source_root=options["source_root"],
         windows=settings_from(options, WindowSettings),
         previews=settings_from(options, PreviewSettings),
-        captions=(settings_from(options, Captions, model_variant=variant),),
-        enhanced=(settings_from(options, EnhancedCaptions, model_variant=default_text_variant(variant)),),
+        captions=(settings_from(options, Captions, model_variant=variant, gpus="all"),),
+        enhanced=(settings_from(options, EnhancedCaptions, model_variant=default_text_variant(variant), gpus="all"),),
         quality=settings_from(options, QualitySettings),
+        checks=settings_from(options, CheckSettings),
         workers=settings_from(options, WorkerSettings),
     )
     steps = {"clip_windows"} | ({"window_previews"} if previews else set())
@@ -160,6 +164,7 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
         failed = materialize_shards(instance, pipeline, chosen_shards, steps, console)
     console.summarize(chosen_shards, Console())
+    print_checks(console.checks, Console())
     return SHARD_FAILED if failed else OK
 
 

@@ -11,6 +11,7 @@ from caption_assets.dataset.files import CLIP_SUFFIXES
 from caption_assets.dataset.ids import (
     clip_id,
     dataset_name,
+    path_id,
     shard_key,
     shard_name,
     split_duplicates,
@@ -29,6 +30,7 @@ __all__ = [
     "clip_id",
     "dataset_name",
     "open_dataset",
+    "path_id",
     "shard_key",
     "shard_name",
     "split_duplicates",

@@ -16,6 +16,7 @@ from caption_assets.settings import (
     ALL_SETTINGS,
     ENVIRONMENT_PREFIX,
     Captions,
+    CheckSettings,
     DatasetSettings,
     EnhancedCaptions,
     PipelineSettings,
@@ -38,6 +39,7 @@ _PARTS: Mapping[str, type[Settings]] = {
     "windows": WindowSettings,
     "previews": PreviewSettings,
     "quality": QualitySettings,
+    "checks": CheckSettings,
     "workers": WorkerSettings,
 }
 _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions}

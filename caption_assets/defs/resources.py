@@ -16,6 +16,7 @@ from caption_assets.models.variants import Variant
 from caption_assets.models.weights.checkpoints import Checkpoint
 from caption_assets.settings import (
     CaptionModelSettings,
+    CheckSettings,
     DatasetSettings,
     ModelSettings,
     QualitySettings,
@@ -80,6 +81,10 @@ class _Model(_Checked, ModelSettings):
 
 class Quality(_Checked, QualitySettings):
     """What rules have against captions and enhanced captions."""
+
+
+class Checks(_Checked, CheckSettings):
+    """From when on a shard does not pass the checks of its assets."""
 
 
 class CaptionModel(_Model, CaptionModelSettings):

@@ -5,6 +5,7 @@ these models. Here: how a setting is declared (`declare`), and the settings of c
 setting does.
 """
 
+from caption_assets.settings.checks import CheckName, CheckSettings
 from caption_assets.settings.clips import DecodeLimits, PreviewSettings, WindowSettings, WorkerSettings
 from caption_assets.settings.dataset import DatasetFormat, DatasetSettings
 from caption_assets.settings.declare import (
@@ -46,6 +47,7 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     CaptionModelSettings,
     TextModelSettings,
     QualitySettings,
+    CheckSettings,
     WorkerSettings,
     DatasetSettings,
 )
@@ -62,6 +64,8 @@ __all__ = [
     "CaptionSettings",
     "CaptionVariant",
     "Captions",
+    "CheckName",
+    "CheckSettings",
     "ConfidenceScore",
     "DatasetFormat",
     "DatasetSettings",

@@ -26,6 +26,10 @@ class Files(Protocol):
 
     def read(self, rel: str) -> bytes | None: ...
 
+    def open(self, rel: str) -> BinaryIO | None:
+        """A file, open for reading, of which only what is asked for is read where the place lets it."""
+        ...
+
     def write(self, rel: str, data: bytes, *, durable: bool) -> None: ...
 
     def draft(self) -> BinaryIO:

@@ -4,14 +4,14 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caption_assets.store.root import checked
 from caption_assets.store.rows import AnyRow
-from caption_assets.store.tables import Table, rows_to_table, table_to_rows
+from caption_assets.store.tables import Table, column_values, columns, rows_to_table, table_to_rows
 
 # In a committed table's file metadata: the parts whose rows the commit has taken account of. A crash between the
 # commit and their removal would otherwise bring rows back that the commit had replaced.
@@ -48,3 +48,11 @@ def parse_rows(table: Table[R], data: bytes) -> TableFile[R]:
     arrow = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     superseded, stale = (json.loads((arrow.schema.metadata or {}).get(key, b"[]")) for key in (_SUPERSEDED, _STALE))
     return TableFile(table_to_rows(arrow, table.row), frozenset(superseded), frozenset(map(checked, stale)))
+
+
+def parse_columns(table: Table[R], file: BinaryIO, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Some columns of a file's rows. Raises as `parse_rows` does."""
+    known = {column.name: column for column in columns(table.row) if column.name in names}
+    wanted = [name for column in known.values() for name in (column.name, column.earlier) if name]
+    arrow = pq.ParquetFile(file).read(columns=wanted, use_threads=False)
+    return list(zip(*(column_values(arrow, known[name]) for name in names), strict=True))

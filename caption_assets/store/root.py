@@ -2,10 +2,10 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import EllipsisType
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 from upath import UPath
 
@@ -34,6 +34,10 @@ class Root:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._files.url!r})"
+
+    def below(self, rel: str) -> Self:
+        """A folder of it as a root of its own."""
+        return type(self)(UPath(self._root) / checked(rel))
 
     def url(self, rel: str = "") -> str:
         """Absolute path or URL of a file, or of the root, as `names.written` has it."""
@@ -82,6 +86,12 @@ class Root:
     def delete(self, rel: str) -> None:
         """Delete one file, if it is there."""
         self._files.delete(checked(rel))
+
+    def remove(self, rels: Sequence[str]) -> None:
+        """Delete files, and their folders if these are empty then."""
+        self.each(self.delete, rels)
+        for folder in sorted({rel.rpartition("/")[0] for rel in rels}):
+            self._files.delete_empty_folder(folder)
 
     def delete_empty_folder(self, rel: str) -> None:
         """Delete a folder if it is there and empty."""

@@ -8,10 +8,10 @@ both. There are no locks: files only ever appear whole, and the later one wins.
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 from upath import UPath
@@ -19,7 +19,7 @@ from upath import UPath
 from caption_assets.errors import StoreError
 from caption_assets.store import paths
 from caption_assets.store.conditions import md5
-from caption_assets.store.parquet import TableFile, dump_rows, parse_rows
+from caption_assets.store.parquet import TableFile, dump_rows, parse_columns, parse_rows
 from caption_assets.store.root import Root
 from caption_assets.store.rows import AnyRow
 from caption_assets.store.tables import Table, merge_rows
@@ -112,6 +112,16 @@ class Store(Root):
                 return Stored(merge_rows(rows, table.told_apart_by), whole, stale, found)
         raise StoreError(f"read {self.url(table_rel)}", "it is being rewritten all the time", "try again")
 
+    def read_columns(self, table: Table[R], shard: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Some columns of a committed table without keys, a tuple a row; empty where there is none. Where the place
+        lets it, no other column is read."""
+        rel, _ = self._table_paths(table, shard, None)
+        file = self._files.open(rel)
+        if file is None:
+            return []
+        with file, self._readable(rel, table):
+            return parse_columns(table, file, names)
+
     def read_committed(self, table: Table[R], shard: str, key: str | None = None) -> list[R]:
         """The rows of a table that is only ever committed, without a look for parts; empty where there is none."""
         read = self._read_file(self._table_paths(table, shard, key)[0], table)
@@ -160,9 +170,11 @@ class Store(Root):
         key: str | None = None,
         *,
         before: Stored[R] | None = None,
+        left: Collection[str] = (),
     ) -> Committed:
         """Replace the shard's table by exactly these rows, then remove the parts, and the files that no row names any
-        more: those that rows of before named, and those that were announced.
+        more: those that rows of before named, and those that were announced. Files of clips that have `left` the shard
+        stay for whoever has them now.
 
         `before` is the table as the caller has read it. A table that holds just these rows is left as it is. Where the
         process dies before everything is removed, the shard's next commit removes it.
@@ -171,22 +183,23 @@ class Store(Root):
         before = before or self.read_table(table, shard, key)
         rows, appended = merge_rows(rows), self._appended.pop(parts_rel, set())
         self._next_part.pop(parts_rel, None)
-        named = _files_of(table, rows)
+        named, leaving = _files_of(table, rows), set(left)
         if before.is_whole and not appended and rows == before.rows:
-            self._remove(sorted(before.stale - named))
+            self.remove(_to_remove(before.stale - named, leaving))
             return Committed(table_rel, alone=True, written=False)
         # Parts that another process appends from here on stay, and win over this table when it is read.
         found = self._look(table_rel, parts_rel)
         names = found.parts
         alone = found.stamp == before.looked.stamp and {*before.looked.parts, *appended}.issuperset(names)
         was = [before] if alone else [before, self.read_table(table, shard, key)]
-        stale = sorted({rel for each in was for rel in _files_of(table, each.rows) | each.stale} - named)
+        gone = {rel for each in was for rel in _files_of(table, each.rows) | each.stale} - named
+        stale = _to_remove(gone, leaving)
         data = dump_rows(table, rows, names, stale)
         self._files.write(table_rel, data, durable=True)
         self._keep(table_rel, data)
         self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), names)
         self._files.delete_empty_folder(parts_rel)
-        self._remove(stale)
+        self.remove(stale)
         return Committed(table_rel, alone, written=True)
 
     def keys(self, table: Table[R], shard: str) -> list[str]:
@@ -253,11 +266,6 @@ class Store(Root):
         self._appended.setdefault(parts_rel, set()).add(name)
         return name
 
-    def _remove(self, rels: Sequence[str]) -> None:
-        self.each(self._files.delete, rels)
-        for folder in sorted({rel.rpartition("/")[0] for rel in rels}):
-            self._files.delete_empty_folder(folder)
-
     def _look(self, table_rel: str, parts_rel: str) -> Looked:
         stamp, names = self._files.look(table_rel, parts_rel)
         return Looked(stamp, tuple(name for name in names if _PART_NAME.fullmatch(name)))
@@ -294,8 +302,13 @@ class Store(Root):
             return None
         if stamp is not None:
             self._keep(rel, data)
-        try:
+        with self._readable(rel, table):
             return parse_rows(table, data)
+
+    @contextmanager
+    def _readable(self, rel: str, table: Table[R]) -> Iterator[None]:
+        try:
+            yield
         except (pa.ArrowException, ValueError, OSError) as err:
             raise StoreError(
                 f"read {self.url(rel)}",
@@ -311,6 +324,10 @@ def _check_key(table: Table[R], key: str | None) -> None:
     if form is None:
         raise StoreError(asked, "it has one table, without keys", "leave the key out")
     raise StoreError(asked, f"it has a table for each {form}", "name one of these")
+
+
+def _to_remove(rels: Iterable[str], left: Collection[str]) -> list[str]:
+    return sorted(rel for rel in rels if rel.rpartition("/")[0].rpartition("/")[2] not in left)
 
 
 def _is_table(name: str) -> bool:

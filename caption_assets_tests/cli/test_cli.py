@@ -134,6 +134,19 @@ def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, t
     assert "a/text.mp4" in done.stdout
     assert "a/zero.mp4" in done.stdout
     assert "failures by reason" in done.stdout
+    failed = "failed: clips_without_windows of clip_windows, shard a: 2 of 4 clips have no window (50.0%), and 5.0% may"
+    assert failed in " ".join(done.stdout.split())
+
+    # All texts of so few tokens are cut off.
+    checks = ("check", "--output-path", tmp_path / "out", "--check-severities", '{"findings": "off"}')
+    again = caption_assets(*checks)
+    assert (again.returncode, failed in " ".join(again.stdout.split())) == (1, True)
+    assert caption_assets(*checks, "--shard", "b").returncode == 0
+    lenient = caption_assets(*checks, "--json", "--check-most-clips-without-windows", "0.5")
+    assert lenient.returncode == 0
+    first = json.loads(lenient.stdout)[0]
+    assert (first["shard"], first["check"], first["passed"]) == ("a", "clips_without_windows", True)
+    assert any(item.startswith("a/text.mp4: ") for item in first["worst"])
 
 
 def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_assets, clips_root, tmp_path):
