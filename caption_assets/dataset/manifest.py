@@ -88,10 +88,10 @@ class ManifestDataset(ListedDataset):
                     continue
                 location, relative = self._where(path.strip())
                 shard = str(row.get(_SHARD) or default)
-                if relative in named:
+                if location in named:
                     yield Found(shard, relative, trouble="named before")
                     continue
-                named.add(relative)
+                named.add(location)
                 yield Found(shard, relative, self._clip(row, column, location, relative))
 
     def _clip(self, row: Mapping[str, Any], column: str, location: str, relative: str) -> Clip:

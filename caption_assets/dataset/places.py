@@ -61,7 +61,8 @@ def place_failures(root: str) -> Iterator[None]:
     except PermissionError as error:
         raise refused(root, f"access to it is refused ({error})", "check its permissions and credentials") from error
     except Exception as error:  # every file system has errors of its own
-        raise refused(root, f"it cannot be read ({first_line(error)})") from error
+        fix = "check the URL, the network and the credentials" if is_remote(root) else ""
+        raise refused(root, f"it cannot be read ({first_line(error)})", fix) from error
 
 
 def refused(root: str, wrong: str, fix: str = "") -> DatasetError:
@@ -211,7 +212,7 @@ class RemotePlace:
             raise NotADirectoryError(self._url)
         folders = {name for entry in entries if entry["type"] == "directory" and (name := self._below(entry["name"]))}
         others = {name for entry in entries if entry["type"] == "file" and (name := self._below(entry["name"]))}
-        return [name.strip("/") for name in folders], list(others)
+        return [name.strip("/") for name in folders], [name for name in others if not self._is_order(name)]
 
     def files(self, folder: str) -> Iterator[File]:
         files, root = self._opened
@@ -240,7 +241,7 @@ class RemotePlace:
         hidden = set()
         for path in sorted(found):
             below = self._below(path)
-            if below.endswith("/"):  # an empty object that stands for a folder
+            if below.endswith("/") or self._is_order(below):  # an empty object that stands for a folder
                 continue
             parts = below.removeprefix(f"{folder}/").split("/")
             depth = next((k for k, part in enumerate(parts) if part.startswith(".") and part.strip(".")), None)
@@ -249,6 +250,10 @@ class RemotePlace:
             elif (top := "/".join(parts[: depth + 1]) + "/" * (depth + 1 < len(parts))) not in hidden:
                 hidden.add(top)
                 yield File(f"{folder}/{top}" if folder else top, trouble="hidden")
+
+    def _is_order(self, path: str) -> bool:
+        """Whether it is a link of an index page that has the page sorted by name, time or size."""
+        return self._url.startswith(("http://", "https://")) and path.rpartition("/")[2].startswith("?")
 
     def _below(self, path: str) -> str:
         """A path, as this file system spells it, below the root."""

@@ -123,7 +123,7 @@ def test_a_shard_of_any_name_is_chosen_by_its_folder_or_by_its_key(caption_asset
         assert r"my [b]\udcff" in done.stdout
         assert len(list((tmp_path / f"out{number}").rglob("*.webp"))) == 1
     listed = caption_assets("shards", "list", "--dataset", clips_root)
-    assert listed.stdout == "a\t2 clips\tregistered\nmy [b]\\udcff\t1 clips\tregistered\n"
+    assert listed.stdout == "a\t2 clips\tregistered\nmy [b]\\udcff\t1 clip\tregistered\n"
 
 
 def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, tmp_path):
@@ -196,7 +196,7 @@ def test_a_model_directory_without_weights_is_wrong_usage(caption_assets, clips_
 
 def test_syncing_registers_new_shards_at_once(caption_assets, clips_root):
     assert "2 new shards" in caption_assets("shards", "sync", "--dataset", clips_root).stdout
-    (clips_root / "c").mkdir()
+    shutil.copytree(clips_root / "b", clips_root / "c")
     assert caption_assets("shards", "sync", "--dataset", clips_root).stdout == "1 new shards registered\nc\n"
     assert "0 new shards" in caption_assets("shards", "sync", "--dataset", clips_root).stdout
 

@@ -273,7 +273,7 @@ def test_kinds_are_read_from_an_object_store_as_from_a_folder(tmp_path, s3, base
         "00000": [30, 31, 32, 33],
         "x": [30, 31, 32, 33],
         "flat": [30],
-        "list": [30, 30],
+        "list": [30],
     }
     with pytest.raises(DatasetError, match="both clips"):
         open_dataset(f"{url}/").shards()
