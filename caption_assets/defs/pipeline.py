@@ -8,6 +8,7 @@ import dagster as dg
 from caption_assets.defs.as_they_come import AsShardsCome
 from caption_assets.defs.assets import PipelineAsset, make_assets
 from caption_assets.defs.checks import asset_checks
+from caption_assets.defs.exports import export_assets
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
@@ -33,12 +34,20 @@ class Pipeline:
     @cached_property
     def made(self) -> list[PipelineAsset]:
         """The assets with what they make, each after those that it reads."""
-        condition = AsShardsCome(self.settings_hash) if self.settings.automation else None
-        return make_assets(self.settings, self.shards, condition)
+        return make_assets(self.settings, self.shards, self._condition)
+
+    @cached_property
+    def exports(self) -> list[dg.AssetsDefinition]:
+        return export_assets(self.settings, self.shards, self._condition)
 
     @property
     def assets(self) -> list[dg.AssetsDefinition]:
-        return [made.definition for made in self.made]
+        """What a run of everything makes."""
+        return [*(made.definition for made in self.made), *self.exports]
+
+    @property
+    def _condition(self) -> AsShardsCome | None:
+        return AsShardsCome(self.settings_hash) if self.settings.automation else None
 
     @cached_property
     def checks(self) -> list[dg.AssetChecksDefinition]:

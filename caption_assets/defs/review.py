@@ -9,8 +9,9 @@ import dagster as dg
 
 from caption_assets.defs.metadata import column_schema
 from caption_assets.defs.names import Names
-from caption_assets.defs.reporting import REPORTED, Reports
-from caption_assets.errors import CaptionAssetsError, ShardError
+from caption_assets.defs.renderings import Rendered, render_shards
+from caption_assets.defs.reporting import Reports
+from caption_assets.errors import ShardError
 from caption_assets.names import is_remote
 from caption_assets.records import text_hash
 from caption_assets.review import paths
@@ -45,31 +46,17 @@ def review_asset(names: Names, shards: dg.PartitionsDefinition, upstream: Sequen
         keys to judge, and keeps verdicts and edited texts, which stand in the documents as `<key>_reviewed`.
         """
         place = getattr(context.resources, names.of("save_export"))
-        store, failed = place.store(), {}
-        for shard in context.partition_keys:
-            try:
-                render_documents_of(store, shard, place.source_root)
-                summary = render_shard_page(store, shard)
-                if not summary["clips"]:
-                    asked = f"{SHARD_REVIEW} of shard {shard!r}"
-                    raise ShardError(asked, "it has no windows", "materialize clip_windows for it first")
-            except CaptionAssetsError as error:
-                context.log.error(str(error))
-                failed[shard] = str(error)
-                continue
-            version = text_hash(json.dumps(summary, sort_keys=True))
-            event = dg.AssetMaterialization(
-                context.asset_key,
-                partition=shard,
-                metadata=_metadata(store, shard, summary),
-                tags={"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"},
-            )
-            context.log_event(event)
-        render_index(store)
-        if len(failed) < len(context.partition_keys):
-            yield dg.MaterializeResult(metadata=REPORTED)
-        if failed:
-            raise dg.Failure(" ".join(failed.values()), allow_retries=False)
+        store = place.store()
+
+        def render(shard: str) -> Rendered:
+            render_documents_of(store, shard, place.source_root)
+            summary = render_shard_page(store, shard)
+            if not summary["clips"]:
+                asked = f"{SHARD_REVIEW} of shard {shard!r}"
+                raise ShardError(asked, "it has no windows", "materialize clip_windows for it first")
+            return Rendered(text_hash(json.dumps(summary, sort_keys=True)), _metadata(store, shard, summary))
+
+        yield from render_shards(context, render, lambda: render_index(store))
 
     return shard_review
 

@@ -11,7 +11,7 @@ from caption_assets.names import absolute
 from caption_assets.settings.pipeline import PipelineSettings
 
 # Whatever is a path, at any depth.
-_PATHS = frozenset({"dataset", "output", "source_root", "model_path", "model_dir"})
+_PATHS = frozenset({"dataset", "output", "source_root", "model_path", "model_dir", "to"})
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def test_two_of_them_in_one_project_keep_apart_what_is_theirs(
     small = {"windows": {"window_size": 64, "remainder_threshold": 32}, "previews": {"target_height": 32}}
     tiny = {"device": "cpu", "max_output_tokens": 4}
     cars = {"dataset": str(make_shards(tmp_path / "cars")), "output": str(tmp_path / "out"), "captions": [tiny]}
-    write(project, "cars", name="cars", **cars, enhanced=[], **small)
+    write(project, "cars", name="cars", **cars, enhanced=[], exports=[{"format": "csv"}], **small)
     models = [tiny, {**tiny, "caption_key": "other"}]
     boats = {"dataset": "{{ env.BOATS }}", "output": str(tmp_path / "out-boats")}
     write(project, "boats", name="boats", **boats, captions=models, enhanced=[tiny], **small)
@@ -123,7 +123,7 @@ def test_two_of_them_in_one_project_keep_apart_what_is_theirs(
     defs = dg.load_from_defs_folder(path_within_project=project / "mine")
     keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     texts = ("window_captions_demo", "window_captions_other", "enhanced_captions_demo_by_demo_lm")
-    assert {"cars/window_captions_demo", *(f"boats/{name}" for name in texts)} < keys
+    assert {"cars/window_captions_demo", "cars/export_csv_demo", *(f"boats/{name}" for name in texts)} < keys
     assert not any(key.startswith("cars/enhanced") for key in keys)
     job = defs.resolve_implicit_global_asset_job_def()
     names = {key.path[0]: defs.resolve_assets_def(key).partitions_def.name for key in defs.resolve_all_asset_keys()}

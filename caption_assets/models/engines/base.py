@@ -64,7 +64,8 @@ class EngineOptions:
     `batch_size` is how many requests run together in an engine that works in batches, or are open at a server;
     `in_flight_bytes` bounds the requests that an engine holds. One in this process or started by it that shows no sign
     of work for `stuck_s` seconds counts as stuck. `trust_remote_code` allows code from a model's repository to run,
-    where the variant needs it. `vllm_args` are further `EngineArgs` of vLLM, which win over our own.
+    where the variant needs it. `several` says that requests have further questions, for which an engine may keep what
+    it knows of their videos. `vllm_args` are further `EngineArgs` of vLLM, which win over our own.
     """
 
     device: str = "auto"
@@ -75,6 +76,7 @@ class EngineOptions:
     in_flight_bytes: int = 8 << 30
     stuck_s: float = 600.0
     trust_remote_code: bool = False
+    several: bool = False
     server: ServerOptions = field(default_factory=ServerOptions)
     vllm_args: Mapping[str, Any] = field(default_factory=dict)
 
