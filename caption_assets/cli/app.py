@@ -17,6 +17,7 @@ from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.cli.prune import prune
 from caption_assets.cli.review import review
 from caption_assets.cli.shards import dataset_option, given_dataset, shards
 from caption_assets.cli.stopping import stoppable
@@ -99,6 +100,7 @@ def demo(dataset: str, output_path: str) -> None:
 cli.add_command(ui)
 cli.add_command(export)
 cli.add_command(review)
+cli.add_command(prune)
 cli.add_command(calibrate)
 cli.add_command(check)
 cli.add_command(shards)
