@@ -29,10 +29,14 @@ def given_dataset(options: Mapping[str, Any], output: str | None) -> tuple[str, 
     return root, settings, dataset_for(root, settings, output)
 
 
-def _dataset_flags(command: F) -> F:
-    command = settings_flags(command, (DatasetSettings,))
-    output = click.option("--output-path", help="The output root, which keeps how many shards a --shard-size makes.")
-    return dataset_option(output(command))
+def dataset_flags(command: F) -> F:
+    """Adds the flags that say which dataset, and how it is read."""
+    return dataset_option(settings_flags(command, (DatasetSettings,)))
+
+
+_output_option = click.option(
+    "--output-path", help="The output root, which keeps how many shards a --shard-size makes."
+)
 
 
 @click.group()
@@ -41,7 +45,8 @@ def shards() -> None:
 
 
 @shards.command("list")
-@_dataset_flags
+@dataset_flags
+@_output_option
 def list_shards(output_path: str | None, **options: Any) -> None:
     """Print every shard with its number of clips, whether Dagster knows it, and what in it is no clip."""
     from caption_assets.defs.instance import local_instance
@@ -63,7 +68,8 @@ def list_shards(output_path: str | None, **options: Any) -> None:
 
 
 @shards.command("sync")
-@_dataset_flags
+@dataset_flags
+@_output_option
 def sync(output_path: str | None, **options: Any) -> None:
     """Register the dataset's new shards with Dagster now. Never removes one."""
     from caption_assets.defs.instance import local_instance

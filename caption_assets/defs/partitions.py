@@ -31,12 +31,14 @@ def add_new_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDef
     return new
 
 
-def gone_shards(instance: dg.DagsterInstance, dataset: Dataset, but_run: str = "") -> tuple[list[str], str]:
+def gone_shards(
+    instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition, dataset: Dataset, but_run: str = ""
+) -> tuple[list[str], str]:
     """Registered shards that the dataset has no longer; none, and why, where a run may be about to work on them.
 
     Removing a key orphans its history and invalidates range runs that are queued. `but_run` is the run that asks.
     """
-    gone = sorted(set(registered_shards(instance, shards_of(dataset.root))) - set(dataset.shards()))
+    gone = sorted(set(registered_shards(instance, shards)) - set(dataset.shards()))
     active = dg.RunsFilter(
         statuses=[*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
     )
@@ -46,10 +48,10 @@ def gone_shards(instance: dg.DagsterInstance, dataset: Dataset, but_run: str = "
     return gone, ""
 
 
-def remove_shards(instance: dg.DagsterInstance, dataset: Dataset, shards: Iterable[str]) -> None:
+def remove_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition, gone: Iterable[str]) -> None:
     """Removes shards from the registry."""
-    for shard in shards:
-        instance.delete_dynamic_partition(shards_of(dataset.root).name or "", shard)
+    for shard in gone:
+        instance.delete_dynamic_partition(shards.name or "", shard)
 
 
 def ranges(keys: list[str], order: list[str], most: int | None = None) -> list[tuple[str, ...]]:
