@@ -25,6 +25,7 @@ from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
 from caption_assets.steps.report import Ended, Outcomes, Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
+from caption_assets.steps.shards import is_empty
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
@@ -63,7 +64,7 @@ def caption_shards(
 
     def open_shard(shard: str) -> ShardStream[CaptionRow]:
         windows = context.store.read_table(CLIP_WINDOWS, shard)
-        if not any(row.status == "ok" for row in windows.rows):
+        if not any(row.status == "ok" for row in windows.rows) and not is_empty(windows):
             raise STEP.not_ready(shard, "it has no windows")
         beside = None if previews is None else PreviewsBeside(ShardPreviews(context, shard, windows, previews))
         stream = _Captions(context, shard, windows.rows, session, asked, beside)
