@@ -146,7 +146,7 @@ def test_prepared_windows_reach_vllm_whole_and_their_times_come_back(start):
 def test_the_start_ends_with_requests_like_those_to_come(start):
     llm = Llm()
     _, info = start(llm)
-    (_, inputs, sampling), *_ = llm.asked
+    (_, inputs, _), *_ = llm.asked
     assert [(name, asked.max_tokens) for name, _, asked in llm.asked] == [(f"warm-up{k}", 4) for k in ("", " 1", " 2")]
     grid = inputs["mm_kwargs"]["video"][0]["video_grid_thw"].data.tolist()
     patch = info.frame_limits.factor // 2
