@@ -37,6 +37,7 @@ MODELS: dict[str, set[str]] = {
     "variants": {"families"},
     "thinking": set(),
     "confidence": {"thinking"},
+    "schemas": set(),
     "requests": {"families", "prompts", "variants", "confidence"},
     "contexts": {"families", "requests"},
     "chat": {"families", "requests"},
@@ -51,6 +52,7 @@ MODELS: dict[str, set[str]] = {
         "confidence",
         "requests",
         "thinking",
+        "schemas",
         "contexts",
         "chat",
         "weights",
@@ -63,15 +65,18 @@ MODELS: dict[str, set[str]] = {
 ENGINES: dict[str, set[str]] = {
     "base": set(),
     "shares": set(),
-    "session": {"base", "shares"},
+    "ahead": set(),
+    "session": {"ahead", "base", "shares"},
+    "visits": set(),
     "draws": set(),
+    "grammars": set(),
     "watched": {"base"},
-    "transformers": {"base", "draws", "watched"},
-    "vllm": {"base"},
-    "openai": {"base"},
+    "transformers": {"base", "draws", "grammars", "visits", "watched"},
+    "vllm": {"base", "visits"},
+    "openai": {"base", "visits"},
     "select": {"base", "transformers", "vllm", "openai"},
 }
-HEAVY = ("torch", "torchvision", "transformers", "vllm")
+HEAVY = ("torch", "torchvision", "transformers", "vllm", "xgrammar")
 
 
 def imports(path: Path) -> set[str]:

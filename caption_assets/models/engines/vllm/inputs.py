@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from caption_assets.models.chat import chat_prompt
+from caption_assets.errors import RequestError
+from caption_assets.models.chat import ChatPrompt, chat_prompt, kept_tokens
 from caption_assets.models.contexts import require_room
 from caption_assets.models.engines.vllm.loader import RENDERS_ONLY
 from caption_assets.models.families import Family, FrameLimits
-from caption_assets.models.requests import Request, video_metadata, video_options
+from caption_assets.models.requests import Request, video_hash, video_metadata, video_options
 from caption_assets.models.thinking import opened_by
 
 _WORKER_SETTINGS = {
@@ -34,6 +35,8 @@ _WORKER_SETTINGS = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+# Seconds by which a time may differ from a whole one: what film rates and rounded frames make of two a second.
+_WHOLE = 0.1
 _renderers: dict[str, Any] = {}
 
 
@@ -44,6 +47,7 @@ def engine_args(
     *,
     max_model_len: int,
     dtype: str = "bfloat16",
+    enable_prefix_caching: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """The `EngineArgs` that renderers in worker processes and the engine itself must share, as keywords.
@@ -56,7 +60,7 @@ def engine_args(
         "tokenizer": str(folder),
         "max_model_len": max_model_len,
         "dtype": dtype,
-        "enable_prefix_caching": False,
+        "enable_prefix_caching": enable_prefix_caching,
         **more,
     }
     if family.is_text:
@@ -126,16 +130,43 @@ def prepared_input(renderer: Any, prepare: VllmPrepare, request: Request) -> Pre
     return replace(pack(rendered), opened=opened_by(prompt))
 
 
+def further_input(
+    renderer: Any, prepare: VllmPrepare, rendered: dict[str, Any], first: Request, request: Request
+) -> tuple[dict[str, Any], str]:
+    """What vLLM's engine is given for another prompt about the video of `first`, and the mark as in `PreparedInput`.
+
+    `rendered` is the engine input of `first`; its video stays as it is. Raises ContextError, and RequestError for
+    a chat template that does not put the video before the text.
+    """
+    tokenizer = renderer.get_tokenizer()
+    before, now = (_chat_prompt(renderer, prepare.family, asked) for asked in (first, request))
+    known, ids = rendered["prompt_token_ids"], now.token_ids(tokenizer)
+    shared = kept_tokens(known, before.token_ids(tokenizer), ids)
+    asked = f"request {request.request_id}"
+    if shared is None:
+        raise RequestError(asked, "the model's chat template does not put the video before the text")
+    kept, same = shared
+    require_room(asked, kept + len(ids) - same, request.max_tokens, context_size(prepare.args))
+    further = {name: value for name, value in rendered.items() if name != "prompt"}
+    return further | {"prompt_token_ids": [*known[:kept], *ids[same:]]}, opened_by(now.text)
+
+
+def _chat_prompt(renderer: Any, family: Family, request: Request) -> ChatPrompt:
+    from vllm.renderers.hf import resolve_chat_template
+
+    tokenizer = renderer.get_tokenizer()
+    template = resolve_chat_template(tokenizer, None, None, model_config=renderer.model_config)
+    return chat_prompt(tokenizer, family, request.messages, chat_template=template)
+
+
 def render(renderer: Any, family: Family, request: Request) -> tuple[dict[str, Any], str]:
     """The engine input, and the text of its prompt."""
     import torch
-    from vllm.renderers.hf import resolve_chat_template
     from vllm.renderers.inputs.preprocess import parse_model_prompt
 
     config = renderer.model_config
     tokenizer = renderer.get_tokenizer()
-    template = resolve_chat_template(tokenizer, None, None, model_config=config)
-    prompt = chat_prompt(tokenizer, family, request.messages, chat_template=template)
+    prompt = _chat_prompt(renderer, family, request)
     raw: dict[str, Any] = {"prompt": prompt.text}
     if prompt.is_plain_inside:
         raw = {"prompt_token_ids": prompt.token_ids(tokenizer)}
@@ -150,10 +181,14 @@ def render(renderer: Any, family: Family, request: Request) -> tuple[dict[str, A
     with torch.compiler.set_stance("force_eager"):
         (rendered,) = renderer.render_cmpl([parse_model_prompt(config, raw)], renderer.default_chat_tok_params)
     if request.frames is not None:
-        # Renderers of several processes count their items alike, so their names would meet in the engine's caches.
-        rendered["mm_hashes"] = {"video": [uuid.uuid4().hex]}
+        # Renderers of several processes count their items alike, so their names would meet in the engine's caches. Of
+        # a single question, nothing is looked for there.
+        name = video_hash(request.frames, raw.get("mm_processor_kwargs")) if request.then else uuid.uuid4().hex
+        rendered["mm_hashes"] = {"video": [name]}
         if family.corrects_grid_seconds:
             _correct_grid_seconds(rendered, metadata, config)
+            if config.multimodal_config.video_pruning_rate:
+                for_pruning(rendered, f"request {request.request_id}")
     return rendered, prompt.text
 
 
@@ -164,6 +199,30 @@ def _correct_grid_seconds(rendered: dict[str, Any], metadata: dict[str, Any], co
     rate = len(metadata["frames_indices"]) / metadata["total_num_frames"] * metadata["fps"]
     seconds = config.hf_config.vision_config.temporal_patch_size / rate
     rendered["mm_kwargs"]["video"][0]["second_per_grid_ts"].data = torch.tensor(seconds)
+
+
+def for_pruning(rendered: dict[str, Any], asked: str) -> None:
+    """Has vLLM place what it keeps of a pruned Qwen2.5-VL video where it belongs.
+
+    The mark before the video is made part of the item, as a token that is no embedding. vLLM begins to take in a video
+    whose turn has not come (`disable_chunked_mm_input`, a full encoder) with the item's first token; where that is the
+    video's, it looks for the mark behind it, and ends with an IndexError. Raises RequestError where pairs of frames
+    are no whole seconds apart: it drops what is below a second.
+    """
+    import torch
+
+    item = rendered["mm_kwargs"]["video"][0]
+    seconds, groups = float(item["second_per_grid_ts"].data), int(item["video_grid_thw"].data[0])
+    whole = max(1, round(seconds))
+    if groups > 1 and abs(seconds - whole) > _WHOLE:
+        wrong = f"pairs of its frames are {seconds:.2f} s apart, and vLLM puts pruned ones at whole seconds only"
+        raise RequestError(asked, wrong, "sample 2 frames a second, or leave video_pruning at 0")
+    item["second_per_grid_ts"].data = torch.tensor(float(whole))
+    (where,) = rendered["mm_placeholders"]["video"]
+    embedded = torch.arange(where.length + 1) > 0
+    rendered["mm_placeholders"]["video"] = [
+        replace(where, offset=where.offset - 1, length=where.length + 1, is_embed=embedded)
+    ]
 
 
 def _build_renderer(args: dict[str, Any]) -> Any:
