@@ -66,8 +66,9 @@ MODELS: dict[str, set[str]] = {
 ENGINES: dict[str, set[str]] = {
     "base": set(),
     "shares": set(),
+    "ahead": set(),
     "meter": set(),
-    "session": {"base", "shares", "meter"},
+    "session": {"ahead", "base", "shares", "meter"},
     "visits": set(),
     "draws": set(),
     "grammars": set(),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Seconds times GPUs: `held_s` from a lease to its end, `busy_s` of these with a request at hand. `starts` are
+    """Seconds times GPUs: `held_s` from a lease to its end, `busy_s` of these with the model loaded and a
+    request at hand. `starts` are
     those of the engine, by which a device is held that is no GPU, too."""
 
     held_s: float = 0.0
@@ -23,15 +24,22 @@ class Meter:
         self._clock, self._lock = clock, threading.Lock()
         self._gpus = self._at_hand = self._starts = 0
         self._held_s = self._busy_s = 0.0
+        self._is_ready = False
         self._at = clock()
 
     def take(self, gpus: int, since: float | None) -> None:
         """An engine has been started, which has so many GPUs since a time of the clock; None is now."""
         with self._lock:
             self._go_on()
-            self._gpus, self._starts = gpus, self._starts + 1
+            self._gpus, self._starts, self._is_ready = gpus, self._starts + 1, False
             if since is not None:
                 self._held_s += gpus * max(0.0, self._at - since)
+
+    def ready(self) -> None:
+        """The engine has loaded its model."""
+        with self._lock:
+            self._go_on()
+            self._is_ready = True
 
     def give_back(self) -> None:
         """The GPUs are somebody else's."""
@@ -62,4 +70,4 @@ class Meter:
         before, self._at = self._at, self._clock()
         spent = self._gpus * (self._at - before)
         self._held_s += spent
-        self._busy_s += spent if self._at_hand else 0.0
+        self._busy_s += spent if self._at_hand and self._is_ready else 0.0

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from caption_assets.errors import ModelError
 from caption_assets.models.confidence import confidence_of
+from caption_assets.models.engines.ahead import ReadAhead
 from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo, EngineStuckError
 from caption_assets.models.engines.meter import Meter, Usage
 from caption_assets.models.engines.shares import InBatches, Shares, SideBySide
@@ -90,12 +91,13 @@ class EngineSession:
         one each time, dies twice before its first answer, dies of more than a few, or gets stuck once more with no
         answer in between.
         """
-        self._await_engine()
+        with ReadAhead(requests, self.start().ahead_bytes) as ahead:
+            self._await_engine()
         shares = self._shares = self._shares or (InBatches() if self.info.in_batches else SideBySide())
         unfinished: dict[str, Request] = {}
         deaths: Counter[str] = Counter()
         answered, set_aside, stuck, at_once = True, 0, 0, 0
-        fresh = _Recorded(requests, unfinished, shares, self._meter)
+        fresh = _Recorded(ahead, unfinished, shares, self._meter)
         parts: list[Iterable[Request]] = [fresh]
         while parts:
             try:
@@ -148,6 +150,7 @@ class EngineSession:
         self.start()
         with waiting(_START):
             seconds = self._engine.ready()
+        self._meter.ready()
         if self.ready_at is None:
             self.start_seconds, self.ready_at = seconds, time.perf_counter()
             log.info("The model is ready after %.1f s, on %s.", seconds, self.info.device)

@@ -77,19 +77,16 @@ class EnginePool:
             self._refuse_without_any()
             assert self._info is not None
             infos = [member.info for member in self._left() if member.info]
-            devices = ", ".join(info.device for info in infos)
-            # Those that are still waited for are taken to be as many as the others, from then on.
-            gpus, since = (
-                self._count * self._info.gpus,
-                min((i.held_since for i in infos if i.held_since), default=None),
-            )
+            held = [info.held_since for info in infos if info.held_since is not None]
             return replace(
                 self._info,
-                device=devices,
+                device=", ".join(info.device for info in infos),
+                ahead_bytes=self._count * self._options.in_flight_bytes,
                 in_batches=False,
                 engines=self._count,
-                gpus=gpus,
-                held_since=since,
+                # Those that are still waited for are taken to be as many as the others, from then on.
+                gpus=self._count * self._info.gpus,
+                held_since=min(held, default=None),
             )
 
     def ready(self) -> float:
