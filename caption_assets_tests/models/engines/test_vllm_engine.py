@@ -40,7 +40,7 @@ class Llm:
         self.asked, self.open, self.most, self.cancelled = [], 0, 0, 0
         self.ended = False
 
-    async def generate(self, inputs, sampling, request_id):
+    async def generate(self, inputs, sampling, request_id, priority=0):
         from vllm.v1.engine.exceptions import EngineDeadError
 
         self.asked.append((request_id, inputs, sampling))
