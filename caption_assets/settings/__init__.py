@@ -7,6 +7,7 @@ setting does.
 
 from caption_assets.settings.checks import CheckName, CheckSettings
 from caption_assets.settings.clips import DecodeLimits, PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.dataset import DatasetFormat, DatasetSettings
 from caption_assets.settings.declare import (
     ENVIRONMENT_PREFIX,
     Settings,
@@ -27,16 +28,15 @@ from caption_assets.settings.texts import (
     CaptionModelSettings,
     CaptionPrompt,
     CaptionSettings,
-    CaptionVariant,
     EngineName,
     EnhanceSettings,
     ModelFamily,
     ModelSettings,
     TextModelSettings,
     TextPrompt,
-    TextVariant,
     VideoForm,
 )
+from caption_assets.settings.variants import CaptionVariant, TextVariant
 
 ALL_SETTINGS: tuple[type[Settings], ...] = (
     WindowSettings,
@@ -48,6 +48,7 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     QualitySettings,
     CheckSettings,
     WorkerSettings,
+    DatasetSettings,
 )
 """Everything that can be set, by where it is set in Dagster: the four assets, then the resources."""
 
@@ -65,6 +66,8 @@ __all__ = [
     "CheckName",
     "CheckSettings",
     "ConfidenceScore",
+    "DatasetFormat",
+    "DatasetSettings",
     "DecodeLimits",
     "EngineName",
     "EnhanceSettings",

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 
 from caption_assets.settings.checks import CheckSettings
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.dataset import DatasetSettings
 from caption_assets.settings.declare import part, setting
 from caption_assets.settings.exports import ExportFormatName, ExportSettings
 from caption_assets.settings.quality import QualitySettings
@@ -72,6 +73,11 @@ class EnhancedCaptions(TextModelSettings, EnhanceSettings):
     """Captions rewritten: by which text model, and how."""
 
 
+def _lines(dataset: Any) -> Any:
+    """Of several, a line each."""
+    return "\n".join(map(str, dataset)) if isinstance(dataset, list | tuple) else dataset
+
+
 class Exports(ExportSettings):
     """An export that is made of each shard: in which format, of which texts and how.
 
@@ -106,8 +112,13 @@ class PipelineSettings(BaseModel):
         pattern=r"^[A-Za-z0-9_]*$",
         description="What its definitions' names begin with, where several stand side by side; by default nothing.",
     )
-    dataset: str = Field(
-        default=DEMO_DATASET, description="Folder or fsspec URL whose sub-folders are the shards of clips."
+    dataset: Annotated[str, BeforeValidator(_lines)] = Field(
+        default=DEMO_DATASET,
+        description="Where the clips are: a folder or fsspec URL whose sub-folders are the shards, or another kind of "
+        "dataset, such as a manifest or tars; of several, a list.",
+    )
+    clips: DatasetSettings = Field(
+        default=DatasetSettings(), description="What kind of dataset it is, and how its clips become shards."
     )
     output: str = Field(default=DEMO_OUTPUT, description="Folder or fsspec URL for tables, documents and previews.")
     source_root: str | None = Field(

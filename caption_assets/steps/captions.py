@@ -10,9 +10,11 @@ from caption_assets.steps.asked import Ask
 from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.caption_stream import STEP, Captions
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.preparing import Preparers
 from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
 from caption_assets.steps.report import Outcomes
+from caption_assets.steps.shards import is_empty
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.visits import Visits
 from caption_assets.store.tables import CLIP_WINDOWS
@@ -40,18 +42,19 @@ def caption_shards(
     by_name = {"": settings} if isinstance(settings, CaptionSettings) else settings
     asks = {prompt_key(session.variant.name, name): Ask.of(each) for name, each in by_name.items()}
     batch_size = max(each.batch_size for each in by_name.values())
+    preparers = Preparers(context.workers.processes, session)
     if previews is not None:
         check_ffmpeg()
 
     def open_shard(shard: str) -> Visits:
         windows = context.store.read_table(CLIP_WINDOWS, shard)
-        if not any(row.status == "ok" for row in windows.rows):
+        if not any(row.status == "ok" for row in windows.rows) and not is_empty(windows):
             raise STEP.not_ready(shard, "it has no windows")
         beside = None if previews is None else PreviewsBeside(ShardPreviews(context, shard, windows, previews))
         captions = [Captions(context, shard, windows.rows, session, key, ask) for key, ask in asks.items()]
         for each in captions:
             each.unchanged.append({(CLIP_WINDOWS.name, None): windows.looked.stamp})
-        return Visits(captions, windows.rows, batch_size, beside)
+        return Visits(captions, windows.rows, preparers, batch_size, beside)
 
     fails_with = () if previews is None else (PREVIEWS,)
     yield from ShardStreams(STEP, shards, open_shard, session, fails_with, context.shards_at_once).outcomes()

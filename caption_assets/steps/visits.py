@@ -1,5 +1,6 @@
 """One shard's windows, each visited once: decoded, prepared, and asked everything that any caption of it lacks."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -9,10 +10,11 @@ from caption_assets.models.requests import Question, Request, Result, caption_re
 from caption_assets.records import FramePicks, Window
 from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.caption_stream import Captions, request_id
+from caption_assets.steps.preparing import Preparers
 from caption_assets.steps.report import Ended
 from caption_assets.steps.windows import probed_clips
 from caption_assets.store.rows import WindowRow, window_of
-from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip, caption_workers
+from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip
 
 
 class Visits:
@@ -22,12 +24,18 @@ class Visits:
     """
 
     def __init__(
-        self, captions: Sequence[Captions], windows: list[WindowRow], batch_size: int, previews: PreviewsBeside | None
+        self,
+        captions: Sequence[Captions],
+        windows: list[WindowRow],
+        preparers: Preparers,
+        batch_size: int,
+        previews: PreviewsBeside | None,
     ) -> None:
         first = captions[0]
         # Of both threads, and never changed.
         self.shard = first.shard
-        self._captions, self._previews, self._batch_size = captions, previews, batch_size
+        self._captions, self._previews = captions, previews
+        self._preparers, self._batch_size = preparers, batch_size
         self._context, self._session, self._step = first.context, first.session, first.step
         good = [row for row in windows if row.status == "ok"]
         self._rows = {request_id(self.shard, row): row for row in good}
@@ -57,15 +65,22 @@ class Visits:
         tasks = self._tasks()
         left = {task.location: {asked.request_id for asked in task.questions.values()} for task in tasks}
         # Prepared windows are large: for each engine, a batch can form while another runs, and no further.
-        in_flight = 2 * self._batch_size * self._engines
-        for task, made in self._context.workers.run(caption_clip, tasks, at_once=self._at_once, in_flight=in_flight):
+        preparers = self._preparers
+        in_flight = 2 * self._batch_size * preparers.engines
+        run = self._context.workers.run(caption_clip, tasks, at_once=preparers.at_once, in_flight=in_flight)
+        asked_at = time.monotonic()
+        for task, made in run:
             if isinstance(made, Prepared):
                 left[task.location].discard(made.request_id)
                 if isinstance(made.request, CaptionAssetsError):
                     self.unasked(made.request_id, made.request)
                     continue
                 self._preparing[made.request_id] = made.decode_s, made.render_s
+                made_at = time.monotonic()
                 yield made.request
+                taken_at = time.monotonic()
+                preparers.waited(made_at - asked_at, taken_at - made_at)
+                asked_at = taken_at
                 continue
             if isinstance(made, CaptionAssetsError):
                 for name in left[task.location]:
@@ -103,7 +118,7 @@ class Visits:
                     preview_settings=previews.settings if previews is not None else None,
                 )
             )
-        threads = max(1, self._at_once // max(1, len(tasks)))
+        threads = max(1, self._preparers.at_once() // max(1, len(tasks)))
         return [replace(task, threads=threads) for task in tasks]
 
     def _request(self, row: WindowRow) -> Request:
@@ -116,15 +131,6 @@ class Visits:
 
     def _questions(self, name: str) -> list[Question]:
         return [question for each in self._asked[name] for question in each.questions()]
-
-    @property
-    def _engines(self) -> int:
-        return self._session.info.engines if self._session.started else 1
-
-    @property
-    def _at_once(self) -> int:
-        """Clips to prepare at once."""
-        return caption_workers(self._context.workers.processes, self._engines)
 
     def _wanted(
         self, rows: Sequence[WindowRow], asked: dict[Window, Request], info: EngineInfo

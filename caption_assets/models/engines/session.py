@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from caption_assets.errors import ModelError
 from caption_assets.models.confidence import confidence_of
+from caption_assets.models.engines.ahead import ReadAhead
 from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo, EngineStuckError
 from caption_assets.models.engines.shares import InBatches, Shares, SideBySide
 from caption_assets.models.requests import Author, Request, Result
@@ -77,12 +78,13 @@ class EngineSession:
         one each time, dies twice before its first answer, dies of more than a few, or gets stuck once more with no
         answer in between.
         """
-        self._await_engine()
+        with ReadAhead(requests, self.start().ahead_bytes) as ahead:
+            self._await_engine()
         shares = self._shares = self._shares or (InBatches() if self.info.in_batches else SideBySide())
         unfinished: dict[str, Request] = {}
         deaths: Counter[str] = Counter()
         answered, set_aside, stuck, at_once = True, 0, 0, 0
-        fresh = _Recorded(requests, unfinished, shares)
+        fresh = _Recorded(ahead, unfinished, shares)
         parts: list[Iterable[Request]] = [fresh]
         while parts:
             try:
@@ -90,7 +92,7 @@ class EngineSession:
                     del unfinished[result.request_id]
                     answered, stuck, at_once, self._has_answered = True, 0, 0, True
                     seconds = shares.leave(result.request_id, _seconds(result))
-                    yield _shared(_answer(result), seconds)
+                    yield _shared(_answer(result, self.variant.begins_with), seconds)
                 del parts[0]
             except EngineDeathError as death:
                 deaths.update(death.in_flight)
@@ -143,13 +145,13 @@ def _shared(result: Result, seconds: float) -> Result:
     return replace(result, seconds=share * result.seconds, then=then)
 
 
-def _answer(result: Result) -> Result:
+def _answer(result: Result, begins_with: str) -> Result:
     """The result with the model's answer alone and its confidence, failed where it never came to one."""
     if result.then:
-        result = replace(result, then=tuple(map(_answer, result.then)))
+        result = replace(result, then=tuple(_answer(further, begins_with) for further in result.then))
     if result.text is None:
         return result
-    answer = answer_of(result.text)
+    answer = answer_of(result.text.lstrip().removeprefix(begins_with))
     if not answer.unfinished:
         return replace(result, text=answer.text, tokens=(), confidence=confidence_of(answer.text, result.tokens))
     wrong = f"the model was still thinking after {result.output_tokens} tokens"
