@@ -38,6 +38,7 @@ MODELS: dict[str, set[str]] = {
     "thinking": set(),
     "confidence": {"thinking"},
     "schemas": set(),
+    "structured": set(),
     "requests": {"families", "prompts", "variants", "confidence"},
     "contexts": {"families", "requests"},
     "chat": {"families", "requests"},
@@ -65,7 +66,8 @@ MODELS: dict[str, set[str]] = {
 ENGINES: dict[str, set[str]] = {
     "base": set(),
     "shares": set(),
-    "session": {"base", "shares"},
+    "ahead": set(),
+    "session": {"ahead", "base", "shares"},
     "visits": set(),
     "draws": set(),
     "grammars": set(),

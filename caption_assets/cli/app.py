@@ -17,16 +17,18 @@ from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.cli.prune import prune
 from caption_assets.cli.review import review
+from caption_assets.cli.shards import dataset_option, given_dataset, shards
 from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
-from caption_assets.dataset import Dataset, open_dataset, shard_name
+from caption_assets.dataset import Dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, ConfigError, DatasetError
 from caption_assets.extras import install, missing
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import default_text_variant, default_variant
-from caption_assets.models.prompts import caption_prompt, enhance_prompt
+from caption_assets.models.prompts import enhance_prompt
 from caption_assets.settings import (
     Captions,
     CheckSettings,
@@ -38,6 +40,7 @@ from caption_assets.settings import (
     WorkerSettings,
 )
 from caption_assets.steps import model_session
+from caption_assets.steps.asked import Ask
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
@@ -53,22 +56,30 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+@dataset_option
 @click.option("--output-path", required=True, help="Folder or fsspec URL for tables, documents and previews.")
-@click.option("--shard", "shards", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
+@click.option("--shard", "named", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
 @click.option("--source-root", help="Root of the source videos, for clips that another tool has cut.")
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
 @click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
+@click.option(
+    "--caption",
+    multiple=True,
+    metavar="NAME[=TEXT]",
+    callback=lambda _ctx, _param, values: _prompts(values),
+    help="Ask every window this, too, in the same visit: its caption stands under <variant>-<NAME>. Without a text, a "
+    "ready-made prompt: short, dense, camera or structured. May be repeated.",
+)
 @settings_flags
-def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any) -> None:
+def run(output_path: str, named: tuple[str, ...], **options: Any) -> None:
     """Materialize the assets of a dataset's shards in this process, through Dagster.
 
     With none of --generate-captions, --generate-previews and --enhance-captions, all three are made. A second run
     does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
     listed), 1 when a shard failed, 2 for wrong usage.
     """
-    sys.exit(_run(open_dataset(dataset), output_path, list(shards), options))
+    sys.exit(_run(output_path, named, options))
 
 
 @cli.command()
@@ -86,7 +97,7 @@ def demo(dataset: str, output_path: str) -> None:
     arguments += ["--captioning-algorithm", "demo", "--enhance-captions-algorithm", "demo_lm"]
     with run.make_context("run", arguments) as context:
         options = {**context.params}
-    status = _run(open_dataset(options.pop("dataset")), options.pop("output_path"), [], options)
+    status = _run(options.pop("output_path"), options.pop("named"), options)
     if status == OK:
         _show_samples(Store(output_path), list(scenes), console)
         places = {"--dataset": dataset, "--output-path": output_path}
@@ -98,43 +109,10 @@ def demo(dataset: str, output_path: str) -> None:
 cli.add_command(ui)
 cli.add_command(export)
 cli.add_command(review)
+cli.add_command(prune)
 cli.add_command(calibrate)
 cli.add_command(check)
-
-
-@cli.group()
-def shards() -> None:
-    """The dataset's shards as Dagster knows them."""
-
-
-@shards.command("list")
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
-def list_shards(dataset: str) -> None:
-    """Print every shard with its number of clips and whether Dagster knows it."""
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.partitions import registered_shards, shards_of
-
-    listed = open_dataset(dataset)
-    with local_instance() as instance:
-        known = set(registered_shards(instance, shards_of(dataset)))
-    for key in listed.shards():
-        try:
-            count = len(listed.clips(key))
-        except CaptionAssetsError:
-            count = 0
-        click.echo(f"{plain(shard_name(key))}\t{count} clips\t{'registered' if key in known else 'new'}")
-
-
-@shards.command("sync")
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
-def sync(dataset: str) -> None:
-    """Register the dataset's new shards with Dagster now. Never removes one."""
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.partitions import add_new_shards
-
-    with local_instance() as instance:
-        new = add_new_shards(instance, open_dataset(dataset))
-    click.echo(f"{len(new)} new shards registered" + "".join(f"\n{plain(shard_name(key))}" for key in new))
+cli.add_command(shards)
 
 
 @cli.command("reference")
@@ -145,18 +123,20 @@ def print_reference() -> None:
     click.echo(reference(), nl=False)
 
 
-def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping[str, Any]) -> int:
+def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> int:
     """Checks everything that can be wrong before any work, then works. Returns the exit status."""
     wanted = ("generate_captions", "generate_previews", "enhance_captions")
     captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
-    shards = _chosen(dataset, shards)
     Store(output_path).check_writable()
+    root, listed_as, dataset = given_dataset(options, output_path)
+    chosen_shards = _chosen(dataset, named)
     if previews:
         check_ffmpeg()
 
     variant = options["captioning_algorithm"] or default_variant()
     settings = PipelineSettings(
-        dataset=dataset.root,
+        dataset=root,
+        clips=listed_as,
         output=output_path,
         source_root=options["source_root"],
         windows=settings_from(options, WindowSettings),
@@ -171,7 +151,8 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     if captions:
         steps.add("window_captions")
         chosen = settings.captions[0]
-        caption_prompt(chosen.prompt_variant, chosen.prompt_text)
+        for asked in chosen.asked.values():
+            Ask.of(asked)
         with model_session(chosen, 1):
             pass
     if enhance:
@@ -193,10 +174,16 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         Workers.from_settings(settings.workers) as clip_workers,
     ):
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
-        failed = materialize_shards(instance, pipeline, shards, steps, console)
-    console.summarize(shards, Console())
+        failed = materialize_shards(instance, pipeline, chosen_shards, steps, console)
+    console.summarize(chosen_shards, Console())
     print_checks(console.checks, Console())
     return SHARD_FAILED if failed else OK
+
+
+def _prompts(given: Sequence[str]) -> dict[str, str | None]:
+    """Further prompts by their names, each with its text, or none where it is ready-made."""
+    named = [each.partition("=") for each in given]
+    return {name: text if equals else None for name, equals, text in named}
 
 
 def _chosen(dataset: Dataset, named: Sequence[str]) -> list[str]:

@@ -12,13 +12,13 @@ import dagster as dg
 from dagster._core.events import RunFailureReason
 from dagster._utils import interrupts
 
-from caption_assets.dataset import open_dataset
 from caption_assets.defs.assets import PipelineAsset
 from caption_assets.defs.deployed import DeployedRuns
 from caption_assets.defs.partitions import add_new_shards, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
 from caption_assets.steps import Progress
+from caption_assets.steps.sharding import dataset_for
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ def materialize_shards(
     range of shards, so that its engine starts once and is closed before the next one's. A shard that fails in one
     asset is left out of those that need it. Raises KeyboardInterrupt where a run was interrupted.
     """
-    add_new_shards(instance, open_dataset(pipeline.settings.dataset))
+    settings = pipeline.settings
+    dataset = dataset_for(settings.dataset, settings.clips, settings.output)
+    add_new_shards(instance, pipeline.shards, dataset)
     command = str(uuid.uuid4())
     with looked_after(instance, command), _signals_as_they_are():
         return _Command(instance, pipeline, command, _Listener(progress)).materialize(shards, steps)
@@ -81,7 +83,9 @@ class _Command:
                 self._run(wanted, keys)
             for made in wanted:
                 name = made.step.name
-                failed[made.definition.key] = {shard for shard in shards if (name, shard) not in self.heard.finished}
+                key = "/".join(made.choice.keys)
+                finished = {shard for asset, of, shard in self.heard.finished if (asset, of) == (name, key)}
+                failed[made.definition.key] = set(shards) - finished
         return set().union(*failed.values())
 
     def _run(self, wanted: Sequence[PipelineAsset], keys: tuple[str, ...]) -> None:
@@ -97,7 +101,8 @@ class _Command:
             error = errors.get(made.definition.op.name)
             text = _root(error).message.strip() if error else "the run failed; see its events"
             for shard in keys:
-                if (made.step.name, shard) not in heard.finished | heard.failures:
+                told = (made.step.name, "/".join(made.choice.keys), shard) in heard.finished
+                if not told and (made.step.name, shard) not in heard.failures:
                     heard.failed(made.step.name, shard, RuntimeError(text))
 
     def _stages(self) -> list[list[PipelineAsset]]:
@@ -122,11 +127,11 @@ def _root(error: Any) -> Any:
 
 
 class _Listener(Progress):
-    """Passes everything on and remembers which shards ended how, by asset."""
+    """Passes everything on and remembers which shards ended how, by asset and key."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self.finished: set[tuple[str, str]] = set()
+        self.finished: set[tuple[str, str, str]] = set()
         self.failures: set[tuple[str, str]] = set()
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
@@ -136,7 +141,7 @@ class _Listener(Progress):
         self._progress.advance(asset, shard, items)
 
     def done(self, report: Any) -> None:
-        self.finished.add((report.asset, report.shard))
+        self.finished.add((report.asset, report.key, report.shard))
         self._progress.done(report)
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:

@@ -7,6 +7,7 @@ among our additions to a window has "caption" in its key: a reader that looks fo
 for one.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ FIELDS: Mapping[str, foreign.Clean] = {
 NO_WINDOWS = "windows"
 # What follows the good windows of a clip cannot be used.
 DAMAGED = "damaged"
-_OWN_CODES = (NO_WINDOWS, DAMAGED)
+OWN_CODES = frozenset((NO_WINDOWS, DAMAGED))
 # Other tools' word for whether any window has a caption. Like their codes for windows that they had none of
 # ("window-1", by its place in the list), it follows the captions that are there.
 _HAS_CAPTION = "has_caption"
@@ -40,6 +41,7 @@ _HAS_CAPTION = "has_caption"
 CAPTION_SUFFIX = "_caption"
 ENHANCED_SUFFIX = "_enhanced_caption"
 REVIEWED_SUFFIX = "_reviewed"
+STRUCTURED_SUFFIX = "_structured"
 
 _SOURCE_FIELDS = ("duration_span", "width_source", "height_source", "framerate_source")
 _SCORES = ("motion_score", "aesthetic_score")  # other stages' keys that have a place in the order
@@ -55,8 +57,9 @@ _CLIP_ADDITIONS = ("windowing", "error_details")
 _CLIP_KEYS = frozenset(
     ["span_uuid", "source_video", *_SOURCE_FIELDS, "clip_location", *_PROBED, *_SCORES, "errors", "windows", "valid"]
 ) | frozenset(_CLIP_ADDITIONS)
+OWN_CLIP_KEYS = _CLIP_KEYS - set(_SCORES)
 _WINDOW_ADDITIONS = ("status", "error", "start_s", "end_s", "sampling", "preview", "provenance", "findings")
-_WINDOW_KEYS = frozenset(("start_frame", "end_frame", *_WINDOW_ADDITIONS))
+OWN_WINDOW_KEYS = frozenset(("start_frame", "end_frame", *_WINDOW_ADDITIONS))
 _MODEL_FIELDS = ("model_id", "model_revision", "precision", "engine", "engine_version")
 _PROVENANCE = (*_MODEL_FIELDS, "prompt_hash", "prompt_tokens", "output_tokens", "finish_reason")
 _CONFIDENCE = ("mean_logprob", "min_logprob", "low_logprob")
@@ -74,7 +77,7 @@ def is_enhanced_key(key: str) -> bool:
 
 def check_added_name(name: str) -> None:
     """Raises ConfigError for the name of a user's table that cannot stand in a window."""
-    if name in _WINDOW_KEYS or is_caption_key(name) or is_enhanced_key(name):
+    if name in OWN_WINDOW_KEYS or is_caption_key(name) or is_enhanced_key(name):
         wrong = "a window has a key of that name, or readers would take it for a caption"
         raise ConfigError(f"asset {name!r}, to be rendered", wrong, "give it another name")
 
@@ -104,7 +107,7 @@ def clip_document(rows: ClipRows, existing: Document | None) -> Document:
     document |= {key: value for key, value in probed.items() if value is not None}
     document |= {key: existing[key] for key in _SCORES if key in existing}
     errors = existing.get("errors", [])
-    settled = {*_OWN_CODES, *_settled_codes(windows, existing.get("windows", ()))}
+    settled = {*OWN_CODES, *_settled_codes(windows, existing.get("windows", ()))}
     codes = [code for code in ([errors] if isinstance(errors, str) else errors) if code not in settled]
     details = {code: text for code, text in existing.get("error_details", {}).items() if code not in settled}
     troubled = next((row for row in rows.windows if row.start_frame is None), clip)
@@ -168,7 +171,7 @@ def _windows(rows: ClipRows, existing: Document) -> list[Document]:
 def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) -> Document:
     """One window: frames, captions, other tools' captions, enhanced captions, additions, other tools' keys."""
     own = _own_keys(rows)
-    foreign = {key: value for key, value in existing.items() if key not in own and key not in _WINDOW_KEYS}
+    foreign = {key: value for key, value in existing.items() if key not in own and key not in OWN_WINDOW_KEYS}
     captions = {
         key: table[frames]
         for key, table in rows.captions.items()
@@ -183,6 +186,11 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
     texts: dict[str, CaptionRow | EnhancedRow] = {
         **{key + CAPTION_SUFFIX: caption for key, caption in captions.items()},
         **enhanced,
+    }
+    window |= {
+        key + STRUCTURED_SUFFIX: json.loads(caption.text)
+        for key, caption in captions.items()
+        if caption.is_json and _has_text(caption) and caption.text
     }
     edits = _edits(rows, frames, texts)
     window |= {reviewed_key(key): edit.edited for key, edit in edits.items()}
@@ -259,7 +267,8 @@ def _own_keys(rows: ClipRows) -> frozenset[str]:
     """Window keys that are ours to replace or remove: those of every key that has a table."""
     enhanced = {key for text, of in rows.enhanced for key in (text + ENHANCED_SUFFIX, _enhanced_key(text, of))}
     models = [*(key + CAPTION_SUFFIX for key in rows.captions), *enhanced]
-    return frozenset([*models, *map(reviewed_key, models), *rows.added])
+    structured = (key + STRUCTURED_SUFFIX for key in rows.captions)
+    return frozenset([*models, *map(reviewed_key, models), *structured, *rows.added])
 
 
 def _edits(rows: ClipRows, frames: Frames, texts: Mapping[str, CaptionRow | EnhancedRow]) -> dict[str, VerdictRow]:
