@@ -39,6 +39,7 @@ MODELS: dict[str, set[str]] = {
     "thinking": set(),
     "confidence": {"thinking"},
     "schemas": set(),
+    "structured": set(),
     "requests": {"families", "prompts", "variants", "confidence"},
     "contexts": {"families", "requests"},
     "chat": {"families", "requests"},

@@ -2,14 +2,14 @@
 
 import logging
 import unicodedata
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from rich import box
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +17,8 @@ from caption_assets.dataset import shard_name
 from caption_assets.steps import Progress as StepProgress
 from caption_assets.steps import ShardReport
 from caption_assets.steps.checked import Checked
+from caption_assets.steps.progress import Pace
+from caption_assets.steps.progress_log import duration
 from caption_assets.store import TABLES
 
 # Of the tables' names, the word that tells them apart.
@@ -63,11 +65,23 @@ class _Plain(logging.Formatter):
         return "\n".join(map(plain, super().format(record).split("\n")))
 
 
+class _Left(ProgressColumn):
+    """How long a bar still takes."""
+
+    def __init__(self, of: Callable[[str], str]) -> None:
+        super().__init__()
+        self._of = of
+
+    def render(self, task: Task) -> Text:
+        return Text(self._of(task.description), style="progress.remaining")
+
+
 class RunConsole(StepProgress):
     """A progress bar for every asset, and a record of every report and failure. A context manager."""
 
-    def __init__(self, console: Console) -> None:
-        self.reports: dict[str, dict[str, ShardReport]] = {}
+    def __init__(self, console: Console, shards: int = 1) -> None:
+        """`shards` is how many each asset is to be made for."""
+        self.reports: dict[str, dict[tuple[str, str], ShardReport]] = {}
         self.failures: list[tuple[str, str, str]] = []
         self.checks: list[Checked] = []
         self._console = console
@@ -76,9 +90,12 @@ class RunConsole(StepProgress):
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            _Left(self._left),
             console=console,
         )
         self._tasks: dict[str, object] = {}
+        self._paces: dict[str, Pace] = {}
+        self._shards = shards
         self._handler = RichHandler(console=console, show_path=False, show_time=False, level=logging.WARNING)
         self._handler.setFormatter(_Plain())
 
@@ -94,21 +111,34 @@ class RunConsole(StepProgress):
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
         if asset not in self._tasks:
             self._tasks[asset] = self._bars.add_task(asset, total=0)
+            self._paces[asset] = Pace(self._shards)
         task = self._bars.tasks[self._tasks[asset]]  # type: ignore[call-overload]
         self._bars.update(task.id, total=task.total + total, advance=reused)
+        self._paces[asset].start(shard, total, reused)
 
     def advance(self, asset: str, shard: str, items: int = 1) -> None:
         self._bars.advance(self._tasks[asset], items)  # type: ignore[arg-type]
+        self._paces[asset].advance(shard, items)
 
     def done(self, report: ShardReport) -> None:
+        self._over(report.asset, report.shard)
         # Without what is not shown here: it would be kept for all shards until the end.
-        self.reports.setdefault(report.shard, {})[report.asset] = replace(report, samples=())
+        self.reports.setdefault(report.shard, {})[report.asset, report.key] = replace(report, samples=())
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
+        self._over(asset, shard)
         self.failures.append((asset, shard, str(error)))
 
     def checked(self, checked: Checked) -> None:
         self.checks.append(checked)
+
+    def _over(self, asset: str, shard: str) -> None:
+        if asset in self._paces:
+            self._paces[asset].over(shard)
+
+    def _left(self, asset: str) -> str:
+        seconds = self._paces[asset].seconds_left
+        return "" if not seconds else f"{duration(seconds)} left"
 
     def summarize(self, shards: list[str], out: Console) -> None:
         """Prints a row for every shard, then everything that failed, with its reason."""
@@ -144,7 +174,7 @@ class RunConsole(StepProgress):
         """What the models have cost, a row each; without one, nothing."""
         costs: dict[str, Counter[str]] = {}
         for reports in self.reports.values():
-            for asset, report in reports.items():
+            for (asset, _), report in reports.items():
                 numbers = {n: v for n, v in report.figures.items() if n in _COSTS and isinstance(v, int | float)}
                 costs.setdefault(asset, Counter()).update({"items": report.used.items, **numbers})
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -154,26 +184,29 @@ class RunConsole(StepProgress):
             table.add_column(_COSTS[name], justify="right")
         if "cost" in named:
             table.add_column("per 1,000", justify="right")
-        for asset, of in costs.items():
-            cells = [f"{of[name]:,.2f}" if isinstance(of[name], float) else f"{of[name]:,}" for name in named]
+        for name, of in costs.items():
+            cells = [f"{of[n]:,.2f}" if isinstance(of[n], float) else f"{of[n]:,}" for n in named]
             if "cost" in named:
                 cells.append(f"{1000 * of['cost'] / of['items']:,.3f}" if of["cost"] and of["items"] else "")
-            table.add_row(_COLUMNS[asset], *cells)
+            table.add_row(_COLUMNS[name], *cells)
         if costs:
             out.print(table)
 
     def _row(self, shard: str) -> Counter[str]:
         reports = self.reports.get(shard, {})
-        row: Counter[str] = Counter({name: reports[asset].ok for asset, name in _COLUMNS.items() if asset in reports})
-        windows = reports.get("clip_windows")
-        row["clips"] = windows.clips if windows else 0
-        row["failed"] = sum(report.failed + report.skipped for report in reports.values())
+        row: Counter[str] = Counter()
+        for (asset, _), report in reports.items():
+            row[_COLUMNS[asset]] += report.ok
+            row["clips"] += report.clips if asset == "clip_windows" else 0
+            row["failed"] += report.failed + report.skipped
         return row
 
 
-def _seconds(reports: Mapping[str, ShardReport]) -> float:
+def _seconds(reports: Mapping[tuple[str, str], ShardReport]) -> float:
     """Of a shard in all; previews and captions are made together, in the same seconds."""
-    seconds = {asset: report.seconds for asset, report in reports.items()}
+    seconds: dict[str, float] = defaultdict(float)
+    for (asset, _), report in reports.items():
+        seconds[asset] += report.seconds
     together = max(seconds.pop("window_previews", 0.0), seconds.pop("window_captions", 0.0))
     return together + sum(seconds.values())
 

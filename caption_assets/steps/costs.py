@@ -22,14 +22,12 @@ from caption_assets.workers.cpu import cpu_seconds
 _PER_HOUR = 3600.0
 
 
-def charged(
-    context: StepContext, step: Step, outcomes: Outcomes, session: EngineSession | None = None, *keys: str
-) -> Outcomes:
+def charged(context: StepContext, step: Step, outcomes: Outcomes, session: EngineSession | None = None) -> Outcomes:
     """`outcomes`, with what each of the step's shards costs among its figures; rows of the table of runs are written.
 
     With a session, the last row is written when that is closed.
     """
-    account = _Account(context, costed_asset("/".join(keys)) if keys else step.name, session)
+    account = _Account(context, session)
     if session is not None:
         session.when_closed.append(account.settle)
     try:
@@ -43,25 +41,28 @@ def charged(
 
 
 class _Account:
-    def __init__(self, context: StepContext, asset: str, session: EngineSession | None) -> None:
-        self._context, self._asset, self._session = context, asset, session
-        self._rows: list[CostRow] = []
+    """Of one step of a run. Captions by several prompts are assets of their own."""
+
+    def __init__(self, context: StepContext, session: EngineSession | None) -> None:
+        self._context, self._session = context, session
+        self._rows: dict[str, list[CostRow]] = {}
         self._read = self._reading()
         # Spent, and charged to no shard yet; and the engine's seconds for answers of shards that have been charged.
         self._open = dict.fromkeys(self._read, 0.0)
         self._charged_s = session.answered_s if session is not None else 0.0
 
     def charge(self, report: ShardReport) -> ShardReport:
-        row = self._row(report.shard, report.used, self._share(report))
-        self._context.store.append_rows(RUN_COSTS, self._context.run_id, [row], self._asset)
+        asset = costed_asset(report.key) if report.key else report.asset
+        row = self._row(asset, report.shard, report.used, self._share(report))
+        self._context.store.append_rows(RUN_COSTS, self._context.run_id, [row], asset)
         return replace(report, figures={**report.figures, **figures(row)})
 
     def settle(self) -> None:
         """Adds what no shard was charged with, and commits."""
-        if self._rows:
-            self._row("", Used(), 1.0)
-            self._context.store.commit_rows(RUN_COSTS, self._context.run_id, self._rows, self._asset)
-            self._rows = []
+        for asset in self._rows:
+            self._row(asset, "", Used(), 1.0)  # of the first one alone, if of several
+            self._context.store.commit_rows(RUN_COSTS, self._context.run_id, self._rows[asset], asset)
+        self._rows = {}
 
     def _share(self, report: ShardReport) -> float:
         if self._session is None:
@@ -72,7 +73,7 @@ class _Account:
         self._charged_s += report.seconds
         return min(1.0, report.seconds / answered_s)
 
-    def _row(self, shard: str, used: Used, share: float) -> CostRow:
+    def _row(self, asset: str, shard: str, used: Used, share: float) -> CostRow:
         before, self._read = self._read, self._reading()
         for name, value in self._read.items():
             self._open[name] += value - before[name]
@@ -83,7 +84,7 @@ class _Account:
         price = self._session.gpu_hour_price if self._session else None
         row = CostRow(
             run_id=self._context.run_id,
-            asset=self._asset,
+            asset=asset,
             shard=shard,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=spent["seconds"],
@@ -99,7 +100,7 @@ class _Account:
             gpu_hour_price=price,
             cost=None if price is None else spent["gpu_held_s"] / _PER_HOUR * price,
         )
-        self._rows.append(row)
+        self._rows.setdefault(asset, []).append(row)
         return row
 
     def _reading(self) -> dict[str, float]:
