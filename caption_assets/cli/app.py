@@ -172,7 +172,7 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
 
     with (
         local_instance() as instance,
-        RunConsole(Console(stderr=True), len(shards)) as console,
+        RunConsole(Console(stderr=True), len(chosen_shards)) as console,
         Workers.from_settings(settings.workers) as clip_workers,
     ):
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})

@@ -110,8 +110,8 @@ class RunConsole(StepProgress):
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
         if asset not in self._tasks:
-            self._tasks[asset] = self._bars.add_task(asset, total=0)
             self._paces[asset] = Pace(self._shards)
+            self._tasks[asset] = self._bars.add_task(asset, total=0)
         task = self._bars.tasks[self._tasks[asset]]  # type: ignore[call-overload]
         self._bars.update(task.id, total=task.total + total, advance=reused)
         self._paces[asset].start(shard, total, reused)
