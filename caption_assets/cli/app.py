@@ -10,26 +10,18 @@ from rich.console import Console
 
 import caption_assets
 from caption_assets.cli.calibrate import calibrate
+from caption_assets.cli.chosen import given_flags, run_settings
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.export import export
-from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.cli.flags import settings_flags
 from caption_assets.cli.review import review
 from caption_assets.cli.stopping import stoppable
 from caption_assets.dataset import Dataset, open_dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, DatasetError
 from caption_assets.media.previews import check_ffmpeg
-from caption_assets.models.choice import default_variant
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
-from caption_assets.settings import (
-    Captions,
-    EnhancedCaptions,
-    PipelineSettings,
-    PreviewSettings,
-    QualitySettings,
-    WindowSettings,
-    WorkerSettings,
-)
+from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
@@ -46,22 +38,25 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
-@click.option("--output-path", required=True, help="Folder or fsspec URL for tables, documents and previews.")
+@click.option("--dataset", help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+@click.option("--output-path", help="Folder or fsspec URL for tables, documents and previews.")
 @click.option("--shard", "shards", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
 @click.option("--source-root", help="Root of the source videos, for clips that another tool has cut.")
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
 @click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
 @settings_flags
-def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any) -> None:
+@click.pass_context
+def run(context: click.Context, shards: tuple[str, ...], **options: Any) -> None:
     """Materialize the assets of a dataset's shards in this process, through Dagster.
+
+    What no flag says is as the deployment has it: in its environment, then in its file of settings.
 
     With none of --generate-captions, --generate-previews and --enhance-captions, all three are made. A second run
     does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
     listed), 1 when a shard failed, 2 for wrong usage.
     """
-    sys.exit(_run(open_dataset(dataset), output_path, list(shards), options))
+    sys.exit(_run(run_settings(given_flags(context)), list(shards), options))
 
 
 @cli.command()
@@ -76,8 +71,8 @@ def demo(dataset: str, output_path: str) -> None:
     arguments = ["--dataset", dataset, "--output-path", output_path, "--device", "cpu"]
     arguments += ["--captioning-algorithm", "demo", "--enhance-captions-algorithm", "demo_lm"]
     with run.make_context("run", arguments) as context:
-        options = {**context.params}
-    status = _run(open_dataset(options.pop("dataset")), options.pop("output_path"), [], options)
+        settings = run_settings(given_flags(context), PipelineSettings())
+        status = _run(settings, [], context.params)
     if status == OK:
         _show_samples(Store(output_path), list(scenes), console)
     sys.exit(status)
@@ -131,42 +126,28 @@ def print_reference() -> None:
     click.echo(reference(), nl=False)
 
 
-def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping[str, Any]) -> int:
+def _run(settings: PipelineSettings, shards: list[str], options: Mapping[str, Any]) -> int:
     """Checks everything that can be wrong before any work, then works. Returns the exit status."""
     wanted = ("generate_captions", "generate_previews", "enhance_captions")
     captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
-    shards = _chosen(dataset, shards)
-    Store(output_path).check_writable()
+    shards = _chosen(open_dataset(settings.dataset), shards)
+    Store(settings.output).check_writable()
+    steps = {"clip_windows"}
     if previews:
         check_ffmpeg()
-
-    variant = options["captioning_algorithm"] or default_variant()
-    settings = PipelineSettings(
-        dataset=dataset.root,
-        output=output_path,
-        source_root=options["source_root"],
-        windows=settings_from(options, WindowSettings),
-        previews=settings_from(options, PreviewSettings),
-        captions=(settings_from(options, Captions, model_variant=variant),),
-        enhanced=(
-            settings_from(options, EnhancedCaptions, model_variant="demo_lm" if variant == "demo" else "qwen_lm"),
-        ),
-        quality=settings_from(options, QualitySettings),
-        workers=settings_from(options, WorkerSettings),
-    )
-    steps = {"clip_windows"} | ({"window_previews"} if previews else set())
+        steps.add("window_previews")
     if captions:
         steps.add("window_captions")
-        chosen = settings.captions[0]
-        caption_prompt(chosen.prompt_variant, chosen.prompt_text)
-        with model_session(chosen, 1):
-            pass
+        for chosen in settings.captions:
+            caption_prompt(chosen.prompt_variant, chosen.prompt_text)
+            with model_session(chosen, 1):
+                pass
     if enhance:
         steps.add("enhanced_captions")
-        wanted_texts = settings.enhanced[0]
-        enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
-        with model_session(wanted_texts, 1):
-            pass
+        for wanted_texts in settings.enhanced:
+            enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
+            with model_session(wanted_texts, 1):
+                pass
 
     # Dagster takes a second or two to import: wrong usage has been answered by now.
     from caption_assets.defs.instance import local_instance

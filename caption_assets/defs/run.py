@@ -74,6 +74,7 @@ class _Command:
                 continue
             needs = {key for made in wanted for key in made.definition.dependency_keys}
             blocked = set().union(*(failed.get(need, set()) for need in needs))
+            self.heard.forget()  # what it has heard names steps, and another model's may have made the same shards
             for keys in ranges([shard for shard in shards if shard not in blocked], order):
                 self._run(wanted, keys)
             for made in wanted:
@@ -96,11 +97,13 @@ class _Command:
                     heard.failed(made.step.name, shard, RuntimeError(text))
 
     def _stages(self) -> list[list[PipelineAsset]]:
-        """The assets in the order of their needs; those of a stage need nothing of each other, and share a run."""
+        """The assets in the order of their needs; those of a stage need nothing of each other, and share a run. Of a
+        step with several models, one has its turn after the other."""
         stages: list[list[PipelineAsset]] = []
         done = {self.pipeline.source.key}
         while left := [made for made in self.pipeline.made if made.definition.key not in done]:
-            stages.append([made for made in left if done.issuperset(made.definition.dependency_keys)])
+            ready = [made for made in left if done.issuperset(made.definition.dependency_keys)]
+            stages.append(list({made.step.name: made for made in reversed(ready)}.values())[::-1])
             done |= {made.definition.key for made in stages[-1]}
         return stages
 
@@ -123,6 +126,10 @@ class _Listener(Progress):
         self._progress = progress
         self.finished: set[tuple[str, str]] = set()
         self.failures: set[tuple[str, str]] = set()
+
+    def forget(self) -> None:
+        self.finished.clear()
+        self.failures.clear()
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
         self._progress.start(asset, shard, total, reused)
