@@ -40,7 +40,7 @@ browser:
 		{ echo "the tests of pages need Chromium: install it, or name one with CHROMIUM=/path/to/chrome"; exit 1; }
 
 ui: $(INSTALLED)
-	$(BIN)/dagster dev
+	$(BIN)/caption-assets ui
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

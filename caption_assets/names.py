@@ -9,6 +9,8 @@ keys percent-encode the same bytes (`dataset.ids`).
 import re
 from typing import Any
 
+from caption_assets.extras import check_url
+
 _UNWRITABLE = re.compile(r"\\(?=x)|[\x00-\x1f\x7f-\x9f\udc80-\udcff]+")
 _WRITTEN = re.compile(r"(?:\\x[0-9a-f]{2})+")
 
@@ -44,6 +46,7 @@ def open_url(url: str) -> tuple[Any, str]:
     fsspec takes every "::" for the joint of a chain of file systems (`simplecache::s3://…`); a name may have one, too.
     Raises ValueError or ImportError for a scheme that nothing is installed for.
     """
+    check_url(url)
     import fsspec  # takes long to import, and most clips are local
     from fsspec.core import split_protocol, url_to_fs
 

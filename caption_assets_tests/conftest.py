@@ -25,12 +25,13 @@ pytest_plugins = ["caption_assets_tests.places", "caption_assets_tests.browser"]
 MakeClip = Callable[..., Path]
 
 
-# From the longest on: started last, one of them would keep one of two processes busy alone.
-_LONGEST = tuple(f"test_{name}.py" for name in ("openai", "server", "cli", "assets", "truth", "weights"))
+# From the longest on: started last, one of them would keep one process busy alone.
+_LONG = ("openai", "campaigns", "judging", "stopping", "confidence", "stopped_runs", "comparison", "rules", "cli")
+_LONGEST = tuple(f"test_{name}.py" for name in _LONG)
 
 
 # The tests of these files need servers, whose models are loaded once a process.
-_SERVED = ("test_openai.py", "test_openai_servers.py", "test_server.py")
+_SERVED = ("test_openai.py", "test_openai_servers.py", "test_server.py", "test_wheel.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

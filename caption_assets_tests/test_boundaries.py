@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": GROUND | RENDERINGS | {"steps", "defs"},
     "__main__": {"cli"},
 }
-FREE = {"errors", "names", "records", "settings"}
+FREE = {"errors", "extras", "names", "records", "settings"}
 # The same within `models`: a file or folder of it -> what else of the room it may import.
 MODELS: dict[str, set[str]] = {
     "families": set(),

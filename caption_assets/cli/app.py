@@ -1,5 +1,8 @@
 """The command `caption-assets`."""
 
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,15 +13,18 @@ from rich.console import Console
 
 import caption_assets
 from caption_assets.cli.calibrate import calibrate
+from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.chosen import given_flags, run_settings
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags
 from caption_assets.cli.review import review
 from caption_assets.cli.stopping import stoppable
+from caption_assets.cli.ui import ui
 from caption_assets.dataset import Dataset, open_dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
-from caption_assets.errors import CaptionAssetsError, DatasetError
+from caption_assets.errors import CaptionAssetsError, ConfigError, DatasetError
+from caption_assets.extras import install, missing
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.settings import PipelineSettings
@@ -64,6 +70,8 @@ def run(context: click.Context, shards: tuple[str, ...], **options: Any) -> None
 @click.option("--output-path", default="demo/output", show_default=True, help="Where results go.")
 def demo(dataset: str, output_path: str) -> None:
     """Render the demo's clips and run all assets on them with the embedded models: no GPU, no download."""
+    if wrong := missing("demo"):
+        raise ConfigError("the demo, whose models are embedded", wrong, install("demo"))
     scenes = demo_scenes()
     console = Console()
     written = render_dataset(Path(dataset), scenes)
@@ -75,12 +83,17 @@ def demo(dataset: str, output_path: str) -> None:
         status = _run(settings, [], context.params)
     if status == OK:
         _show_samples(Store(output_path), list(scenes), console)
+        places = {"--dataset": dataset, "--output-path": output_path}
+        usual = {option.opts[0]: option.default for option in demo.params}
+        _show_next([word for name, place in places.items() if place != usual[name] for word in (name, place)], console)
     sys.exit(status)
 
 
+cli.add_command(ui)
 cli.add_command(export)
 cli.add_command(review)
 cli.add_command(calibrate)
+cli.add_command(check)
 
 
 @cli.group()
@@ -163,6 +176,7 @@ def _run(settings: PipelineSettings, shards: list[str], options: Mapping[str, An
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
         failed = materialize_shards(instance, pipeline, shards, steps, console)
     console.summarize(shards, Console())
+    print_checks(console.checks, Console())
     return SHARD_FAILED if failed else OK
 
 
@@ -185,8 +199,18 @@ def _show_samples(store: Store, shards: list[str], console: Console) -> None:
         console.print("\n", shown(preview.path or ""), sep="", style="bold", highlight=False, soft_wrap=True)
         console.print(shown(f"demo:    {caption.text}"))
         console.print(shown(f"demo_lm: {enhanced.text}"))
-    everything = shown(f"Everything is in {store.url()}; `make ui` shows it in Dagster.")
-    console.print("\n", everything, sep="", soft_wrap=True)
+    console.print("\n", shown(f"Everything is in {store.url()}. In Dagster:"), sep="", soft_wrap=True)
+
+
+def _show_next(arguments: Sequence[str], console: Console) -> None:
+    """The command that shows the same in Dagster, as this one was called."""
+    own, found = sys.argv[0], shutil.which("caption-assets")
+    is_found = found is not None and os.path.exists(own) and os.path.samefile(found, own)
+    command = ["caption-assets"] if is_found else [own]
+    if os.path.basename(own) == "__main__.py":
+        command = [sys.executable, "-m", "caption_assets"]
+    line = shlex.join([*command, "ui", *arguments])
+    console.print(shown(f"  {line}"), style="bold", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

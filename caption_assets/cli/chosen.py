@@ -1,15 +1,16 @@
 """What a run of the command is to do: what its flags say, then what the deployment's environment and file do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from caption_assets.cli.flags import given_fields, parsed_as
-from caption_assets.models.choice import default_variant
+from caption_assets.models.choice import default_text_variant, default_variant
 from caption_assets.settings import (
     Captions,
+    CheckSettings,
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
@@ -24,6 +25,7 @@ _PARTS: Mapping[str, type[Settings]] = {
     "windows": WindowSettings,
     "previews": PreviewSettings,
     "quality": QualitySettings,
+    "checks": CheckSettings,
     "workers": WorkerSettings,
 }
 # By the names of the flags and by those of the settings.
@@ -56,13 +58,13 @@ def run_settings(given: Mapping[str, Any], deployed: PipelineSettings | None = N
     for name, of in _PARTS.items():
         chosen[name] = parsed_as(of, {**chosen.get(name, {}), **given_fields(given, of)})
     captions = _models(Captions, chosen.get("captions"), given, default_variant)
-    first_is_demo = not captions or captions[0].model_variant == "demo"
-    texts = _models(EnhancedCaptions, chosen.get("enhanced"), given, lambda: "demo_lm" if first_is_demo else "qwen_lm")
+    first = captions[0].model_variant if captions else default_variant()
+    texts = _models(EnhancedCaptions, chosen.get("enhanced"), given, lambda: default_text_variant(first))
     return PipelineSettings.model_validate({**chosen, "captions": captions, "enhanced": texts})
 
 
 def _models(
-    of: type[Any], deployed: Sequence[Mapping[str, Any]] | None, given: Mapping[str, Any], default: Any
+    of: type[Any], deployed: Sequence[Mapping[str, Any]] | None, given: Mapping[str, Any], default: Callable[[], str]
 ) -> tuple[Any, ...]:
     flags = given_fields(given, of)
     own = [from_environment(of)]

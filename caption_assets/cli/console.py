@@ -16,6 +16,7 @@ from rich.text import Text
 from caption_assets.dataset import shard_name
 from caption_assets.steps import Progress as StepProgress
 from caption_assets.steps import ShardReport
+from caption_assets.steps.checked import Checked
 from caption_assets.store import TABLES
 
 # Of the tables' names, the word that tells them apart.
@@ -57,6 +58,7 @@ class RunConsole(StepProgress):
     def __init__(self, console: Console) -> None:
         self.reports: dict[str, list[ShardReport]] = {}
         self.failures: list[tuple[str, str, str]] = []
+        self.checks: list[Checked] = []
         self._console = console
         self._bars = Progress(
             TextColumn("{task.description:<18}"),
@@ -93,6 +95,9 @@ class RunConsole(StepProgress):
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         self.failures.append((asset, shard, str(error)))
+
+    def checked(self, checked: Checked) -> None:
+        self.checks.append(checked)
 
     def summarize(self, shards: list[str], out: Console) -> None:
         """Prints a row for every shard, then everything that failed, with its reason."""

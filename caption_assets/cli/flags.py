@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import annotated_types
 import click
+from click.core import ParameterSource
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
@@ -18,6 +19,7 @@ from caption_assets.settings import (
     choices_of,
     flags_of,
     is_mapping,
+    variables_of,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -97,6 +99,18 @@ def parsed_as(settings: type[S], chosen: Mapping[str, Any]) -> S:
             f" for '{flags_of(settings)[str(name)]}'" for name in first["loc"][:1]
         )  # none: of several together
         raise click.UsageError(f"Invalid value{flag}: {wrong}.") from None
+
+
+def variables_from(context: click.Context) -> dict[str, str]:
+    """The environment variables that say what the flags say that were given."""
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    switched = [(owner, name, word) for switch, (owner, name, word) in _SWITCHES.items() if parameter(switch) in given]
+    chosen = [(f.settings, f.field, context.params[parameter(f.name)]) for f in flags() if parameter(f.name) in given]
+    variables: dict[str, str] = {}
+    for settings, name, value in [*switched, *chosen]:
+        text = str(value) if isinstance(value, str) else json.dumps(value)
+        variables[variables_of(settings)[name][-1]] = text
+    return variables
 
 
 def parameter(flag: str) -> str:

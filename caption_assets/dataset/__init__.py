@@ -7,7 +7,7 @@ clips and shards. It lists and never opens a clip. Not here: what is in a clip (
 
 from caption_assets.dataset.base import NO_CLIPS, Dataset, LeftOut, Listing
 from caption_assets.dataset.folders import CLIP_SUFFIXES, FolderDataset
-from caption_assets.dataset.ids import clip_id, dataset_name, shard_key, shard_name, split_duplicates
+from caption_assets.dataset.ids import clip_id, dataset_name, path_id, shard_key, shard_name, split_duplicates
 
 __all__ = [
     "CLIP_SUFFIXES",
@@ -18,6 +18,7 @@ __all__ = [
     "clip_id",
     "dataset_name",
     "open_dataset",
+    "path_id",
     "shard_key",
     "shard_name",
     "split_duplicates",

@@ -23,12 +23,13 @@ def clip_id(relative_path: str) -> str:
     try:
         parsed = uuid.UUID(stem)
     except ValueError:
-        return _path_id(relative_path)
+        return path_id(relative_path)
     # UUID() also takes braces, a urn: prefix and no hyphens; only the canonical spelling names a clip.
-    return str(parsed) if str(parsed) == stem.lower() else _path_id(relative_path)
+    return str(parsed) if str(parsed) == stem.lower() else path_id(relative_path)
 
 
-def _path_id(relative_path: str) -> str:
+def path_id(relative_path: str) -> str:
+    """The id of a clip whose name is none, or another's, by its path."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, relative_path))
 
 
@@ -64,8 +65,8 @@ def split_duplicates(clips: list[Clip]) -> tuple[list[Clip], dict[str, str]]:
     distinct = []
     for clip in clips:
         if clip.clip_id in first:
-            duplicates[_path_id(clip.relative_path)] = first[clip.clip_id]
-            clip = replace(clip, clip_id=_path_id(clip.relative_path))
+            duplicates[path_id(clip.relative_path)] = first[clip.clip_id]
+            clip = replace(clip, clip_id=path_id(clip.relative_path))
         else:
             first[clip.clip_id] = clip.relative_path
         distinct.append(clip)

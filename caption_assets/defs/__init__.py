@@ -15,6 +15,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Parameter `b
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Function `observable_source_asset`")
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Parameter `use_user_code_server`")
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Class `DataVersionsByPartition`")
+warnings.filterwarnings("ignore", category=dg.PreviewWarning, message="Specifying a partitions_def on an AssetCheck")
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Class `(LocalFileCodeReference|CodeReferencesM)")
 warnings.filterwarnings("ignore", category=DeprecationWarning, message="Property `OpDefinition.version`")
 # The assets' policies differ on purpose (see `assets`); a job over all of them takes the smallest, as it should.

@@ -33,6 +33,7 @@ def build_defs(
     job = job_of(pipeline)
     return dg.Definitions(
         assets=[pipeline.source, *pipeline.assets, pipeline.review],
+        asset_checks=pipeline.checks,
         jobs=[job],
         sensors=sensors_of(pipeline),
         schedules=[schedule_of(pipeline, job)],

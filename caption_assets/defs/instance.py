@@ -12,6 +12,8 @@ from dagster._core.instance.ref import ConfigurableClassData, InstanceRef
 
 from caption_assets.errors import ConfigError
 
+WORKSPACE = Path(__file__).with_name("workspace.yaml")
+"""The code location of `caption_assets.definitions`, for `dagster dev` and its like."""
 _INSTANCE_FILE = "dagster.yaml"
 _STORAGE = ".dagster_home"
 # Dagster's folder for an instance of no other place, made in the working directory.
@@ -43,12 +45,11 @@ class StoredBesideInstance(dg.DagsterInstance):
         return {**InstanceRef.config_defaults(home), "compute_logs": ConfigurableClassData(*manager, yaml.dump(logs))}
 
 
-@contextmanager
-def local_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance of DAGSTER_HOME, else of the working directory's dagster.yaml, else one in the user's home.
+def instance_home() -> str:
+    """The folder of the instance: DAGSTER_HOME, else the working directory if it has a dagster.yaml, else one in the
+    user's home, which is made. From now on it is DAGSTER_HOME.
 
-    What its runs print is on the terminal, and not kept once more: Dagster would start four processes a step for that,
-    which have words of their own for a Ctrl-C.
+    Raises ConfigError for a DAGSTER_HOME that is no folder.
     """
     if not os.environ.get("DAGSTER_HOME"):
         home = Path.cwd()
@@ -56,11 +57,21 @@ def local_instance() -> Iterator[dg.DagsterInstance]:
             home = _OWN_HOME.expanduser()
             home.mkdir(parents=True, exist_ok=True)
             if not (home / _INSTANCE_FILE).exists():
-                (home / _INSTANCE_FILE).write_text("telemetry:\n  enabled: false\n")
+                (home / _INSTANCE_FILE).write_text(Path(__file__).with_name(_INSTANCE_FILE).read_text())
         os.environ["DAGSTER_HOME"] = str(home)
     folder = os.path.expanduser(os.environ["DAGSTER_HOME"])
     if not os.path.isabs(folder) or not os.path.isdir(folder):
         raise ConfigError(f"DAGSTER_HOME={folder!r}", "it is no folder by its whole path", "give it like /data/dagster")
-    own = InstanceRef.from_dir(folder, overrides={"compute_logs": _NO_LOGS})
+    return folder
+
+
+@contextmanager
+def local_instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of `instance_home`.
+
+    What its runs print is on the terminal, and not kept once more: Dagster would start four processes a step for that,
+    which have words of their own for a Ctrl-C.
+    """
+    own = InstanceRef.from_dir(instance_home(), overrides={"compute_logs": _NO_LOGS})
     with dg.DagsterInstance.from_ref(own) as instance:
         yield instance

@@ -7,10 +7,11 @@ import dagster as dg
 
 from caption_assets.defs.as_they_come import AsShardsCome
 from caption_assets.defs.assets import PipelineAsset, make_assets
+from caption_assets.defs.checks import asset_checks
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
-from caption_assets.defs.resources import CaptionModel, ClipDataset, Quality, TextModel
+from caption_assets.defs.resources import CaptionModel, Checks, ClipDataset, Quality, TextModel
 from caption_assets.defs.review import review_asset
 from caption_assets.defs.source import source_asset
 from caption_assets.defs.workers import RunWorkers
@@ -40,6 +41,11 @@ class Pipeline:
         return [made.definition for made in self.made]
 
     @cached_property
+    def checks(self) -> list[dg.AssetChecksDefinition]:
+        """The checks of the assets, by default a part of every run of them."""
+        return asset_checks(self.made, self.names, self.shards)
+
+    @cached_property
     def review(self) -> dg.AssetsDefinition:
         """The pages to look at what all the others have made. No part of what a run of everything makes: people ask for
         it when they have judged."""
@@ -61,6 +67,7 @@ class Pipeline:
             "clips": ClipDataset(root=settings.dataset),
             "save_export": SaveExportIOManager(output_path=settings.output, source_root=settings.source_root),
             "quality": Quality(**settings.quality.model_dump()),
+            "checks": Checks(**settings.checks.model_dump()),
             "workers": RunWorkers(**settings.workers.model_dump()),
             "progress": Progress(),
         }

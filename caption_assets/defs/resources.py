@@ -14,7 +14,13 @@ from caption_assets.models.choice import ModelChoice
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.variants import Variant
 from caption_assets.models.weights.checkpoints import Checkpoint
-from caption_assets.settings import CaptionModelSettings, ModelSettings, QualitySettings, TextModelSettings
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CheckSettings,
+    ModelSettings,
+    QualitySettings,
+    TextModelSettings,
+)
 from caption_assets.steps import model_session
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
@@ -71,6 +77,10 @@ class _Model(_Checked, ModelSettings):
 
 class Quality(_Checked, QualitySettings):
     """What rules have against captions and enhanced captions."""
+
+
+class Checks(_Checked, CheckSettings):
+    """From when on a shard does not pass the checks of its assets."""
 
 
 class CaptionModel(_Model, CaptionModelSettings):

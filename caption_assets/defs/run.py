@@ -1,5 +1,6 @@
 """Materializing shards in this process, with the history kept in the Dagster instance. What the command line does."""
 
+import logging
 import uuid
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from caption_assets.defs.partitions import add_new_shards, ranges, registered_sh
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
 from caption_assets.steps import Progress
+
+log = logging.getLogger(__name__)
 
 
 def materialize_shards(
@@ -89,6 +92,8 @@ class _Command:
         if any(_interrupted(event) for event in result.all_events):
             raise KeyboardInterrupt  # Dagster has made a failed run of it
         errors = {event.step_key: event.step_failure_data.error for event in result.get_step_failure_events()}
+        for step in errors.keys() - {made.definition.op.name for made in wanted}:
+            log.warning("%s: %s", step, _root(errors[step]).message.strip())
         for made in wanted:
             error = errors.get(made.definition.op.name)
             text = _root(error).message.strip() if error else "the run failed; see its events"
@@ -144,3 +149,6 @@ class _Listener(Progress):
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         self.failures.add((asset, shard))
         self._progress.failed(asset, shard, error)
+
+    def checked(self, checked: Any) -> None:
+        self._progress.checked(checked)

@@ -24,7 +24,7 @@ from caption_assets.models.variants import (
 from caption_assets.models.weights.checkpoints import Checkpoint, checkpoint_family, checkpoint_of
 from caption_assets.models.weights.downloads import locate_config
 from caption_assets.records import SampledFrames
-from caption_assets.settings import CaptionModelSettings, CaptionVariant, TextModelSettings
+from caption_assets.settings import CaptionModelSettings, CaptionVariant, TextModelSettings, TextVariant
 
 _SAMPLING = tuple(field.name for field in fields(Sampling))
 _GIB = 1 << 30
@@ -158,3 +158,8 @@ class ModelChoice:
 def default_variant() -> CaptionVariant:
     """The caption variant where none is named: `qwen` with an NVIDIA GPU, else the embedded `demo`."""
     return "qwen" if visible_gpus() else "demo"
+
+
+def default_text_variant(caption_variant: str) -> TextVariant:
+    """The text variant where none is named: `demo_lm` for captions of `demo`, else `qwen_lm`."""
+    return "demo_lm" if caption_variant == "demo" else "qwen_lm"

@@ -11,6 +11,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
+from caption_assets.errors import ModelError
+from caption_assets.extras import install, missing
 from caption_assets.settings import ModelFamily
 
 # What a config's field begins with where its model takes more than text.
@@ -107,7 +109,8 @@ def family_of(config: Mapping[str, Any]) -> Family | None:
     """The family of a model by its config.json, None where that is of an unknown type.
 
     Any causal language model that transformers knows as nothing else is a text model. A class's name alone does not
-    tell: many models that see or hear are called `…ForCausalLM`, and nothing in their configs says more.
+    tell: many models that see or hear are called `…ForCausalLM`, and nothing in their configs says more. Raises
+    ModelError where it takes transformers to know, which is not installed.
     """
     listed = config.get("architectures")
     architectures = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
@@ -121,6 +124,8 @@ def family_of(config: Mapping[str, Any]) -> Family | None:
 
 
 def _is_text(config: Mapping[str, Any]) -> bool:
+    if wrong := missing("transformers"):
+        raise ModelError(f"family of a model of type {config.get('model_type')}", wrong, install("transformers"))
     from transformers.models.auto import modeling_auto as known
 
     if any(name.startswith(_OTHER_SENSES) for name in config):

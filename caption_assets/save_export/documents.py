@@ -7,7 +7,7 @@ among our additions to a window has "caption" in its key: a reader that looks fo
 for one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caption_assets.errors import ConfigError
@@ -33,6 +33,9 @@ NO_WINDOWS = "windows"
 # What follows the good windows of a clip cannot be used.
 DAMAGED = "damaged"
 _OWN_CODES = (NO_WINDOWS, DAMAGED)
+# Other tools' word for whether any window has a caption. Like their codes for windows that they had none of
+# ("window-1", by its place in the list), it follows the captions that are there.
+_HAS_CAPTION = "has_caption"
 
 CAPTION_SUFFIX = "_caption"
 ENHANCED_SUFFIX = "_enhanced_caption"
@@ -101,8 +104,9 @@ def clip_document(rows: ClipRows, existing: Document | None) -> Document:
     document |= {key: value for key, value in probed.items() if value is not None}
     document |= {key: existing[key] for key in _SCORES if key in existing}
     errors = existing.get("errors", [])
-    codes = [code for code in ([errors] if isinstance(errors, str) else errors) if code not in _OWN_CODES]
-    details = {code: text for code, text in existing.get("error_details", {}).items() if code not in _OWN_CODES}
+    settled = {*_OWN_CODES, *_settled_codes(windows, existing.get("windows", ()))}
+    codes = [code for code in ([errors] if isinstance(errors, str) else errors) if code not in settled]
+    details = {code: text for code, text in existing.get("error_details", {}).items() if code not in settled}
     troubled = next((row for row in rows.windows if row.start_frame is None), clip)
     if not windows:
         codes.append(NO_WINDOWS)
@@ -123,7 +127,21 @@ def clip_document(rows: ClipRows, existing: Document | None) -> Document:
     }
     if details:
         document["error_details"] = details
-    return document | {key: value for key, value in existing.items() if key not in _CLIP_KEYS}
+    document |= {key: value for key, value in existing.items() if key not in _CLIP_KEYS}
+    if _HAS_CAPTION in document:
+        document[_HAS_CAPTION] = any(map(_is_captioned, windows))
+    return document
+
+
+def _settled_codes(windows: Sequence[Document], before: Sequence[Document]) -> set[str]:
+    """The codes of those windows of the document `before` that have a caption now, or are no more."""
+    without = {(window["start_frame"], window["end_frame"]) for window in windows if not _is_captioned(window)}
+    numbered = enumerate(before or windows)
+    return {f"window-{at}" for at, each in numbered if (each["start_frame"], each["end_frame"]) not in without}
+
+
+def _is_captioned(window: Document) -> bool:
+    return any(is_caption_key(key) and isinstance(text, str) and text.strip() for key, text in window.items())
 
 
 def _source(clip: WindowRow, existing: Document) -> Document:

@@ -5,6 +5,7 @@ these models. Here: how a setting is declared (`declare`), the settings of clips
 deployment sets by a file (`file`) and its environment (`environment`). Not here: what a setting does.
 """
 
+from caption_assets.settings.checks import CheckName, CheckSettings
 from caption_assets.settings.clips import DecodeLimits, PreviewSettings, WindowSettings, WorkerSettings
 from caption_assets.settings.declare import (
     ENVIRONMENT_PREFIX,
@@ -45,6 +46,7 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     CaptionModelSettings,
     TextModelSettings,
     QualitySettings,
+    CheckSettings,
     WorkerSettings,
 )
 """Everything that can be set, by where it is set in Dagster: the four assets, then the resources."""
@@ -60,6 +62,8 @@ __all__ = [
     "CaptionSettings",
     "CaptionVariant",
     "Captions",
+    "CheckName",
+    "CheckSettings",
     "ConfidenceScore",
     "DecodeLimits",
     "EngineName",

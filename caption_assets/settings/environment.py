@@ -16,6 +16,7 @@ from caption_assets.settings import (
     ALL_SETTINGS,
     ENVIRONMENT_PREFIX,
     Captions,
+    CheckSettings,
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
@@ -36,6 +37,7 @@ _PARTS: Mapping[str, type[Settings]] = {
     "windows": WindowSettings,
     "previews": PreviewSettings,
     "quality": QualitySettings,
+    "checks": CheckSettings,
     "workers": WorkerSettings,
 }
 _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions}
@@ -65,6 +67,11 @@ def deployed_settings() -> PipelineSettings:
         return PipelineSettings.model_validate(chosen)
     except ValidationError as error:
         raise ConfigError("the environment's settings", problems(error), "see docs/reference.md for values") from None
+
+
+def has_file() -> bool:
+    """Whether the deployment has a file of settings."""
+    return variable(SETTINGS) is not None or _FILE.is_file()
 
 
 def _from_file() -> dict[str, Any]:

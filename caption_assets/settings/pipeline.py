@@ -4,13 +4,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from caption_assets.settings.checks import CheckSettings
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
 from caption_assets.settings.quality import QualitySettings
 from caption_assets.settings.texts import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
 
 DEMO_DATASET = "demo/clips"
 DEMO_OUTPUT = "demo/output"
-PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook")
+PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook", "checks")
 """Settings of a pipeline that change nothing in what is made."""
 
 
@@ -56,6 +57,7 @@ class PipelineSettings(BaseModel):
         "decoded frames; each in its own; or as the project's other definitions say.",
     )
     quality: QualitySettings = Field(default=QualitySettings(), description="What rules have against texts.")
+    checks: CheckSettings = Field(default=CheckSettings(), description="From when on a shard does not pass a check.")
     workers: WorkerSettings = Field(default=WorkerSettings(), description="The worker processes of a run.")
     owners: tuple[str, ...] = Field(
         default=(), description="Who answers for the assets: e-mail addresses, or `team:` and a name."

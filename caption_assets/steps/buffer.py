@@ -1,7 +1,7 @@
 """Rows on their way into a table: durable soon after they are made, committed at the end."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 
@@ -33,13 +33,17 @@ class RowBuffer(Generic[R]):
     added. `reused` counts the former. For one thread at a time.
     """
 
-    def __init__(self, store: Store, table: Table[R], shard: str, key: str | None = None) -> None:
+    def __init__(
+        self, store: Store, table: Table[R], shard: str, key: str | None = None, clips: Collection[str] | None = None
+    ) -> None:
+        """`clips` are those of the shard, by id, where the rows' files stay that are of others."""
         self.rows: list[R] = []
         self.reused = 0
         self._store, self._shard, self._key = store, shard, key
         self._table: Table[R] = table
         self._stored: Stored[R] = store.read_table(table, shard, key)
         self._before: dict[WindowKey, R] = {window_key(row): row for row in self._stored.rows}
+        self._left = {row.clip_id for row in self._stored.rows if clips is not None and row.clip_id not in clips}
         self._unsaved: list[R] = []
         self._saved_at = time.monotonic()
 
@@ -82,7 +86,7 @@ class RowBuffer(Generic[R]):
     def commit(self) -> Done:
         """Replaces the table, in the order of clips and windows."""
         self.rows.sort(key=window_key)
-        return commit(self._store, self._table, self._shard, self.rows, self._key, self._stored)
+        return commit(self._store, self._table, self._shard, self.rows, self._key, self._stored, self._left)
 
 
 def commit(
@@ -92,10 +96,12 @@ def commit(
     rows: list[Any_R],
     key: str | None = None,
     before: Stored[Any_R] | None = None,
+    left: Collection[str] = (),
 ) -> Done:
-    """Commits `rows`. Where another run has written the same table meanwhile, rows whose file
-    it has replaced or removed become failed ones, in the list, too: no row says what its file is not."""
-    committed = store.commit_rows(table, shard, rows, key, before=before)
+    """Commits `rows`; files of clips that have `left` the shard stay. Where another run has written the same table
+    meanwhile, rows whose file it has replaced or removed become failed ones, in the list, too: no row says what its
+    file is not."""
+    committed = store.commit_rows(table, shard, rows, key, before=before, left=left)
     file, file_bytes = table.file, table.file_bytes
     unchanged = {(table.name, key): before.looked.stamp} if before and not committed.written else {}
     done = Done(store.url(committed.rel), unchanged)
@@ -112,5 +118,5 @@ def commit(
             rows[at] = replace(row, **gone, status="failed", error_kind="overwritten", error=why)
             taken = True
     if taken:
-        store.commit_rows(table, shard, rows, key)
+        store.commit_rows(table, shard, rows, key, left=left)
     return done

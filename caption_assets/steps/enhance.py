@@ -82,7 +82,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
                 self._skip(row, "no_caption", f"no caption: {row.error}")
             elif why := flagged(row, findings):
                 self._skip(row, "flagged", f"its caption has a finding: {why}")
-            elif not self.buffer.reuse(window_key(row), self._fingerprint(row, author)):
+            elif not any(self.buffer.reuse(window_key(row), made_as) for made_as in self._fingerprints(row, author)):
                 self._pending[f"{shard}/{row.clip_id}/{row.start_frame}_{row.end_frame}"] = row
         self.wait_for(self._pending, of=len(captions))
 
@@ -108,7 +108,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
         return EnhancedRow(
             **self._of(caption),
             prompt_hash=text_hash(self._prompt),
-            fingerprint=self._fingerprint(caption, author),
+            fingerprint=self._fingerprints(caption, author)[0],
             **model_fields(self.session, author),
             **answer_fields(result),
         )
@@ -138,7 +138,10 @@ class _Enhanced(ShardStream[EnhancedRow]):
             "end_frame": row.end_frame,
         }
 
-    def _fingerprint(self, row: CaptionRow, author: Author) -> str:
-        caption = [row.key, row.clip_id, row.start_frame, row.end_frame, text_hash(row.text or "")]
-        asked = [self._prompt, self._settings.max_output_tokens]
-        return text_hash(json.dumps([STEP.version, caption, model_identity(self.session, author), *asked]))
+    def _fingerprints(self, row: CaptionRow, author: Author) -> tuple[str, str]:
+        """That of a text that is made now, and that of an earlier version, which was another for another clip id."""
+        asked = [model_identity(self.session, author), self._prompt, self._settings.max_output_tokens]
+        caption, window = text_hash(row.text or ""), [row.clip_id, row.start_frame, row.end_frame]
+        made_as = ([STEP.version, of, *asked] for of in ([row.key, caption], [row.key, *window, caption]))
+        now, earlier = (text_hash(json.dumps(each)) for each in made_as)
+        return now, earlier

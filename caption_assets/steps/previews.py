@@ -72,7 +72,9 @@ class ShardPreviews:
         if not self._windows:
             raise STEP.not_ready(shard, "it has no windows")
         self._clips = {row.clip_id: row.relative_path for row in self._windows}
-        self.buffer: RowBuffer[PreviewRow] = RowBuffer(context.store, WINDOW_PREVIEWS, shard)
+        self.buffer: RowBuffer[PreviewRow] = RowBuffer(
+            context.store, WINDOW_PREVIEWS, shard, clips={row.clip_id for row in planned.rows}
+        )
         self._pending = _pending(context.store, self._windows, settings, self.buffer)
         self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
         context.progress.start(STEP.name, shard, len(self._windows), reused=self.buffer.reused)

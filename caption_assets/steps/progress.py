@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from caption_assets.steps.checked import Checked
     from caption_assets.steps.report import ShardReport
 
 # What was done longer ago says little about what comes, unless that is all there is.
@@ -27,6 +28,9 @@ class Progress:
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         """A shard has ended with an error."""
+
+    def checked(self, checked: "Checked") -> None:
+        """A check has said something of a shard."""
 
 
 class Pace:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from caption_assets.dataset import Dataset, split_duplicates
+from caption_assets.dataset import Dataset, path_id, split_duplicates
 from caption_assets.errors import CaptionAssetsError, ClipError
 from caption_assets.media.packed import pack
 from caption_assets.media.windows import MIN_WINDOW_FRAMES, compute_windows
@@ -18,6 +18,7 @@ from caption_assets.save_export import paths
 from caption_assets.settings import WindowSettings
 from caption_assets.steps.buffer import commit
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.moves import Move, Moves
 from caption_assets.steps.report import Outcomes, ShardReport, Step, shard_report, windows_per_second
 from caption_assets.steps.shards import each_shard
 from caption_assets.steps.writer import FileWriter
@@ -37,8 +38,10 @@ _DAMAGED = "damaged"
 def window_shards(context: StepContext, dataset: Dataset, shards: Sequence[str], settings: WindowSettings) -> Outcomes:
     """Plans the clips of `shards` as `window_shard` does; yields how each shard ended."""
 
+    moves = Moves(context.store, dataset)
+
     def begin(shard: str) -> _Planning:
-        return _Planning(context, dataset, shard, settings)
+        return _Planning(context, dataset, shard, settings, moves)
 
     yield from each_shard(STEP, shards, begin, context.shards_at_once)
 
@@ -49,7 +52,7 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     A clip whose file and settings are those of its rows is not read. A clip that cannot be used is a row with its
     reason. Raises DatasetError for a shard without clips, ShardError where no clip has a window, StoreError.
     """
-    planning = _Planning(context, dataset, shard, settings)
+    planning = _Planning(context, dataset, shard, settings, Moves(context.store, dataset))
     planning.run()
     return planning.finish()
 
@@ -57,10 +60,14 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
 class _Planning:
     """One shard on its way."""
 
-    def __init__(self, context: StepContext, dataset: Dataset, shard: str, settings: WindowSettings) -> None:
+    def __init__(
+        self, context: StepContext, dataset: Dataset, shard: str, settings: WindowSettings, moves: Moves
+    ) -> None:
         began = time.perf_counter()
+        self._moves, self._moved = moves, list[Move]()
         self._context, self._shard, self._settings = context, shard, settings
         self._listing = dataset.listing(shard)
+        moves.listed(shard, self._listing)
         self._before = context.store.read_table(CLIP_WINDOWS, shard)
         self._clips, self._duplicates = split_duplicates(self._listing.clips)
         good = [clip for clip in self._clips if clip.clip_id not in self._duplicates]
@@ -75,8 +82,13 @@ class _Planning:
             log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, self._listing.left_out)))
         planned = {row.clip_id for row in rows}
         progress.start(STEP.name, shard, len(self._clips), reused=len(planned))
+        new = [clip for clip in self._clips if clip.clip_id not in planned | self._duplicates.keys()]
+        taken = self._moves.taken(shard, new) if new else {}
         to_plan = []
         for clip in self._clips:
+            if clip.clip_id in taken:
+                self._duplicates[path_id(clip.relative_path)] = taken[clip.clip_id]
+                clip = dataclasses.replace(clip, clip_id=path_id(clip.relative_path))
             if clip.clip_id in self._duplicates:
                 wrong = f"its id is that of {self._duplicates[clip.clip_id]!r}"
                 error = ClipError(f"clip {clip.relative_path!r}", wrong, "rename one of them")
@@ -85,6 +97,7 @@ class _Planning:
             elif clip.clip_id not in planned:
                 to_plan.append(clip)
         rows += _planned(self._context, shard, to_plan, self._settings, self._before)
+        self._moved = self._moves.follow(shard, self._before.rows, rows)
         rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
         for row in rows:
             if row.status != "ok":
@@ -93,7 +106,10 @@ class _Planning:
 
     def finish(self) -> ShardReport:
         began, rows = time.perf_counter(), self._rows
-        done = commit(self._context.store, CLIP_WINDOWS, self._shard, rows, before=self._before)
+        left = {row.clip_id for row in self._before.rows} - {row.clip_id for row in rows}
+        done = commit(self._context.store, CLIP_WINDOWS, self._shard, rows, before=self._before, left=left)
+        if self._moved:
+            self._moves.settle(self._shard, self._moved, self._context.source_root)
         windows = [row for row in rows if row.status == "ok"]
         seconds = self._seconds + time.perf_counter() - began
         return shard_report(
@@ -109,6 +125,7 @@ class _Planning:
                 **windows_per_second(len(windows) - self._reused, seconds),
                 "frames_picked": sum(len(row.frame_ids) for row in windows),
                 "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
+                **({"clips_moved_here": len(self._moved)} if self._moved else {}),
                 "files_left_out": sum(len(left_out.names) for left_out in self._listing.left_out),
             },
         )

@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 from upath import UPath
 
 from caption_assets.errors import StoreError
+from caption_assets.extras import check_url
 from caption_assets.store.local import LocalFiles
 from caption_assets.store.remote import RemoteFiles
 
@@ -24,6 +25,10 @@ class Files(Protocol):
     def check_writable(self) -> None: ...
 
     def read(self, rel: str) -> bytes | None: ...
+
+    def open(self, rel: str) -> BinaryIO | None:
+        """A file, open for reading, of which only what is asked for is read where the place lets it."""
+        ...
 
     def write(self, rel: str, data: bytes, *, durable: bool) -> None: ...
 
@@ -62,6 +67,7 @@ def open_files(root: str | os.PathLike[str] | UPath) -> Files:
     if not str(root):
         raise StoreError("output path ''", "it is empty", "give a folder or a URL")
     try:
+        check_url(str(root))
         path = UPath(root)
         if path.protocol in ("", "file", "local"):
             return LocalFiles(os.path.abspath(path.path))

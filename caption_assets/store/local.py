@@ -46,6 +46,14 @@ class LocalFiles:
         except OSError as err:
             raise failed("read", self._path(rel), err) from err
 
+    def open(self, rel: str) -> BinaryIO | None:
+        try:
+            return open(self._path(rel), "rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as err:
+            raise failed("read", self._path(rel), err) from err
+
     def write(self, rel: str, data: bytes, *, durable: bool) -> None:
         path, temporary = self._path(rel), ""
         try:

@@ -1,6 +1,7 @@
 """Files of an object store: one PUT replaces an object."""
 
 import inspect
+import io
 import os
 import secrets
 import shutil
@@ -50,6 +51,10 @@ class RemoteFiles:
                 return self._fs.cat_file(self._path(rel), **self._whole)
             except FileNotFoundError:
                 return None
+
+    def open(self, rel: str) -> BinaryIO | None:
+        data = self.read(rel)  # tables are small, and every look at a part of one is a request
+        return None if data is None else io.BytesIO(data)
 
     def write(self, rel: str, data: bytes, *, durable: bool) -> None:
         with self._errors("write", rel):

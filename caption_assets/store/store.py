@@ -1,41 +1,29 @@
-"""The output root as the steps see it: tables of rows, JSON documents, and bytes, all written atomically.
+"""Tables of rows below an output root, all written atomically.
 
 A shard's table has two places. Finished rows are appended as *parts*, each a small durable Parquet file, so that a
 crash loses none of them; at the shard's end one *commit* replaces the table and removes the parts. Reading merges
 both. There are no locks: files only ever appear whole, and the later one wins.
 """
 
-import io
-import json
 import os
 import re
 import secrets
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import EllipsisType
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from upath import UPath
 
 from caption_assets.errors import StoreError
-from caption_assets.names import written
 from caption_assets.store import paths
 from caption_assets.store.conditions import md5
-from caption_assets.store.files import open_files
+from caption_assets.store.parquet import TableFile, dump_rows, parse_columns, parse_rows
+from caption_assets.store.root import Root
 from caption_assets.store.rows import AnyRow
-from caption_assets.store.tables import Table, merge_rows, rows_to_table, table_to_rows
+from caption_assets.store.tables import Table, merge_rows
 
-# In a committed table's file metadata: the parts whose rows the commit has taken account of. A crash between the
-# commit and their removal would otherwise bring rows back that the commit had replaced.
-_SUPERSEDED = b"caption_assets.superseded_parts"
-# Likewise: the files that no row names since the commit, which it removes when the table is there; in a part, files
-# that were about to be written.
-_STALE = b"caption_assets.stale_files"
 # A file of a row's: a kind of files, the clip, and a name that leads nowhere else.
 _IN_FOLDER = re.compile(r"[^/]+/[^/]+/(?!\.{1,2}$)[^/]+")
 _READ_TRIES = 20
@@ -43,8 +31,6 @@ _MOST_KEPT_BYTES = 16 << 20
 _PART_NAME = re.compile(r"\d{8}-[0-9a-f]+\.parquet")
 
 R = TypeVar("R", bound=AnyRow)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +69,19 @@ class Committed:
 _NOTHING = Looked(None, ())
 
 
-class Store:
-    """An output root: local path, `memory://`, `s3://…` or whatever else fsspec opens.
+class Store(Root):
+    """An output root with its tables.
 
-    All `rel` arguments are posix paths relative to the root, as the rooms' `paths` gives them. Every failure of the
-    place itself is a StoreError. Creating a Store touches nothing.
+    Creating a Store touches nothing.
     """
 
     def __init__(self, root: str | os.PathLike[str] | UPath) -> None:
-        self._files = open_files(root)
+        super().__init__(root)
         # Of parts that this store has written and not committed, by their folder: the next one's number, their names.
         self._next_part: dict[str, int] = {}
         self._appended: dict[str, set[str]] = {}
         # Tables that were read or written last, with their stamps.
         self._kept: dict[str, tuple[str, bytes]] = {}
-        self._lock = threading.Lock()
-
-        # What was read once and for all.
-        self._names: dict[str, list[str]] = {}
-        self._bytes: dict[str, bytes | None] = {}
-
-    def __repr__(self) -> str:
-        return f"Store({self._files.url!r})"
-
-    def url(self, rel: str = "") -> str:
-        """Absolute path or URL of a file, or of the root, as `names.written` has it."""
-        return written(f"{self._files.url}/{_checked(rel)}" if rel else self._files.url)
-
-    def check_writable(self) -> None:
-        """Raise StoreError where nothing could be written, before anything has been created."""
-        self._files.check_writable()
-
-    # Tables
 
     def read_rows(self, table: Table[R], shard: str, key: str | None = None) -> list[R]:
         """A shard's rows: those of `read_table`."""
@@ -135,20 +102,30 @@ class Store:
             found = looked or self._look(table_rel, parts_rel)
             looked = None
             read = self._read_file(table_rel, table, found.stamp) if found != _NOTHING else None
-            rows, superseded, stale = read or ([], frozenset(), frozenset())
+            rows, stale, superseded = (read.rows, read.stale, read.superseded) if read else ([], frozenset(), ())
             parts = [self._read_file(f"{parts_rel}/{name}", table) for name in found.parts if name not in superseded]
             if None not in parts:
-                for part_rows, _, announced in filter(None, parts):
-                    rows += part_rows
-                    stale |= announced
+                for part in filter(None, parts):
+                    rows += part.rows
+                    stale |= part.stale
                 whole = read is not None and not found.parts
                 return Stored(merge_rows(rows, table.told_apart_by), whole, stale, found)
         raise StoreError(f"read {self.url(table_rel)}", "it is being rewritten all the time", "try again")
 
+    def read_columns(self, table: Table[R], shard: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Some columns of a committed table without keys, a tuple a row; empty where there is none. Where the place
+        lets it, no other column is read."""
+        rel, _ = self._table_paths(table, shard, None)
+        file = self._files.open(rel)
+        if file is None:
+            return []
+        with file, self._readable(rel, table):
+            return parse_columns(table, file, names)
+
     def read_committed(self, table: Table[R], shard: str, key: str | None = None) -> list[R]:
         """The rows of a table that is only ever committed, without a look for parts; empty where there is none."""
         read = self._read_file(self._table_paths(table, shard, key)[0], table)
-        return [] if read is None else read[0]
+        return [] if read is None else read.rows
 
     def append_rows(
         self,
@@ -193,9 +170,11 @@ class Store:
         key: str | None = None,
         *,
         before: Stored[R] | None = None,
+        left: Collection[str] = (),
     ) -> Committed:
         """Replace the shard's table by exactly these rows, then remove the parts, and the files that no row names any
-        more: those that rows of before named, and those that were announced.
+        more: those that rows of before named, and those that were announced. Files of clips that have `left` the shard
+        stay for whoever has them now.
 
         `before` is the table as the caller has read it. A table that holds just these rows is left as it is. Where the
         process dies before everything is removed, the shard's next commit removes it.
@@ -204,22 +183,23 @@ class Store:
         before = before or self.read_table(table, shard, key)
         rows, appended = merge_rows(rows), self._appended.pop(parts_rel, set())
         self._next_part.pop(parts_rel, None)
-        named = _files_of(table, rows)
+        named, leaving = _files_of(table, rows), set(left)
         if before.is_whole and not appended and rows == before.rows:
-            self._remove(sorted(before.stale - named))
+            self.remove(_to_remove(before.stale - named, leaving))
             return Committed(table_rel, alone=True, written=False)
         # Parts that another process appends from here on stay, and win over this table when it is read.
         found = self._look(table_rel, parts_rel)
         names = found.parts
         alone = found.stamp == before.looked.stamp and {*before.looked.parts, *appended}.issuperset(names)
         was = [before] if alone else [before, self.read_table(table, shard, key)]
-        stale = sorted({rel for each in was for rel in _files_of(table, each.rows) | each.stale} - named)
-        data = _parquet(rows, table.row, names, stale)
+        gone = {rel for each in was for rel in _files_of(table, each.rows) | each.stale} - named
+        stale = _to_remove(gone, leaving)
+        data = dump_rows(table, rows, names, stale)
         self._files.write(table_rel, data, durable=True)
         self._keep(table_rel, data)
         self.each(lambda name: self._files.delete(f"{parts_rel}/{name}"), names)
         self._files.delete_empty_folder(parts_rel)
-        self._remove(stale)
+        self.remove(stale)
         return Committed(table_rel, alone, written=True)
 
     def keys(self, table: Table[R], shard: str) -> list[str]:
@@ -263,96 +243,6 @@ class Store:
         self._files.delete_empty_folder(parts_rel)
         self._files.delete(table_rel)
 
-    # Bytes
-
-    def read_bytes(self, rel: str) -> bytes | None:
-        """A file's bytes, None where there is none."""
-        return self._files.read(_checked(rel))
-
-    def write_bytes(self, rel: str, data: bytes) -> None:
-        """Write a file whole and durably, over any older one."""
-        self._files.write(_checked(rel), data, durable=True)
-
-    def write_if_changed(self, rel: str, data: bytes, *, known: bytes | EllipsisType | None = ...) -> bool:
-        """Write a file unless it already holds exactly `data`; returns whether it was written.
-
-        `known` is what the file holds, where the caller has just read it. Not synced to disk: for what is rendered
-        from the tables and can be rendered again.
-        """
-        if (self._files.read(_checked(rel)) if known is ... else known) == data:
-            return False
-        self._files.write(_checked(rel), data, durable=False)
-        return True
-
-    def draft(self) -> BinaryIO:
-        """A new file of this machine, open for writing, for what is too large for memory. Then `place` it by its
-        `name`, or remove it; what is left of them goes with this store."""
-        return self._files.draft()
-
-    def place(self, path: str, rel: str) -> None:
-        """Put a draft, or a link in place of one, where it belongs, over any older file. Not synced to disk."""
-        self._files.place(path, _checked(rel))
-
-    def write_where(self, rel: str, data: bytes, held: str | None) -> bool:
-        """Write a file where it has just the bytes with this MD5 (None: where there is none), with one request.
-
-        False, and nothing is written, where that is not so, and where the place cannot tell, as a local folder cannot:
-        the caller then looks. Not synced to disk.
-        """
-        return self._files.write_where(_checked(rel), data, held)
-
-    def delete(self, rel: str) -> None:
-        """Delete one file, if it is there."""
-        self._files.delete(_checked(rel))
-
-    def delete_empty_folder(self, rel: str) -> None:
-        """Delete a folder if it is there and empty."""
-        self._files.delete_empty_folder(_checked(rel))
-
-    def names(self, rel: str | None = None) -> list[str]:
-        """Names of the files and folders directly in a folder, by default the root, sorted; empty where there is no
-        such folder."""
-        return self._files.names("" if rel is None else _checked(rel))
-
-    def names_once(self, rel: str) -> list[str]:
-        """`names` as they were when first asked for: what is written later does not show."""
-        if rel not in self._names:
-            self._names[rel] = self.names(rel)
-        return self._names[rel]
-
-    def read_bytes_once(self, rel: str) -> bytes | None:
-        """A file's bytes as they were when first asked for."""
-        if rel not in self._bytes:
-            self._bytes[rel] = self.read_bytes(rel)
-        return self._bytes[rel]
-
-    @property
-    def at_once(self) -> int:
-        """How many requests are worth having under way together; 1 where each is quick."""
-        return self._files.at_once
-
-    @property
-    def looks_cost_nothing(self) -> bool:
-        """Whether a look at a file is no request to another machine."""
-        return self.at_once == 1
-
-    def sizes(self, rels: Iterable[str]) -> dict[str, int | None]:
-        """The bytes of files, None for one that is gone. On an object store, a request each."""
-        rels = [_checked(rel) for rel in rels]
-        return dict(zip(rels, self.each(self._files.size, rels), strict=True))
-
-    def stamps(self, rels: Iterable[str]) -> dict[str, str | None] | None:
-        """What tells versions of files apart, None for one that is gone. None at all where that takes a request a file:
-        there, what was written once is taken to be there still."""
-        return {rel: self._files.stamp(_checked(rel)) for rel in rels} if self.looks_cost_nothing else None
-
-    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """`work` of every item, several at once where that is what a place is good at."""
-        if self.looks_cost_nothing:
-            return [work(item) for item in items]
-        with ThreadPoolExecutor(self.at_once, thread_name_prefix="store") as threads:
-            return list(threads.map(work, items))
-
     # Inside
 
     def _append(
@@ -372,14 +262,9 @@ class Store:
         self._next_part[parts_rel] = number + 1
         # The random end keeps two processes that write the same shard from overwriting each other's parts.
         name = f"{number:08d}-{secrets.token_hex(4)}.parquet"
-        self._files.write(f"{parts_rel}/{name}", _parquet(rows, table.row, (), announced), durable=True)
+        self._files.write(f"{parts_rel}/{name}", dump_rows(table, rows, (), announced), durable=True)
         self._appended.setdefault(parts_rel, set()).add(name)
         return name
-
-    def _remove(self, rels: Sequence[str]) -> None:
-        self.each(self._files.delete, rels)
-        for folder in sorted({rel.rpartition("/")[0] for rel in rels}):
-            self._files.delete_empty_folder(folder)
 
     def _look(self, table_rel: str, parts_rel: str) -> Looked:
         stamp, names = self._files.look(table_rel, parts_rel)
@@ -406,11 +291,8 @@ class Store:
                 while sum(len(kept) for _, kept in self._kept.values()) > _MOST_KEPT_BYTES:
                     del self._kept[next(iter(self._kept))]
 
-    def _read_file(
-        self, rel: str, table: Table[R], stamp: str | None = None
-    ) -> tuple[list[R], frozenset[str], frozenset[str]] | None:
-        """Rows of one Parquet file, the parts it supersedes, and files that were to go; None where there is no file.
-        `stamp` is what a look at it has just found."""
+    def _read_file(self, rel: str, table: Table[R], stamp: str | None = None) -> TableFile[R] | None:
+        """One Parquet file; None where there is none. `stamp` is what a look at it has just found."""
         kept = self._kept.get(rel)
         if kept is not None and kept[0] == stamp:
             data: bytes | None = kept[1]
@@ -420,12 +302,13 @@ class Store:
             return None
         if stamp is not None:
             self._keep(rel, data)
+        with self._readable(rel, table):
+            return parse_rows(table, data)
+
+    @contextmanager
+    def _readable(self, rel: str, table: Table[R]) -> Iterator[None]:
         try:
-            arrow = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-            superseded, stale = (
-                json.loads((arrow.schema.metadata or {}).get(key, b"[]")) for key in (_SUPERSEDED, _STALE)
-            )
-            return table_to_rows(arrow, table.row), frozenset(superseded), frozenset(map(_checked, stale))
+            yield
         except (pa.ArrowException, ValueError, OSError) as err:
             raise StoreError(
                 f"read {self.url(rel)}",
@@ -443,6 +326,10 @@ def _check_key(table: Table[R], key: str | None) -> None:
     raise StoreError(asked, f"it has a table for each {form}", "name one of these")
 
 
+def _to_remove(rels: Iterable[str], left: Collection[str]) -> list[str]:
+    return sorted(rel for rel in rels if rel.rpartition("/")[0].rpartition("/")[2] not in left)
+
+
 def _is_table(name: str) -> bool:
     """Whether it is a shard's, and no key: earlier versions had enhanced captions where there are caption keys now."""
     return name.endswith((".parquet", ".parts"))
@@ -452,19 +339,3 @@ def _files_of(table: Table[R], rows: Iterable[R]) -> set[str]:
     """The files that rows name; only one in a folder of its clip's name is a row's own."""
     named = ((row.clip_id, getattr(row, table.file)) for row in rows) if table.file else ()
     return {rel for clip_id, rel in named if rel and _IN_FOLDER.fullmatch(rel) and rel.split("/")[1] == clip_id}
-
-
-def _parquet(rows: Sequence[R], row_type: type[R], superseded: Sequence[str], stale: Sequence[str]) -> bytes:
-    table = rows_to_table(rows, row_type)
-    lists = {_SUPERSEDED: superseded, _STALE: stale}
-    table = table.replace_schema_metadata({key: json.dumps(list(names)).encode() for key, names in lists.items()})
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _checked(rel: str) -> str:
-    """`rel`, if it stays below the root. Documents of other tools name paths, too."""
-    if not rel or "\0" in rel or any(part in ("", ".", "..") for part in rel.split("/")):
-        raise StoreError(f"path {rel!r} below the output root", "it leads elsewhere", "name a file below the root")
-    return rel

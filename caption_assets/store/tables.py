@@ -149,7 +149,7 @@ def table_to_rows(table: pa.Table, row_type: type[R]) -> list[R]:
     Raises ValueError (pa.ArrowInvalid is one) where a column that has no default is missing or of another type.
     """
     names = [column.name for column in columns(row_type)]
-    values = [_values(table, column) for column in columns(row_type)]
+    values = [column_values(table, column) for column in columns(row_type)]
     return [row_type(**dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
 
 
@@ -163,7 +163,8 @@ def merge_rows(rows: Iterable[R], told_apart_by: Sequence[str] = WINDOW) -> list
     )
 
 
-def _values(table: pa.Table, column: TableColumn) -> list[Any]:
+def column_values(table: pa.Table, column: TableColumn) -> list[Any]:
+    """A column's values, a row each, as `table_to_rows` has them. Raises ValueError."""
     default = column.default
     name = next((name for name in (column.name, column.earlier) if name in table.column_names), None)
     if name is not None:

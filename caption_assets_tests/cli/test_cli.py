@@ -4,18 +4,19 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from caption_assets.cli import main
 from caption_assets.cli.flags import flags
 from caption_assets.records import text_hash
 from caption_assets.settings import ALL_SETTINGS, TextModelSettings
+from caption_assets.settings.environment import deployed_settings
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 
@@ -170,6 +171,19 @@ def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, t
     assert "a/text.mp4" in done.stdout
     assert "a/zero.mp4" in done.stdout
     assert "failures by reason" in done.stdout
+    failed = "failed: clips_without_windows of clip_windows, shard a: 2 of 4 clips have no window (50.0%), and 5.0% may"
+    assert failed in " ".join(done.stdout.split())
+
+    # All texts of so few tokens are cut off.
+    checks = ("check", "--output-path", tmp_path / "out", "--check-severities", '{"findings": "off"}')
+    again = caption_assets(*checks)
+    assert (again.returncode, failed in " ".join(again.stdout.split())) == (1, True)
+    assert caption_assets(*checks, "--shard", "b").returncode == 0
+    lenient = caption_assets(*checks, "--json", "--check-most-clips-without-windows", "0.5")
+    assert lenient.returncode == 0
+    first = json.loads(lenient.stdout)[0]
+    assert (first["shard"], first["check"], first["passed"]) == ("a", "clips_without_windows", True)
+    assert any(item.startswith("a/text.mp4: ") for item in first["worst"])
 
 
 def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_assets, clips_root, tmp_path):
@@ -180,7 +194,7 @@ def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_asse
     assert done.returncode == 1
     assert "clip_windows failed for shard bad" in done.stdout
     assert "clip_windows failed for shard void" in done.stdout
-    assert "holds no clip" in done.stdout
+    assert "holds no clip" in " ".join(done.stdout.split())  # a long path has the terminal wrap the line
     for shard in ("a", "b"):
         assert (tmp_path / "out" / "tables" / "enhanced_captions" / "demo" / "demo_lm" / f"{shard}.parquet").is_file()
 
@@ -241,11 +255,32 @@ def test_the_reference_page_is_what_the_declarations_say(caption_assets):
     assert caption_assets("reference").stdout == page.read_text(), "caption-assets reference > docs/reference.md"
 
 
-def test_the_installed_command_answers(tmp_path):
-    command = Path(sys.executable).with_name("caption-assets")
-    done = subprocess.run(
-        [command, "run", "--dataset", "nowhere", "--output-path", "o"], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert subprocess.run([command, "--version"], capture_output=True).returncode == 0
+def test_the_ui_is_dagster_of_the_same_shards_history_and_settings(caption_assets, clips_root, tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr("os.execv", lambda program, command: commands.append(command))
+    monkeypatch.setattr("os.environ", os.environ.copy())
+    chosen = ("--captioning-algorithm", "qwen3", "--captioning-use-fp8-weights", "--captioning-window-size", "64")
+    done = caption_assets("ui", "--dataset", clips_root.name, "--output-path", "out", *chosen, "--port", "3999")
+    assert done.returncode == 0, done.stderr
+    settings = deployed_settings()
+    assert (settings.dataset, settings.output) == (str(clips_root), str(tmp_path / "out"))
+    assert [(of.model_variant, of.precision) for of in settings.captions] == [("qwen3", "fp8")]
+    assert [of.model_variant for of in settings.enhanced] == ["qwen_lm"]
+    assert settings.windows.window_size == 64
+    assert caption_assets("shards", "list", "--dataset", clips_root).stdout.count("registered") == 2
+    (command,) = commands
+    assert command[1:4] == ["-m", "dagster", "dev"]
+    (location,) = yaml.safe_load(Path(command[command.index("--workspace") + 1]).read_text())["load_from"]
+    assert location["python_module"]["module_name"] == "caption_assets.definitions"
+
+
+def test_the_ui_leaves_to_a_file_of_settings_what_no_flag_says(caption_assets, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.execv", lambda program, command: None)
+    monkeypatch.setattr("os.environ", os.environ.copy())
+    models = "captions: [{model_variant: qwen3}, {model_variant: nemotron-fp8}]\nenhanced: []\n"
+    (tmp_path / "caption_assets.yaml").write_text(f"output: there\n{models}")
+    assert caption_assets("ui", "--preview-quality", "77").returncode == 0
+    settings = deployed_settings()
+    assert settings.output == str(tmp_path / "there")
+    assert [of.model_variant for of in settings.captions] == ["qwen3", "nemotron-fp8"]
+    assert (settings.enhanced, settings.previews.quality) == ((), 77)

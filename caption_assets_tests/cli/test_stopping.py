@@ -139,7 +139,7 @@ def test_ctrl_c_among_previews_stops_everything_and_keeps_what_is_made(
     assert 0 < len(made) < 8
     assert not running.out.read_rows(ENHANCED_CAPTIONS, "a", "demo/text")
     assert _run_states(own_home) == ["FAILURE", "SUCCESS"]
-    again = command("out", clips, *models)
+    again = command("out", clips, "--generate-previews", "--device", "cpu")
     assert again.ended() == 0, again.said()
     assert {row.seconds for row in made} <= {row.seconds for row in again.out.read_rows(WINDOW_PREVIEWS, "a")}
 

@@ -182,8 +182,8 @@ def test_what_other_tools_put_there_survives() -> None:
         **CUT,
         "motion_score": {"global_mean": 0.5},
         "aesthetic_score": 0.7,
-        "errors": ["window-1"],
-        "error_details": {"window-1": "theirs"},
+        "errors": ["buffer"],
+        "error_details": {"buffer": "theirs"},
         "dedup_group": {"id": 7},
         "windows": [
             {
@@ -203,8 +203,8 @@ def test_what_other_tools_put_there_survives() -> None:
     document = clip_document(rows_of(row, caption(row)), existing)
     assert document["motion_score"] == {"global_mean": 0.5}
     assert document["aesthetic_score"] == 0.7
-    assert document["errors"] == ["window-1"]
-    assert document["error_details"] == {"window-1": "theirs"}
+    assert document["errors"] == ["buffer"]
+    assert document["error_details"] == {"buffer": "theirs"}
     assert document["dedup_group"] == {"id": 7}
     (made,) = document["windows"]
     assert list(made)[:6] == [
@@ -219,6 +219,18 @@ def test_what_other_tools_put_there_survives() -> None:
     assert made["provenance"]["human_caption"] == {"by": "me"}
     assert made["provenance"]["qwen_caption"]["model_id"] == "some/model"
     assert clip_document(rows_of(row, caption(row)), document) == document
+
+
+def test_what_other_tools_say_of_missing_captions_follows_the_captions() -> None:
+    first, second = window(end=99), window(start=100)
+    theirs = {"errors": ["window-0", "window-1", "window-2", "buffer"], "has_caption": False}
+    theirs["windows"] = [{"start_frame": start, "end_frame": end} for start, end in ((0, 99), (100, 249), (250, 499))]
+    rows = ClipRows((first, second), captions={"qwen": {(0, 99): caption(first)}})
+    document = clip_document(rows, theirs)
+    assert (document["errors"], document["has_caption"]) == (["window-1", "buffer"], True)
+    assert clip_document(rows, document) == document
+    without = clip_document(ClipRows((first, second), captions={"qwen": {}}), document)
+    assert (without["errors"], without["has_caption"]) == (["window-1", "buffer"], False)
 
 
 def test_a_key_with_a_table_loses_its_stale_caption_and_others_stay() -> None:

@@ -1,8 +1,7 @@
 """Which engine runs a variant here. The only place that knows all engines."""
 
-from importlib.util import find_spec
-
 from caption_assets.errors import ModelError
+from caption_assets.extras import install, missing
 from caption_assets.models.engines.base import CaptionEngine, EngineOptions
 from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.transformers import TransformersEngine, require_classes
@@ -29,19 +28,18 @@ def create_engine(
     asked = f"variant {variant.name!r} with engine {engine!r}"
     if engine == "openai":
         return OpenAIEngine(variant, checkpoint, options, model_dir)
-    has_vllm = find_spec("vllm") is not None
     if engine == "auto":
-        fits = has_vllm and not built_for_cpus() and options.device != "cpu" and visible_gpus()
+        fits = not missing("vllm") and not built_for_cpus() and options.device != "cpu" and visible_gpus()
         engine = "vllm" if fits else "transformers"
+    if engine == "transformers":
+        require_classes(variant.family, asked)
+    if wrong := missing(engine):
+        raise ModelError(asked, wrong, f"{install(engine)}, or choose engine openai and a server that has the model")
     if engine == "vllm":
-        if not has_vllm:
-            fix = "pip install 'caption_assets[vllm]', or choose another engine"
-            raise ModelError(asked, "vLLM is not installed", fix)
         require_consent(variant, options.trust_remote_code)
         check_build(variant, options.device)
         check(variant, options.precision, device=options.device, tensor_parallel=options.tensor_parallel)
         return VllmEngine(variant, checkpoint, options, model_dir)
-    require_classes(variant.family, asked)
     if options.precision == "fp8":
         raise ModelError(f"{asked} in precision 'fp8'", "transformers does not quantize here", "choose engine vllm")
     if options.tensor_parallel > 1:

@@ -20,6 +20,9 @@ from caption_assets.records import Outcome
 log = logging.getLogger(__name__)
 _START = "the engine to start"
 _MOST_SET_ASIDE = 3
+# Deaths with no answer in between that windows may be to blame for: one that it died with others, and one alone. Of
+# an engine that has never answered only the first, unless it has been asked a single window each time.
+_MOST_AT_ONCE = 2
 # Of an engine that gets stuck again and again, each time after minutes.
 _MOST_STUCK = 2
 
@@ -39,6 +42,7 @@ class EngineSession:
         self.start_seconds = 0.0
         self.ready_at: float | None = None
         self._shares: Shares | None = None
+        self._has_answered = False
 
     def start(self) -> EngineInfo:
         """Begins to start the engine where that has not been done yet. Returns what runs; raises ModelError."""
@@ -67,23 +71,24 @@ class EngineSession:
         """One result for every request, in any order.
 
         An engine that dies or gets stuck is started again, and what is unfinished is sent again: first the requests
-        that it had then, one at a time, then the others. A request that it dies on twice is set aside with a failed
-        result, and one of which nothing but unfinished thinking came is a failed one, too. Raises ModelError where the
-        engine does not start again, dies at once again with no request to blame, dies of more than a few, or gets
-        stuck once more with no answer in between.
+        that it had then, one at a time and the last one first, then the others. A request that it dies on twice is set
+        aside with a failed result, and one of which nothing but unfinished thinking came is a failed one, too. Raises
+        ModelError where the engine does not start again, dies at once again with no request to blame or with another
+        one each time, dies twice before its first answer, dies of more than a few, or gets stuck once more with no
+        answer in between.
         """
         self._await_engine()
         shares = self._shares = self._shares or (InBatches() if self.info.in_batches else SideBySide())
         unfinished: dict[str, Request] = {}
         deaths: Counter[str] = Counter()
-        answered, set_aside, stuck = True, 0, 0
+        answered, set_aside, stuck, at_once = True, 0, 0, 0
         fresh = _Recorded(requests, unfinished, shares)
         parts: list[Iterable[Request]] = [fresh]
         while parts:
             try:
                 for result in self._engine.generate(parts[0]):
                     del unfinished[result.request_id]
-                    answered, stuck = True, 0
+                    answered, stuck, at_once, self._has_answered = True, 0, 0, True
                     seconds = shares.leave(result.request_id, result.seconds)
                     yield replace(_answer(result), seconds=seconds)
                 del parts[0]
@@ -91,8 +96,12 @@ class EngineSession:
                 deaths.update(death.in_flight)
                 killers = [name for name in death.in_flight if deaths[name] > 1]
                 set_aside += len(killers)
-                stuck += isinstance(death, EngineStuckError)
-                if set_aside > _MOST_SET_ASIDE or stuck > _MOST_STUCK or not (killers or answered):
+                if isinstance(death, EngineStuckError):
+                    stuck += 1
+                else:
+                    at_once += 1
+                broken = at_once > (_MOST_AT_ONCE if self._has_answered or len(deaths) == 1 else 1)
+                if broken or set_aside > _MOST_SET_ASIDE or stuck > _MOST_STUCK or not (killers or answered):
                     raise ModelError(death.asked, f"it keeps {death.doing} ({death.wrong})", death.fix) from death
                 log.warning("%s It is started again for what is unfinished.", death)
                 self.close()
@@ -103,7 +112,8 @@ class EngineSession:
                     seconds = shares.leave(name, 0.0)
                     yield Result(name, seconds=seconds, outcome=Outcome("failed", death.kind, message))
                 answered = False
-                suspects = [[request] for name, request in unfinished.items() if deaths[name]]
+                # What it took first was most likely what it died of: if it dies of the last one too, it is the engine.
+                suspects = [[request] for name, request in reversed(unfinished.items()) if deaths[name]]
                 parts = [*suspects, [request for name, request in unfinished.items() if not deaths[name]], fresh]
 
     def close(self) -> None:

@@ -66,8 +66,8 @@ def test_an_engine_that_dies_once_is_started_again_and_only_what_is_unfinished_i
     assert sorted(results) == [f"r{i}" for i in range(8)]
     assert all(result.outcome.ok and result.text for result in results.values())
     assert engine.starts == 2
-    # The three that it had come first and alone; r0 to r2 were answered and do not come again.
-    assert engine.batches == [["r0", "r1", "r2"], ["r3", "r4", "r5"], ["r3"], ["r4"], ["r5"], ["r6", "r7"]]
+    # The three that it had come first, alone and the last one first; r0 to r2 were answered and do not come again.
+    assert engine.batches == [["r0", "r1", "r2"], ["r3", "r4", "r5"], ["r5"], ["r4"], ["r3"], ["r6", "r7"]]
 
 
 @pytest.mark.parametrize(("most", "reason"), [(8, "length"), (160, "stop")])
@@ -92,13 +92,28 @@ def test_a_request_that_kills_the_engine_twice_is_set_aside_and_named():
     assert engine.starts == 3
 
 
-def test_an_engine_that_dies_of_everything_is_given_up():
-    engine = MortalEngine(deadly={f"r{i}" for i in range(8)})
-    with pytest.raises(ModelError, match="keeps dying"):
+@pytest.mark.parametrize(
+    ("batch_size", "answered", "batches"),
+    [
+        # It has never answered, and dies of the one that came last, too.
+        (3, 0, [["r0", "r1", "r2"], ["r2"]]),
+        # r0 alone could be to blame, and is set aside; then it dies of another one.
+        (1, 0, [["r0"], ["r0"], ["r1"]]),
+        # It has answered, and dies of one after the other.
+        (3, 3, [["r0", "r1", "r2"], ["r3", "r4", "r5"], ["r5"], ["r4"]]),
+    ],
+)
+def test_an_engine_that_dies_of_whatever_it_is_given_is_given_up_with_its_last_error(batch_size, answered, batches):
+    engine = MortalEngine({f"r{i}" for i in range(answered, 8)}, batch_size=batch_size)
+    with pytest.raises(ModelError, match=r"engine 'mortal': it keeps dying \(it crashed\)"):
         answers(engine)
-    # Three are set aside, each after the engine has died of it alone.
-    assert engine.batches == [["r0", "r1", "r2"], ["r0"], ["r1"], ["r2"], ["r3", "r4", "r5"]]
-    assert engine.starts == 5
+    assert engine.batches == batches
+
+
+def test_a_first_request_that_kills_the_engine_is_set_aside_and_the_others_are_answered():
+    results = answers(MortalEngine(deadly={"r0"}))
+    assert {name for name, result in results.items() if not result.outcome.ok} == {"r0"}
+    assert len(results) == 8
 
 
 def test_an_engine_that_dies_with_nothing_in_flight_is_given_up():
@@ -137,7 +152,7 @@ def test_an_engine_that_gets_stuck_once_is_started_again_and_nothing_is_lost():
     assert sorted(results) == [f"r{i}" for i in range(8)]
     assert all(result.outcome.ok and result.text for result in results.values())
     assert engine.starts == 2
-    assert engine.batches == [["r0", "r1", "r2"], ["r3", "r4", "r5"], ["r3"], ["r4"], ["r5"], ["r6", "r7"]]
+    assert engine.batches == [["r0", "r1", "r2"], ["r3", "r4", "r5"], ["r5"], ["r4"], ["r3"], ["r6", "r7"]]
     engine.resumed.set()
     engine.stuck.join(60)  # what was left behind ends where it goes on
     assert not engine.stuck.is_alive()

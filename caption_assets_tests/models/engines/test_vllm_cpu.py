@@ -20,6 +20,7 @@ from caption_assets.dataset import open_dataset
 from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene, score
+from caption_assets.errors import ModelError
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.vllm.launch import vllm_version
 from caption_assets.models.engines.vllm.loader import LOAD_FORMAT
@@ -124,6 +125,12 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
     assert reports["a"].figures["device"] == "cpu"
     assert reports["a"].figures["engine"] == f"vllm {vllm_version()}"
     assert not [p for p in descendants(os.getpid()) if b"VLLM" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+def test_an_engine_that_does_not_start_says_what_its_own_process_said_last():
+    model = CaptionModelSettings(engine="vllm", device="cpu", vllm_args={"kv_cache_memory_bytes": 1})
+    with model_session(model) as session, pytest.raises(ModelError, match=r"\(ValueError: No available memory for the"):
+        list(session.generate([]))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from caption_assets.models.contexts import Context
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
 from caption_assets.models.engines.vllm.flight import END, Flight
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, context_size, engine_input, prepared_input
+from caption_assets.models.engines.vllm.last_error import LastError
 from caption_assets.models.engines.vllm.launch import check_build, launch_args, vllm_version
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.gpus import GpuLease, check, fit, lease
@@ -44,6 +45,7 @@ from caption_assets.models.weights.downloads import locate
 from caption_assets.records import FramePicks, Outcome, SampledFrames
 
 log = logging.getLogger(__name__)
+_FIX = "the engine's own messages are in the log above"
 _SPARE_GIB = 4.0
 _BREAK_OFF_SECONDS, _CLOSE_SECONDS = 3.0, 60.0
 _WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS = (1280, 720), 8, 4
@@ -66,6 +68,7 @@ class VllmEngine:
         self._family: Family = variant.family
         self._llm: Any = None
         self._pulse = Pulse(options.stuck_s)
+        self._last_error = LastError()
         self._prepare: VllmPrepare | None = None
         self._keeps_marks = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,12 +118,14 @@ class VllmEngine:
         except Exception as error:
             self.close()
             asked = f"variant {self._variant.name!r} with engine 'vllm'"
-            fix = "the engine's own messages are in the log above"
-            raise ModelError(asked, f"vLLM does not start ({first_line(error)})", fix) from error
+            raise ModelError(
+                asked, f"vLLM does not start ({str(self._last_error) or first_line(error)})", _FIX
+            ) from error
 
     def _launch(self, arguments: dict[str, Any], gpus: GpuLease, limits: FrameLimits | None) -> None:
         """Begins to start vLLM's processes, from an event loop in a thread, which then talks to them."""
-        loop = self._loop = asyncio.new_event_loop()
+        loop, last_error = asyncio.new_event_loop(), LastError()
+        self._loop, self._last_error = loop, last_error
         threading.Thread(target=loop.run_forever, name="vllm", daemon=True).start()
         self._others = set(multiprocessing.active_children())
 
@@ -128,7 +133,8 @@ class VllmEngine:
             started = time.perf_counter()
             # vLLM's processes take their GPUs and settings from the environment that they start in.
             quiet = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
-            with _environment(_SETTINGS | quiet | {"CUDA_VISIBLE_DEVICES": gpus.visible_devices}):
+            chosen = {"CUDA_VISIBLE_DEVICES": gpus.visible_devices}
+            with _environment(_SETTINGS | quiet | chosen | last_error.environment):
                 from vllm.engine.arg_utils import AsyncEngineArgs
                 from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -227,9 +233,9 @@ class VllmEngine:
         try:
             flight.answers.put(await self._answer(request, started))
         except EngineDeadError as error:
-            wrong = "vLLM's engine process ended"
-            fix = "its own messages are in the log above"
-            death = EngineDeathError("engine 'vllm'", wrong, fix, in_flight=flight.ids())
+            said = str(self._last_error)
+            wrong = f"vLLM's engine process ended{': ' * bool(said)}{said}"
+            death = EngineDeathError("engine 'vllm'", wrong, _FIX, in_flight=flight.ids())
             death.__cause__ = error
             flight.answers.put(death)
         except CaptionAssetsError as error:

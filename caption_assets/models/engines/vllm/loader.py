@@ -15,6 +15,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from caption_assets.models.engines.vllm.last_error import note_errors
+
 LOAD_FORMAT = "caption_assets_padded"
 RENDERS_ONLY = "CAPTION_ASSETS_RENDERS_ONLY"
 """Set in the environment of processes that load no model: what loads them takes two seconds to import."""
@@ -42,9 +44,10 @@ def padding_args(folder: Path) -> dict[str, Any]:
 
 
 def register() -> None:
-    """Makes the load format known to vLLM; it calls this in each of its processes."""
+    """Makes the load format known to vLLM, which calls this in each of its processes; they begin to note errors."""
     if os.environ.get(RENDERS_ONLY):
         return
+    note_errors()
     from vllm.model_executor.model_loader import register_model_loader
     from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 

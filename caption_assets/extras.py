@@ -1,0 +1,32 @@
+"""Packages that not everybody needs, by the extra of `pyproject.toml` that installs them."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from types import MappingProxyType
+
+EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "transformers": ("torch", "torchvision", "transformers"),
+        "vllm": ("vllm",),
+        "demo": ("torch", "torchvision", "transformers"),
+        "s3": ("s3fs",),
+    }
+)
+"""What each extra brings, by the names that are imported."""
+
+
+def missing(extra: str) -> str:
+    """What is wrong where an extra is not installed: names the package. Empty where it is."""
+    absent = next((name for name in EXTRAS[extra] if find_spec(name) is None), "")
+    return f"{absent} is not installed" if absent else ""
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra, as the remedy of an error."""
+    return f"run pip install 'caption_assets[{extra}]'"
+
+
+def check_url(url: str) -> None:
+    """Raises ImportError, with the command, for a URL whose file system an extra brings that is not installed."""
+    if url.startswith("s3://") and (wrong := missing("s3")):
+        raise ImportError(f"{wrong}; {install('s3')}")
