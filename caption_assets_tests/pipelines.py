@@ -11,7 +11,7 @@ from dagster._core.loader import LoadingContextForTest
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import range_tags, registered_shards
 from caption_assets.defs.pipeline import Pipeline
-from caption_assets.store.tables import TABLES
+from caption_assets.store.tables import SHARD_REVIEW, TABLES
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
 
@@ -64,7 +64,7 @@ def run_job(
     with dg.execute_job(
         dg.build_reconstructable_job(__name__, job_of_running.__name__, (dataset,)),
         instance=instance,
-        asset_selection=[made.definition.key for made in pipeline.made if made.step.name in steps],
+        asset_selection=[asset.key for asset in _of_steps(pipeline, steps)],
         tags=range_tags(tuple(shards)),
         run_config={"loggers": QUIET},
         reexecution_options=dg.ReexecutionOptions.from_failure(resumed, instance) if resumed else None,
@@ -74,7 +74,12 @@ def run_job(
 
 def asset_key(pipeline: Pipeline, step: str) -> dg.AssetKey:
     """The first asset of a step; of a pipeline with one model, the only one."""
-    return next(made.definition.key for made in pipeline.made if made.step.name == step)
+    return _of_steps(pipeline, [step])[0].key
+
+
+def _of_steps(pipeline: Pipeline, steps: Collection[str]) -> list[dg.AssetsDefinition]:
+    review = [pipeline.review] if SHARD_REVIEW.name in steps else []
+    return [*(made.definition for made in pipeline.made if made.step.name in steps), *review]
 
 
 def materialized(instance: dg.DagsterInstance, pipeline: Pipeline, step: str) -> set[str]:

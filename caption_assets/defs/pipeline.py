@@ -33,8 +33,7 @@ class Pipeline:
     @cached_property
     def made(self) -> list[PipelineAsset]:
         """The assets with what they make, each after those that it reads."""
-        condition = AsShardsCome(self.settings_hash) if self.settings.automation else None
-        return make_assets(self.settings, self.shards, condition)
+        return make_assets(self.settings, self.shards, self._condition)
 
     @property
     def assets(self) -> list[dg.AssetsDefinition]:
@@ -47,9 +46,17 @@ class Pipeline:
 
     @cached_property
     def review(self) -> dg.AssetsDefinition:
-        """The pages to look at what all the others have made. No part of what a run of everything makes: people ask for
-        it when they have judged."""
-        return review_asset(self.names, self.shards, [asset.key for asset in self.assets])
+        """The pages to look at what all the others have made, with what people have said of it."""
+        return review_asset(self.names, self.shards, [asset.key for asset in self.assets], self._condition)
+
+    @property
+    def everything(self) -> list[dg.AssetsDefinition]:
+        """All that is made of a shard, each after what it reads."""
+        return [*self.assets, self.review]
+
+    @property
+    def _condition(self) -> AsShardsCome | None:
+        return AsShardsCome(self.settings_hash) if self.settings.automation else None
 
     @cached_property
     def source(self) -> dg.SourceAsset:

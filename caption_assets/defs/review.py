@@ -7,6 +7,8 @@ from typing import Any
 
 import dagster as dg
 
+from caption_assets.defs.history import History
+from caption_assets.defs.lineage import version_tags
 from caption_assets.defs.metadata import column_schema
 from caption_assets.defs.names import Names
 from caption_assets.defs.reporting import REPORTED, Reports
@@ -23,14 +25,21 @@ _SHARDS_PER_RUN = 64
 _VERSION = "1"
 
 
-def review_asset(names: Names, shards: dg.PartitionsDefinition, upstream: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
-    """The asset, which reads all that `upstream` writes and whatever else the shards have."""
+def review_asset(
+    names: Names,
+    shards: dg.PartitionsDefinition,
+    upstream: Sequence[dg.AssetKey],
+    condition: dg.AutomationCondition[dg.AssetKey] | None,
+) -> dg.AssetsDefinition:
+    """The asset, which reads all that `upstream` writes and whatever else the shards have. By `condition`, Dagster asks
+    for it by itself."""
 
     @dg.asset(
         key=names.asset(SHARD_REVIEW),
         deps=list(upstream),
         partitions_def=shards,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=_SHARDS_PER_RUN),
+        automation_condition=condition,
         group_name=names.group,
         kinds={"python", "html"},
         required_resource_keys={names.of("save_export")},
@@ -46,6 +55,7 @@ def review_asset(names: Names, shards: dg.PartitionsDefinition, upstream: Sequen
         """
         place = getattr(context.resources, names.of("save_export"))
         store, failed = place.store(), {}
+        read = {key: History(context.instance, key).versions for key in upstream}
         for shard in context.partition_keys:
             try:
                 render_documents_of(store, shard, place.source_root)
@@ -58,11 +68,12 @@ def review_asset(names: Names, shards: dg.PartitionsDefinition, upstream: Sequen
                 failed[shard] = str(error)
                 continue
             version = text_hash(json.dumps(summary, sort_keys=True))
+            of_shard = {key: (False, versions[shard]) for key, versions in read.items() if shard in versions}
             event = dg.AssetMaterialization(
                 context.asset_key,
                 partition=shard,
                 metadata=_metadata(store, shard, summary),
-                tags={"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"},
+                tags=version_tags(context.instance, shard, _VERSION, version, of_shard),
             )
             context.log_event(event)
         render_index(store)
