@@ -226,11 +226,20 @@ def test_a_run_of_the_command_line_does_the_same_when_it_is_executed_again(dev, 
     again = execute_again(dev, page, of_command, "All steps in root run")
     assert again["status"] == "SUCCESS"
     assert "batch_size: 3" in again["runConfigYaml"]
+    assert f"output_path: {dev.home}/output" in again["runConfigYaml"]
     assert {"key": "dagster/partition", "value": GOOD} in again["tags"]
 
 
 def test_a_clip_that_comes_turns_its_shard_stale_and_no_other(dev, clips, page):
+    query = """query($shard: String!) { assetNodeOrError(assetKey: {path: ["clip_windows"]}) {
+        ... on AssetNode { staleStatus(partition: $shard) } } }"""
+
+    def stale():
+        return [shard for shard in SHARDS if dev.ask(query, shard=shard)["assetNodeOrError"]["staleStatus"] == "STALE"]
+
+    assert stale() == []
     shutil.copy(clips / GOOD / "clip-00.mp4", clips / GOOD_TOO / "clip-02.mp4")
+    assert wait_for(stale) == [GOOD_TOO]  # the page does not look again by itself
     shard_page(dev, page, "clip_windows", GOOD_TOO)
     sees(page, "Unsynced (1)")
     page.get_by_text("Unsynced (1)").hover()
