@@ -2,9 +2,10 @@
 
     python -m benchmarks.captions [--shape qwen2.5-vl-7b] [--windows 256] [--rows curator bare assets assets-fp8]
 
-Workload: clips of 1280x720 (H.264, 240 frames, one window each, every one different), 16 frames a window in the
-model's size (about 6,000 prompt tokens), 200 output tokens, a model in its real shape with dummy weights, prefix and
-multimodal caches off. The rows, each in a process of its own:
+Workload: clips of 1280x720 (H.264 of about 4 Mbit and 30 frames a second, 240 frames, one window each, every one
+different; `--easy-clips` for some that are decoded five times as fast), 16 frames a window in the model's size (about
+6,000 prompt tokens), 200 output tokens, a model in its real shape with dummy weights, prefix and multimodal caches off.
+The rows, each in a process of its own:
 
 - curator: raw frames of 1280x720, decoded beforehand, `LLM.generate` on chunks of 8, as NeMo Curator feeds vLLM;
 - bare: requests rendered beforehand, all of them handed to vLLM's own `LLM` at once: what the engine can do at best;
@@ -29,7 +30,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from functools import partial
@@ -74,25 +75,49 @@ SHARDS = ("shard-0", "shard-1")
 ROWS = ("curator", "bare", "bare-scored", "assets", "assets-unscored", "assets-previews", "assets-fp8", "assets-two")
 
 
-def make_clip(path: Path, seed: int) -> None:
-    """A textured picture that moves, with a brightness of its own: an ordinary load for a decoder."""
+def make_clip(path: Path, seed: int, easy: bool) -> None:
+    """A clip like an ordinary one for a decoder, or an easy one."""
+    if easy:
+        write_mp4(str(path), easy_frames(seed), RATE, preset="ultrafast")
+    else:
+        write_mp4(str(path), ordinary_frames(seed), RATE, preset="veryfast")
+
+
+def ordinary_frames(seed: int) -> Iterator[np.ndarray]:
+    """A picture of soft and sharp shapes that moves, under the noise of a camera."""
+    import cv2
+
+    rng, width = np.random.default_rng(seed), WIDTH + FRAMES * 2
+    picture = np.full((HEIGHT, width, 3), 120.0, np.float32)
+    for scale, contrast in ((90, 70), (24, 40), (6, 18)):
+        small = rng.normal(0, contrast, (HEIGHT // scale + 2, width // scale + 2, 3)).astype(np.float32)
+        picture += cv2.resize(small, (width, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    picture = np.clip(picture, 0, 255).astype(np.int16)
+    noise = [rng.normal(0, 7, (HEIGHT, WIDTH, 1)).astype(np.int16) for _ in range(8)]
+    for k in range(FRAMES):
+        frame = picture[:, 2 * k : 2 * k + WIDTH] + np.roll(noise[k % 8], 37 * k, axis=1)
+        yield np.clip(frame, 0, 255).astype(np.uint8)
+
+
+def easy_frames(seed: int) -> Iterator[np.ndarray]:
+    """A picture of squares that moves."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (HEIGHT // 8, (WIDTH + FRAMES * 2) // 8, 3), dtype=np.uint8)
     picture = np.kron(small, np.ones((8, 8, 1), np.uint8))
     picture += rng.integers(0, 16, picture.shape, dtype=np.uint8)
-    frames = (np.ascontiguousarray(picture[:, 2 * k : 2 * k + WIDTH]) for k in range(FRAMES))
-    write_mp4(str(path), frames, RATE, preset="ultrafast")
+    yield from (np.ascontiguousarray(picture[:, 2 * k : 2 * k + WIDTH]) for k in range(FRAMES))
 
 
-def make_clips(root: Path, windows: int) -> Path:
-    """A dataset of two shards of so many clips; within a shard, all are different."""
-    rendered, dataset = root / "rendered", root / f"clips-{windows}"
+def make_clips(root: Path, windows: int, shards: Sequence[str] = SHARDS, *, easy: bool = False) -> Path:
+    """A dataset of shards of so many clips; within a shard, all are different."""
+    kind = "easy" if easy else "ordinary"
+    rendered, dataset = root / f"rendered-{kind}", root / f"{kind}-{len(shards)}x{windows}"
     rendered.mkdir(parents=True, exist_ok=True)
     paths = [rendered / f"{seed:05d}.mp4" for seed in range(windows)]
-    missing = [(path, seed) for seed, path in enumerate(paths) if not path.exists()]
+    missing = [(path, seed, easy) for seed, path in enumerate(paths) if not path.exists()]
     with ProcessPoolExecutor() as pool:
         list(pool.map(make_clip, *zip(*missing, strict=True)) if missing else ())
-    for shard in SHARDS:
+    for shard in shards:
         (dataset / shard).mkdir(parents=True, exist_ok=True)
         for path in paths:
             if not (dataset / shard / path.name).exists():
@@ -315,12 +340,13 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-vl-7b")
     parser.add_argument("--windows", type=int, default=256)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--easy-clips", action="store_true", help="clips of 1 Mbit/s, as x264 makes fastest")
     parser.add_argument("--work", type=Path, help="where clips and checkpoints are kept between runs")
     parser.add_argument("--out", type=Path, help="append all of each row's figures to this file, as JSON lines")
     parser.add_argument("--vllm-args", type=json.loads, default={}, help="further EngineArgs, as JSON, for every row")
     options = parser.parse_args()
     root = options.work or Path(tempfile.gettempdir()) / "caption_assets_benchmark"
-    clips = make_clips(root, options.windows)
+    clips = make_clips(root, options.windows, easy=options.easy_clips)
     save_shape(options.shape, root / options.shape, PIXELS * (16 if options.shape.startswith("qwen3") else 1))
     print(f"{'row':16s} {'windows':>7s} {'windows/s':>9s} {'gpu busy':>8s} {'prompt tokens':>13s}  more", flush=True)
     for row in options.rows:

@@ -4,8 +4,12 @@
     python -m benchmarks.confidence --parts hard --engine vllm --out vllm.json
     python -m benchmarks.confidence --compare scores.json vllm.json
 
+`benchmarks.trust` runs all of it at once, on many cores.
+
 Scenes of the demo world, of 2 to 4 seconds, drawn at the model's rate of frames; seeds that training does not use. The
-captions are greedy, in float32 on the CPU, and judged by what the scene shows. AUROC of each score, for
+captions are greedy, in float32 on the CPU (vLLM takes a GPU where it was built for one, and the `--dtype` that is asked
+for), and judged by what the scene shows. With `--skewed` the scenes are those of the world's second language, in which
+some words are rare. AUROC of each score, for
 
 - planted: the true caption of a scene against that with one wrong fact, of every kind that fits it;
 - hard: the model's own captions, right against wrong ones, of scenes with noise, blur, low contrast and small objects;
@@ -17,7 +21,7 @@ captions are greedy, in float32 on the CPU, and judged by what the scene shows. 
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -70,12 +74,13 @@ class Case:
         return self.scene.facts()
 
 
-def sampled_scene(seed: int, number: int) -> world.Scene:
+def sampled_scene(seed: int, number: int, odds: Mapping[str, float]) -> world.Scene:
     width, height = SIZES[number % len(SIZES)]
     rng = np.random.default_rng((seed, number))
     kind = ("one", "two", "one_sequence", "two_sequence")[number % 4]
     seconds = 4.0 if number % 4 > 1 else 2.0 + number % 3 / 2
-    return world.sample_scene(rng, width=width, height=height, frame_rate=Fraction(24), duration_s=seconds, kind=kind)
+    size = {"width": width, "height": height, "frame_rate": Fraction(24)}
+    return world.sample_scene(rng, **size, duration_s=seconds, kind=kind, odds=odds)
 
 
 def case(name: str, scene: world.Scene) -> Case:
@@ -212,12 +217,18 @@ class Reader:
 
 
 def captioned(
-    cases: Sequence[Case], folder: str | None, engine: str = "transformers", vllm_args: dict[str, Any] | None = None
+    cases: Sequence[Case], folder: str | None, engine: str = "transformers", dtype: str = "float32"
 ) -> dict[str, dict[str, Any]]:
-    """The model's own caption of every case, with its confidence and whether it is right, by name."""
-    variant = caption_variant("demo")
+    """The model's own caption of every case, with its confidence, whether it is right, and whether what it should say
+    has a word that is rare in the world's second language; by name."""
+    variant, device = caption_variant("demo"), "cpu"
     checkpoint = checkpoint_of(variant, folder)
-    options = EngineOptions("cpu", sampling=variant.sampling, vllm_args=vllm_args or {})
+    if engine == "vllm":
+        from caption_assets.models.engines.vllm.launch import built_for_cpus
+
+        device = "cpu" if built_for_cpus() else "cuda"
+    vllm_args = {"kv_cache_memory_bytes": 1 << 28, "dtype": dtype}
+    options = EngineOptions(device, sampling=variant.sampling, vllm_args=vllm_args)
     session = EngineSession(variant, checkpoint, create_engine(variant, checkpoint, options, engine=engine))
     by_name = {made.name: made for made in cases}
     found = {}
@@ -229,20 +240,22 @@ def captioned(
         for result in session.generate(requests):
             assert result.text is not None, result.outcome
             assert result.confidence is not None
-            right = compare(read(result.text), by_name[result.request_id].facts)["all"]
-            found[result.request_id] = {"text": result.text, "right": right, **asdict(result.confidence)}
+            facts = by_name[result.request_id].facts
+            right, rare = compare(read(result.text), facts)["all"], any(word in write(facts) for word in world.SKEWED)
+            said = {"text": result.text, "right": right, "rare": rare}
+            found[result.request_id] = {**said, **asdict(result.confidence)}
     finally:
         session.close()
     return found
 
 
-def planted_part(reader: Reader, scenes: Sequence[world.Scene]) -> dict[str, Any]:
+def planted_part(reader: Reader, scenes: Mapping[str, world.Scene]) -> dict[str, Any]:
     """Scores of true captions and of those with one wrong fact: lists by kind of fact, "true" for the former."""
     with_video: dict[str, list[dict[str, float]]] = {}
     without: dict[str, list[dict[str, float]]] = {}
-    for number, scene in enumerate(scenes):
-        made = case(f"scene-{number}", scene)
-        wrong = dict(planted(made.facts, np.random.default_rng((SEED, 2, number))))
+    for name, scene in scenes.items():
+        made = case(name, scene)
+        wrong = dict(planted(made.facts, np.random.default_rng((SEED, 2, scene.seed))))
         for kind, text in wrong.items():
             same = compare(read(text), made.facts)
             # What is told in turn is told in another order, too, where one of it is another thing.
@@ -256,14 +269,14 @@ def planted_part(reader: Reader, scenes: Sequence[world.Scene]) -> dict[str, Any
     return {"video": with_video, "language": without}
 
 
-def falls_part(reader: Reader, scenes: Sequence[world.Scene]) -> dict[str, Any]:
+def falls_part(reader: Reader, scenes: Mapping[str, world.Scene]) -> dict[str, Any]:
     """Scores of true captions with their own video and with a wrong one: pairs by what is wrong."""
     pairs: dict[str, list[list[dict[str, float]]]] = {}
-    cases = [case(f"scene-{number}", scene) for number, scene in enumerate(scenes)]
+    cases = [case(name, scene) for name, scene in scenes.items()]
     for number, made in enumerate(cases):
         text = write(made.facts)
         (own,) = reader.scores(made, [text])
-        colours = recoloured(made.scene, np.random.default_rng((SEED, 3, number)))
+        colours = recoloured(made.scene, np.random.default_rng((SEED, 3, made.scene.seed)))
         wrong = {"colours": case(made.name, colours)}
         if backwards(made.facts) != made.facts:
             wrong["reversed"] = replace(made, frames=made.frames[::-1].copy())
@@ -306,11 +319,9 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
         }
     if "hard" in results:
         rows = list(results["hard"].values())
-        good, bad = ([row for row in rows if row["right"] is mark] for mark in (True, False))
-        figures["hard"] = {"right": len(good), "wrong": len(bad), "video": areas(good, bad)}
-        if all("language" in row for row in rows):
-            good, bad = ([row["language"] for row in part] for part in (good, bad))
-            figures["hard"]["language"] = areas(good, bad)
+        figures["hard"] = of_errors(rows)
+        for name, rare in (("with a rare word", True), ("without", False)):
+            figures[f"hard, {name}"] = of_errors([row for row in rows if row["rare"] is rare])
     if "apart" in results:
         figures["furthest from the engine's own scores"] = round(results["apart"], 6)
     if "falls" in results:
@@ -327,6 +338,17 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
     return figures
 
 
+def of_errors(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How well the scores tell right captions from wrong ones, of a model's own."""
+    good, bad = ([row for row in rows if row["right"] is mark] for mark in (True, False))
+    figures: dict[str, Any] = {"right": len(good), "wrong": len(bad)}
+    if good and bad:
+        figures["video"] = areas(good, bad)
+        if all("language" in row for row in rows):
+            figures["language"] = areas([row["language"] for row in good], [row["language"] for row in bad])
+    return figures
+
+
 def lines(figures: dict[str, Any], title: str = "") -> Iterator[str]:
     """The figures as text, a line for all scores of one kind."""
     for name, value in figures.items():
@@ -340,6 +362,11 @@ def lines(figures: dict[str, Any], title: str = "") -> Iterator[str]:
 def compared(first: Path, second: Path) -> dict[str, Any]:
     """Two results of the hard part by different engines: equal texts, and Kendall's tau of each score over all."""
     one, other = (json.loads(path.read_text())["hard"] for path in (first, second))
+    return agreement(one, other)
+
+
+def agreement(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The same of two results of `captioned`."""
     names = sorted(one.keys() & other.keys())
     same = [name for name in names if one[name]["text"] == other[name]["text"]]
     taus = {
@@ -353,23 +380,32 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
     return {"cases": len(names), "equal texts": len(same), "tau": taus, "furthest apart": apart}
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    scenes = [sampled_scene(SEED, number) for number in range(args.scenes)]
+def run(
+    numbers: Sequence[int],
+    parts: Sequence[str],
+    demo: str | None,
+    skewed: bool = False,
+    engine: str = "transformers",
+    dtype: str = "float32",
+) -> dict[str, Any]:
+    """All scores of the scenes of these numbers."""
+    odds = world.SKEWED if skewed else {}
+    scenes = {f"scene-{number}": sampled_scene(SEED, number, odds) for number in numbers}
     results: dict[str, Any] = {}
-    if "hard" in args.parts:
-        cases = [hard_case(number, scene, SEED) for number, scene in enumerate(scenes)]
-        results["hard"] = captioned(cases, args.demo, args.engine, {"kv_cache_memory_bytes": 1 << 28})
+    if "hard" in parts:
+        cases = [hard_case(number, scene, SEED) for number, scene in zip(numbers, scenes.values(), strict=True)]
+        results["hard"] = captioned(cases, demo, engine, dtype)
         few = cases[:_FEW]
-    if args.engine != "transformers":
+    if engine != "transformers":
         return results
-    reader = Reader(args.demo)
+    reader = Reader(demo)
     if "hard" in results:
         results["apart"] = apart(reader, few, results["hard"])
     for row in results.get("hard", {}).values():
         (confidence,) = reader.scores(None, [row["text"]])
         row["language"] = asdict(confidence)
     for part, work in (("planted", planted_part), ("falls", falls_part)):
-        if part in args.parts:
+        if part in parts:
             results[part] = work(reader, scenes)
     return results
 
@@ -379,6 +415,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
+    parser.add_argument("--dtype", default="float32", help="of the weights in vLLM")
+    parser.add_argument("--skewed", action="store_true", help="scenes of the world's second language")
     parser.add_argument("--demo", help="another checkpoint of the caption model")
     parser.add_argument("--out", type=Path, help="write all scores to this file")
     parser.add_argument("--compare", type=Path, nargs=2, help="two such files")
@@ -387,7 +425,7 @@ def main() -> None:
         print(json.dumps(compared(*args.compare), indent=1))
         return
     began = time.perf_counter()
-    results = run(args)
+    results = run(range(args.scenes), args.parts, args.demo, args.skewed, args.engine, args.dtype)
     if args.out:
         args.out.write_text(json.dumps(results | {"figures": summary(results)}))
     for line in lines(summary(results)):

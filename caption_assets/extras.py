@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "transformers": ("torch", "torchvision", "transformers"),
+        "transformers": ("torch", "torchvision", "transformers", "xgrammar"),
         "vllm": ("vllm",),
-        "demo": ("torch", "torchvision", "transformers"),
+        "demo": ("torch", "torchvision", "transformers", "xgrammar"),
         "s3": ("s3fs",),
     }
 )

@@ -57,14 +57,21 @@ def run_job(
     shards: Sequence[str],
     steps: Collection[str] = tuple(TABLES),
     resumed: str | None = None,
+    exports: bool = False,
 ) -> dg.DagsterRun:
-    """A run of the pipeline's job, by the executor that it has, for registered `shards`, or of a run's failed steps."""
+    """A run of the pipeline's job, by the executor that it has, for registered `shards`, or of a run's failed steps.
+
+    It makes the assets of `steps`, and exports where asked for.
+    """
     dataset = pipeline.settings.dataset
     _running[dataset] = pipeline
     with dg.execute_job(
         dg.build_reconstructable_job(__name__, job_of_running.__name__, (dataset,)),
         instance=instance,
-        asset_selection=[asset.key for asset in _of_steps(pipeline, steps)],
+        asset_selection=[
+            *(asset.key for asset in _of_steps(pipeline, steps)),
+            *(asset.key for asset in pipeline.exports if exports),
+        ],
         tags=range_tags(tuple(shards)),
         run_config={"loggers": QUIET},
         reexecution_options=dg.ReexecutionOptions.from_failure(resumed, instance) if resumed else None,

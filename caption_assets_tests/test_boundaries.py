@@ -37,11 +37,13 @@ MODELS: dict[str, set[str]] = {
     "variants": {"families"},
     "thinking": set(),
     "confidence": {"thinking"},
+    "schemas": set(),
     "requests": {"families", "prompts", "variants", "confidence"},
     "contexts": {"families", "requests"},
     "chat": {"families", "requests"},
     "weights": {"families", "locks", "variants", "waits"},
     "gpus": {"families", "locks", "variants", "waits"},
+    "seats": {"gpus", "variants"},
     "engines": {
         "families",
         "prompts",
@@ -50,27 +52,30 @@ MODELS: dict[str, set[str]] = {
         "confidence",
         "requests",
         "thinking",
+        "schemas",
         "contexts",
         "chat",
         "weights",
         "gpus",
         "waits",
     },
-    "choice": {"families", "variants", "requests", "weights", "gpus", "engines"},
+    "choice": {"families", "variants", "requests", "weights", "gpus", "seats", "engines"},
 }
 # And within `engines`: no engine knows another one.
 ENGINES: dict[str, set[str]] = {
     "base": set(),
     "shares": set(),
     "session": {"base", "shares"},
+    "visits": set(),
     "draws": set(),
+    "grammars": set(),
     "watched": {"base"},
-    "transformers": {"base", "draws", "watched"},
-    "vllm": {"base"},
-    "openai": {"base"},
+    "transformers": {"base", "draws", "grammars", "visits", "watched"},
+    "vllm": {"base", "visits"},
+    "openai": {"base", "visits"},
     "select": {"base", "transformers", "vllm", "openai"},
 }
-HEAVY = ("torch", "torchvision", "transformers", "vllm")
+HEAVY = ("torch", "torchvision", "transformers", "vllm", "xgrammar")
 
 
 def imports(path: Path) -> set[str]:

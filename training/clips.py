@@ -7,6 +7,7 @@ does not depend on one renderer's habits. No torch model and no GPU here: the ba
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
@@ -81,8 +82,11 @@ class Batch:
         return Batch(*(function(getattr(self, f.name)) if f.name != "grid" else self.grid for f in fields(self)))
 
 
-def make_batch(seed: int, index: int, frames: int, tokenizer) -> Batch:
-    """Batch `index` of the run with `seed`, of about `frames` frames; the same for the same arguments."""
+def make_batch(seed: int, index: int, frames: int, tokenizer, odds: Mapping[str, float]) -> Batch:
+    """Batch `index` of the run with `seed`, of about `frames` frames; the same for the same arguments.
+
+    `odds` are those of the world's words (`world.sample_scene`).
+    """
     rng = np.random.default_rng((seed, index))
     words = random.Random(f"{seed}/{index}")
     counts = list(FRAME_COUNTS)
@@ -96,7 +100,7 @@ def make_batch(seed: int, index: int, frames: int, tokenizer) -> Batch:
         "states", "motion", "shape", "colour", "background", "rgb", "background_rgb", "form", "look")}  # fmt: skip
     texts = []
     for _ in range(size):
-        scene, times, seconds = _scene(rng, width, height, n)
+        scene, times, seconds = _scene(rng, width, height, n, odds)
         act = _act(rng, scene)
         _add_looks(arrays, rng, act, times, extent)
         texts.append((write(act.facts()), 2 * seconds / n))
@@ -115,7 +119,9 @@ def _frame_size(rng: np.random.Generator) -> tuple[int, int]:
     return round(short * max(1, aspect) / 2) * 2, round(short * max(1, 1 / aspect) / 2) * 2
 
 
-def _scene(rng: np.random.Generator, width: int, height: int, n: int) -> tuple[world.Scene, np.ndarray, float]:
+def _scene(
+    rng: np.random.Generator, width: int, height: int, n: int, odds: Mapping[str, float]
+) -> tuple[world.Scene, np.ndarray, float]:
     """A scene that the pipeline samples with `n` frames, the times of those frames, and its length in seconds."""
     seconds = rng.uniform(1.2, 2.4) if n == 4 else rng.uniform(n / 2 - 0.45, n / 2 + 0.45)
     rate = min(float(rng.choice([8, 10, 12, 15, 20, 24, 25, 30, 50, 60])), 383 / seconds)
@@ -124,7 +130,7 @@ def _scene(rng: np.random.Generator, width: int, height: int, n: int) -> tuple[w
     circling = rng.random() < ORBIT_SHARES[kind]
     size = {"width": width, "height": height, "frame_rate": Fraction(rate).limit_denominator(100)}
     for _ in range(50):
-        scene = world.sample_scene(rng, **size, duration_s=seconds, windows=1, kind=kind)
+        scene = world.sample_scene(rng, **size, duration_s=seconds, windows=1, kind=kind, odds=odds)
         if not circling or any(event.turns for thing in scene.acts[0].objects for event in thing.events):
             break
     picks = np.linspace(0, scene.num_frames - 1, n).round()

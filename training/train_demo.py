@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from caption_assets.demo.facts import MOTIONS
+from caption_assets.demo.world import SKEWED
 from training import checks, render
 from training import model as demo
 from training.clips import Batch, make_batch
@@ -34,14 +35,15 @@ HEADS = {"seen": 2, "here": 1, "shape": 4, "colour": 7, "background": 4, "path":
 class Batches(Dataset):
     """Batch after batch of one seed; the workers' number does not matter."""
 
-    def __init__(self, seed: int, first: int, steps: int, frames: int, tokenizer) -> None:
-        self.seed, self.first, self.steps, self.frames, self.tokenizer = seed, first, steps, frames, tokenizer
+    def __init__(self, seed: int, first: int, steps: int, frames: int, tokenizer, odds: dict[str, float]) -> None:
+        self.seed, self.first, self.steps, self.frames = seed, first, steps, frames
+        self.tokenizer, self.odds = tokenizer, odds
 
     def __len__(self) -> int:
         return self.steps - self.first
 
     def __getitem__(self, index: int) -> Batch:
-        return make_batch(self.seed, self.first + index, self.frames, self.tokenizer)
+        return make_batch(self.seed, self.first + index, self.frames, self.tokenizer, self.odds)
 
 
 def dense_loss(
@@ -171,6 +173,7 @@ def main() -> None:
     parser.add_argument("--check-every", type=int, default=1000)
     parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--stop-after", type=float, default=math.inf, help="seconds; save, and let the next call go on")
+    parser.add_argument("--skewed", action="store_true", help="the world's second language: some words are rare")
     parser.add_argument("--eager", action="store_true", help="do not compile")
     args = parser.parse_args()
 
@@ -185,7 +188,7 @@ def main() -> None:
         render.compile_parts()
     loader = iter(
         DataLoader(
-            Batches(args.seed, learner.step, args.steps, args.frames, tokenizer),
+            Batches(args.seed, learner.step, args.steps, args.frames, tokenizer, dict(SKEWED) if args.skewed else {}),
             batch_size=None,
             collate_fn=lambda batch: batch,
             num_workers=args.workers,

@@ -14,15 +14,19 @@ from caption_assets.steps import Progress, ShardReport
 class Reports(Progress):
     """The assets' reports; what fails is said on standard error.
 
-    `ended` is when an asset's last report came, by `time.perf_counter`: its engine is closed after that. `seconds` is
-    the wall time of all runs together.
+    `ended` is when an asset's last report came, by `time.perf_counter`: its engine is closed after that. `last_item` is
+    when its last item was there. `seconds` is the wall time of all runs together.
     """
 
     def __init__(self) -> None:
         self.reports: list[ShardReport] = []
         self.ended: dict[str, float] = {}
+        self.last_item: dict[str, float] = {}
         self._spans: list[tuple[float, float]] = []
         self.seconds = 0.0
+
+    def advance(self, asset: str, shard: str, items: int = 1) -> None:
+        self.last_item[asset] = time.perf_counter()
 
     def done(self, report: ShardReport) -> None:
         self.reports.append(report)

@@ -27,11 +27,11 @@ def compare(title: str, sides: dict[str, Callable[[], object]], runs: int) -> di
     cpu: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(runs + 1):
         for name, side in sides.items():
-            start, used = time.perf_counter(), _tree_cpu_s(os.getpid())
+            start, used = time.perf_counter(), tree_cpu_s(os.getpid())
             side()
             if turn:
                 times[name].append(time.perf_counter() - start)
-                cpu[name].append(_tree_cpu_s(os.getpid()) - used)
+                cpu[name].append(tree_cpu_s(os.getpid()) - used)
             time.sleep(_TIDY_SECONDS)
         print(f"  {turn} of {runs} runs of {title.split(':')[0]}", file=sys.stderr, flush=True)
     print(f"\n{title}: median of {runs} runs (least to most), CPU seconds of all processes, wall time by the first's")
@@ -76,14 +76,14 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def _tree_cpu_s(pid: int) -> float:
+def tree_cpu_s(pid: int) -> float:
     """CPU time of a process, its children that have ended, and its living descendants; 0 where /proc is missing."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return 0.0
     own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(_tree_cpu_s(child) for child in children(pid))
+    return own + sum(tree_cpu_s(child) for child in children(pid))
 
 
 def tree_mib(pid: int) -> float:

@@ -72,4 +72,9 @@ def _models(
     if variant := flags.get("model_variant"):
         each = [model for model in each if model.get("model_variant") == variant] or own
     models = [{**model, **flags} for model in each]
-    return tuple(parsed_as(of, m if "model_variant" in m else {"model_variant": default(), **m}) for m in models)
+
+    def usual(model: Mapping[str, Any]) -> dict[str, str]:
+        """What a command has other than a deployment, where neither says it."""
+        return {"gpus": "all"} | ({} if "model_variant" in model else {"model_variant": default()})
+
+    return tuple(parsed_as(of, {**usual(m), **m}) for m in models)

@@ -14,7 +14,7 @@ from caption_assets.cli.console import plain, shown
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.dataset import shard_name
 from caption_assets.errors import StoreError
-from caption_assets.exports import Changes, Contents, Export
+from caption_assets.exports import Changes, Contents, Export, choose_keys, default_folder
 from caption_assets.exports.card import REASONS
 from caption_assets.settings import ExportFormatName, ExportSettings, WorkerSettings
 from caption_assets.store import CLIP_WINDOWS, Store
@@ -26,7 +26,7 @@ _SHOWN = 10
 @click.command()
 @click.argument("form", metavar="FORMAT", type=click.Choice(get_args(ExportFormatName)))
 @click.option("--output-path", required=True, help="Folder or fsspec URL of the tables: that of `run`.")
-@click.option("--to", help="Folder or fsspec URL of the export, empty at first; by default exports/FORMAT below it.")
+@click.option("--to", help="Folder or fsspec URL of the export, empty at first; by default exports/FORMAT/KEY.")
 @click.option("--shard", "shards", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
 @partial(settings_flags, classes=(ExportSettings, WorkerSettings))
 def export(form: ExportFormatName, output_path: str, to: str | None, shards: tuple[str, ...], **options: Any) -> None:
@@ -47,7 +47,7 @@ def export(form: ExportFormatName, output_path: str, to: str | None, shards: tup
     progress = _progress()
     bar = progress.add_task("export", total=len(chosen), windows=0)
     with Workers.from_settings(settings_from(options, WorkerSettings)) as workers:
-        to = to or f"{output_path.rstrip('/')}/exports/{form}"
+        to = to or default_folder(store, form, choose_keys(store, settings))
         running = Export(store, to, form, settings, workers, _Teller(progress, bar))
         with progress:
             for shard in chosen:

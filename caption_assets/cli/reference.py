@@ -47,12 +47,12 @@ def reference() -> str:
 
 def _settings() -> Iterator[str]:
     classes: tuple[type[Settings], ...] = (*ALL_SETTINGS, ExportSettings)
-    for place, settings in zip((*_PLACES, "Command `export`, by flags only"), classes, strict=True):
+    for place, settings in zip((*_PLACES, "Command `export`, and `exports` of a deployment"), classes, strict=True):
         yield from (f"### {place}", "", " ".join((settings.__doc__ or "").split()), "")
         yield from ("| setting | flag, variable | default | |", "|---|---|---|---|")
         flags, variables = flags_of(settings), variables_of(settings)
         for name, field in settings.model_fields.items():
-            how = f"`{flags[name]}`" + f"<br>`{variables[name][0]}`" * (settings in ALL_SETTINGS)
+            how = f"`{flags[name]}`<br>`{variables[name][0]}`"
             yield f"| `{name}` | {how} | {_default(field.default)} | {_words(field)} |"
         yield ""
 

@@ -25,7 +25,7 @@ def job_of(pipeline: Pipeline) -> Job:
     """A run of everything."""
     return dg.define_asset_job(
         pipeline.names.of("caption_shards"),
-        selection=dg.AssetSelection.assets(*pipeline.everything),
+        selection=dg.AssetSelection.assets(*pipeline.assets),
         description="Windows, previews, captions, enhanced captions and the page of the chosen shards.",
     )
 
@@ -75,7 +75,7 @@ def _looking(pipeline: Pipeline) -> dg.SensorDefinition:
 def _working(pipeline: Pipeline) -> dg.SensorDefinition:
     return dg.AutomationConditionSensorDefinition(
         pipeline.names.of("work_on_shards"),
-        target=dg.AssetSelection.assets(*pipeline.everything),
+        target=dg.AssetSelection.assets(*pipeline.assets),
         description=DESCRIPTION,
         default_status=dg.DefaultSensorStatus.RUNNING,
         use_user_code_server=True,  # the condition is this project's own
@@ -98,7 +98,7 @@ def schedule_of(pipeline: Pipeline, job: Job) -> dg.ScheduleDefinition:
         now = TemporalContext(effective_dt=context.scheduled_execution_time, last_event_id=None)
         graph = context.repository_def.asset_graph
         view = AssetGraphView(temporal_context=now, instance=context.instance, asset_graph=graph)
-        wanted = Work(view, pipeline.settings_hash).all_ready([asset.key for asset in pipeline.everything])
+        wanted = Work(view, pipeline.settings_hash).all_ready([asset.key for asset in pipeline.assets])
         if not wanted:
             yield dg.SkipReason("no shard lacks an asset, or has one that is out of date and can be made now")
         alike: dict[frozenset[dg.AssetKey], list[str]] = defaultdict(list)
@@ -106,7 +106,7 @@ def schedule_of(pipeline: Pipeline, job: Job) -> dg.ScheduleDefinition:
             alike[frozenset(lacking)].append(shard)
         registered = registered_shards(context.instance, pipeline.shards)
         for assets, shards in alike.items():
-            chosen = [asset.key for asset in pipeline.everything if asset.key in assets]
+            chosen = [asset.key for asset in pipeline.assets if asset.key in assets]
             for keys in ranges(shards, registered, SHARDS_PER_RUN):
                 yield dg.RunRequest(
                     run_key=f"{context.scheduled_execution_time.isoformat()} {keys[0]}",

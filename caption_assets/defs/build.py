@@ -32,7 +32,7 @@ def build_defs(
     pipeline = Pipeline(settings or deployed_settings(), resource_overrides)
     job = job_of(pipeline)
     return dg.Definitions(
-        assets=[pipeline.source, *pipeline.everything],
+        assets=[pipeline.source, *pipeline.assets],
         asset_checks=pipeline.checks,
         jobs=[job],
         sensors=sensors_of(pipeline),

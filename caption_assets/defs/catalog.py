@@ -19,10 +19,15 @@ def catalog(settings: PipelineSettings, step: Step, keys: Sequence[str]) -> dict
     """Arguments of `dg.asset`."""
     own = dict(zip(("caption_key", "text_key"), keys, strict=False)) | {"step": step.name}
     tags = {f"caption_assets/{name}": _TAG.sub("_", value)[:_LONGEST_TAG] for name, value in own.items()}
+    return {**deployment(settings), "tags": tags | dict(settings.tags)}
+
+
+def deployment(settings: PipelineSettings) -> dict[str, Any]:
+    """What the deployment says of all its assets, as arguments of `dg.asset`."""
     hours = settings.fresh_within_hours
     return {
         "owners": list(settings.owners),
-        "tags": tags | dict(settings.tags),
+        "tags": dict(settings.tags),
         "freshness_policy": None if hours is None else dg.FreshnessPolicy.time_window(timedelta(hours=hours)),
     }
 

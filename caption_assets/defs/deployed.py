@@ -91,7 +91,7 @@ class DeployedRuns:
 def _asset_job(pipeline: Pipeline) -> dg.JobDefinition:
     """The job that Dagster makes of all assets, in which those that one picks in the UI are materialized."""
     definitions = dg.Definitions(
-        assets=[pipeline.source, *pipeline.everything],
+        assets=[pipeline.source, *pipeline.assets],
         asset_checks=pipeline.checks,
         resources=pipeline.resources,
         executor=EXECUTORS["in_process"],

@@ -27,29 +27,6 @@ def event_pointer(instance: dg.DagsterInstance, key: dg.AssetKey, is_source: boo
     return str(records[-1].storage_id - 1) if records else "NULL"
 
 
-def version_tags(
-    instance: dg.DagsterInstance,
-    shard: str,
-    code_version: str,
-    data_version: str,
-    read: Mapping[dg.AssetKey, tuple[bool, str]],
-) -> dict[str, str]:
-    """The versions that Dagster writes on its own events: by these it knows what is stale.
-
-    `read` are the versions of what the shard was made of; of each whether it is the source.
-    """
-    tags = {
-        "dagster/code_version": code_version,
-        "dagster/data_version": data_version,
-        "dagster/data_version_is_user_provided": "true",
-    }
-    for key, (is_source, version) in read.items():
-        name = key.to_user_string()
-        tags[f"dagster/input_data_version/{name}"] = version
-        tags[f"dagster/input_event_pointer/{name}"] = event_pointer(instance, key, is_source, shard, version)
-    return tags
-
-
 def failed_before(context: dg.AssetExecutionContext, inputs: Iterable[dg.AssetKey]) -> dict[str, str]:
     """Shards that an earlier step of this run, which makes one of `inputs`, has failed in, and why."""
     failed: dict[str, str] = {}

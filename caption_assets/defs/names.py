@@ -37,6 +37,11 @@ class Names:
         of = "_by_".join(keys[: len(table.key_columns)])
         return dg.AssetKey([*([self.pipeline] if self.pipeline else []), f"{table}_{of}" if of else str(table)])
 
+    def export(self, called: str, *keys: str) -> dg.AssetKey:
+        """The asset of an export: `export_videofolder_qwen3`, `export_txt_qwen3_by_qwen_lm`."""
+        name = f"export_{called}_{'_by_'.join(keys)}"
+        return dg.AssetKey([*([self.pipeline] if self.pipeline else []), name])
+
     @property
     def source(self) -> dg.AssetKey:
         """The asset that is the dataset."""

@@ -8,6 +8,7 @@ import dagster as dg
 from caption_assets.defs.as_they_come import AsShardsCome
 from caption_assets.defs.assets import PipelineAsset, make_assets
 from caption_assets.defs.checks import asset_checks
+from caption_assets.defs.exports import export_assets
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.partitions import shards_of
@@ -35,9 +36,18 @@ class Pipeline:
         """The assets with what they make, each after those that it reads."""
         return make_assets(self.settings, self.shards, self._condition)
 
+    @cached_property
+    def exports(self) -> list[dg.AssetsDefinition]:
+        return export_assets(self.settings, self.shards, self._condition)
+
     @property
     def assets(self) -> list[dg.AssetsDefinition]:
-        return [made.definition for made in self.made]
+        """What a run of everything makes, each after those that it reads."""
+        return [*(made.definition for made in self.made), *self.exports, self.review]
+
+    @property
+    def _condition(self) -> AsShardsCome | None:
+        return AsShardsCome(self.settings_hash) if self.settings.automation else None
 
     @cached_property
     def checks(self) -> list[dg.AssetChecksDefinition]:
@@ -47,16 +57,7 @@ class Pipeline:
     @cached_property
     def review(self) -> dg.AssetsDefinition:
         """The pages to look at what all the others have made, with what people have said of it."""
-        return review_asset(self.names, self.shards, [asset.key for asset in self.assets], self._condition)
-
-    @property
-    def everything(self) -> list[dg.AssetsDefinition]:
-        """All that is made of a shard, each after what it reads."""
-        return [*self.assets, self.review]
-
-    @property
-    def _condition(self) -> AsShardsCome | None:
-        return AsShardsCome(self.settings_hash) if self.settings.automation else None
+        return review_asset(self.names, self.shards, [made.definition.key for made in self.made], self._condition)
 
     @cached_property
     def source(self) -> dg.SourceAsset:

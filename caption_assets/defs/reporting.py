@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from caption_assets.defs.lineage import FAILED_SHARDS, version_tags
+from caption_assets.defs.lineage import FAILED_SHARDS, event_pointer
 from caption_assets.defs.metadata import choice_metadata, place_metadata, report_metadata
 from caption_assets.defs.source import observation, observed
 from caption_assets.defs.step_run import StepRun
@@ -83,12 +83,18 @@ class ShardOutcomes:
         return place_metadata(store, dataset, shard)
 
     def _tags(self, choice: Choice, report: ShardReport) -> dict[str, str]:
-        instance, names, shard = self._context.instance, self._run.names, report.shard
-        read = {}
+        """The versions that Dagster writes on its own events: by these it knows what is stale."""
+        tags = {
+            "dagster/code_version": choice.version,
+            "dagster/data_version": report.data_version,
+            "dagster/data_version_is_user_provided": "true",
+        }
         for name, version in report.input_versions.items():
-            is_source = name == SOURCE
+            is_source, names, shard = name == SOURCE, self._run.names, report.shard
             key = names.source if is_source else names.asset(name, *choice.keys)
-            if is_source and observed(instance, key, shard) != version:
+            if is_source and observed(self._context.instance, key, shard) != version:
                 self._context.log_event(observation(key, shard, version))
-            read[key] = (is_source, version)
-        return version_tags(instance, shard, choice.version, report.data_version, read)
+            pointer = event_pointer(self._context.instance, key, is_source, shard, version)
+            tags[f"dagster/input_data_version/{key.to_user_string()}"] = version
+            tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = pointer
+        return tags

@@ -7,12 +7,11 @@ from typing import Any
 
 import dagster as dg
 
-from caption_assets.defs.history import History
-from caption_assets.defs.lineage import version_tags
 from caption_assets.defs.metadata import column_schema
 from caption_assets.defs.names import Names
-from caption_assets.defs.reporting import REPORTED, Reports
-from caption_assets.errors import CaptionAssetsError, ShardError
+from caption_assets.defs.renderings import Rendered, inputs_of, render_shards
+from caption_assets.defs.reporting import Reports
+from caption_assets.errors import ShardError
 from caption_assets.names import is_remote
 from caption_assets.records import text_hash
 from caption_assets.review import paths
@@ -54,33 +53,18 @@ def review_asset(
         keys to judge, and keeps verdicts and edited texts, which stand in the documents as `<key>_reviewed`.
         """
         place = getattr(context.resources, names.of("save_export"))
-        store, failed = place.store(), {}
-        read = {key: History(context.instance, key).versions for key in upstream}
-        for shard in context.partition_keys:
-            try:
-                render_documents_of(store, shard, place.source_root)
-                summary = render_shard_page(store, shard)
-                if not summary["clips"]:
-                    asked = f"{SHARD_REVIEW} of shard {shard!r}"
-                    raise ShardError(asked, "it has no windows", "materialize clip_windows for it first")
-            except CaptionAssetsError as error:
-                context.log.error(str(error))
-                failed[shard] = str(error)
-                continue
+        store, made_from = place.store(), inputs_of(context, upstream)
+
+        def render(shard: str) -> Rendered:
+            render_documents_of(store, shard, place.source_root)
+            summary = render_shard_page(store, shard)
+            if not summary["clips"]:
+                asked = f"{SHARD_REVIEW} of shard {shard!r}"
+                raise ShardError(asked, "it has no windows", "materialize clip_windows for it first")
             version = text_hash(json.dumps(summary, sort_keys=True))
-            of_shard = {key: (False, versions[shard]) for key, versions in read.items() if shard in versions}
-            event = dg.AssetMaterialization(
-                context.asset_key,
-                partition=shard,
-                metadata=_metadata(store, shard, summary),
-                tags=version_tags(context.instance, shard, _VERSION, version, of_shard),
-            )
-            context.log_event(event)
-        render_index(store)
-        if len(failed) < len(context.partition_keys):
-            yield dg.MaterializeResult(metadata=REPORTED)
-        if failed:
-            raise dg.Failure(" ".join(failed.values()), allow_retries=False)
+            return Rendered(version, _metadata(store, shard, summary), made_from.tags(shard, _VERSION))
+
+        yield from render_shards(context, render, lambda: render_index(store))
 
     return shard_review
 

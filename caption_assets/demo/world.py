@@ -5,7 +5,9 @@ Equal seeds give equal scenes on every machine. This module is the room's front 
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from caption_assets.demo.facts import ATTRIBUTES, BACKGROUNDS, COLOURS, MOTIONS,
 from caption_assets.demo.scene import Act, Event, Object, Scene, score
 
 __all__ = ["ATTRIBUTES", "BACKGROUNDS", "COLOURS", "FRAME_RATES", "KINDS", "MOTIONS", "SHAPES"]
-__all__ += ["Act", "Event", "Facts", "Object", "Scene", "Subject", "sample_scene", "score"]
+__all__ += ["SKEWED", "Act", "Event", "Facts", "Object", "Scene", "Subject", "sample_scene", "score"]
 
 KINDS = ("one", "two", "one_sequence", "two_sequence")
 FRAME_RATES = tuple(
@@ -26,6 +28,13 @@ WINDOW_FRAMES = 256
 # At its fastest an orbit turns by so many revolutions from one sampled frame to the next (from a half on, nobody can
 # tell which way), and an orbit has at least so many in all: less is an arc.
 MOST_TURNS_A_STEP, FEWEST_TURNS = 1 / 3, 0.8
+
+SKEWED: Mapping[str, float] = MappingProxyType(
+    dict.fromkeys(
+        ("orange", "purple", "star", "pink", "moving from bottom to top", "circling counterclockwise"), 1 / 20
+    )
+)
+"""A second language of the same world, for `sample_scene`: these words are twenty times rarer than others."""
 
 # Shades (RGB) of each colour word. A scene mixes two of them.
 SHADES: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -60,12 +69,15 @@ def sample_scene(
     duration_s: float | None = None,
     windows: int = 1,
     kind: str | None = None,
+    odds: Mapping[str, float] = MappingProxyType({}),
 ) -> Scene:
     """Draw a scene; what is not given is drawn too.
 
     Sizes run from 160x120 to 1280x720 with aspect ratios from 1:2 to 2:1 (even numbers of pixels), rates from 8 to 60.
     A clip of one window lasts 2 to 8 s but at most 256 frames; with more `windows` every window but the last has 256
     frames, the last at least 128, and each is an act of its own. `kind` fixes every act's kind (`KINDS`).
+    `odds` are those of words of the world against words that it does not name; a scene that has no room for what was
+    drawn is drawn again, which makes rare motions rarer still.
     """
     if width is None or height is None:
         width, height = _frame_size(rng)
@@ -77,7 +89,7 @@ def sample_scene(
         lengths = [WINDOW_FRAMES] * (windows - 1) + [int(rng.integers(WINDOW_FRAMES // 2, WINDOW_FRAMES + 1))]
     acts, start = [], 0
     for length in lengths:
-        acts.append(_act(rng, width, height, rate, start, start + length - 1, kind))
+        acts.append(_act(rng, width, height, rate, start, start + length - 1, kind, odds))
         start += length
     noise = float(rng.uniform(0.0, 4.0))
     return Scene(int(rng.integers(2**31)), width, height, rate, start, noise, tuple(acts))
@@ -93,25 +105,32 @@ def _frame_size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _act(
-    rng: np.random.Generator, width: int, height: int, rate: Fraction, first: int, last: int, kind: str | None
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    rate: Fraction,
+    first: int,
+    last: int,
+    kind: str | None,
+    odds: Mapping[str, float],
 ) -> Act:
     start_s, end_s = float(first / rate), float(last / rate)
     long_enough = end_s - start_s >= 3.9  # eight frames at two a second: four for each of two events
     kinds, weights = (KINDS, (0.45, 0.3, 0.125, 0.125)) if long_enough else (KINDS[:2], (0.6, 0.4))
     kind = kind or kinds[rng.choice(len(kinds), p=weights)]
-    background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
+    background = _pick(rng, BACKGROUNDS, odds)
     backdrop = _shade(rng, background)
     samples = max(4, 2 * round(float((last + 1 - first) / rate)))  # two a second, an even number: as captioning does
     unit = min(width, height)
     stage = _Stage(width / unit, height / unit, float(math.ceil((last - first) / (samples - 1)) / rate))
     objects = None
     while objects is None:
-        objects = _cast(rng, kind, stage, start_s, end_s)
+        objects = _cast(rng, kind, stage, start_s, end_s, odds)
     return Act(first, last, kind, background, backdrop, objects)
 
 
 def _cast(
-    rng: np.random.Generator, kind: str, stage: _Stage, start_s: float, end_s: float
+    rng: np.random.Generator, kind: str, stage: _Stage, start_s: float, end_s: float, odds: Mapping[str, float]
 ) -> tuple[Object, ...] | None:
     """Objects whose paths stay in the frame and apart from each other; None where the dice did not allow it."""
     cut_s = start_s + (end_s - start_s) * rng.uniform(0.42, 0.58)
@@ -119,14 +138,14 @@ def _cast(
     whole, before, after = (start_s, end_s), (start_s, cut_s), (cut_s, end_s)
     plans: list[list[tuple[str, tuple[float, float]]]]
     if kind == "one":
-        plans = [[(_pick(rng, MOTIONS), whole)]]
+        plans = [[(_pick(rng, MOTIONS, odds), whole)]]
     elif kind == "two":
-        plans = [[(_pick(rng, MOTIONS), whole)], [(_pick(rng, MOTIONS), whole)]]
+        plans = [[(_pick(rng, MOTIONS, odds), whole)], [(_pick(rng, MOTIONS, odds), whole)]]
     elif kind == "one_sequence":
-        a, b = rng.choice(moving, 2, replace=False)
+        a, b = rng.choice(moving, 2, replace=False, p=_shares(moving, odds))
         plans = [[(str(a), before), (str(b), after)]]
     else:
-        plans = [[(_pick(rng, moving), before)], [(_pick(rng, moving), after)]]
+        plans = [[(_pick(rng, moving, odds), before)], [(_pick(rng, moving, odds), after)]]
     objects: list[Object] = []
     for plan in plans:
         events: list[Event] = []
@@ -135,7 +154,7 @@ def _cast(
             if event is None:
                 return None
             events.append(event)
-        shape, colour = _pick(rng, SHAPES), _pick(rng, COLOURS)
+        shape, colour = _pick(rng, SHAPES, odds), _pick(rng, COLOURS, odds)
         tilt = rng.uniform(-4, 4) if rng.random() < 0.8 else rng.uniform(-15, 15)
         inner = float(rng.uniform(0.38, 0.5))
         objects.append(Object(shape, colour, _shade(rng, colour), tuple(events), float(tilt), inner))
@@ -228,8 +247,17 @@ def _orbit(
     return Event(motion, start_s, end_s, x0, y0, cx, cy, size, size, radius, angle, signed, ease)
 
 
-def _pick(rng: np.random.Generator, words: tuple[str, ...] | list[str]) -> str:
-    return words[rng.integers(len(words))]
+def _pick(rng: np.random.Generator, words: Sequence[str], odds: Mapping[str, float]) -> str:
+    shares = _shares(words, odds)
+    return words[int(rng.integers(len(words)) if shares is None else rng.choice(len(words), p=shares))]
+
+
+def _shares(words: Sequence[str], odds: Mapping[str, float]) -> np.ndarray | None:
+    """How likely each word is; None where all are alike, for which other numbers are drawn."""
+    if odds.keys().isdisjoint(words):
+        return None
+    weights = np.array([odds.get(word, 1.0) for word in words])
+    return weights / weights.sum()
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -6,7 +6,8 @@ it together (`export`). Not here: Save & Export, which is its own room, and how 
 """
 
 from caption_assets.exports.contents import Contents
-from caption_assets.exports.export import Export, Exported
+from caption_assets.exports.export import Export, Exported, default_folder, folder_name
 from caption_assets.exports.folder import Changes
+from caption_assets.exports.samples import Keys, choose_keys
 
-__all__ = ["Changes", "Contents", "Export", "Exported"]
+__all__ = ["Changes", "Contents", "Export", "Exported", "Keys", "choose_keys", "default_folder", "folder_name"]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from caption_assets.models.families import Family
@@ -67,6 +68,20 @@ def chat_prompt(tool: Any, family: Family, messages: Sequence[dict[str, Any]], *
     hidden = [_with_texts(message, lambda _: _PLACE.format(next(places))) for message in messages]
     pieces = _PLACES.split(_rendered(tool, family, hidden, options))
     return ChatPrompt(tuple(texts[int(piece)] if k % 2 else piece for k, piece in enumerate(pieces)))
+
+
+def kept_tokens(known: Sequence[int], before: Sequence[int], now: Sequence[int]) -> tuple[int, int] | None:
+    """What a prompt shares with another one about the same video: how many tokens of it, and of its own they stand for.
+
+    `known` are those of the other prompt with the video's filled in, `before` those without, and `now` this prompt's.
+    At least one is left, for the model to go on from. None where the video does not stand before all that differs.
+    """
+    pairs = zip(before, now[:-1], strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    kept = len(known) - (len(before) - same)
+    if list(known[:kept]) == list(before[:same]) or list(known[kept:]) != list(before[same:]):
+        return None
+    return kept, same
 
 
 def plain_ids(tokenizer: Any, text: str) -> list[int]:

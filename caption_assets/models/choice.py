@@ -1,18 +1,17 @@
-"""Choosing a model: settings in; the row that is to run, its checkpoint and a session of it out."""
+"""Choosing a model: settings in; the row that is to run, its checkpoint and an engine for it out."""
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from caption_assets.errors import ConfigError, ModelError
-from caption_assets.models.engines.base import EngineOptions, ServerOptions
+from caption_assets.models.engines.base import CaptionEngine, EngineOptions, ServerOptions
 from caption_assets.models.engines.select import create_engine
-from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.families import FAMILIES, Family
 from caption_assets.models.gpus import visible_gpus
+from caption_assets.models.seats import Seats, seats
 from caption_assets.models.variants import (
     Sampling,
     Variant,
@@ -82,22 +81,15 @@ class ModelChoice:
             row = replace(row, min_pixels=self.settings.min_pixels, max_pixels=self.settings.max_pixels)
         return row.in_precision(self.settings.precision), checkpoint
 
-    @contextmanager
-    def session(
-        self, batch_size: int, encode_mp4: Callable[[SampledFrames], bytes] | None = None
-    ) -> Iterator[EngineSession]:
-        """A session of the chosen model, closed with the block. No weights are loaded before they are needed.
-
-        `batch_size` is how many requests run together; `encode_mp4` is for servers that take video files. Raises
-        ConfigError and ModelError as `model` does, and ModelError where no engine can run it.
-        """
+    def options(self, batch_size: int, encode_mp4: Callable[[SampledFrames], bytes] | None = None) -> EngineOptions:
+        """How the model is to run. `batch_size` is how many requests run together; `encode_mp4` is for servers that
+        take video files. Raises as `model`."""
         settings = self.settings
-        variant, checkpoint = self.model()
-        options = EngineOptions(
+        return EngineOptions(
             device=settings.device,
             precision=settings.precision,
             batch_size=batch_size,
-            sampling=variant.sampling,
+            sampling=self.model()[0].sampling,
             tensor_parallel=settings.tensor_parallel,
             in_flight_bytes=round(settings.in_flight_gib * _GIB),
             stuck_s=settings.engine_timeout_s,
@@ -107,12 +99,21 @@ class ModelChoice:
             ),
             vllm_args=settings.vllm_args,
         )
-        engine = create_engine(variant, checkpoint, options, engine=settings.engine, model_dir=settings.model_dir)
-        session = EngineSession(variant, checkpoint, engine)
-        try:
-            yield session
-        finally:
-            session.close()
+
+    def engine(self, options: EngineOptions) -> CaptionEngine:
+        """An engine for the model, not started yet. Raises as `model`, and ModelError where no engine can run it."""
+        variant, checkpoint = self.model()
+        return create_engine(
+            variant, checkpoint, options, engine=self.settings.engine, model_dir=self.settings.model_dir
+        )
+
+    def seats(self, cores: int) -> Seats:
+        """Where engines for the model may run at once, on a CPU with so many cores. Raises as `seats.seats`."""
+        settings = self.settings
+        if settings.engine == "openai":
+            return Seats()
+        variant, _ = self.model()
+        return seats(settings.gpus, variant, settings.precision, settings.device, settings.tensor_parallel, cores)
 
     @property
     def _row(self) -> Variant:

@@ -69,7 +69,8 @@ class Family:
     For vLLM: `items_per_prompt` is its `limit_mm_per_prompt`. `sized_processor` says that its processor is configured
     with the frame limits. `compiles_vision` and `pads_vision_mlps` say what makes its vision tower faster on a GPU.
     `corrects_grid_seconds` says that the time between temporal positions has to be set after rendering; a server's
-    release before `server_times_since` (major, minor) gets it wrong.
+    release before `server_times_since` (major, minor) gets it wrong. `keeps_prefixes` says that a prompt can begin with
+    the keys and values of another one.
     """
 
     name: ModelFamily
@@ -89,6 +90,7 @@ class Family:
     pads_vision_mlps: bool = False
     corrects_grid_seconds: bool = False
     server_times_since: tuple[int, int] = (0, 0)
+    keeps_prefixes: bool = True
 
     @property
     def kind(self) -> str:
@@ -220,6 +222,7 @@ _FAMILIES = (
         # Its template looks for this word in the messages, and removes it.
         system_message="/no_think",
         items_per_prompt=_ONE_VIDEO,
+        keeps_prefixes=False,
     ),
     Family(
         "nemotron-3-omni",
@@ -229,6 +232,7 @@ _FAMILIES = (
         frame_limits=_nemotron_limits,
         template_options=_NO_THINKING,
         items_per_prompt=_ONE_VIDEO | {"audio": 0},
+        keeps_prefixes=False,
     ),
     Family("text", "text", is_text=True, in_transformers=True, template_options=_NO_THINKING),
 )

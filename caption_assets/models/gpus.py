@@ -126,6 +126,13 @@ def check(
         need.fitting(visible_gpus())
 
 
+def fitting_gpus(
+    variant: Variant, precision: AskedPrecision, gpus: Sequence[Gpu], tensor_parallel: int = 1
+) -> Sequence[Gpu]:
+    """Those of `gpus` that can run `variant`; arguments as for `check`. Raises ModelError where they are too few."""
+    return _Need(variant, precision, "cuda", tensor_parallel, None).fitting(gpus)
+
+
 def lease(
     variant: Variant,
     precision: AskedPrecision = "auto",

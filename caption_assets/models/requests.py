@@ -6,13 +6,16 @@ Messages only; the chat template is the engine's to apply. Imports no engine: wo
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from caption_assets.errors import ClipError
 from caption_assets.models.confidence import Confidence, Tokens
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.prompts import with_caption
+from caption_assets.models.variants import Sampling
 from caption_assets.records import OK, FramePicks, Outcome, SampledFrames
 
 CLOCK_HZ = 1000
@@ -20,19 +23,39 @@ CLOCK_HZ = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A further text to generate about a request's video: `prompt` stands in place of the request's own.
+
+    `name` tells a request's questions apart. With `of`, it is asked once that question has been answered (the request
+    itself is ""), and the answer follows the prompt. The rest is as for `Request`.
+    """
+
+    name: str
+    prompt: str
+    max_tokens: int = 512
+    sampling: Sampling | None = None
+    schema: str | None = None
+    of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One text to generate.
+    """One text to generate, and in `then` what else is asked about its video: all in one visit to the window.
 
     `messages` are chat messages as chat templates take them; at most one content part is a video, and `frames`
-    are then its frames, already in the size that the model sees. `max_tokens` bounds the answer. `prepared` is what
-    the engine's own `prepare` made of it, in place of the frames, of `num_bytes` bytes; `prepared_at` is when, in
-    seconds of the monotonic clock, which all processes of a machine share.
+    are then its frames, already in the size that the model sees. `max_tokens` bounds the answer; `sampling` is how it
+    is drawn, where not as the engine does by default. `schema` is a JSON schema, as JSON, that the answer keeps to.
+    `prepared` is what the engine's own `prepare` made of it, in place of the frames, of `num_bytes` bytes;
+    `prepared_at` is when, in seconds of the monotonic clock, which all processes of a machine share.
     """
 
     request_id: str
     messages: tuple[dict[str, Any], ...]
     frames: SampledFrames | None = None
     max_tokens: int = 512
+    sampling: Sampling | None = None
+    schema: str | None = None
+    then: tuple[Question, ...] = ()
     prepared: Any = field(default=None, repr=False)
     prepared_at: float | None = None
     num_bytes: int = 0
@@ -62,15 +85,19 @@ class Result:
     a session makes it the request's share of the time of all (`engines.shares`).
     Where the engine reports it, `wait_s` is the time from the end of the request's preparation until the model began
     with it, `prefill_s` from then to the first token, and `generate_s` from the first to the last token.
-    `author` is who wrote the text, where the answer itself tells. `tokens` are what the text was made of, as an engine
-    gives it, with the log-probabilities that the model itself gave them, before temperature and penalties; empty where
-    a server does not tell. `confidence` is what a session gives in their place: that of the answer.
+    `cached_tokens` are those of the prompt whose keys and values were there already, where the engine tells.
+    `author` is who wrote the text, where the answer itself tells. `then` has the results of the request's further
+    questions, in their order, each with the same `request_id`; none where nothing came of the request at all.
+    `tokens` are what the text was made of, as an engine gives it, with the log-probabilities that the model itself gave
+    them, before temperature and penalties; empty where a server does not tell. `confidence` is what a session gives in
+    their place: that of the answer.
     """
 
     request_id: str
     text: str | None = None
     finish_reason: str | None = None
     prompt_tokens: int | None = None
+    cached_tokens: int | None = None
     output_tokens: int | None = None
     seconds: float = 0.0
     wait_s: float | None = None
@@ -80,6 +107,7 @@ class Result:
     tokens: Tokens = field(default=(), repr=False)
     confidence: Confidence | None = None
     outcome: Outcome = OK
+    then: "tuple[Result, ...]" = ()
 
 
 Prepare = Callable[[Request], Request]
@@ -159,6 +187,14 @@ def request_seed(seed: int, request_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{request_id}".encode()).digest()[:4]) >> 1
 
 
+def video_hash(frames: SampledFrames, *options: object) -> str:
+    """Covers all that a model sees of a video: pixels, size, times, and by what `options` it takes them."""
+    pixels = np.ascontiguousarray(frames.frames)
+    covered = hashlib.blake2b(repr((pixels.shape, frames.picks.times_s, *options)).encode(), digest_size=24)
+    covered.update(pixels.reshape(-1).data)
+    return covered.hexdigest()
+
+
 def video_options(family: Family, processor: Any) -> dict[str, Any]:
     """The options by which the family's processor of transformers takes frames as they are."""
     known = getattr(getattr(processor.video_processor, "valid_kwargs", None), "__annotations__", {})
@@ -166,12 +202,30 @@ def video_options(family: Family, processor: Any) -> dict[str, Any]:
     return {**family.processor_options, **newer}
 
 
-def caption_request(request_id: str, prompt: str, frames: SampledFrames, max_tokens: int) -> Request:
+def caption_request(
+    request_id: str,
+    prompt: str,
+    frames: SampledFrames | None,
+    max_tokens: int,
+    sampling: Sampling | None = None,
+    schema: str | None = None,
+    then: tuple[Question, ...] = (),
+) -> Request:
     """A window's video followed by the instruction, as one user turn."""
-    content = [{"type": "video"}, {"type": "text", "text": prompt}]
-    return Request(request_id, ({"role": "user", "content": content},), frames, max_tokens)
+    return Request(request_id, _about_video(prompt), frames, max_tokens, sampling, schema, then)
+
+
+def further_request(request: Request, question: Question, answer: str | None = None) -> Request:
+    """The request that asks a question alone about the video of `request`, after the `answer` that it depends on."""
+    prompt = question.prompt if answer is None else with_caption(question.prompt, answer)
+    asked = {name: getattr(question, name) for name in ("max_tokens", "sampling", "schema")}
+    return replace(request, messages=_about_video(prompt), then=(), **asked)
 
 
 def enhance_request(request_id: str, prompt: str, caption: str, max_tokens: int) -> Request:
     """The instruction followed by the caption to rewrite, as one user turn."""
     return Request(request_id, ({"role": "user", "content": with_caption(prompt, caption)},), None, max_tokens)
+
+
+def _about_video(prompt: str) -> tuple[dict[str, Any], ...]:
+    return ({"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]},)

@@ -18,8 +18,8 @@ from caption_assets.settings.declare import (
     part,
     variables_of,
 )
-from caption_assets.settings.exports import ExportFormatName, ExportSettings, ExportText, ExportVideos
-from caption_assets.settings.pipeline import PEOPLE_ONLY, Captions, EnhancedCaptions, PipelineSettings
+from caption_assets.settings.exports import ExportChoices, ExportFormatName, ExportSettings, ExportText, ExportVideos
+from caption_assets.settings.pipeline import PEOPLE_ONLY, Captions, EnhancedCaptions, Exports, PipelineSettings
 from caption_assets.settings.quality import ConfidenceScore, FindingRule, FindingSeverity, QualitySettings
 from caption_assets.settings.texts import (
     AskedFamily,
@@ -69,10 +69,12 @@ __all__ = [
     "EngineName",
     "EnhanceSettings",
     "EnhancedCaptions",
+    "ExportChoices",
     "ExportFormatName",
     "ExportSettings",
     "ExportText",
     "ExportVideos",
+    "Exports",
     "FindingRule",
     "FindingSeverity",
     "ModelFamily",

@@ -18,6 +18,7 @@ from caption_assets.settings import (
     Captions,
     CheckSettings,
     EnhancedCaptions,
+    ExportSettings,
     PipelineSettings,
     PreviewSettings,
     QualitySettings,
@@ -40,7 +41,11 @@ _PARTS: Mapping[str, type[Settings]] = {
     "checks": CheckSettings,
     "workers": WorkerSettings,
 }
-_LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions}
+_LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions, "exports": ExportSettings}
+# What there is of each where neither says more.
+_DEFAULTS: Mapping[str, list[dict[str, Any]]] = {"captions": [{}], "enhanced": [{}], "exports": []}
+# Formats of exports, with commas: in place of those of the file.
+_EXPORT = ENVIRONMENT_PREFIX + "EXPORT"
 # Read where they are needed, and no settings of a run.
 _OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY", "REVIEW_TOKEN"))
 
@@ -61,8 +66,10 @@ def deployed_settings() -> PipelineSettings:
             chosen[name] = text
     for name, of in _PARTS.items():
         chosen[name] = {**chosen.get(name, {}), **from_environment(of)}
+    if formats := variable(_EXPORT):
+        chosen["exports"] = [{"format": name.strip()} for name in formats.split(",") if name.strip()]
     for name, each in _LISTS.items():
-        chosen[name] = [{**entry, **from_environment(each)} for entry in chosen.get(name, [{}])]
+        chosen[name] = [{**entry, **from_environment(each)} for entry in chosen.get(name, _DEFAULTS[name])]
     try:
         return PipelineSettings.model_validate(chosen)
     except ValidationError as error:
@@ -106,8 +113,9 @@ def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
 
 def check_names() -> None:
     """Raises ConfigError for a variable with our prefix that sets nothing: a misspelt choice is no choice."""
-    known = {SETTINGS, *_PLAIN.values(), *_OTHERS}
-    known |= {name for settings in ALL_SETTINGS for names in variables_of(settings).values() for name in names}
+    known = {SETTINGS, _EXPORT, *_PLAIN.values(), *_OTHERS}
+    every: tuple[type[Settings], ...] = (*ALL_SETTINGS, ExportSettings)
+    known |= {name for settings in every for names in variables_of(settings).values() for name in names}
     unknown = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     if unknown:
         fix = (

@@ -22,10 +22,11 @@ ExportFormatName = Literal[
 ExportText = Literal["caption", "enhanced"]
 ExportReviewed = Literal["prefer", "only", "ignore"]
 ExportVideos = Literal["windows", "clips", "links"]
+AskedVideos = Literal["auto", "windows", "clips", "links"]
 
 
-class ExportSettings(Settings):
-    """Which windows go out, with which text and which video, and how they are divided."""
+class ExportTexts(Settings):
+    """Which texts go out."""
 
     key: str | None = setting(
         None,
@@ -45,10 +46,15 @@ class ExportSettings(Settings):
         flag="--text-key",
         env="EXPORT_TEXT_KEY",
     )
-    videos: ExportVideos | None = setting(
-        None,
-        "Videos that go with the texts: each window cut out of its clip, frame by frame; copies of the clips as they "
-        "are; or the clips where they lie, by path or link. By default what the format is best with.",
+
+
+class ExportChoices(Settings):
+    """Which windows go out, with which video, and how they are divided."""
+
+    videos: AskedVideos = setting(
+        "auto",
+        "Videos that go with the texts: windows, each cut out of its clip, frame by frame; clips, copied as they are; "
+        "or links, which are the clips where they lie, by path or link. With auto, what the format is best with.",
         flag="--videos",
         env="EXPORT_VIDEOS",
     )
@@ -131,3 +137,7 @@ class ExportSettings(Settings):
         if self.validation + self.test >= 1:
             raise ValueError("the shares of validation and test leave nothing to train on")
         return self
+
+
+class ExportSettings(ExportChoices, ExportTexts):
+    """Which windows go out, with which text and which video, and how they are divided."""

@@ -12,7 +12,7 @@ from caption_assets.names import is_remote
 from caption_assets.settings.pipeline import PipelineSettings
 
 # Whatever is a path, at any depth.
-_PATHS = frozenset({"dataset", "output", "source_root", "model_path", "model_dir"})
+_PATHS = frozenset({"dataset", "output", "source_root", "model_path", "model_dir", "to"})
 
 
 def read_settings(path: Path) -> dict[str, Any]:

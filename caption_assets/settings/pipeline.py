@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from caption_assets.settings.checks import CheckSettings
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.exports import ExportFormatName, ExportSettings
 from caption_assets.settings.quality import QualitySettings
 from caption_assets.settings.texts import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
 
@@ -21,6 +22,30 @@ class Captions(CaptionModelSettings, CaptionSettings):
 
 class EnhancedCaptions(TextModelSettings, EnhanceSettings):
     """Captions rewritten: by which text model, and how."""
+
+
+class Exports(ExportSettings):
+    """An export that is made of each shard: in which format, of which texts and how.
+
+    There is one for each caption key, and of enhanced texts for each pair of keys; or the one that `key` and `text_key`
+    name.
+    """
+
+    format: ExportFormatName = Field(description="Format of the export.")
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="What it is called, where several have the same format; by default as that.",
+    )
+    to: str | None = Field(
+        default=None,
+        description="Folder or fsspec URL that gets a folder for each key; by default exports/NAME below the output.",
+    )
+
+    @property
+    def called(self) -> str:
+        """Its name, else its format."""
+        return self.name or self.format
 
 
 class PipelineSettings(BaseModel):
@@ -50,6 +75,9 @@ class PipelineSettings(BaseModel):
     enhanced: tuple[EnhancedCaptions, ...] = Field(
         default=(EnhancedCaptions(),),
         description="The text models, and what each is asked about the captions of every captioning model.",
+    )
+    exports: tuple[Exports, ...] = Field(
+        default=(), description="Exports that are made of the captions, for trainers; by default none."
     )
     executor: Literal["in_process", "multiprocess", "of_the_project"] = Field(
         default="in_process",

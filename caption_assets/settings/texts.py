@@ -168,6 +168,14 @@ class ModelSettings(Settings):
     device: str = setting(
         "auto", "Device: auto, cpu, cuda, or one GPU as cuda:<n>.", flag="--device", env="DEVICE", shared=True
     )
+    gpus: str | None = setting(
+        None,
+        "GPUs to use at once, an engine on each: all, how many, or which (0,2). By default, all in the command and one "
+        "in a run of Dagster. On a CPU, how many engines share it.",
+        flag="--gpus",
+        env="GPUS",
+        shared=True,
+    )
     tensor_parallel: int = setting(
         1,
         "GPUs that one model is spread over.",

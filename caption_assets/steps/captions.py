@@ -135,12 +135,9 @@ class _Captions(ShardStream[CaptionRow]):
         if not tasks:
             return
         left = {task.location: {request_id for request_id, _ in task.questions.values()} for task in tasks}
-        # Prepared windows are large: a batch can form while another runs, and no further.
-        in_flight = 2 * self._asked_for.settings.batch_size
-        workers = self.context.workers
-        for task, made in workers.run(
-            caption_clip, tasks, at_once=caption_workers(workers.processes), in_flight=in_flight
-        ):
+        # Prepared windows are large: for each engine, a batch can form while another runs, and no further.
+        in_flight = 2 * self._asked_for.settings.batch_size * self._engines
+        for task, made in self.context.workers.run(caption_clip, tasks, at_once=self._at_once, in_flight=in_flight):
             if isinstance(made, Prepared):
                 left[task.location].discard(made.request_id)
                 if isinstance(made.request, CaptionAssetsError):
@@ -182,8 +179,17 @@ class _Captions(ShardStream[CaptionRow]):
                     preview_settings=previews.settings if previews is not None else None,
                 )
             )
-        threads = max(1, caption_workers(self.context.workers.processes) // max(1, len(tasks)))
+        threads = max(1, self._at_once // max(1, len(tasks)))
         return [replace(task, threads=threads) for task in tasks]
+
+    @property
+    def _engines(self) -> int:
+        return self.session.info.engines if self.session.started else 1
+
+    @property
+    def _at_once(self) -> int:
+        """Clips to prepare at once."""
+        return caption_workers(self.context.workers.processes, self._engines)
 
     def _wanted(self, asked: list[tuple[WindowRow, str]], info: EngineInfo) -> dict[Window, WantedFrames]:
         """What to decode, by window; a window that the model cannot take is left out and said to fail."""

@@ -18,22 +18,29 @@ _START_SECONDS = 120.0
 _START = """
 import sys
 sys.path[:] = {path!r}
-from caption_assets.workers.main import main
-main({descriptor}, {memory})
+from {module} import main
+main({arguments})
 """
+
+
+def start_process(module: str, *arguments: Any, **options: Any) -> tuple["subprocess.Popen[bytes]", Channel]:
+    """A new interpreter that calls `main` of a module with the descriptor of its end of the channel, and `arguments`.
+
+    `options` are those of `subprocess.Popen`.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        given = ", ".join(map(repr, [theirs.fileno(), *arguments]))
+        command = [sys.executable, "-c", _START.format(path=sys.path, module=module, arguments=given)]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, **options)
+    return process, Channel(Connection(ours.detach()))
 
 
 class WorkerProcess:
     """One process and what it is doing."""
 
     def __init__(self, memory_limit_bytes: int) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            start = _START.format(path=sys.path, descriptor=theirs.fileno(), memory=memory_limit_bytes)
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", start], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
-        self.channel = Channel(Connection(ours.detach()))
+        self.process, self.channel = start_process("caption_assets.workers.main", memory_limit_bytes)
         self.item: Any = None
         self.ready = False
         self.deadline = 0.0

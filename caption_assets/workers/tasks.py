@@ -289,9 +289,9 @@ def preview_workers(settings: PreviewSettings, processes: int) -> int:
     return max(1, int(processes // settings.num_cpus_per_worker))
 
 
-def caption_workers(processes: int) -> int:
-    """Clips to prepare at once for one engine, of so many processes: no engine needs more than eight.
+def caption_workers(processes: int, engines: int = 1) -> int:
+    """Clips to prepare at once for so many engines, of so many processes: no engine needs more than eight.
 
     A window of 16 frames takes a worker about 0.4 s, and each holds about a gigabyte once it renders for vLLM.
     """
-    return min(processes, _MOST_PREPARING)
+    return min(processes, engines * _MOST_PREPARING)

@@ -3,13 +3,15 @@
 A window's frames are some ten megabytes. Through a pipe they would be copied twice by the kernel, 64 KiB at a time;
 here they are copied once into an anonymous file in memory, whose descriptor travels with the message and which the
 receiver maps. It goes away with its last user, also when that one is killed. New memory costs more than the copy:
-when the receiver is done with a message's arrays, the sender takes the memory for another one.
+when the receiver is done with a message's arrays, the sender takes the memory for another one. What is passed on to a
+third process, as a worker's windows are to an engine's, is not copied at all: that one maps the same memory.
 """
 
 import ctypes
 import mmap
 import os
 import pickle
+import resource
 import sys
 import weakref
 from collections.abc import Callable, Sequence
@@ -53,23 +55,56 @@ class _Mapping:
     """Shared memory in this process, for as long as anything refers to it. `on_end` is called with its address last.
 
     Made without Python's own mmap, which keeps a descriptor for each: hundreds of windows may be on their way, and a
-    process may commonly have 1,024 open. NumPy takes it as an array of bytes.
+    process may commonly have 1,024 open. NumPy takes it as an array of bytes. `descriptor` is one that is closed with
+    it, by which others can be given the memory, or -1.
     """
 
-    def __init__(self, descriptor: int, on_end: Callable[[int], None] | None = None) -> None:
+    def __init__(self, descriptor: int, on_end: Callable[[int], None] | None = None, *, keeps: bool = False) -> None:
         size = os.fstat(descriptor).st_size
         address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
         if address in (None, _MAP_FAILED):
             number = ctypes.get_errno()
             raise OSError(number, f"{os.strerror(number)} (mapping {size} bytes)")
         self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (address, False)}
-        weakref.finalize(self, _unmap, address, size, on_end).atexit = False
+        self.address, self.size = address, size
+        self.descriptor = descriptor if keeps else -1
+        weakref.finalize(self, _unmap, address, size, on_end, self.descriptor).atexit = False
+        if keeps:
+            _to_pass_on[address] = self
+
+    def holds(self, address: int) -> bool:
+        return self.address <= address < self.address + self.size
 
 
-def _unmap(address: int, size: int, on_end: Callable[[int], None] | None) -> None:
+_to_pass_on: "weakref.WeakValueDictionary[int, _Mapping]" = weakref.WeakValueDictionary()
+
+
+def _unmap(address: int, size: int, on_end: Callable[[int], None] | None, descriptor: int) -> None:
     if on_end is not None:
         on_end(address)
     _libc.munmap(address, size)
+    if descriptor >= 0:
+        os.close(descriptor)
+
+
+def _mapping_of(raws: Sequence[memoryview]) -> _Mapping | None:
+    """The received memory that all of these lie in, where there is one that can be passed on."""
+    addresses = [_address(raw) for raw in raws]
+    for mapping in list(_to_pass_on.values()):
+        if mapping.holds(addresses[0]):
+            return mapping if all(map(mapping.holds, addresses)) else None
+    return None
+
+
+def _address(raw: memoryview) -> int:
+    address: int = np.frombuffer(raw, np.uint8).__array_interface__["data"][0]
+    return address
+
+
+def _may_stay_open(descriptor: int) -> bool:
+    """Whether few enough are open: a new one is the lowest number that is free."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft == resource.RLIM_INFINITY or descriptor < soft // 2
 
 
 def _give_back(address: int) -> None:
@@ -117,11 +152,22 @@ class Channel:
         self._shared.clear()
 
     def send(self, message: Any) -> None:
-        """Send `message`, which must pickle."""
+        """Send `message`, which must pickle. Arrays that were received themselves are to be kept until the receiver is
+        done with them: whoever sent them first may then use the memory again."""
         data, raws = _pickle(message, share=sum(shared.in_use for shared in self._shared) < _MOST_SHARED)
-        self._connection.send_bytes(pickle.dumps(([raw.nbytes for raw in raws], data)))
+        passed_on = _mapping_of(raws) if raws else None
+        if passed_on is not None:
+            places = [(_address(raw) - passed_on.address, raw.nbytes) for raw in raws]
+            self._connection.send_bytes(pickle.dumps((places, True, data)))
+            reduction.send_handle(self._connection, passed_on.descriptor, 0)
+            return
+        places, at = [], _HEADER
+        for raw in raws:
+            places.append((at, raw.nbytes))
+            at += _aligned(raw.nbytes)
+        self._connection.send_bytes(pickle.dumps((places, False, data)))
         if raws:
-            shared = self._take(sum(_aligned(raw.nbytes) for raw in raws))
+            shared = self._take(at - _HEADER)
             shared.fill(raws)
             reduction.send_handle(self._connection, shared.descriptor, 0)
 
@@ -142,20 +188,21 @@ class Channel:
 
     def receive(self) -> Any:
         """The next message; its large arrays are writable and live in shared memory. Raises EOFError at the end."""
-        sizes, data = pickle.loads(self._connection.recv_bytes())
-        if not sizes:
+        places, passed_on, data = pickle.loads(self._connection.recv_bytes())
+        if not places:
             return pickle.loads(data)
         descriptor = reduction.recv_handle(self._connection)
+        keeps = _may_stay_open(descriptor)
         try:
-            memory = np.asarray(_Mapping(descriptor, _give_back))
+            memory = np.asarray(_Mapping(descriptor, None if passed_on else _give_back, keeps=keeps))
+        except BaseException:
+            keeps = False
+            raise
         finally:
-            os.close(descriptor)
+            if not keeps:
+                os.close(descriptor)
         # The arrays hold on to the memory: it ends with the last of them.
-        buffers, at = [], _HEADER
-        for size in sizes:
-            buffers.append(memory[at : at + size])
-            at += _aligned(size)
-        return pickle.loads(data, buffers=buffers)
+        return pickle.loads(data, buffers=[memory[at : at + size] for at, size in places])
 
 
 def _aligned(size: int) -> int:

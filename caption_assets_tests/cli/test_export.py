@@ -32,7 +32,7 @@ def export(out, tmp_path, monkeypatch, capsys):  # noqa: F811
 def test_a_first_export_a_second_and_what_stays(export, tmp_path):
     status, said, _ = export("diffsynth", "--workers", 1)
     assert status == 0
-    where = tmp_path / "out" / "exports" / "diffsynth"
+    where = tmp_path / "out" / "exports" / "diffsynth" / "qwen"
     assert said.splitlines() == [f"6 samples in {where}", "files: 8 written, 0 unchanged, 0 removed"]
     assert len(pd.read_csv(where / "metadata.csv")) == 6
     status, said, _ = export("diffsynth", "--max-characters", 40, "--workers", 1)

@@ -77,14 +77,22 @@ def test_settings_that_cannot_work_fail_the_check_of_definitions(project, run):
 
 def test_two_of_them_in_one_project_are_what_their_files_say(project, tmp_path, monkeypatch):
     monkeypatch.setenv("BOATS", str(tmp_path / "boats"))
-    write_component(project, "cars", name="cars", dataset=str(tmp_path / "cars"), output="out", enhanced=[])
+    write_component(
+        project,
+        "cars",
+        name="cars",
+        dataset=str(tmp_path / "cars"),
+        output="out",
+        enhanced=[],
+        exports=[{"format": "csv"}],
+    )
     models = [{}, {"caption_key": "other"}]
     write_component(project, "boats", name="boats", dataset="{{ env.BOATS }}", output="out-boats", captions=models)
     monkeypatch.syspath_prepend(str(project))
     defs = dg.load_from_defs_folder(path_within_project=project / "mine")
     keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     texts = ("window_captions_demo", "window_captions_other", "enhanced_captions_demo_by_demo_lm")
-    assert {"cars/window_captions_demo", *(f"boats/{name}" for name in texts)} < keys
+    assert {"cars/window_captions_demo", "cars/export_csv_demo", *(f"boats/{name}" for name in texts)} < keys
     assert not any(key.startswith("cars/enhanced") for key in keys)
     for name in ("cars", "boats"):
         shards = defs.resolve_assets_def(dg.AssetKey([name, "clip_windows"])).partitions_def

@@ -51,6 +51,22 @@ def test_a_file_sets_everything_and_the_environment_wins(monkeypatch, tmp_path):
     assert settings.captions[0].prompt_text == "Say what the cars do."
 
 
+def test_exports_come_from_the_file_or_the_environment(monkeypatch, tmp_path):
+    (tmp_path / "caption_assets.yaml").write_text("exports: [{format: txt, min_seconds: 2, to: train}]")
+    monkeypatch.setenv("CAPTION_ASSETS_EXPORT_MIN_CONFIDENCE", "-1")
+    (export,) = deployed_settings().exports
+    assert (export.format, export.min_seconds, export.min_confidence) == ("txt", 2, -1)
+    assert export.to == str(tmp_path / "train")
+    monkeypatch.setenv("CAPTION_ASSETS_EXPORT", "webdataset, parquet")
+    assert [(of.format, of.min_seconds, of.min_confidence) for of in deployed_settings().exports] == [
+        ("webdataset", None, -1),
+        ("parquet", None, -1),
+    ]
+    monkeypatch.setenv("CAPTION_ASSETS_EXPORT", "lance")
+    with pytest.raises(ConfigError, match=r"exports\.0\.format"):
+        deployed_settings()
+
+
 def test_a_file_in_the_working_directory_is_found(tmp_path):
     assert deployed_settings().dataset == "demo/clips"
     (tmp_path / "caption_assets.yaml").write_text("dataset: found\n")

@@ -11,7 +11,9 @@ import pytest
 
 from caption_assets.dataset import open_dataset
 from caption_assets.errors import ConfigError, StoreError
+from caption_assets.exports import Export
 from caption_assets.exports.card import REASONS
+from caption_assets.exports.folder import FolderPart
 from caption_assets.exports.samples import split_of
 from caption_assets.records import text_hash
 from caption_assets.settings import ExportSettings, WindowSettings
@@ -134,6 +136,41 @@ def test_one_shard_alone_leaves_the_others(export, out, tmp_path):
     assert "new b" in captions
     assert "new a" not in captions
     assert len(lines(tmp_path / "x")) == 6
+
+
+def test_of_two_that_export_to_one_folder_neither_loses_anything(out, workers, tmp_path):
+    def other(windows):
+        if not others:
+            others.append(Export(out, str(tmp_path / "x"), "videofolder", ExportSettings(), workers))
+            others[0].shard("b")
+            others[0].finish(["a", "b"])
+
+    others = []
+    one = Export(out, str(tmp_path / "x"), "videofolder", ExportSettings(), workers, other)  # amid its first shard
+    one.shard("a")
+    assert len(list((tmp_path / "x" / "videos").iterdir())) == 6
+    contents, changes = one.finish(["a", "b"])
+    assert (contents.samples, changes.removed) == (6, 0)
+    assert sorted(row["file_name"] for row in lines(tmp_path / "x")) == sorted(
+        f"videos/{path.name}" for path in (tmp_path / "x" / "videos").iterdir()
+    )
+
+
+def test_of_two_that_end_at_once_without_locks_the_last_has_it_all(out, workers, monkeypatch):
+    one, two = (Export(out, "memory://ends", "jsonl", ExportSettings(videos="links"), workers) for _ in range(2))
+    one.shard("a")
+    write = FolderPart.write
+
+    def meanwhile(part, files):  # the list of one shard is in its place
+        monkeypatch.setattr(FolderPart, "write", write)
+        two.shard("b")
+        two.finish(["a", "b"])
+        write(part, files)
+
+    monkeypatch.setattr(FolderPart, "write", meanwhile)
+    contents, _ = one.finish(["a", "b"])
+    assert contents.samples == 6
+    assert Store("memory://ends").read_bytes("metadata.jsonl").count(b"\n") == 6
 
 
 def test_only_texts_that_are_good_and_still_true_go_out(export, out, tmp_path):

@@ -1,21 +1,46 @@
-"""Confidence tells right captions from wrong ones: the benchmark of it, on few scenes."""
+"""Confidence tells right captions from wrong ones, and rules find what is planted: their benchmark, on few scenes."""
 
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
+
+from caption_assets.quality import RULES
+from caption_assets.settings import FindingRule
 
 SCORES = ("mean_logprob", "min_logprob", "low_logprob")
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory):
-    out = tmp_path_factory.mktemp("confidence") / "scores.json"
-    command = [sys.executable, "-m", "benchmarks.confidence", "--scenes", "16", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True)
+def report(tmp_path_factory):
+    out = tmp_path_factory.mktemp("trust") / "trust.json"
+    command = [sys.executable, "-m", "benchmarks.trust", "--no-vllm", "--processes", "2", "--out", str(out)]
+    done = subprocess.run([*command, "--scenes", "16", "--captions", "1000"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(out.read_text())["figures"]
+    return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def figures(report):
+    return report["figures"]["plain"]
+
+
+def test_all_that_is_to_be_is(report):
+    assert report["not_run"].keys() == {"vllm", "skewed"}
+    assert {name: figure for name, (figure, holds) in report["holds"].items() if not holds} == {}
+    assert len(report["holds"]) == 8
+
+
+def test_all_planted_defects_are_found_and_true_captions_are_not_accused(report):
+    rules = report["figures"]["rules"]
+    assert rules["planted"].keys() == set(get_args(FindingRule))
+    counts = [tuple(of.values()) for languages in rules["planted"].values() for of in languages.values()]
+    assert counts == [(60, 60)] * 3 * len(RULES)
+    assert rules["false"]["captions"]["findings"] == {}
+    longer = rules["false"]["enhanced texts"]  # the long ones are sometimes the same
+    assert sum(longer["findings"].values()) == longer["the same text as another"]
 
 
 def test_one_wrong_fact_makes_a_caption_less_likely_and_words_alone_do_not_know(figures):

@@ -1,18 +1,14 @@
-"""The rules find planted defects, all of them, and nothing in captions that are as they should be."""
+"""The rules have nothing against captions that are as they should be; `test_confidence` has what they find."""
 
-from fractions import Fraction
 from typing import get_args
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from caption_assets.demo.facts import elaborate
-from caption_assets.demo.world import sample_scene
-from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
 from caption_assets.quality import RULES, Judged, judge, worst
 from caption_assets.settings import FindingRule, QualitySettings
-from caption_assets_tests.quality.captions import LANGUAGES, PLANTED, PROMPTS, captions, planted
+from caption_assets_tests.quality.captions import LANGUAGES, PROMPTS, captions
 
 DEFAULT = QualitySettings()
 
@@ -26,35 +22,8 @@ def shard(texts, language="en", **more):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("rule", PLANTED)
-def test_every_planted_defect_is_found(rule, language):
-    good = captions(language, 150)
-    missed = []
-    for text in planted(rule, language, 60):
-        # Among good ones, since some rules compare.
-        found = rules_of(shard([*good[:60], text], language))[-1]
-        if rule not in found:
-            missed.append(text)
-    assert missed == []
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
 def test_good_captions_have_no_findings(language):
     assert sum(map(len, rules_of(shard(captions(language, 1000), language)))) == 0
-
-
-def test_the_demos_captions_have_no_findings_but_that_long_ones_are_sometimes_the_same():
-    rng = np.random.default_rng(11)
-    scenes = [sample_scene(rng, width=224, height=192, frame_rate=Fraction(24)) for _ in range(2000)]
-    texts = [Judged(scene.caption(), CAPTION_PROMPTS["default"], clip=str(k)) for k, scene in enumerate(scenes)]
-    longer = [
-        Judged(elaborate(scene.facts()), ENHANCE_PROMPTS["default"], clip=str(k), caption=scene.caption())
-        for k, scene in enumerate(scenes)
-    ]
-    for start in range(0, 2000, 200):
-        assert sum(map(len, rules_of(texts[start : start + 200]))) == 0
-        for text, found in zip(longer[start:][:200], rules_of(longer[start : start + 200]), strict=True):
-            assert found == [] or (found == ["near_duplicate"] and [t.text for t in longer].count(text.text) > 1)
 
 
 # What real captions have that looks like a defect. The first four are of Multi30k (Elliott et al. 2016), in which these

@@ -22,8 +22,8 @@ class EngineInfo:
     `frame_limits` bound the frames that requests may carry; None for text models. `context` is what prompt and answer
     may be long; whoever makes requests asks it first. `prepare`, where the engine has
     one, is to be applied to every request before it is given to `generate`. `in_batches` says that requests run in
-    batches, so that a result's `seconds` are its part of its batch's. `notes` are sentences that whoever reads the
-    metadata should know, such as a precision that this GPU only emulates.
+    batches, so that a result's `seconds` are its part of its batch's. `engines` is how many share the requests. `notes`
+    are sentences that whoever reads the metadata should know, such as a precision that this GPU only emulates.
     """
 
     engine: str
@@ -34,6 +34,7 @@ class EngineInfo:
     context: Context = field(default_factory=Context)
     prepare: Prepare | None = field(default=None, repr=False)
     in_batches: bool = False
+    engines: int = 1
     notes: tuple[str, ...] = ()
 
 
@@ -63,7 +64,8 @@ class EngineOptions:
     `batch_size` is how many requests run together in an engine that works in batches, or are open at a server;
     `in_flight_bytes` bounds the requests that an engine holds. One in this process or started by it that shows no sign
     of work for `stuck_s` seconds counts as stuck. `trust_remote_code` allows code from a model's repository to run,
-    where the variant needs it. `vllm_args` are further `EngineArgs` of vLLM, which win over our own.
+    where the variant needs it. `several` says that requests have further questions, for which an engine may keep what
+    it knows of their videos. `vllm_args` are further `EngineArgs` of vLLM, which win over our own.
     """
 
     device: str = "auto"
@@ -74,6 +76,7 @@ class EngineOptions:
     in_flight_bytes: int = 8 << 30
     stuck_s: float = 600.0
     trust_remote_code: bool = False
+    several: bool = False
     server: ServerOptions = field(default_factory=ServerOptions)
     vllm_args: Mapping[str, Any] = field(default_factory=dict)
 

@@ -89,8 +89,8 @@ class EngineSession:
                 for result in self._engine.generate(parts[0]):
                     del unfinished[result.request_id]
                     answered, stuck, at_once, self._has_answered = True, 0, 0, True
-                    seconds = shares.leave(result.request_id, result.seconds)
-                    yield replace(_answer(result), seconds=seconds)
+                    seconds = shares.leave(result.request_id, _seconds(result))
+                    yield _shared(_answer(result), seconds)
                 del parts[0]
             except EngineDeathError as death:
                 deaths.update(death.in_flight)
@@ -126,10 +126,27 @@ class EngineSession:
             seconds = self._engine.ready()
         if self.ready_at is None:
             self.start_seconds, self.ready_at = seconds, time.perf_counter()
+            log.info("The model is ready after %.1f s, on %s.", seconds, self.info.device)
+
+
+def _seconds(result: Result) -> float:
+    """By the engine's account, of a result and those of its further questions."""
+    return result.seconds + sum(further.seconds for further in result.then)
+
+
+def _shared(result: Result, seconds: float) -> Result:
+    """The result with its part of the `seconds` that it and its further questions took together."""
+    share = seconds / total if (total := _seconds(result)) else 0.0
+    if not share:
+        return replace(result, seconds=seconds)
+    then = tuple(replace(further, seconds=share * further.seconds) for further in result.then)
+    return replace(result, seconds=share * result.seconds, then=then)
 
 
 def _answer(result: Result) -> Result:
     """The result with the model's answer alone and its confidence, failed where it never came to one."""
+    if result.then:
+        result = replace(result, then=tuple(map(_answer, result.then)))
     if result.text is None:
         return result
     answer = answer_of(result.text)

@@ -3,16 +3,19 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from caption_assets.errors import CaptionAssetsError, ModelError, RequestError, first_line
-from caption_assets.models.chat import ChatPrompt, chat_prompt, plain_ids
+from caption_assets.models.chat import ChatPrompt, chat_prompt, kept_tokens, plain_ids
 from caption_assets.models.contexts import Context, require_room
 from caption_assets.models.engines.base import EngineInfo, EngineOptions, EngineStuckError
 from caption_assets.models.engines.draws import Noted, score_changes
+from caption_assets.models.engines.grammars import Grammars
+from caption_assets.models.engines.visits import Asked, Visit
 from caption_assets.models.engines.watched import StuckError, Watched
 from caption_assets.models.families import Family
 from caption_assets.models.gpus import GpuLease, lease, visible_gpus
@@ -42,6 +45,47 @@ def require_classes(family: Family, asked: str) -> None:
         raise ModelError(asked, f"models of family {family} run with vLLM only", fix)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What a batch's first questions leave: what the model was given but the pixels, and keys and values of all tokens,
+    each with a row for each window."""
+
+    inputs: dict[str, Any]
+    prompts: list[ChatPrompt]
+    cache: Any
+
+    def tokens_of(self, row: int) -> list[int]:
+        ids: list[int] = self.inputs["input_ids"][row][self.inputs["attention_mask"][row] == 1].tolist()
+        return ids
+
+    def row_inputs(self, rows: list[int]) -> dict[str, Any]:
+        """Those of some windows."""
+        return {
+            name: [value[row] for row in rows] if isinstance(value, list) else value[rows]
+            for name, value in self.inputs.items()
+        }
+
+    def fillers(self, pad: int) -> dict[str, int]:
+        """The inputs that have a value for each token, with that of a token that is hidden."""
+        values = {"input_ids": pad, "attention_mask": 0, "mm_token_type_ids": 0}
+        return {name: value for name, value in values.items() if name in self.inputs}
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether the cache holds keys and values of every token, and nothing else."""
+        from transformers.cache_utils import DynamicLayer
+
+        return all(type(layer) is DynamicLayer for layer in self.cache.layers)
+
+    def cache_of(self, rows: list[int], length: int) -> Any:
+        """Of so many tokens from the left; what is added to it changes nothing here."""
+        from transformers import DynamicCache
+
+        return DynamicCache(
+            [(part.keys[rows, :, :length], part.values[rows, :, :length]) for part in self.cache.layers]
+        )
+
+
 class TransformersEngine:
     """A `CaptionEngine` that loads one checkpoint with transformers' ordinary classes."""
 
@@ -56,6 +100,7 @@ class TransformersEngine:
         self._context = Context()
         self._keeps_marks = False
         self._watched: Watched | None = None
+        self._grammars: Grammars | None = None
         self._seconds = 0.0
 
     def author(self) -> Author:
@@ -122,8 +167,10 @@ class TransformersEngine:
         while ahead := next(_groups(pending, _BATCHES_AHEAD * size, most_bytes), None):
             # A batch is padded to its longest request: like goes with like.
             ahead.sort(key=_length, reverse=True)
-            for batch in _groups(iter(ahead), size, min(_BATCH_BYTES, most_bytes)):
-                yield from self._safely(batch)
+            for sampling in dict.fromkeys(request.sampling for request in ahead):
+                alike = (request for request in ahead if request.sampling == sampling)
+                for batch in _groups(alike, size, min(_BATCH_BYTES, most_bytes)):
+                    yield from self._safely(batch)
 
     def close(self) -> None:
         """Drops the model and gives its GPU memory back."""
@@ -131,6 +178,7 @@ class TransformersEngine:
             self._watched.leave()
             self._watched = None
         had_model, self._model, self._processor = self._model is not None, None, None
+        self._grammars = None
         if had_model:
             import torch
 
@@ -159,33 +207,108 @@ class TransformersEngine:
                 yield from self._safely([request])
 
     def _batch(self, batch: list[Request]) -> list[Result]:
+        """The results of requests with their further questions: these are asked of all windows together, too."""
+        visits = [Visit(request) for request in batch]
+        seen, results = self._asked([visit.first for visit in visits])
+        left: list[tuple[int, Asked]] = []
+        for row, (visit, result) in enumerate(zip(visits, results, strict=True)):
+            left += [(row, asked) for asked in (*visit.beside, *visit.answered(visit.first, result))]
+        while left:
+            # One for each window, with the same sampling.
+            now = {row: asked for row, asked in reversed(left) if asked.request.sampling == left[0][1].request.sampling}
+            left = [(row, asked) for row, asked in left if asked is not now.get(row)]
+            for (row, asked), result in zip(now.items(), self._further(seen, now), strict=True):
+                left += [(row, more) for more in visits[row].answered(asked, result)]
+        return [visit.result for visit in visits if visit.result is not None]
+
+    def _asked(self, batch: list[Asked]) -> tuple["_Seen", list[Result]]:
+        """The results of questions that each bring their own video, and what they leave for further ones."""
+        requests = [asked.request for asked in batch]
+        prompts = [chat_prompt(self._processor, self._family, request.messages) for request in requests]
+        inputs = self._inputs(requests, prompts)
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        for request, length in zip(requests, lengths, strict=True):
+            require_room(f"request {request.request_id}", length, request.max_tokens, self._context.size)
+        inputs = inputs.to(self._model.device)
+        output, results = self._generate(requests, prompts, inputs, lengths)
+        known = {name: value for name, value in inputs.items() if not name.startswith("pixel_values")}
+        return _Seen(known, prompts, output.past_key_values), results
+
+    def _further(self, seen: "_Seen", batch: Mapping[int, Asked]) -> list[Result]:
+        """The results of further questions, by the row of their video's window."""
+        import torch
+
+        rows, requests = list(batch), [asked.request for asked in batch.values()]
+        prompts = [chat_prompt(self._processor, self._family, request.messages) for request in requests]
+        read = partial(ChatPrompt.token_ids, tokenizer=self._tokenizer, add_special_tokens=True)
+        shared, ids = [], [read(prompt) for prompt in prompts]
+        for row, now in zip(rows, ids, strict=True):
+            shared.append(kept_tokens(seen.tokens_of(row), read(seen.prompts[row]), now))
+        if None in shared or not seen.can_be_kept:
+            return self._asked(list(batch.values()))[1]
+        pads = (seen.inputs["attention_mask"][rows] == 0).sum(dim=1).tolist()
+        kept = [pad + both[0] for pad, both in zip(pads, shared, strict=True) if both]
+        rest = [now[both[1] :] for now, both in zip(ids, shared, strict=True) if both]
+        # What a row does not share is hidden: between what it does, on the left, and what is new, on the right.
+        width, length = max(kept), max(kept) + max(map(len, rest))
+        inputs = seen.row_inputs(rows)
+        for name, filler in seen.fillers(self._tokenizer.pad_token_id).items():
+            before, inputs[name] = inputs[name], inputs[name].new_full((len(rows), length), filler)
+            for k, (end, last) in enumerate(zip(kept, rest, strict=True)):
+                inputs[name][k, :end] = before[k, :end]
+                if name != "mm_token_type_ids":
+                    new = torch.tensor(last) if name == "input_ids" else torch.ones(len(last))
+                    inputs[name][k, length - len(last) :] = new.to(before)
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        for request, tokens in zip(requests, lengths, strict=True):
+            require_room(f"request {request.request_id}", tokens, request.max_tokens, self._context.size)
+        # As if there were no cache: positions after a video are not to be told by the number of tokens alone.
+        positions = self._model._prepare_position_ids_for_generation(inputs["input_ids"], inputs)
+        inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"position_ids": positions}
+        _, results = self._generate(requests, prompts, inputs, lengths, seen.cache_of(rows, width))
+        return [replace(result, cached_tokens=end - pad) for result, end, pad in zip(results, kept, pads, strict=True)]
+
+    def _generate(
+        self, requests: list[Request], prompts: list[ChatPrompt], inputs: Any, lengths: list[int], cache: Any = None
+    ) -> tuple[Any, list[Result]]:
+        """What transformers gives, with keys and values, and the results; all of the requests have the same sampling.
+
+        `lengths` are those of the prompts; `cache` has the keys and values of their first tokens.
+        """
         import torch
 
         started = time.perf_counter()
-        prompts = [chat_prompt(self._processor, self._family, request.messages) for request in batch]
-        inputs = self._inputs(batch, prompts)
         width = inputs["input_ids"].shape[1]
-        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
-        for request, length in zip(batch, prompt_tokens, strict=True):
-            require_room(f"request {request.request_id}", length, request.max_tokens, self._context.size)
-        inputs = inputs.to(self._model.device)
-        sampling = self._options.sampling
-        seeds = [request_seed(sampling.seed, request.request_id) for request in batch]
+        sampling = requests[0].sampling or self._options.sampling
+        seeds = [request_seed(sampling.seed, request.request_id) for request in requests]
         noted = Noted(width)
         with torch.inference_mode():
             output = self._model.generate(
                 **inputs,
-                max_new_tokens=max(request.max_tokens for request in batch),
-                logits_processor=[noted, *score_changes(sampling, seeds, width)],
+                past_key_values=cache,
+                max_new_tokens=max(request.max_tokens for request in requests),
+                logits_processor=[noted, *self._grammar(requests), *score_changes(sampling, seeds, width)],
+                return_dict_in_generate=True,
             )
-            logprobs = noted.of(output)
-        seconds = (time.perf_counter() - started) / len(batch)
-        return [
+            logprobs = noted.of(output.sequences)
+        seconds = (time.perf_counter() - started) / len(requests)
+        return output, [
             self._result(request, opened_by(prompt.text), list(zip(tokens, scores, strict=True)), length, seconds)
             for request, prompt, tokens, scores, length in zip(
-                batch, prompts, output[:, width:].tolist(), logprobs, prompt_tokens, strict=True
+                requests, prompts, output.sequences[:, width:].tolist(), logprobs, lengths, strict=True
             )
         ]
+
+    def _grammar(self, requests: list[Request]) -> list[Any]:
+        """What keeps answers to their schemas, where any has one."""
+        schemas = [request.schema for request in requests]
+        if not any(schemas):
+            return []
+        if self._grammars is None:
+            ends = self._model.generation_config.eos_token_id
+            size = self._model.config.get_text_config().vocab_size
+            self._grammars = Grammars(self._tokenizer, size, ends if isinstance(ends, list) else [ends])
+        return [self._grammars.limits(schemas)]
 
     def _inputs(self, batch: list[Request], prompts: list[ChatPrompt]) -> Any:
         """What the model is given for a batch; a prompt with parts that are tokenized apart comes alone."""

@@ -1,6 +1,6 @@
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from caption_assets.models.engines.base import EngineOptions
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
-from caption_assets.models.requests import caption_request, enhance_request, frame_size
+from caption_assets.models.requests import Question, caption_request, enhance_request, frame_size, further_request
+from caption_assets.models.schemas import bounded, checked
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS, own_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of, weights_gib
 from caption_assets.records import FramePicks, SampledFrames
@@ -49,6 +50,49 @@ def test_windows_of_any_size_run_in_a_batch_and_get_the_text_they_get_alone(chec
         assert result.text == alone[key].text
         assert result.prompt_tokens == alone[key].prompt_tokens
         assert result.output_tokens <= 6
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"what": {"type": "string", "maxLength": 5}, "seen": {"type": "boolean"}},
+    "required": ["what", "seen"],
+}
+
+
+@pytest.mark.parametrize(("name", "family"), [("qwen2.5", "qwen2.5-vl"), ("qwen3", "qwen3-vl")])
+def test_further_questions_about_a_window_get_the_text_they_get_alone(checkpoints, name, family):
+    """From its own keys and values; windows and prompts are of different lengths, and some are sampled otherwise."""
+    s = session(name, checkpoints[family])
+    warm = replace(s.variant.sampling, temperature=0.8, seed=3)
+    schema = bounded(SCHEMA, "the test's schema")
+    asked = (
+        Question("brief", "Briefly.", 5),
+        Question("warm", "Is <|im_end|> or <|video_pad|> in it?", 6, warm),
+        Question("json", "As JSON.", 60, schema=schema),
+        Question("again", "Look again.", 6, of=""),
+    )
+    try:
+        limits = s.start().frame_limits
+        windows = [window(k, limits) for k in range(3)]
+        windows[1] = caption_request("1", "Describe all of it at some length.", windows[1].frames, 4)
+        together = {r.request_id: r for r in s.generate([replace(w, then=asked) for w in windows])}
+        first = {w.request_id: next(s.generate([w])) for w in windows}
+        for request in windows:
+            result = together[request.request_id]
+            assert (result.text, result.outcome.ok) == (first[request.request_id].text, True)
+            for question, further in zip(asked, result.then, strict=True):
+                answer = result.text if question.of == "" else None
+                alone = next(s.generate([further_request(request, question, answer)]))
+                told = further.text, further.prompt_tokens, further.output_tokens, further.finish_reason
+                assert told == (alone.text, alone.prompt_tokens, alone.output_tokens, alone.finish_reason)
+                assert (further.outcome, further.request_id) == (alone.outcome, request.request_id)
+                scores = [result.confidence and list(asdict(result.confidence).values()) for result in (further, alone)]
+                assert scores[0] == (scores[1] and pytest.approx(scores[1], abs=1e-4))
+                video = request.frames.frames[..., 0].size // (2 * limits.factor**2)
+                assert video < further.cached_tokens < further.prompt_tokens
+            assert checked(result.then[2].text, "stop", schema) == result.then[2].text
+    finally:
+        s.close()
 
 
 def test_a_request_that_breaks_the_batch_fails_alone(checkpoints):

@@ -3,15 +3,17 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from caption_assets.models.engines.openai.server import Server, ServerGoneError
+from caption_assets.models.engines.visits import Visit
 from caption_assets.models.requests import Request, Result
 from caption_assets.records import Outcome
 
 T = TypeVar("T")
+Further = Callable[[Request, Request], Request]
 
 
 class Conversation:
@@ -21,8 +23,9 @@ class Conversation:
     broke.
     """
 
-    def __init__(self, server: Server, connections: int) -> None:
-        self.server = server
+    def __init__(self, server: Server, connections: int, further: Further | None = None) -> None:
+        """`further` makes what is sent for another question about a video that has been sent."""
+        self.server, self._further = server, further
         self.broken: set[str] = set()
         self._answers: queue.SimpleQueue[Result | ServerGoneError] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
@@ -84,12 +87,26 @@ class Conversation:
     async def _answer(self, request: Request) -> None:
         try:
             async with self._slots:
-                self._answers.put(await self.server.ask(request, self.broken))
+                self._answers.put(await self._visit(request))
         except ServerGoneError as gone:
             self._answers.put(gone)
         except Exception as error:  # of one request alone
             outcome = Outcome("failed", "engine", f"{type(error).__name__} while asking the server")
             self._answers.put(Result(request.request_id, outcome=outcome))
+
+    async def _visit(self, request: Request) -> Result:
+        """One question after the other: the server has the video's tokens once it has answered the first."""
+        visit = Visit(request)
+        left = [visit.first, *visit.beside]
+        while left:
+            asked = left.pop(0)
+            ready = asked.request
+            if asked is not visit.first:
+                assert self._further is not None, "there is nothing to ask further questions with"
+                ready = self._further(request, ready)
+            left = visit.answered(asked, await self.server.ask(ready, self.broken)) + left
+        assert visit.result is not None
+        return visit.result
 
     async def _end(self) -> None:
         for task in self._tasks:

@@ -180,7 +180,7 @@ class OpenAIEngine:
     def _conversation(self, found: _Found, connections: int) -> Conversation:
         server = Server(found.address, self._options.server)
         server.trial, server.trial_model, server.author = found.passed.body, found.passed.answer.model, found.author
-        return Conversation(server, connections)
+        return Conversation(server, connections, found.passed.prepare.further)
 
     def _names(self) -> tuple[str, ...]:
         """What a server may call the model."""

@@ -13,9 +13,9 @@ from PIL import Image
 
 from caption_assets.errors import RequestError
 from caption_assets.models.chat import without_marks
-from caption_assets.models.engines.openai.dialects import DIALECTS, RENAMED, Dialect
+from caption_assets.models.engines.openai.dialects import DIALECTS, RENAMED, UNKNOWN, Dialect
 from caption_assets.models.families import Family
-from caption_assets.models.requests import Request, request_seed, video_metadata, without_thinking
+from caption_assets.models.requests import Request, request_seed, video_hash, video_metadata, without_thinking
 from caption_assets.models.variants import Sampling
 from caption_assets.records import FramePicks, SampledFrames
 
@@ -27,6 +27,9 @@ vLLM names both `video/jpeg`, and looks into each image for what it is; PNG keep
 as large. "images" is one image part a frame, which most servers take. "mp4" is a video file, which the server samples
 by its own rules.
 """
+_PLACE = "\ue000the video\ue000"
+_PLACE_JSON = json.dumps(_PLACE).encode()
+_OF_VIDEO = ("media_io_kwargs", "mm_processor_kwargs")
 _JPEG = {"quality": 95, "subsampling": 0}  # no chroma subsampling: colours of small things survive
 _PNG = {"compress_level": 1}
 
@@ -51,18 +54,32 @@ class ServerPrepare:
 
     def __call__(self, request: Request) -> Request:
         """The request with the body that is sent, as bytes, in place of its frames. Raises RequestError."""
-        body = np.frombuffer(json.dumps(self.body(request)).encode(), np.uint8)
-        return replace(request, frames=None, prepared=body, prepared_at=time.monotonic(), num_bytes=body.nbytes)
+        video: list[dict[str, Any]] = [] if request.frames is None else self._video(request)
+        data = np.frombuffer(json.dumps(video).removeprefix("[").removesuffix("]").encode(), np.uint8)
+        body = Body(self._fields(request, [_PLACE] if video else []), data)
+        return replace(request, frames=None, prepared=body, prepared_at=time.monotonic(), num_bytes=len(body))
+
+    def further(self, first: Request, request: Request) -> Request:
+        """What is sent for another prompt about the video of `first`, which has been prepared."""
+        known: Body = first.prepared
+        fields = self._fields(replace(request, frames=None), [_PLACE])
+        fields |= {name: known.fields[name] for name in _OF_VIDEO if name in known.fields}
+        body = Body(fields, known.video)
+        return replace(request, prepared=body, num_bytes=len(body))
 
     def body(self, request: Request) -> dict[str, Any]:
         """The fields of a chat completion. All sampling is stated: servers have defaults of their own."""
+        return self._fields(request, [] if request.frames is None else self._video(request))
+
+    def _fields(self, request: Request, video: list[Any]) -> dict[str, Any]:
+        """The same with `video` for the parts of the message that are one."""
         # The server tokenizes what it is sent.
         plain = [without_marks(message) for message in request.messages]
         messages, switches = without_thinking(self.family, plain)
-        sampling = self.sampling
+        sampling = request.sampling or self.sampling
         fields: dict[str, Any] = {
             "model": self.model,
-            "messages": [self._message(request, message) for message in messages],
+            "messages": [_message(request, message, video) for message in messages],
             "max_tokens": request.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -78,6 +95,11 @@ class ServerPrepare:
             {"top_k": sampling.top_k or -1, "repetition_penalty": sampling.repetition_penalty}
         )
         fields |= self.dialect.without_thinking(switches)
+        if request.schema is not None:
+            named = {"name": "answer", "schema": json.loads(request.schema)}
+            # OpenAI's own is strict only with schemas that say less than others can.
+            strict = {} if self.dialect is UNKNOWN else {"strict": True}
+            fields["response_format"] = {"type": "json_schema", "json_schema": named | strict}
         if request.frames is not None and self.form in ("jpeg", "png"):
             # Without num_frames vLLM keeps the first 32 frames; without the times it takes one a second.
             times = video_metadata(_at_least_two(request.frames).picks)
@@ -99,18 +121,8 @@ class ServerPrepare:
             if new is None and name != "logprobs":
                 yield f"The server takes no {name} for this model; it uses its own."
 
-    def _message(self, request: Request, message: dict[str, Any]) -> dict[str, Any]:
-        content = message["content"]
-        if isinstance(content, str):
-            return message
-        parts: list[dict[str, Any]] = []
-        for part in content:
-            parts += self._video(request) if part["type"] == "video" else [part]
-        return {**message, "content": parts}
-
     def _video(self, request: Request) -> list[dict[str, Any]]:
-        if request.frames is None:
-            raise RequestError(f"request {request.request_id}", "it is about a video and has no frames")
+        assert request.frames is not None, "there is no video without frames"
         frames = _at_least_two(request.frames)
         if self.form == "images":
             times = ", ".join(f"{time:.2f}" for time in frames.picks.times_s)
@@ -125,7 +137,41 @@ class ServerPrepare:
         else:
             images = _encoded(frames.frames, *(("PNG", _PNG) if self.form == "png" else ("JPEG", _JPEG)))
             url = _data_url("video/jpeg", images)
-        return [{"type": "video_url", "video_url": {"url": url}}]
+        part: dict[str, Any] = {"type": "video_url", "video_url": {"url": url}}
+        if request.then and self.form in ("jpeg", "png"):
+            # By this name vLLM knows the video again, without decoding it.
+            part["uuid"] = video_hash(request.frames, self.form)
+        return [part]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """What is sent: the fields of a chat completion, in which a place is kept for the video, as JSON of its own."""
+
+    fields: dict[str, Any] = field(repr=False)
+    video: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._around) + self.video.nbytes - (len(_PLACE_JSON) if self.video.nbytes else 0)
+
+    def __bytes__(self) -> bytes:
+        return self._around.replace(_PLACE_JSON, self.video.tobytes(), 1) if self.video.nbytes else self._around
+
+    @property
+    def _around(self) -> bytes:
+        return json.dumps(self.fields).encode()
+
+
+def _message(request: Request, message: dict[str, Any], video: list[Any]) -> dict[str, Any]:
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    parts: list[Any] = []
+    for part in content:
+        if part["type"] == "video" and not video:
+            raise RequestError(f"request {request.request_id}", "it is about a video and has no frames")
+        parts += video if part["type"] == "video" else [part]
+    return {**message, "content": parts}
 
 
 def _at_least_two(frames: SampledFrames) -> SampledFrames:

@@ -65,6 +65,7 @@ class Answer:
     too_short: bool = False
     model: str = ""
     prompt_tokens: int | None = None
+    cached_tokens: int | None = None
     output_tokens: int | None = None
     tokens: Tokens = ()
     prefill_s: float | None = None
@@ -95,6 +96,7 @@ def read_answer(data: bytes) -> Answer:
         too_short=kind == "reply" and (ending == "length" or (ending == "stop" and _has_thought(message))),
         model=_clean(model)[:200].strip() if isinstance(model, str) else "",
         prompt_tokens=_count(usage, "prompt_tokens"),
+        cached_tokens=_count(_dict(usage.get("prompt_tokens_details")), "cached_tokens"),
         output_tokens=_count(usage, "completion_tokens"),
         tokens=_tokens(_dict(choice.get("logprobs"))),
         prefill_s=_seconds(times, "time_to_first_token_ms"),

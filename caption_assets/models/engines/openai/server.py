@@ -224,6 +224,7 @@ class Server:
             text=answer.text,
             finish_reason=answer.finish_reason,
             prompt_tokens=answer.prompt_tokens,
+            cached_tokens=answer.cached_tokens,
             output_tokens=answer.output_tokens,
             tokens=answer.tokens,
             seconds=ended - sent,

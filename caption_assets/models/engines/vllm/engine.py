@@ -18,8 +18,15 @@ import numpy as np
 from caption_assets.errors import CaptionAssetsError, ModelError, first_line
 from caption_assets.models.contexts import Context
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
+from caption_assets.models.engines.visits import Asked, Visit
 from caption_assets.models.engines.vllm.flight import END, Flight
-from caption_assets.models.engines.vllm.inputs import VllmPrepare, context_size, engine_input, prepared_input
+from caption_assets.models.engines.vllm.inputs import (
+    VllmPrepare,
+    context_size,
+    engine_input,
+    further_input,
+    prepared_input,
+)
 from caption_assets.models.engines.vllm.last_error import LastError
 from caption_assets.models.engines.vllm.launch import check_build, launch_args, vllm_version
 from caption_assets.models.families import Family, FrameLimits
@@ -229,41 +236,78 @@ class VllmEngine:
     async def _ask(self, request: Request, flight: Flight) -> None:
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        started = time.monotonic()
         try:
-            flight.answers.put(await self._answer(request, started))
-        except EngineDeadError as error:
+            flight.answers.put(await self._visit(request, time.monotonic()))
+        except* EngineDeadError as errors:
             said = str(self._last_error)
             wrong = f"vLLM's engine process ended{': ' * bool(said)}{said}"
             death = EngineDeathError("engine 'vllm'", wrong, _FIX, in_flight=flight.ids())
-            death.__cause__ = error
+            death.__cause__ = errors
             flight.answers.put(death)
-        except CaptionAssetsError as error:
-            flight.answers.put(Result(request.request_id, outcome=Outcome("failed", error.kind, str(error))))
-        except Exception as error:
-            message = f"{type(error).__name__}: {first_line(error)}"
-            flight.answers.put(Result(request.request_id, outcome=Outcome("failed", "engine", message)))
 
-    async def _answer(self, request: Request, started: float) -> Result:
-        if request.prepared is None:
-            assert self._prepare is not None
-            prepared = prepared_input(self._llm.renderer, self._prepare, request)
-        else:
-            prepared = request.prepared
+    async def _visit(self, request: Request, started: float) -> Result:
+        """The result of a request with those of its further questions. Raises EngineDeadError, in a group."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        assert self._prepare is not None
+        visit, renderer, prepare = Visit(request), self._llm.renderer, self._prepare
+        try:
+            prepared = request.prepared or prepared_input(renderer, prepare, request)
+            rendered = engine_input(prepared)
+        except Exception as error:
+            return _failed(request, error)
+
+        async def ask(asked: Asked, beside: list[Asked]) -> None:
+            """Asks it and, once it has begun, what is `beside` it; then what its answer leads to."""
+            async with asyncio.TaskGroup() as group:
+
+                def begun() -> None:
+                    while beside:
+                        group.create_task(ask(beside.pop(0), []))
+
+                try:
+                    given, since = (rendered, prepared.opened), request.prepared_at or started
+                    if asked is not visit.first:
+                        given = further_input(renderer, prepare, rendered, request, asked.request)
+                        since = time.monotonic()
+                    result = await self._answer(asked, *given, since, begun if beside else None)
+                except EngineDeadError:
+                    raise
+                except Exception as error:
+                    result = _failed(request, error)
+                begun()
+                for further in visit.answered(asked, result):
+                    group.create_task(ask(further, []))
+
+        await ask(visit.first, visit.beside)
+        assert visit.result is not None
+        return visit.result
+
+    async def _answer(
+        self, asked: Asked, rendered: dict[str, Any], opened: str, since: float, begun: Callable[[], None] | None
+    ) -> Result:
+        """What comes of one question, ready `since` then; its first token is told by `begun`."""
+        request, started = asked.request, time.monotonic()
+        sampling = self._sampling(request, tells_more=begun is not None)
         last: Any = None
-        async for output in self._llm.generate(engine_input(prepared), self._sampling(request), request.request_id):
+        # What is asked next of a window comes before another window.
+        first = asked.id == request.request_id
+        async for output in self._llm.generate(rendered, sampling, asked.id, priority=0 if first else -1):
             last = output
+            if begun is not None:
+                begun()
         text, times = last.outputs[0], last.metrics
         ended = time.monotonic()
         began = times.scheduled_ts or started
         return Result(
             request.request_id,
-            text=prepared.opened + text.text,
+            text=opened + text.text,
             finish_reason=text.finish_reason,
             prompt_tokens=len(last.prompt_token_ids),
+            cached_tokens=last.num_cached_tokens if self._options.several else None,
             output_tokens=len(text.token_ids),
             seconds=ended - began,
-            wait_s=max(0.0, began - (request.prepared_at or started)),
+            wait_s=max(0.0, began - since),
             prefill_s=times.first_token_ts - began,
             generate_s=times.last_token_ts - times.first_token_ts,
             tokens=[
@@ -272,11 +316,12 @@ class VllmEngine:
             ],
         )
 
-    def _sampling(self, request: Request) -> Any:
+    def _sampling(self, request: Request, *, tells_more: bool = False) -> Any:
+        """How vLLM answers the request: at once when it is done, or also while it `tells_more`."""
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        sampling = self._options.sampling
+        sampling = request.sampling or self._options.sampling
         drawn = sampling.temperature > 0
         return SamplingParams(
             temperature=sampling.temperature,
@@ -288,11 +333,18 @@ class VllmEngine:
             max_tokens=request.max_tokens,
             skip_special_tokens=not self._keeps_marks,
             stop=list(self._variant.stop),
+            structured_outputs=StructuredOutputsParams(json=request.schema) if request.schema else None,
             # Of the chosen tokens alone; raw, before temperature and penalties, as `logprobs_mode` is by default.
             logprobs=0,
             flat_logprobs=True,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.CUMULATIVE if tells_more else RequestOutputKind.FINAL_ONLY,
         )
+
+
+def _failed(request: Request, error: Exception) -> Result:
+    kind = error.kind if isinstance(error, CaptionAssetsError) else "engine"
+    message = str(error) if isinstance(error, CaptionAssetsError) else f"{type(error).__name__}: {first_line(error)}"
+    return Result(request.request_id, outcome=Outcome("failed", kind, message))
 
 
 def _pulse_logger(pulse: Pulse) -> Callable[..., Any]:

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from caption_assets.models.chat import chat_prompt
+from caption_assets.errors import RequestError
+from caption_assets.models.chat import ChatPrompt, chat_prompt, kept_tokens
 from caption_assets.models.contexts import require_room
 from caption_assets.models.engines.vllm.loader import RENDERS_ONLY
 from caption_assets.models.families import Family, FrameLimits
-from caption_assets.models.requests import Request, video_metadata, video_options
+from caption_assets.models.requests import Request, video_hash, video_metadata, video_options
 from caption_assets.models.thinking import opened_by
 
 _WORKER_SETTINGS = {
@@ -44,6 +45,7 @@ def engine_args(
     *,
     max_model_len: int,
     dtype: str = "bfloat16",
+    enable_prefix_caching: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """The `EngineArgs` that renderers in worker processes and the engine itself must share, as keywords.
@@ -56,7 +58,7 @@ def engine_args(
         "tokenizer": str(folder),
         "max_model_len": max_model_len,
         "dtype": dtype,
-        "enable_prefix_caching": False,
+        "enable_prefix_caching": enable_prefix_caching,
         **more,
     }
     if family.is_text:
@@ -126,16 +128,43 @@ def prepared_input(renderer: Any, prepare: VllmPrepare, request: Request) -> Pre
     return replace(pack(rendered), opened=opened_by(prompt))
 
 
+def further_input(
+    renderer: Any, prepare: VllmPrepare, rendered: dict[str, Any], first: Request, request: Request
+) -> tuple[dict[str, Any], str]:
+    """What vLLM's engine is given for another prompt about the video of `first`, and the mark as in `PreparedInput`.
+
+    `rendered` is the engine input of `first`; its video stays as it is. Raises ContextError, and RequestError for
+    a chat template that does not put the video before the text.
+    """
+    tokenizer = renderer.get_tokenizer()
+    before, now = (_chat_prompt(renderer, prepare.family, asked) for asked in (first, request))
+    known, ids = rendered["prompt_token_ids"], now.token_ids(tokenizer)
+    shared = kept_tokens(known, before.token_ids(tokenizer), ids)
+    asked = f"request {request.request_id}"
+    if shared is None:
+        raise RequestError(asked, "the model's chat template does not put the video before the text")
+    kept, same = shared
+    require_room(asked, kept + len(ids) - same, request.max_tokens, context_size(prepare.args))
+    further = {name: value for name, value in rendered.items() if name != "prompt"}
+    return further | {"prompt_token_ids": [*known[:kept], *ids[same:]]}, opened_by(now.text)
+
+
+def _chat_prompt(renderer: Any, family: Family, request: Request) -> ChatPrompt:
+    from vllm.renderers.hf import resolve_chat_template
+
+    tokenizer = renderer.get_tokenizer()
+    template = resolve_chat_template(tokenizer, None, None, model_config=renderer.model_config)
+    return chat_prompt(tokenizer, family, request.messages, chat_template=template)
+
+
 def render(renderer: Any, family: Family, request: Request) -> tuple[dict[str, Any], str]:
     """The engine input, and the text of its prompt."""
     import torch
-    from vllm.renderers.hf import resolve_chat_template
     from vllm.renderers.inputs.preprocess import parse_model_prompt
 
     config = renderer.model_config
     tokenizer = renderer.get_tokenizer()
-    template = resolve_chat_template(tokenizer, None, None, model_config=config)
-    prompt = chat_prompt(tokenizer, family, request.messages, chat_template=template)
+    prompt = _chat_prompt(renderer, family, request)
     raw: dict[str, Any] = {"prompt": prompt.text}
     if prompt.is_plain_inside:
         raw = {"prompt_token_ids": prompt.token_ids(tokenizer)}
@@ -150,8 +179,10 @@ def render(renderer: Any, family: Family, request: Request) -> tuple[dict[str, A
     with torch.compiler.set_stance("force_eager"):
         (rendered,) = renderer.render_cmpl([parse_model_prompt(config, raw)], renderer.default_chat_tok_params)
     if request.frames is not None:
-        # Renderers of several processes count their items alike, so their names would meet in the engine's caches.
-        rendered["mm_hashes"] = {"video": [uuid.uuid4().hex]}
+        # Renderers of several processes count their items alike, so their names would meet in the engine's caches. Of
+        # a single question, nothing is looked for there.
+        name = video_hash(request.frames, raw.get("mm_processor_kwargs")) if request.then else uuid.uuid4().hex
+        rendered["mm_hashes"] = {"video": [name]}
         if family.corrects_grid_seconds:
             _correct_grid_seconds(rendered, metadata, config)
     return rendered, prompt.text

@@ -31,6 +31,7 @@ def launch_args(
         max_model_len=min(length for length in (chosen.max_model_len, checkpoint_max_len(folder)) if length),
         dtype=chosen.dtype,
         trust_remote_code=options.trust_remote_code and variant.remote_code,
+        enable_prefix_caching=options.several and family.keeps_prefixes,
     )
     own: dict[str, Any] = {
         "quantization": variant.quantization(options.precision),
@@ -38,7 +39,13 @@ def launch_args(
         "max_num_seqs": chosen.max_num_seqs,
         "max_num_batched_tokens": chosen.max_num_batched_tokens,
         "disable_log_stats": False,  # the times of each request come with the statistics
+        # A model that may put in blanks where it likes puts in nothing else, again and again.
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
     }
+    if options.several:
+        # A window's further questions come before other windows, so that its tokens are still there; and of an answer
+        # no more is told than that it has begun, and its end.
+        own |= {"scheduling_policy": "priority", "stream_interval": 1 << 20}
     if options.device == "cpu":
         return shared | own | _CPU_ARGS | dict(options.vllm_args)
     own["compilation_config"] = {

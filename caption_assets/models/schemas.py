@@ -1,0 +1,101 @@
+"""JSON schemas of answers: bounded, so that every answer comes to an end, and what is wrong with an answer."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from caption_assets.errors import ConfigError, first_line
+
+MOST_ITEMS, MOST_LETTERS = 16, 600
+"""Of an array and of a string that the schema does not bound itself."""
+_BOUNDS = ("maxItems", "maxLength", "maxProperties")
+_PARTS = ("properties", "patternProperties", "$defs", "definitions")
+_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+
+
+class InvalidAnswerError(Exception):
+    """What a model has written is no answer by its schema; the message says why."""
+
+
+def bounded(schema: dict[str, Any], asked: str) -> str:
+    """The schema as compact JSON, every array and string of it bounded, and nothing allowed that it does not name.
+
+    Raises ConfigError, of what was `asked`, for what is no schema of an object.
+    """
+    import jsonschema
+
+    if schema.get("type") != "object":
+        raise ConfigError(asked, "its answers would be no objects", 'write a schema with "type": "object"')
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise ConfigError(asked, f"it is no JSON schema ({first_line(error)})", "see json-schema.org") from None
+    return _compact(_changed(schema, _bound))
+
+
+def tightened(schema: str) -> str:
+    """The schema with half the bounds, as far as it asks for no more itself."""
+    return _compact(_changed(json.loads(schema), _halve))
+
+
+def checked(text: str, finish_reason: str | None, schema: str) -> str:
+    """The answer in a text, as compact JSON. Raises InvalidAnswerError where there is none by the schema."""
+    if finish_reason == "length":
+        raise InvalidAnswerError(f"its JSON was cut off after {len(text)} letters (max_output_tokens)")
+    try:
+        answer = json.loads(text, strict=False)  # grammars let control characters pass
+    except ValueError as error:
+        raise InvalidAnswerError(f"it is not JSON ({error})") from None
+    wrong = next(iter(_validator(schema).iter_errors(answer)), None)
+    if wrong is not None:
+        at = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.absolute_path)
+        raise InvalidAnswerError(f"it does not fit its schema ({at or 'the whole'}: {first_line(wrong)})")
+    return _compact(answer)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+@cache
+def _validator(schema: str) -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(json.loads(schema))
+
+
+def _changed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """The schema with each of its parts changed."""
+    if not isinstance(schema, dict):
+        return schema
+    inside = dict(schema)
+    for name in _PARTS:
+        if isinstance(inside.get(name), dict):
+            inside[name] = {key: _changed(part, change) for key, part in inside[name].items()}
+    for name in _LISTS:
+        if isinstance(inside.get(name), list):
+            inside[name] = [_changed(part, change) for part in inside[name]]
+    for name in ("items", "additionalProperties"):
+        if isinstance(inside.get(name), dict):
+            inside[name] = _changed(inside[name], change)
+    return change(inside)
+
+
+def _bound(schema: dict[str, Any]) -> dict[str, Any]:
+    kinds = schema.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if "array" in kinds:
+        schema.setdefault("maxItems", max(MOST_ITEMS, schema.get("minItems", 0)))
+    if "string" in kinds and not {"enum", "const", "pattern", "format"} & schema.keys():
+        schema.setdefault("maxLength", max(MOST_LETTERS, schema.get("minLength", 0)))
+    if "object" in kinds and "properties" in schema:
+        schema.setdefault("additionalProperties", False)
+    return schema
+
+
+def _halve(schema: dict[str, Any]) -> dict[str, Any]:
+    for name in _BOUNDS:
+        if isinstance(most := schema.get(name), int):
+            schema[name] = max(1, most // 2, schema.get(name.replace("max", "min"), 0))
+    return schema
