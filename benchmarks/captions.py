@@ -255,6 +255,7 @@ def assets(
         _ask_for_no_scores()
     previews: dict[str, dict[str, Any]] = {"window_previews": {}} if row == "assets-previews" else {}
     model = {"model_variant": variant.name, "model_path": str(folder), "engine": "vllm", "precision": precision}
+    model["video_pruning"] = vllm_args.pop("video_pruning_rate", 0.0)
     with GpuWatch() as watch:
         done = materialize(
             str(clips),
@@ -343,8 +344,11 @@ def main() -> None:
     parser.add_argument("--easy-clips", action="store_true", help="clips of 1 Mbit/s, as x264 makes fastest")
     parser.add_argument("--work", type=Path, help="where clips and checkpoints are kept between runs")
     parser.add_argument("--out", type=Path, help="append all of each row's figures to this file, as JSON lines")
-    parser.add_argument("--vllm-args", type=json.loads, default={}, help="further EngineArgs, as JSON, for every row")
+    parser.add_argument("--pruning", type=float, default=0.0, help="video_pruning, of rows through the assets")
+    parser.add_argument("--vllm-args", type=json.loads, default="{}", help="further EngineArgs, as JSON, for every row")
     options = parser.parse_args()
+    if options.pruning:
+        options.vllm_args["video_pruning_rate"] = options.pruning
     root = options.work or Path(tempfile.gettempdir()) / "caption_assets_benchmark"
     clips = make_clips(root, options.windows, easy=options.easy_clips)
     save_shape(options.shape, root / options.shape, PIXELS * (16 if options.shape.startswith("qwen3") else 1))

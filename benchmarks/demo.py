@@ -20,6 +20,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,10 @@ def checked_clips(args: argparse.Namespace) -> list[tuple[dict[str, Any], np.nda
         return load(file)
 
 
-def sampled(clip: dict[str, Any], video: np.ndarray) -> SampledFrames:
+def sampled(clip: dict[str, Any], video: np.ndarray, apart: float | None = None) -> SampledFrames:
     count = len(video)
-    times = tuple(clip["seconds"] * k / count for k in range(count))
+    apart = clip["seconds"] / count if apart is None else apart
+    times = tuple(apart * k for k in range(count))
     return SampledFrames(video, FramePicks(tuple(range(count)), times))
 
 
@@ -82,10 +84,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Caption every clip and rewrite its true caption; texts, shares of right attributes, and speeds."""
     clips = checked_clips(args)
     prompt, rewrite = caption_prompt(args.prompt), enhance_prompt("default")
-    videos = [caption_request(clip["name"], prompt, sampled(clip, video), 64) for clip, video in clips]
+    apart = None if args.pruning is None else 0.5  # pruned frames stand at whole seconds
+    videos = [caption_request(clip["name"], prompt, sampled(clip, video, apart), 64) for clip, video in clips]
     captions = [enhance_request(clip["name"], rewrite, clip["caption"], 160) for clip, _ in clips]
-    texts, demo = ask(caption_variant("demo"), args.demo, videos, args)
-    longer, demo_lm = ask(text_variant("demo_lm"), args.demo_lm, captions, args)
+    texts, demo = ask(replace(caption_variant("demo"), video_pruning=args.pruning or 0.0), args.demo, videos, args)
+    longer, demo_lm = [""] * len(captions), {}
+    if args.pruning is None:
+        longer, demo_lm = ask(text_variant("demo_lm"), args.demo_lm, captions, args)
     right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     rows = []
     for (clip, video), text, long in zip(clips, texts, longer, strict=True):
@@ -122,6 +127,7 @@ def main() -> None:
     parser.add_argument("--prompt", default="default")
     parser.add_argument("--demo", help="another checkpoint of the caption model")
     parser.add_argument("--demo-lm", help="another checkpoint of the text model")
+    parser.add_argument("--pruning", type=float, help="video_pruning; then no caption is rewritten")
     parser.add_argument("--out", type=Path, help="write all texts to this file")
     parser.add_argument("--compare", type=Path, nargs=2, help="two such files")
     args = parser.parse_args()

@@ -22,6 +22,8 @@ CHAT_TEMPLATE = (
     # As Qwen3's: without this, the model thinks aloud.
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
+# As Qwen3.5's: it begins to think unless it is told not to.
+QWEN35_TEMPLATE = CHAT_TEMPLATE.replace("{% endif %}{% endif %}", "{% else %}<think>\n{% endif %}{% endif %}")
 NEMOTRON_SPECIALS = ["<unk>", "</s>", "<image>", "<img>", "</img>", "<SPECIAL_10>", "<SPECIAL_11>", "<SPECIAL_12>"]
 # Thinking is on unless some message says /no_think, which the model does not see.
 NEMOTRON_TEMPLATE = """
@@ -59,14 +61,14 @@ class TinyNemotronConfig(PreTrainedConfig):
 """
 
 
-def tokenizer():
+def tokenizer(chat_template: str = CHAT_TEMPLATE):
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
         tokenizer_object=_bytes_and(SPECIALS),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template,
         # The attributes by which Qwen's processors find their marks.
         extra_special_tokens={
             "image_token": "<|image_pad|>",
@@ -156,13 +158,7 @@ def save_qwen25(folder: Path) -> Path:
 def save_qwen3(folder: Path) -> Path:
     """A Qwen3-VL model whose videos have at most 16 times 128x128 pixels in all."""
     import torch
-    from transformers import (
-        Qwen2VLImageProcessor,
-        Qwen3VLConfig,
-        Qwen3VLForConditionalGeneration,
-        Qwen3VLProcessor,
-        Qwen3VLVideoProcessor,
-    )
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     torch.manual_seed(0)
     tok = tokenizer()
@@ -196,15 +192,65 @@ def save_qwen3(folder: Path) -> Path:
         tie_word_embeddings=False,
         **_token_ids(tok),
     )
+    return _save(Qwen3VLForConditionalGeneration(config), tok, _qwen3_processor(tok), folder)
+
+
+def _qwen3_processor(tok):
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
     size = {"shortest_edge": 4096, "longest_edge": 16 * 128 * 128}
     stats = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    processor = Qwen3VLProcessor(
+    return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=size, patch_size=16, **stats),
         video_processor=Qwen3VLVideoProcessor(size=size, patch_size=16, **stats),
         tokenizer=tok,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=tok.chat_template,
     )
-    return _save(Qwen3VLForConditionalGeneration(config), tok, processor, folder)
+
+
+def save_qwen35(folder: Path) -> Path:
+    """A Qwen3.5 model: every other layer attends linearly, and it thinks unless it is told not to."""
+    import torch
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    tok = tokenizer(QWEN35_TEMPLATE)
+    config = Qwen3_5Config(
+        text_config=dict(
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=4,
+            layer_types=["linear_attention", "full_attention"] * 2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=64,
+            linear_key_head_dim=128,
+            linear_value_head_dim=128,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            vocab_size=320,
+            max_position_embeddings=8192,
+            eos_token_id=tok.eos_token_id,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 1e7,
+                "partial_rotary_factor": 0.5,
+                "mrope_section": [8, 4, 4],
+                "mrope_interleaved": True,
+            },
+        ),
+        vision_config=dict(
+            depth=2,
+            hidden_size=64,
+            num_heads=4,
+            intermediate_size=128,
+            out_hidden_size=64,
+            num_position_embeddings=2304,
+        ),
+        tie_word_embeddings=False,
+        **_token_ids(tok),
+    )
+    return _save(Qwen3_5ForConditionalGeneration(config), tok, _qwen3_processor(tok), folder)
 
 
 def save_nemotron(folder: Path) -> Path:

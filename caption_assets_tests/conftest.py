@@ -17,7 +17,7 @@ from caption_assets.defs.workers import SharedWorkers
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.settings import PipelineSettings
 from caption_assets.workers.local import Workers
-from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_text
+from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_qwen35, save_text
 from caption_assets_tests.openai_server import LoadedModels
 
 pytest_plugins = ["caption_assets_tests.places", "caption_assets_tests.browser"]
@@ -104,7 +104,7 @@ def clips_root(tmp_path: Path, make_shards: Callable[[Path], Path]) -> Path:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tiny checkpoints of the real architectures, by family."""
     root = tmp_path_factory.mktemp("checkpoints")
-    savers = {"qwen2.5-vl": save_qwen25, "qwen3-vl": save_qwen3, "text": save_text}
+    savers = {"qwen2.5-vl": save_qwen25, "qwen3-vl": save_qwen3, "qwen3.5": save_qwen35, "text": save_text}
     return {family: save(root / family) for family, save in savers.items()}
 
 

@@ -18,6 +18,7 @@ from caption_assets.cli.chosen import given_flags, run_settings
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags
+from caption_assets.cli.prune import prune
 from caption_assets.cli.review import review
 from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
@@ -92,6 +93,7 @@ def demo(dataset: str, output_path: str) -> None:
 cli.add_command(ui)
 cli.add_command(export)
 cli.add_command(review)
+cli.add_command(prune)
 cli.add_command(calibrate)
 cli.add_command(check)
 

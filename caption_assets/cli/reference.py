@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
 from caption_assets.quality import describe_rules
 from caption_assets.settings import (
     ALL_SETTINGS,
@@ -42,7 +43,7 @@ _PLACES = (
 
 def reference() -> str:
     """The page as Markdown."""
-    return "\n".join([_HEAD, *_settings(), *_tables(), *_rules()])
+    return "\n".join([_HEAD, *_settings(), *_models(), *_tables(), *_rules()])
 
 
 def _settings() -> Iterator[str]:
@@ -55,6 +56,24 @@ def _settings() -> Iterator[str]:
             how = f"`{flags[name]}`<br>`{variables[name][0]}`"
             yield f"| `{name}` | {how} | {_default(field.default)} | {_words(field)} |"
         yield ""
+
+
+def _models() -> Iterator[str]:
+    about = "Least memory is of one GPU, in GiB, and computed: the weights, the encoder and 4 GiB of key-value cache."
+    yield from (
+        "## Models",
+        "",
+        about,
+        "",
+        "| variant | checkpoint | licence | precision | memory |",
+        "|---|---|---|---|---|",
+    )
+    texts = {f"{name} (text)": row for name, row in TEXT_VARIANTS.items()}
+    for name, row in {**CAPTION_VARIANTS, **texts}.items():
+        memory = f"{row.min_gpu_gib}" + f", {row.fp8_min_gpu_gib} in FP8 on load" * (row.fp8_min_gpu_gib is not None)
+        weights = f"{row.model_id}@{row.revision}".removesuffix("@")
+        yield f"| `{name}` | {weights} | {row.licence} | {row.precision} | {memory}{' (measured)' * row.is_measured} |"
+    yield ""
 
 
 def _words(field: FieldInfo) -> str:

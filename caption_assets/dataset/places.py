@@ -25,6 +25,7 @@ _VERSIONS = (
 )
 # So few folders share a listing that one of many large folders still ends soon.
 _LISTED_TOGETHER = 100
+NO_PERMISSION = "folders without permission to read them"
 _SPECIAL = {stat.S_IFIFO: "named pipes", stat.S_IFSOCK: "sockets", stat.S_IFBLK: "devices", stat.S_IFCHR: "devices"}
 
 
@@ -106,7 +107,7 @@ class LocalPlace:
             with os.scandir(path) as scanned:
                 entries = sorted(scanned, key=lambda entry: entry.name)
         except PermissionError:
-            yield File(f"{folder}/", trouble="folders without permission to read them")
+            yield File(f"{folder}/", trouble=NO_PERMISSION)
             return
         for entry in entries:
             below = f"{folder}/{entry.name}" if folder else entry.name

@@ -6,6 +6,7 @@ import dagster as dg
 
 from caption_assets.defs.automation import job_of, schedule_of, sensors_of
 from caption_assets.defs.pipeline import Pipeline
+from caption_assets.defs.prune import prune_job
 from caption_assets.settings import PipelineSettings
 from caption_assets.settings.environment import deployed_settings
 
@@ -34,7 +35,7 @@ def build_defs(
     return dg.Definitions(
         assets=[pipeline.source, *pipeline.assets],
         asset_checks=pipeline.checks,
-        jobs=[job],
+        jobs=[job, prune_job(pipeline)],
         sensors=sensors_of(pipeline),
         schedules=[schedule_of(pipeline, job)],
         resources=pipeline.resources,

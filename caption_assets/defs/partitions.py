@@ -1,6 +1,9 @@
 """The shards as Dagster partitions: one registry of them a dataset."""
 
+from collections.abc import Iterable
+
 import dagster as dg
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from caption_assets.dataset import Dataset, dataset_name
 
@@ -26,6 +29,27 @@ def add_new_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
     if new:
         instance.add_dynamic_partitions(shards.name or "", new)
     return new
+
+
+def gone_shards(instance: dg.DagsterInstance, dataset: Dataset, but_run: str = "") -> tuple[list[str], str]:
+    """Registered shards that the dataset has no longer; none, and why, where a run may be about to work on them.
+
+    Removing a key orphans its history and invalidates range runs that are queued. `but_run` is the run that asks.
+    """
+    gone = sorted(set(registered_shards(instance, shards_of(dataset.root))) - set(dataset.shards()))
+    active = dg.RunsFilter(
+        statuses=[*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+    )
+    runs = [run.run_id for run in instance.get_runs(active) if run.run_id != but_run] if gone else []
+    if runs:
+        return [], f"{len(gone)} partitions: {len(runs)} runs are queued or in progress ({runs[0]})"
+    return gone, ""
+
+
+def remove_shards(instance: dg.DagsterInstance, dataset: Dataset, shards: Iterable[str]) -> None:
+    """Removes shards from the registry."""
+    for shard in shards:
+        instance.delete_dynamic_partition(shards_of(dataset.root).name or "", shard)
 
 
 def ranges(keys: list[str], order: list[str], most: int | None = None) -> list[tuple[str, ...]]:

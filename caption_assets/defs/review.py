@@ -20,7 +20,7 @@ from caption_assets.steps.documents import render_documents_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import SHARD_REVIEW
 
-_SHARDS_PER_RUN = 64
+_SHARDS_PER_RUN = 96  # of none that it reads: see `assets`
 _VERSION = "1"
 
 

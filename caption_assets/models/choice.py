@@ -26,6 +26,7 @@ from caption_assets.records import SampledFrames
 from caption_assets.settings import CaptionModelSettings, CaptionVariant, TextModelSettings, TextVariant
 
 _SAMPLING = tuple(field.name for field in fields(Sampling))
+_PIXELS = ("min_pixels", "max_pixels", "video_pruning")
 _GIB = 1 << 30
 
 
@@ -60,8 +61,8 @@ class ModelChoice:
             **({} if own else asdict(row.sampling)),
             **self._chosen_sampling,
         }
-        for name in ("server_model", "min_pixels", "max_pixels"):
-            if (value := getattr(settings, name, None)) is not None:
+        for name in ("server_model", *_PIXELS):
+            if value := getattr(settings, name, None):
                 chosen[name] = value
         return chosen
 
@@ -78,7 +79,7 @@ class ModelChoice:
             row = own_variant(row, self._own_family(checkpoint), checkpoint.model_id, checkpoint.revision)
         row = replace(row, name=self.key, sampling=replace(row.sampling, **self._chosen_sampling))
         if isinstance(self.settings, CaptionModelSettings):
-            row = replace(row, min_pixels=self.settings.min_pixels, max_pixels=self.settings.max_pixels)
+            row = replace(row, **{name: getattr(self.settings, name) for name in _PIXELS})
         return row.in_precision(self.settings.precision), checkpoint
 
     def options(self, batch_size: int, encode_mp4: Callable[[SampledFrames], bytes] | None = None) -> EngineOptions:

@@ -67,10 +67,10 @@ class Family:
     the family has no such processor.
 
     For vLLM: `items_per_prompt` is its `limit_mm_per_prompt`. `sized_processor` says that its processor is configured
-    with the frame limits. `compiles_vision` and `pads_vision_mlps` say what makes its vision tower faster on a GPU.
-    `corrects_grid_seconds` says that the time between temporal positions has to be set after rendering; a server's
-    release before `server_times_since` (major, minor) gets it wrong. `keeps_prefixes` says that a prompt can begin with
-    the keys and values of another one.
+    with the frame limits. `prunes_video` says that it can leave tokens of a video out. `compiles_vision` and
+    `pads_vision_mlps` say what makes its vision tower faster on a GPU. `corrects_grid_seconds` says that the time
+    between temporal positions has to be set after rendering; a server's release before `server_times_since` (major,
+    minor) gets it wrong. `keeps_prefixes` says that a prompt can begin with the keys and values of another one.
     """
 
     name: ModelFamily
@@ -86,6 +86,7 @@ class Family:
     newer_processor_options: Mapping[str, Any] = field(default_factory=dict)
     items_per_prompt: Mapping[str, int] = field(default_factory=dict)
     sized_processor: bool = False
+    prunes_video: bool = False
     compiles_vision: bool = False
     pads_vision_mlps: bool = False
     corrects_grid_seconds: bool = False
@@ -182,6 +183,18 @@ _NOT_SHRUNK = {"cap_pixels_per_frame": False}
 _NO_THINKING = {"enable_thinking": False}
 _ONE_VIDEO = {"image": 0, "video": 1}
 
+_QWEN3_VL = Family(
+    "qwen3-vl",
+    "Qwen3-VL",
+    config_types=("qwen3_vl", "qwen3_vl_moe"),
+    frame_limit_files=_PROCESSOR_FILES,
+    frame_limits=partial(_processor_limits, published=QWEN3_FRAMES),
+    in_transformers=True,
+    processor_options=_AS_THEY_ARE,
+    newer_processor_options=_NOT_SHRUNK,
+    items_per_prompt=_ONE_VIDEO,
+    sized_processor=True,
+)
 _FAMILIES = (
     Family(
         "qwen2.5-vl",
@@ -194,6 +207,7 @@ _FAMILIES = (
         newer_processor_options=_NOT_SHRUNK,
         items_per_prompt=_ONE_VIDEO,
         sized_processor=True,
+        prunes_video=True,
         # Its vision tower is a third of the GPU's work, which compiling makes a third less; vLLM leaves that off.
         compiles_vision=True,
         pads_vision_mlps=True,
@@ -201,17 +215,15 @@ _FAMILIES = (
         corrects_grid_seconds=True,
         server_times_since=(0, 26),
     ),
-    Family(
-        "qwen3-vl",
-        "Qwen3-VL",
-        config_types=("qwen3_vl",),
-        frame_limit_files=_PROCESSOR_FILES,
-        frame_limits=partial(_processor_limits, published=QWEN3_FRAMES),
-        in_transformers=True,
-        processor_options=_AS_THEY_ARE,
-        newer_processor_options=_NOT_SHRUNK,
-        items_per_prompt=_ONE_VIDEO,
-        sized_processor=True,
+    _QWEN3_VL,
+    # The same vision and the same processor; what differs is the language model, and that it thinks.
+    replace(
+        _QWEN3_VL,
+        name="qwen3.5",
+        title="Qwen3.5",
+        config_types=("qwen3_5", "qwen3_5_moe"),
+        template_options=_NO_THINKING,
+        keeps_prefixes=False,
     ),
     Family(
         "nemotron-v2-vl",
@@ -222,6 +234,7 @@ _FAMILIES = (
         # Its template looks for this word in the messages, and removes it.
         system_message="/no_think",
         items_per_prompt=_ONE_VIDEO,
+        prunes_video=True,
         keeps_prefixes=False,
     ),
     Family(
@@ -232,6 +245,7 @@ _FAMILIES = (
         frame_limits=_nemotron_limits,
         template_options=_NO_THINKING,
         items_per_prompt=_ONE_VIDEO | {"audio": 0},
+        prunes_video=True,
         keeps_prefixes=False,
     ),
     Family("text", "text", is_text=True, in_transformers=True, template_options=_NO_THINKING),

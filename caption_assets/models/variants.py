@@ -1,8 +1,10 @@
 """The variants: named models with their precision, limits and sampling, as one frozen table.
 
-Ids and revisions are those that NeMo Curator and Cosmos Curate pin. A new model of a known family is one row.
+A new model of a known family is one row here, and its name in `settings.variants`. Where ids, revisions and memory are
+from stands in docs/models.md.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -54,13 +56,16 @@ class VllmOptions:
 class Variant:
     """One row of the table.
 
-    `model_id` is a Hugging Face id, or `embedded:<name>` for a checkpoint of this package. `precision` is that of
-    the weights as published. `min_gpu_gib` is the least free GPU memory to run with, 0 where it is unknown (a card
-    sold with 24 GB has 22 to 24 GiB); `fp8_min_gpu_gib` the same with weights that are quantized to FP8 as they are
-    loaded, None where they cannot be. `min_capability` is the least CUDA compute capability. `remote_code` says that
-    the checkpoint's config is a class in its repository. `frames` narrows the checkpoint's own limits, and is None
+    `model_id` is a Hugging Face id, or `embedded:<name>` for a checkpoint of this package. `precision` is that of the
+    weights as published, and `licence` theirs, by its SPDX name where it has one. `min_gpu_gib` is the least free GPU
+    memory to run with, 0 where it is unknown (a card sold with 24 GB has 22 to 24 GiB): computed of the weights, unless
+    it `is_measured`. `fp8_min_gpu_gib` is the same with weights that are quantized to FP8 as they are loaded, None
+    where they cannot be, or are published so. `min_capability` is the least CUDA compute capability. `remote_code` says
+    that the checkpoint's config is a class in its repository. `frames` narrows the checkpoint's own limits, and is None
     where those hold, for families that resize by themselves, and for text models; `min_pixels` and `max_pixels` are
-    what the user asks for in their place. An answer ends before any of the texts in `stop`.
+    what the user asks for in their place, and `video_pruning` is the share of a video's tokens that the user wants left
+    out. An answer ends before any of the texts in `stop`; `begins_with` is a mark that the model puts before each of
+    its answers, and that is no part of it.
     """
 
     name: str
@@ -68,15 +73,19 @@ class Variant:
     revision: str
     family: Family
     precision: Precision = "bf16"
+    licence: str = "Apache-2.0"
     min_gpu_gib: int = 0
+    is_measured: bool = False
     fp8_min_gpu_gib: int | None = None
     min_capability: tuple[int, int] = (8, 0)
     remote_code: bool = False
     frames: FrameLimits | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
+    video_pruning: float = 0.0
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
+    begins_with: str = ""
     vllm: VllmOptions = VllmOptions()
 
     @property
@@ -102,12 +111,16 @@ class Variant:
         if asked == "fp8" and self.fp8_min_gpu_gib is not None:
             capability = max(self.min_capability, _FP8_CAPABILITY)
             return replace(self, precision="fp8", min_gpu_gib=self.fp8_min_gpu_gib, min_capability=capability)
-        others = [row.name for row in _TABLE if row.family is self.family and row.precision == asked]
+        others = [row.name for row in _TABLE if row._weights == self._weights and row.precision == asked]
         raise ConfigError(
             f"variant {self.name!r} in precision {asked!r}",
             f"its weights are {self.precision}",
             "leave the precision at auto" + (f", or choose {' or '.join(others)}" if others else ""),
         )
+
+    @property
+    def _weights(self) -> str:
+        return re.sub("-(?:BF16|FP8|NVFP4)(?:-QAD)?$", "", self.model_id)
 
     def weights_precision(self, asked: AskedPrecision) -> Precision:
         """The precision of the weights on a GPU when `asked` is asked for. Raises ConfigError as `in_precision`."""
@@ -149,11 +162,24 @@ _QWEN3 = Variant(
     # Its frames are limited for the video as a whole: at most 12288 tokens and the times between them.
     vllm=VllmOptions(max_model_len=16384),
 )
+# As the makers recommend for answers without thinking, again. The state of the layers with linear attention is kept for
+# each running sequence: 19 MiB in the smallest, 150 in the largest.
+_QWEN35 = replace(
+    _QWEN3,
+    name="qwen3.5-2b",
+    model_id="Qwen/Qwen3.5-2B",
+    revision="15852e8c16360a2fea060d615a32b45270f8a8fc",
+    family=FAMILIES["qwen3.5"],
+    min_gpu_gib=10,
+    fp8_min_gpu_gib=None,
+    vllm=VllmOptions(max_model_len=16384, max_num_batched_tokens=16384, max_num_seqs=64),
+)
 _NEMOTRON = Variant(
     name="nemotron-bf16",
     model_id="nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-BF16",
     revision="5d250e2e111dc5e1434131bdf3d590c27a878ade",
     family=FAMILIES["nemotron-v2-vl"],
+    licence="NVIDIA Open Model License",
     min_gpu_gib=36,
     remote_code=True,
     # Not </think>: an answer would end with the reasoning.
@@ -166,15 +192,35 @@ _NEMOTRON = Variant(
 )
 _OMNI = Variant(
     name="nemotron-3-nano-omni",
-    model_id="nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning",
-    revision="23d21acd455d9836d50c48570a329bde77e08ba4",
+    model_id="nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning-BF16",
+    revision="24e67ea000b7c2837fc8f9488aa2008524fac8ba",
     family=FAMILIES["nemotron-3-omni"],
+    licence="NVIDIA Open Model Agreement",
     min_gpu_gib=72,
     remote_code=True,
     stop=("<|im_end|>",),
     vllm=_NEMOTRON.vllm,
 )
 _DEMO = Variant(name="demo", model_id="embedded:demo", revision="", family=FAMILIES["qwen2.5-vl"], min_gpu_gib=1)
+
+
+def _row(like: Variant, name: str, model_id: str, revision: str, gib: int, fp8: int | None = None) -> Variant:
+    """Another model of the family of `like`: its id, which tells the precision, its least memory, and that in FP8."""
+    row = replace(like, name=name, model_id=model_id, revision=revision, min_gpu_gib=gib, fp8_min_gpu_gib=fp8)
+    precision = _suffix(model_id)
+    return replace(row, precision=precision, min_capability=_FP8_CAPABILITY if precision == "fp8" else (8, 0))
+
+
+def _suffix(model_id: str) -> Precision:
+    return "nvfp4" if "-NVFP4" in model_id else "fp8" if "-FP8" in model_id else "bf16"
+
+
+_LARGE = replace(_QWEN3, vllm=replace(_QWEN3.vllm, gpu_memory_utilization=0.92))
+_LARGE35 = replace(_QWEN35, vllm=replace(_QWEN35.vllm, max_num_seqs=32, gpu_memory_utilization=0.92))
+# Trained with at most 448x448 pixels of a frame, and greedy.
+_MARLIN = replace(
+    _QWEN35, frames=replace(QWEN3_FRAMES, max_pixels=20 * 448 * 448), sampling=Sampling(), begins_with="<think>"
+)
 _CAPTION_VARIANTS = (
     _DEMO,
     replace(_QWEN25, name="qwen"),
@@ -182,24 +228,59 @@ _CAPTION_VARIANTS = (
     _QWEN3,
     replace(_NEMOTRON, name="nemotron"),
     _NEMOTRON,
-    replace(
+    _row(
         _NEMOTRON,
-        name="nemotron-fp8",
-        model_id="nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-FP8",
-        revision="7394488badb786e1decc0e00e308de1cab9560e6",
-        precision="fp8",
-        min_gpu_gib=20,
-        min_capability=_FP8_CAPABILITY,
+        "nemotron-fp8",
+        "nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-FP8",
+        "7394488badb786e1decc0e00e308de1cab9560e6",
+        20,
     ),
-    replace(
+    _row(
         _NEMOTRON,
-        name="nemotron-nvfp4",
-        model_id="nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-NVFP4-QAD",
-        revision="b8d3c170d9ee3a078917ef9bfd508eff988d6de7",
-        precision="nvfp4",
-        min_gpu_gib=20,
+        "nemotron-nvfp4",
+        "nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-NVFP4-QAD",
+        "b8d3c170d9ee3a078917ef9bfd508eff988d6de7",
+        20,
     ),
     _OMNI,
+    _row(
+        _OMNI,
+        "nemotron-3-nano-omni-fp8",
+        "nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning-FP8",
+        "6647b845a4b786c6e2c7adb1b6a909e1aa71fac2",
+        42,
+    ),
+    _row(
+        _OMNI,
+        "nemotron-3-nano-omni-nvfp4",
+        "nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning-NVFP4",
+        "dc5f0b0bfddf8b6e0f5891475be9af05b80126fe",
+        29,
+    ),
+    _row(_QWEN3, "qwen3-2b", "Qwen/Qwen3-VL-2B-Instruct", "89644892e4d85e24eaac8bacfd4f463576704203", 9, fp8=8),
+    _row(_QWEN3, "qwen3-4b", "Qwen/Qwen3-VL-4B-Instruct", "ebb281ec70b05090aa6165b016eac8ec08e71b17", 13, fp8=10),
+    _row(_LARGE, "qwen3-32b", "Qwen/Qwen3-VL-32B-Instruct", "0cfaf48183f594c314753d30a4c4974bc75f3ccb", 70, fp8=40),
+    _row(_LARGE, "qwen3-30b-a3b", "Qwen/Qwen3-VL-30B-A3B-Instruct", "9c4b90e1e4ba969fd3b5378b57d966d725f1b86c", 66),
+    _row(_QWEN3, "qwen3-2b-fp8", "Qwen/Qwen3-VL-2B-Instruct-FP8", "main", 8),
+    _row(_QWEN3, "qwen3-4b-fp8", "Qwen/Qwen3-VL-4B-Instruct-FP8", "main", 10),
+    _row(_QWEN3, "qwen3-8b-fp8", "Qwen/Qwen3-VL-8B-Instruct-FP8", "9cdc6310a8cb770ce18efaf4e9935334512aee45", 15),
+    _row(_LARGE, "qwen3-32b-fp8", "Qwen/Qwen3-VL-32B-Instruct-FP8", "4bf2c2f39c37c0fede78bede4056e1f18cdf8109", 39),
+    _row(
+        _LARGE,
+        "qwen3-30b-a3b-fp8",
+        "Qwen/Qwen3-VL-30B-A3B-Instruct-FP8",
+        "d9748a51ae66354c4dad665aab2c71f26cf2c8cd",
+        35,
+    ),
+    _QWEN35,
+    _row(_QWEN35, "qwen3.5-4b", "Qwen/Qwen3.5-4B", "851bf6e806efd8d0a36b00ddf55e13ccb7b8cd0a", 14),
+    _row(_QWEN35, "qwen3.5-9b", "Qwen/Qwen3.5-9B", "c202236235762e1c871ad0ccb60c8ee5ba337b9a", 22),
+    _row(_LARGE35, "qwen3.6-27b", "Qwen/Qwen3.6-27B", "6a9e13bd6fc8f0983b9b99948120bc37f49c13e9", 60),
+    _row(_LARGE35, "qwen3.6-27b-fp8", "Qwen/Qwen3.6-27B-FP8", "e89b16ebf1988b3d6befa7de50abc2d76f26eb09", 36),
+    _row(_LARGE35, "qwen3.8-27b", "Qwen/Qwen3.8-27B", "1d4bf0f2ff6012fd82039f2fa52739d0dd7c60c0", 60),
+    _row(_LARGE35, "qwen3.8-27b-fp8", "Qwen/Qwen3.8-27B-FP8", "017b9c7af6b5689d5dd426a76e0bc077eb5ca20a", 36),
+    _row(_MARLIN, "marlin-2b", "NemoStation/Marlin-2B", "fd111fca4fc7897876fb0d7e9df22ca5ac8ab965", 10),
+    _row(_QWEN25, "skycaptioner-v1", "Skywork/SkyCaptioner-V1", "main", 21, fp8=14),
 )
 _QWEN_LM = Variant(
     name="qwen_lm",

@@ -32,7 +32,7 @@ FIELDS: Mapping[str, foreign.Clean] = {
 NO_WINDOWS = "windows"
 # What follows the good windows of a clip cannot be used.
 DAMAGED = "damaged"
-_OWN_CODES = (NO_WINDOWS, DAMAGED)
+OWN_CODES = frozenset((NO_WINDOWS, DAMAGED))
 # Other tools' word for whether any window has a caption. Like their codes for windows that they had none of
 # ("window-1", by its place in the list), it follows the captions that are there.
 _HAS_CAPTION = "has_caption"
@@ -55,8 +55,9 @@ _CLIP_ADDITIONS = ("windowing", "error_details")
 _CLIP_KEYS = frozenset(
     ["span_uuid", "source_video", *_SOURCE_FIELDS, "clip_location", *_PROBED, *_SCORES, "errors", "windows", "valid"]
 ) | frozenset(_CLIP_ADDITIONS)
+OWN_CLIP_KEYS = _CLIP_KEYS - set(_SCORES)
 _WINDOW_ADDITIONS = ("status", "error", "start_s", "end_s", "sampling", "preview", "provenance", "findings")
-_WINDOW_KEYS = frozenset(("start_frame", "end_frame", *_WINDOW_ADDITIONS))
+OWN_WINDOW_KEYS = frozenset(("start_frame", "end_frame", *_WINDOW_ADDITIONS))
 _MODEL_FIELDS = ("model_id", "model_revision", "precision", "engine", "engine_version")
 _PROVENANCE = (*_MODEL_FIELDS, "prompt_hash", "prompt_tokens", "output_tokens", "finish_reason")
 _CONFIDENCE = ("mean_logprob", "min_logprob", "low_logprob")
@@ -74,7 +75,7 @@ def is_enhanced_key(key: str) -> bool:
 
 def check_added_name(name: str) -> None:
     """Raises ConfigError for the name of a user's table that cannot stand in a window."""
-    if name in _WINDOW_KEYS or is_caption_key(name) or is_enhanced_key(name):
+    if name in OWN_WINDOW_KEYS or is_caption_key(name) or is_enhanced_key(name):
         wrong = "a window has a key of that name, or readers would take it for a caption"
         raise ConfigError(f"asset {name!r}, to be rendered", wrong, "give it another name")
 
@@ -104,7 +105,7 @@ def clip_document(rows: ClipRows, existing: Document | None) -> Document:
     document |= {key: value for key, value in probed.items() if value is not None}
     document |= {key: existing[key] for key in _SCORES if key in existing}
     errors = existing.get("errors", [])
-    settled = {*_OWN_CODES, *_settled_codes(windows, existing.get("windows", ()))}
+    settled = {*OWN_CODES, *_settled_codes(windows, existing.get("windows", ()))}
     codes = [code for code in ([errors] if isinstance(errors, str) else errors) if code not in settled]
     details = {code: text for code, text in existing.get("error_details", {}).items() if code not in settled}
     troubled = next((row for row in rows.windows if row.start_frame is None), clip)
@@ -168,7 +169,7 @@ def _windows(rows: ClipRows, existing: Document) -> list[Document]:
 def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) -> Document:
     """One window: frames, captions, other tools' captions, enhanced captions, additions, other tools' keys."""
     own = _own_keys(rows)
-    foreign = {key: value for key, value in existing.items() if key not in own and key not in _WINDOW_KEYS}
+    foreign = {key: value for key, value in existing.items() if key not in own and key not in OWN_WINDOW_KEYS}
     captions = {
         key: table[frames]
         for key, table in rows.captions.items()

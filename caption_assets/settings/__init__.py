@@ -27,16 +27,15 @@ from caption_assets.settings.texts import (
     CaptionModelSettings,
     CaptionPrompt,
     CaptionSettings,
-    CaptionVariant,
     EngineName,
     EnhanceSettings,
     ModelFamily,
     ModelSettings,
     TextModelSettings,
     TextPrompt,
-    TextVariant,
     VideoForm,
 )
+from caption_assets.settings.variants import CaptionVariant, TextVariant
 
 ALL_SETTINGS: tuple[type[Settings], ...] = (
     WindowSettings,

@@ -3,20 +3,9 @@
 from typing import Any, ClassVar, Literal
 
 from caption_assets.settings.declare import Settings, setting
+from caption_assets.settings.variants import CAPTION_VARIANTS, TEXT_VARIANTS, CaptionVariant, TextVariant
 
-CaptionVariant = Literal[
-    "demo",
-    "qwen",
-    "qwen2.5",
-    "qwen3",
-    "nemotron",
-    "nemotron-bf16",
-    "nemotron-fp8",
-    "nemotron-nvfp4",
-    "nemotron-3-nano-omni",
-]
-TextVariant = Literal["demo_lm", "qwen_lm", "qwen", "qwen2.5", "qwen3"]
-ModelFamily = Literal["qwen2.5-vl", "qwen3-vl", "nemotron-v2-vl", "nemotron-3-omni", "text"]
+ModelFamily = Literal["qwen2.5-vl", "qwen3-vl", "qwen3.5", "nemotron-v2-vl", "nemotron-3-omni", "text"]
 AskedFamily = Literal["auto", ModelFamily]
 CaptionPrompt = Literal["default", "av", "av-surveillance"]
 TextPrompt = Literal["default", "av-surveillance"]
@@ -25,24 +14,6 @@ AskedPrecision = Literal["auto", "bf16", "fp8", "fp32"]
 VideoForm = Literal["auto", "jpeg", "png", "images", "mp4"]
 
 # What the words of the choices stand for.
-_CAPTION_VARIANTS = {
-    "demo": "embedded, knows coloured shapes only",
-    "qwen": "Qwen2.5-VL-7B",
-    "qwen2.5": "the same",
-    "qwen3": "Qwen3-VL-8B",
-    "nemotron": "Nemotron-Nano-12B-v2-VL in bf16",
-    "nemotron-bf16": "the same",
-    "nemotron-fp8": "that in FP8",
-    "nemotron-nvfp4": "that in NVFP4",
-    "nemotron-3-nano-omni": "Nemotron-3-Nano-Omni-30B-A3B",
-}
-_TEXT_VARIANTS = {
-    "demo_lm": "embedded, knows the demo's captions only",
-    "qwen_lm": "Qwen2.5-14B",
-    "qwen": "the same",
-    "qwen2.5": "the same",
-    "qwen3": "Qwen3-14B",
-}
 _PROMPTS = {
     "default": "what is seen, in detail",
     "av": "roads, seen from a vehicle",
@@ -271,7 +242,7 @@ class CaptionModelSettings(ModelSettings):
         "demo",
         "Variant of the captioning model; also the caption key.",
         flag="--captioning-algorithm",
-        meanings=_CAPTION_VARIANTS,
+        meanings=CAPTION_VARIANTS,
         env="VARIANT",
     )
     min_pixels: int | None = setting(
@@ -282,6 +253,14 @@ class CaptionModelSettings(ModelSettings):
         ge=1,
     )
     max_pixels: int | None = setting(None, "Most pixels, in the same way.", flag="--max-pixels", env="MAX_PIXELS", ge=1)
+    video_pruning: float = setting(
+        0.0,
+        "Share of a video's tokens that is left out: what is as in the frame before. Nemotron and Qwen2.5-VL, on vllm.",
+        flag="--video-pruning",
+        env="VIDEO_PRUNING",
+        ge=0,
+        lt=1,
+    )
 
 
 class TextModelSettings(ModelSettings):
@@ -294,5 +273,5 @@ class TextModelSettings(ModelSettings):
         "Variant of the text model.",
         flag="--enhance-captions-algorithm",
         env="TEXT_VARIANT",
-        meanings=_TEXT_VARIANTS,
+        meanings=TEXT_VARIANTS,
     )

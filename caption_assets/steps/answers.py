@@ -39,6 +39,8 @@ def model_identity(session: EngineSession, author: Author) -> list[Any]:
     limits = (variant.frames if variant.is_own else None, variant.min_pixels, variant.max_pixels)
     if limits != (None, None, None):
         identity.append(repr(limits))
+    if variant.video_pruning:
+        identity.append(f"video_pruning={variant.video_pruning}")
     if author.server_model:
         identity += [author.model_id, author.server_model, *author.manner]
     return identity

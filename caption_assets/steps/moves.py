@@ -19,9 +19,8 @@ from caption_assets.records import Clip
 from caption_assets.save_export import paths
 from caption_assets.save_export.removal import own_processed
 from caption_assets.steps.documents import render_documents_of
-from caption_assets.store.contents import Contents, Held, held_by, tables_of
+from caption_assets.store.contents import Contents, Held, held_by, shard_file, tables_of
 from caption_assets.store.earlier import move_earlier
-from caption_assets.store.paths import table
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowKey, WindowRow, window_key
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, REVIEW_TABLES, WINDOW_PREVIEWS
@@ -52,7 +51,7 @@ class Moves:
 
     def listed(self, shard: str, listing: Listing) -> None:
         """A shard of the run holds this; any thread may say so."""
-        self._paths_in[_file_name(shard)] = frozenset(clip.relative_path for clip in listing.clips)
+        self._paths_in[shard_file(shard)] = frozenset(clip.relative_path for clip in listing.clips)
 
     def taken(self, shard: str, clips: Iterable[Clip]) -> dict[str, str]:
         """Of clips that are new, those whose id a clip of another shard has: that one's path, by id."""
@@ -60,13 +59,13 @@ class Moves:
             clip.clip_id: held.relative_path
             for clip in clips
             for held in self._contents.with_id(clip.clip_id)
-            if held.shard != _file_name(shard) and self._is_there(held)
+            if held.shard != shard_file(shard) and self._is_there(held)
         }
 
     def follow(self, shard: str, before: Sequence[WindowRow], after: Sequence[WindowRow]) -> list[Move]:
         """Brings along what was made of the shard's new clips where they were before, and keeps aside what was made of
         those that have left. `before` and `after` are the rows of its windows, which are still to be committed."""
-        name = _file_name(shard)
+        name = shard_file(shard)
         was, now = held_by(self._store, name, before), held_by(self._store, name, after)
         new = [held for held in now.values() if not _is_same(was.get(held.clip_id), held)]
         gone = [held for held in was.values() if not _is_same(now.get(held.clip_id), held)]
@@ -190,12 +189,7 @@ class Moves:
     @cached_property
     def _shards(self) -> dict[str, str]:
         """The dataset's shards by what their tables are called."""
-        return {_file_name(shard): shard for shard in self._dataset.shards()}
-
-
-def _file_name(shard: str) -> str:
-    """What a shard's tables are called."""
-    return table(CLIP_WINDOWS.name, shard).rpartition("/")[2].removesuffix(".parquet")
+        return {shard_file(shard): shard for shard in self._dataset.shards()}
 
 
 def _is_same(was: Held | None, now: Held) -> bool:

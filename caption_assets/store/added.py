@@ -20,7 +20,7 @@ from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, TABLES
 WINDOW_COLUMNS = ("clip_id", "start_frame", "end_frame")
 """What tells the windows of a shard apart, in every table."""
 
-_OWN = frozenset(["documents", "pages", *TABLES, *(table.name for table in (*FINDING_TABLES, *REVIEW_TABLES))])
+_OWN = frozenset(["documents", "pages", "aside", *TABLES, *(table.name for table in (*FINDING_TABLES, *REVIEW_TABLES))])
 
 
 def table_name(name: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+from caption_assets.store import paths
 from caption_assets.store.rows import WindowRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES, Table
@@ -29,6 +30,11 @@ class Held:
     content_hash: str
     relative_path: str
     location: str
+
+
+def shard_file(shard: str) -> str:
+    """What a shard's tables are called."""
+    return paths.table(CLIP_WINDOWS.name, shard).rpartition("/")[2].removesuffix(".parquet")
 
 
 def aside(store: Store) -> Store:

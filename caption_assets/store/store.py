@@ -171,10 +171,12 @@ class Store(Root):
         *,
         before: Stored[R] | None = None,
         left: Collection[str] = (),
+        only_alone: bool = False,
     ) -> Committed:
         """Replace the shard's table by exactly these rows, then remove the parts, and the files that no row names any
         more: those that rows of before named, and those that were announced. Files of clips that have `left` the shard
-        stay for whoever has them now.
+        stay for whoever has them now. With `only_alone`, nothing is done where the table is not as the caller has read
+        it any more.
 
         `before` is the table as the caller has read it. A table that holds just these rows is left as it is. Where the
         process dies before everything is removed, the shard's next commit removes it.
@@ -191,6 +193,8 @@ class Store(Root):
         found = self._look(table_rel, parts_rel)
         names = found.parts
         alone = found.stamp == before.looked.stamp and {*before.looked.parts, *appended}.issuperset(names)
+        if only_alone and not alone:
+            return Committed(table_rel, alone=False, written=False)
         was = [before] if alone else [before, self.read_table(table, shard, key)]
         gone = {rel for each in was for rel in _files_of(table, each.rows) | each.stale} - named
         stale = _to_remove(gone, leaving)

@@ -67,7 +67,8 @@ def test_a_row_is_pinned_and_agrees_with_itself(row):
     if row.is_embedded:
         assert row.revision == ""
     else:
-        assert re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{7}", row.revision)
+        assert re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{7}|main", row.revision)
+        assert row.licence
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", row.model_id)
     if row.family.in_transformers:  # vLLM takes a Nemotron video in at any length
         assert row.vllm.max_num_batched_tokens >= row.vllm.max_model_len
@@ -106,7 +107,9 @@ def test_fp8_is_made_on_load_or_published():
     [
         ("nemotron", "fp8", "nemotron-fp8"),
         ("nemotron-fp8", "bf16", "nemotron or nemotron-bf16"),
-        ("nemotron-3-nano-omni", "fp8", "auto"),
+        ("nemotron-3-nano-omni", "fp8", "nemotron-3-nano-omni-fp8"),
+        ("qwen3.6-27b-fp8", "bf16", "qwen3.6-27b"),
+        ("qwen3.5-2b", "fp8", "auto"),
         ("demo", "fp8", "auto"),
     ],
 )
@@ -120,9 +123,9 @@ def test_a_users_own_model_has_what_its_family_needs(family):
     own = own_variant(CAPTION_VARIANTS["demo"], family, "me/mine", "main")
     assert (own.name, own.model_id, own.revision, own.family) == ("demo", "me/mine", "main", family)
     assert own.min_gpu_gib == 0
-    (row,) = {row.vllm: row for row in ROWS.values() if row.family is family and not row.is_embedded}.values()
+    row = next(row for row in ROWS.values() if row.family is family and not row.is_embedded)
     assert (own.stop, own.remote_code, own.vllm, own.frames) == (row.stop, row.remote_code, row.vllm, row.frames)
-    assert own.sampling == next(row for row in ROWS.values() if row.family is family and not row.is_embedded).sampling
+    assert own.sampling == row.sampling
 
 
 @pytest.mark.parametrize("chosen", ["demo", "qwen", "qwen3", "nemotron"])
@@ -215,6 +218,9 @@ def test_frames_that_go_as_images_keep_their_aspect_ratio():
         ({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}, "text"),
         ({"model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"]}, "text"),
         ({"model_type": "qwen3_vl", "architectures": ["Qwen3VLForConditionalGeneration"]}, "qwen3-vl"),
+        ({"model_type": "qwen3_vl_moe", "architectures": ["Qwen3VLMoeForConditionalGeneration"]}, "qwen3-vl"),
+        ({"model_type": "qwen3_5", "architectures": ["MarlinForConditionalGeneration"]}, "qwen3.5"),
+        ({"model_type": "qwen3_5_moe", "architectures": ["Qwen3_5MoeForConditionalGeneration"]}, "qwen3.5"),
         ({"model_type": "molmo", "architectures": ["MolmoForCausalLM"]}, None),
         ({"model_type": "phi3_v", "architectures": ["Phi3VForCausalLM"]}, None),
         ({"model_type": "phi4_multimodal", "architectures": ["Phi4MultimodalForCausalLM"]}, None),

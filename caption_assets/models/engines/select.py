@@ -26,11 +26,20 @@ def create_engine(
     "auto" is vLLM where it is installed and there is an NVIDIA GPU that may be used, else transformers.
     """
     asked = f"variant {variant.name!r} with engine {engine!r}"
+    if "video_pruning_rate" in options.vllm_args:
+        raise ModelError(
+            f"{asked} and video_pruning_rate in vllm_args", "texts depend on it", "give it as video_pruning"
+        )
     if engine == "openai":
+        if variant.video_pruning:
+            fix = "leave it at 0, and start the server with --video-pruning-rate"
+            raise ModelError(f"{asked} and video_pruning", "a server prunes by itself or not at all", fix)
         return OpenAIEngine(variant, checkpoint, options, model_dir)
     if engine == "auto":
         fits = not missing("vllm") and not built_for_cpus() and options.device != "cpu" and visible_gpus()
         engine = "vllm" if fits else "transformers"
+    if variant.video_pruning:
+        require_pruning(variant, engine, options.device)
     if engine == "transformers":
         require_classes(variant.family, asked)
     if wrong := missing(engine):
@@ -46,3 +55,14 @@ def create_engine(
         raise ModelError(f"{asked} on {options.tensor_parallel} GPUs", "transformers uses one", "choose engine vllm")
     require_device(options.device)
     return TransformersEngine(variant, checkpoint, options, model_dir)
+
+
+def require_pruning(variant: Variant, engine: str, device: str) -> None:
+    """Raises ModelError where the engine does not leave tokens of the variant's videos out, or not as it should."""
+    asked = f"variant {variant.name!r} with video_pruning {variant.video_pruning:g}"
+    if engine != "vllm":
+        raise ModelError(asked, f"engine {engine} shows a model whole videos", "leave it at 0, or choose engine vllm")
+    if not variant.family.prunes_video:
+        raise ModelError(asked, f"it is not tried with models of family {variant.family}", "leave it at 0")
+    if device == "cpu" and variant.family.corrects_grid_seconds:
+        raise ModelError(asked, "vLLM's engine for CPUs does not place what it keeps", "leave it at 0, or use a GPU")

@@ -90,7 +90,7 @@ class EngineSession:
                     del unfinished[result.request_id]
                     answered, stuck, at_once, self._has_answered = True, 0, 0, True
                     seconds = shares.leave(result.request_id, _seconds(result))
-                    yield _shared(_answer(result), seconds)
+                    yield _shared(_answer(result, self.variant.begins_with), seconds)
                 del parts[0]
             except EngineDeathError as death:
                 deaths.update(death.in_flight)
@@ -143,13 +143,13 @@ def _shared(result: Result, seconds: float) -> Result:
     return replace(result, seconds=share * result.seconds, then=then)
 
 
-def _answer(result: Result) -> Result:
+def _answer(result: Result, begins_with: str) -> Result:
     """The result with the model's answer alone and its confidence, failed where it never came to one."""
     if result.then:
-        result = replace(result, then=tuple(map(_answer, result.then)))
+        result = replace(result, then=tuple(_answer(further, begins_with) for further in result.then))
     if result.text is None:
         return result
-    answer = answer_of(result.text)
+    answer = answer_of(result.text.lstrip().removeprefix(begins_with))
     if not answer.unfinished:
         return replace(result, text=answer.text, tokens=(), confidence=confidence_of(answer.text, result.tokens))
     wrong = f"the model was still thinking after {result.output_tokens} tokens"

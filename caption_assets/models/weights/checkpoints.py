@@ -58,6 +58,17 @@ def checkpoint_family(folder: Path, declared: Family | None = None) -> Family:
     return family
 
 
+def known_architecture(folder: Path) -> str | None:
+    """The class for the checkpoint's model type, where its config names one of its own code for the same weights."""
+    from transformers.models.auto import modeling_auto as known
+
+    config = _config(folder)
+    classes = known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(config.get("model_type"))
+    named = config.get("architectures") or []
+    own = "auto_map" in config and isinstance(classes, str) and classes not in named
+    return classes if own else None
+
+
 def checkpoint_frame_limits(folder: Path, family: Family) -> FrameLimits | None:
     """The frame limits that the checkpoint itself states, None for a text model. Raises ModelError for none."""
     if family.frame_limits is None:

@@ -183,6 +183,13 @@ def test_every_layer_tells_that_the_engine_goes_on(monkeypatch):
     assert len(beats) >= layers * result.output_tokens
 
 
+def test_a_mark_that_a_model_puts_before_each_answer_is_no_thinking(monkeypatch):
+    decode = TransformersEngine._result
+    monkeypatch.setattr(TransformersEngine, "_result", lambda *given: replace(decode(*given), text="<think> A cat."))
+    monkeypatch.setattr(f"{__name__}.VARIANT", replace(VARIANT, begins_with="<think>"))
+    assert answers(MortalEngine(), 1)["r0"].text == "A cat."
+
+
 @pytest.mark.parametrize(
     ("written", "answer"),
     [

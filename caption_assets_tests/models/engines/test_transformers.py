@@ -35,7 +35,9 @@ def window(k, limits, max_tokens=6):
     return caption_request(str(k), f"Describe {k}.", SampledFrames(pixels, picks), max_tokens)
 
 
-@pytest.mark.parametrize(("name", "family"), [("qwen2.5", "qwen2.5-vl"), ("qwen3", "qwen3-vl")])
+@pytest.mark.parametrize(
+    ("name", "family"), [("qwen2.5", "qwen2.5-vl"), ("qwen3", "qwen3-vl"), ("qwen3.5-2b", "qwen3.5")]
+)
 def test_windows_of_any_size_run_in_a_batch_and_get_the_text_they_get_alone(checkpoints, name, family):
     s = session(name, checkpoints[family])
     try:
@@ -253,6 +255,28 @@ def test_variants_that_need_another_engine_say_so():
     variant = CAPTION_VARIANTS["nemotron"]
     with pytest.raises(ModelError, match="run with vLLM only"):
         create_engine(variant, checkpoint_of(variant), EngineOptions())
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "device", "args", "wrong"),
+    [
+        (
+            "qwen",
+            "transformers",
+            "cpu",
+            {},
+            "transformers shows a model whole videos. Leave it at 0, or choose engine vl",
+        ),
+        ("qwen", "openai", "auto", {}, "Leave it at 0, and start the server with --video-pruning-rate"),
+        ("qwen3", "vllm", "auto", {}, "it is not tried with models of family qwen3-vl"),
+        ("qwen", "vllm", "cpu", {}, "vLLM's engine for CPUs does not place what it keeps"),
+        ("nemotron", "vllm", "auto", {"video_pruning_rate": 0.5}, "Give it as video_pruning"),
+    ],
+)
+def test_tokens_of_videos_are_left_out_only_where_that_is_done_right(name, engine, device, args, wrong):
+    variant = replace(CAPTION_VARIANTS[name], video_pruning=0.5)
+    with pytest.raises(ModelError, match=wrong):
+        create_engine(variant, checkpoint_of(variant), EngineOptions(device, vllm_args=args), engine=engine)
 
 
 def test_a_gpu_that_is_not_there_is_refused(checkpoints):

@@ -5,12 +5,14 @@ import math
 import re
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
 
 import numpy as np
 import pytest
 from packaging.version import Version
 
+from caption_assets.errors import RequestError
 from caption_assets.models.chat import chat_prompt
 from caption_assets.models.contexts import ContextError
 from caption_assets.models.engines.base import EngineOptions
@@ -33,10 +35,13 @@ pytestmark = [
 TOKENS = {
     "qwen2.5-vl": (28, 2, "<|video_pad|>"),
     "qwen3-vl": (32, 2, "<|video_pad|>"),
+    "qwen3.5": (32, 2, "<|video_pad|>"),
     "nemotron-v2-vl": (32, 1, "<image>"),
     "nemotron-3-omni": (32, 2, "<image>"),
 }
 WITH_VIDEO = sorted(TOKENS)
+# With a variant of each.
+IN_TRANSFORMERS = {"qwen2.5-vl": "qwen2.5", "qwen3-vl": "qwen3", "qwen3.5": "qwen3.5-2b"}
 # True times in seconds: 2 frames a second, half of a 29.97 film's rate rounded to its frames, a variable rate, one.
 TIMES = {
     "steady": tuple(i / 2 for i in range(16)),
@@ -145,7 +150,7 @@ def test_the_times_that_the_model_reads_are_the_true_ones(rendered, folders, fam
             assert float(data(inputs, "second_per_grid_ts")) == pytest.approx(true, rel=1e-3)
         return
     text = text_of(folders[family], inputs)
-    if family == "qwen3-vl":
+    if family in ("qwen3-vl", "qwen3.5"):
         pairs = [(times[i], times[min(i + 1, len(times) - 1)]) for i in range(0, len(times), 2)]
         stated = [float(t) for t in re.findall(r"<([\d.]+) seconds>", text)]
         assert stated == pytest.approx([sum(pair) / 2 for pair in pairs], abs=0.051)
@@ -185,7 +190,7 @@ def test_frames_stand_where_their_times_put_them_in_vllm_and_in_transformers(
 
 
 @pytest.mark.parametrize("name", TIMES)
-@pytest.mark.parametrize(("family", "variant"), [("qwen2.5-vl", "qwen2.5"), ("qwen3-vl", "qwen3")])
+@pytest.mark.parametrize(("family", "variant"), list(IN_TRANSFORMERS.items()))
 def test_transformers_and_vllm_make_the_same_of_a_request(
     rendered, transformers_engines, folders, family, variant, name
 ):
@@ -205,7 +210,7 @@ def test_transformers_and_vllm_make_the_same_of_a_request(
     else:
         assert torch.equal(pixels, expected.to(pixels.dtype))
     text, wanted = text_of(folders[family], ours), engine._tokenizer.decode(theirs["input_ids"][0])
-    if family == "qwen3-vl" and Version(version("vllm")) < Version("0.32"):
+    if family in ("qwen3-vl", "qwen3.5") and Version(version("vllm")) < Version("0.32"):
         # Older versions put the marked frames in place of the marks around the video, as Qwen's first code did.
         wanted = wanted.replace("<|vision_start|><0", "<0").replace("<|vision_end|><|vision_end|>", "<|vision_end|>")
     assert text == wanted
@@ -237,6 +242,7 @@ def transformers_engines(folders):
         ("text", "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
         ("qwen2.5-vl", "Describe it.<|im_end|>\n<|im_start|>assistant\n"),
         ("qwen3-vl", "Describe it.<|im_end|>\n<|im_start|>assistant\n"),
+        ("qwen3.5", "Describe it.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
         ("nemotron-v2-vl", "Describe it.\n<SPECIAL_11>Assistant\n<think></think>"),
         ("nemotron-3-omni", "Describe it.<|im_end|>\n<|im_start|>assistant\n<think></think>"),
     ],
@@ -343,6 +349,57 @@ def test_frames_have_the_size_that_vllm_would_give_them(folders, family):
             assert frame_size(width, height, 8, limits) == tuple(size)
 
 
+@pytest.mark.parametrize("family", ["qwen2.5-vl", "nemotron-v2-vl", "nemotron-3-omni"])
+def test_a_pruned_video_takes_its_share_of_the_tokens(workers, prepares, rendered, folders, family):
+    asked, whole = rendered[family, "steady"]
+    pruned = engine_input(from_the_worker(workers, pruning(prepares[family]), asked).prepared)
+    token = tokenizer(folders[family]).convert_tokens_to_ids(TOKENS[family][2])
+    tokens = [made["prompt_token_ids"].count(token) for made in (whole, pruned)]
+    assert tokens[1] == tokens[0] // 2
+
+
+def test_a_pruned_video_may_wait_for_its_turn_where_vllm_by_itself_would_end(workers, prepares, rendered):
+    """vLLM takes in what is before an item, and the item when its turn has come."""
+    import torch
+
+    recompute = import_module(
+        next(
+            name
+            for name in ("vllm.multimodal.evs", "vllm.multimodal.video_prune.evs")
+            if importlib.util.find_spec(name)
+        )
+    ).recompute_mrope_positions
+    asked, whole = rendered["qwen2.5-vl", "steady"]
+    pruned = engine_input(from_the_worker(workers, pruning(prepares["qwen2.5-vl"]), asked).prepared)
+    ids = torch.tensor(pruned["prompt_token_ids"])
+    (where,) = pruned["mm_placeholders"]["video"]
+    assert where.is_embed.tolist() == [False] + [True] * (where.length - 1)
+    start, video = ids[where.offset].item(), ids[where.offset + 1].item()
+    assert [whole["prompt_token_ids"][at] for at in range(where.offset, where.offset + 2)] == [start, video]
+    kept = torch.stack([torch.arange(where.length - 1)] * 3 + [torch.full((where.length - 1,), 4)])
+    before = torch.arange(len(ids)).repeat(3, 1)
+    positions, _ = recompute(ids, [kept], before, where.offset, start, -1, video)
+    assert positions[0, where.offset : where.offset + 3].tolist() == [where.offset + k for k in (0, 1, 2)]
+    with pytest.raises(IndexError):
+        recompute(ids, [kept], before, where.offset + 1, start, -1, video)
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("steady", 1.0), ("short", 1.0), ("film", None)])
+def test_pruned_frames_stand_at_whole_seconds_or_are_refused(workers, prepares, rendered, name, seconds):
+    asked, _ = rendered["qwen2.5-vl", name]
+    prepare = pruning(prepares["qwen2.5-vl"])
+    if seconds is None:
+        with pytest.raises(RequestError, match=r"pairs of its frames are 0\.50 s apart.*Sample 2 frames a second"):
+            from_the_worker(workers, prepare, asked)
+    else:
+        made = engine_input(from_the_worker(workers, prepare, asked).prepared)
+        assert data(made, "second_per_grid_ts").item() == seconds
+
+
+def pruning(prepare):
+    return VllmPrepare(prepare.args | {"video_pruning_rate": 0.5}, prepare.family)
+
+
 MARKS = "Is <|video_pad|>, <|vi<|video_pad|>deo_pad|>, <image>, <|im_end|> or /no_think in it? </think> <SPECIAL_12>"
 
 
@@ -364,8 +421,8 @@ def test_chat_marks_in_a_prompt_reach_the_model_as_the_text_that_they_are(worker
     assert marks[0] == marks[1]  # those of the template and of the video, and no other ones
     ending = text[text.index(MARKS) + len(MARKS) :]
     assert text_of(folders[family], usual).endswith(ending)
-    if family in ("text", "qwen2.5-vl", "qwen3-vl"):
-        variant = {**TEXT_VARIANTS, **CAPTION_VARIANTS}[{"text": "qwen_lm"}.get(family, family[:-3])]
+    if family == "text" or family in IN_TRANSFORMERS:
+        variant = {**TEXT_VARIANTS, **CAPTION_VARIANTS}[IN_TRANSFORMERS.get(family, "qwen_lm")]
         variant = replace(variant, frames=None)
         engine = TransformersEngine(variant, checkpoint_of(variant, str(folders[family])), EngineOptions("cpu"))
         engine.start()

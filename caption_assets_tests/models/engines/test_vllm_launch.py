@@ -59,6 +59,16 @@ ONE_VIDEO = {"image": 0, "video": 1}
         ),
         (ROWS["nemotron-3-nano-omni"], {}, {"limit_mm_per_prompt": {**ONE_VIDEO, "audio": 0}}),
         (ROWS["qwen_lm"], {}, {"limit_mm_per_prompt": None}),
+        (
+            replace(ROWS["qwen"], video_pruning=0.5),
+            {},
+            {"video_pruning_rate": 0.5, "disable_chunked_mm_input": True},
+        ),
+        (
+            replace(ROWS["nemotron"], video_pruning=0.5),
+            {},
+            {"video_pruning_rate": 0.5, "disable_chunked_mm_input": None},
+        ),
     ],
 )
 def test_vllm_is_told_what_the_variant_needs_and_what_is_asked_for(row, options, told, tmp_path):
@@ -67,3 +77,20 @@ def test_vllm_is_told_what_the_variant_needs_and_what_is_asked_for(row, options,
     args = launch_args(row, EngineOptions(**options), tmp_path, row.family, row.frames)
     assert args["model"] == args["tokenizer"] == str(tmp_path)
     assert {name: args.get(name) for name in told} == told
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides"),
+    [
+        # A model of the family's weights whose config names a class in its own repository.
+        (
+            {"architectures": ["MarlinForConditionalGeneration"], "auto_map": {}},
+            {"architectures": ["Qwen3_5ForConditionalGeneration"]},
+        ),
+        ({"architectures": ["Qwen3_5ForConditionalGeneration"]}, None),
+    ],
+)
+def test_vllm_is_told_its_own_class_for_weights_that_it_knows(config, overrides, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3_5", "vision_config": {}, **config}))
+    row = ROWS["marlin-2b"]
+    assert launch_args(row, EngineOptions(), tmp_path, row.family, row.frames).get("hf_overrides") == overrides

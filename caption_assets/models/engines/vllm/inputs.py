@@ -35,6 +35,8 @@ _WORKER_SETTINGS = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+# Seconds by which a time may differ from a whole one: what film rates and rounded frames make of two a second.
+_WHOLE = 0.1
 _renderers: dict[str, Any] = {}
 
 
@@ -185,6 +187,8 @@ def render(renderer: Any, family: Family, request: Request) -> tuple[dict[str, A
         rendered["mm_hashes"] = {"video": [name]}
         if family.corrects_grid_seconds:
             _correct_grid_seconds(rendered, metadata, config)
+            if config.multimodal_config.video_pruning_rate:
+                for_pruning(rendered, f"request {request.request_id}")
     return rendered, prompt.text
 
 
@@ -195,6 +199,30 @@ def _correct_grid_seconds(rendered: dict[str, Any], metadata: dict[str, Any], co
     rate = len(metadata["frames_indices"]) / metadata["total_num_frames"] * metadata["fps"]
     seconds = config.hf_config.vision_config.temporal_patch_size / rate
     rendered["mm_kwargs"]["video"][0]["second_per_grid_ts"].data = torch.tensor(seconds)
+
+
+def for_pruning(rendered: dict[str, Any], asked: str) -> None:
+    """Has vLLM place what it keeps of a pruned Qwen2.5-VL video where it belongs.
+
+    The mark before the video is made part of the item, as a token that is no embedding. vLLM begins to take in a video
+    whose turn has not come (`disable_chunked_mm_input`, a full encoder) with the item's first token; where that is the
+    video's, it looks for the mark behind it, and ends with an IndexError. Raises RequestError where pairs of frames
+    are no whole seconds apart: it drops what is below a second.
+    """
+    import torch
+
+    item = rendered["mm_kwargs"]["video"][0]
+    seconds, groups = float(item["second_per_grid_ts"].data), int(item["video_grid_thw"].data[0])
+    whole = max(1, round(seconds))
+    if groups > 1 and abs(seconds - whole) > _WHOLE:
+        wrong = f"pairs of its frames are {seconds:.2f} s apart, and vLLM puts pruned ones at whole seconds only"
+        raise RequestError(asked, wrong, "sample 2 frames a second, or leave video_pruning at 0")
+    item["second_per_grid_ts"].data = torch.tensor(float(whole))
+    (where,) = rendered["mm_placeholders"]["video"]
+    embedded = torch.arange(where.length + 1) > 0
+    rendered["mm_placeholders"]["video"] = [
+        replace(where, offset=where.offset - 1, length=where.length + 1, is_embed=embedded)
+    ]
 
 
 def _build_renderer(args: dict[str, Any]) -> Any:

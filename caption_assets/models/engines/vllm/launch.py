@@ -10,7 +10,7 @@ from caption_assets.models.engines.vllm.inputs import engine_args
 from caption_assets.models.engines.vllm.loader import padding_args
 from caption_assets.models.families import Family, FrameLimits
 from caption_assets.models.variants import Variant
-from caption_assets.models.weights.checkpoints import checkpoint_max_len
+from caption_assets.models.weights.checkpoints import checkpoint_max_len, known_architecture
 
 # Every CUDA graph costs start-up time; between two of these sizes a batch is padded, which costs next to nothing.
 _GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -31,8 +31,13 @@ def launch_args(
         max_model_len=min(length for length in (chosen.max_model_len, checkpoint_max_len(folder)) if length),
         dtype=chosen.dtype,
         trust_remote_code=options.trust_remote_code and variant.remote_code,
-        enable_prefix_caching=options.several and family.keeps_prefixes,
+        # Of a pruned video that it has computed before, vLLM would not know where its tokens stand.
+        enable_prefix_caching=options.several and family.keeps_prefixes and not variant.video_pruning,
     )
+    if variant.video_pruning:
+        shared["video_pruning_rate"] = variant.video_pruning
+    if (architecture := known_architecture(folder)) is not None:
+        shared["hf_overrides"] = {"architectures": [architecture]}
     own: dict[str, Any] = {
         "quantization": variant.quantization(options.precision),
         "tensor_parallel_size": options.tensor_parallel,
@@ -42,6 +47,8 @@ def launch_args(
         # A model that may put in blanks where it likes puts in nothing else, again and again.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
     }
+    if variant.video_pruning and family.corrects_grid_seconds:
+        own["disable_chunked_mm_input"] = True  # see `inputs.for_pruning`
     if options.several:
         # A window's further questions come before other windows, so that its tokens are still there; and of an answer
         # no more is told than that it has begun, and its end.

@@ -1,0 +1,110 @@
+"""What belongs to no clip any more is found, and removed when asked for; what is others' stays."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from caption_assets.dataset import clip_id, open_dataset
+from caption_assets.steps.prune import find_leftovers, remove_leftovers
+from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS
+from caption_assets_tests.steps.conftest import NOTHING, UUID
+
+NAMED, OTHER = clip_id("a/named.mp4"), clip_id("b/other.mp4")
+THEIRS = "11111111-2222-4333-8444-555555555555"
+
+
+@pytest.fixture
+def house(house):
+    """Where its clips are now, nothing is left to do."""
+    assert house.make("a", "b") == NOTHING
+    return house
+
+
+def find(house):
+    return find_leftovers(house.store, open_dataset(str(house.clips)))
+
+
+def remove(house):
+    return remove_leftovers(house.store, open_dataset(str(house.clips)), find(house))
+
+
+def everything(house):
+    root = Path(house.store.url())
+    return {path.relative_to(root).as_posix(): path.stat() for path in root.rglob("*") if path.is_file()}
+
+
+def test_what_no_clip_has_any_more_is_shown_and_then_removed_and_nothing_else(house):
+    assert not find(house)
+    house.add(UUID, aesthetic_score=0.7)
+    house.store.write_bytes(f"metas/v0/{THEIRS}.json", json.dumps({"span_uuid": THEIRS, "windows": []}).encode())
+    for rel in (f"previews/{THEIRS}/0_47.webp", f"previews/{NAMED}/notes.txt", "clips/x.mp4", "tables/mine/b.parquet"):
+        house.store.write_bytes(rel, b"theirs")
+    (house.clips / "a" / "named.mp4").unlink()
+    shutil.rmtree(house.clips / "b")
+    before = everything(house)
+    found = find(house)
+    assert everything(house) == before
+    gone = {rel for of_kind in found.files.values() for rel in of_kind}
+    assert all(found.files[kind] for kind in ("documents", "previews", "window videos", "tables"))
+    assert found.num_bytes == sum(before[rel].st_size for rel in gone)
+    assert {shard for shard, _ in found.rows} == {"a"}
+    assert "words in them" in " ".join(found.kept)
+
+    assert remove(house).figures() == found.figures()
+    left = everything(house)
+    assert {rel for rel in before if rel not in left} == gone
+    assert not [
+        rel for rel in left if OTHER in rel or ("/b" in rel and "mine" not in rel and "shard_review" not in rel)
+    ]
+    assert [rel for rel in left if NAMED in rel] == [f"previews/{NAMED}/notes.txt"]
+    assert {row.clip_id for row in house.store.read_rows(WINDOW_CAPTIONS, "a", "demo")} == {UUID}
+    assert not find(house)
+    assert house.make("a") == NOTHING
+
+
+def test_what_was_kept_aside_goes_and_a_document_with_others_words_stays(house):
+    house.add(NAMED, aesthetic_score=0.7)
+    (house.clips / "a" / "named.mp4").unlink()
+    house.make("a")
+    found = find(house)
+    assert not found.rows
+    assert found.files["kept aside"]
+    assert len(found.files["previews"]) == len(found.files["window videos"]) == 1
+    remove(house)
+    assert house.document(NAMED)["aesthetic_score"] == 0.7
+    assert not find(house)
+    assert not [rel for rel in everything(house) if rel.startswith("tables/aside") or f"previews/{NAMED}" in rel]
+
+
+def test_nothing_goes_that_a_clip_which_has_moved_may_still_need(house):
+    house.move("a/named.mp4", "b/named.mp4")
+    found = find(house)
+    assert not found
+    assert any("may be the same: make its shard first" in what for what in found.kept)
+    texts = house.texts("a", NAMED)
+    assert house.make("b") == NOTHING
+    assert set(find(house).rows) == {("a", NAMED)}
+    remove(house)
+    assert house.texts("b", clip_id("b/named.mp4")) == texts
+    assert house.make("a", "b") == NOTHING
+
+
+def test_nothing_goes_of_other_datasets_of_shards_that_cannot_be_read_and_of_tables_at_work(house, tmp_path):
+    elsewhere = shutil.copytree(house.clips, tmp_path / "another")
+    (elsewhere / "a" / "named.mp4").unlink()
+    shutil.rmtree(elsewhere / "b")
+    assert not find_leftovers(house.store, open_dataset(str(elsewhere)))
+    (house.clips / "a" / "named.mp4").unlink()
+    row = house.store.read_rows(CLIP_WINDOWS, "a")[0]
+    house.store.append_rows(CLIP_WINDOWS, "a", [row])
+    assert "another process is at work" in " ".join(remove(house).kept)
+    assert NAMED in {row.clip_id for row in house.store.read_rows(CLIP_WINDOWS, "a")}
+    (house.clips / "b" / "other.mp4").rename(house.clips / "b" / "other.txt")  # a folder without any clip
+    assert not find(house)
+
+
+def test_an_id_that_two_clips_have_is_told_with_both_places(house):
+    shutil.copy(house.clips / "a" / f"{UUID}.mp4", house.clips / "b")
+    assert find(house).twice == {UUID: [f"a/{UUID}.mp4", f"b/{UUID}.mp4"]}
