@@ -22,7 +22,7 @@ def materialize(
     shards: Sequence[str],
     steps: Collection[str] = tuple(TABLES),
     config: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-    **more: Any,
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> dg.ExecuteInProcessResult:
     """One run of the assets of `steps` for `shards`, which are registered first; `config` is for all of a step."""
     known = registered_shards(instance, pipeline.shards)
@@ -36,8 +36,8 @@ def materialize(
         resources=pipeline.resources,
         run_config={"ops": ops, "loggers": QUIET},
         raise_on_error=False,
-        **({"partition_key": shards[0]} if len(shards) == 1 else {"tags": range_tags(tuple(shards))}),
-        **more,
+        partition_key=shards[0] if len(shards) == 1 else None,
+        tags={**tags, **(range_tags(tuple(shards)) if len(shards) > 1 else {})},
     )
 
 

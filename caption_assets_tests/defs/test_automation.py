@@ -56,7 +56,9 @@ def automation(stored_instance, clips_root, tmp_path, make_pipeline):
 DAY = timedelta(days=1)
 
 
-def test_shards_are_made_as_they_come_each_asset_after_those_that_it_reads(automation, clips_root, make_clip):
+def test_shards_are_made_as_they_come_each_asset_after_those_that_it_reads(
+    automation, clips_root, make_clip, make_pipeline, tmp_path
+):
     instance, pipeline = automation.instance, automation.pipeline
     assert automation.asks() == {}
     automation.sensor.tick()
@@ -77,6 +79,16 @@ def test_shards_are_made_as_they_come_each_asset_after_those_that_it_reads(autom
     assert automation.asks() == {PREVIEWS: {"b", "c"}, CAPTIONS: {"b", "c"}}
     assert materialize(instance, pipeline, ["b", "c"]).success
     assert automation.asks() == {}
+
+    prompted = [{"device": "cpu", "max_output_tokens": 3, "prompt_text": "Anew."}]
+    other = make_pipeline(clips_root, tmp_path / "out", automation=True, captions=prompted)
+    assert automation.asks(pipeline=other) == {CAPTIONS: {"a", "b", "c"}}
+    (clips_root / "c" / "x.mp4").write_text("no video")
+    tags = {SETTINGS_TAG: other.settings_hash}
+    assert not materialize(instance, other, ["a", "b", "c"], [CAPTIONS], tags=tags).success
+    enhanced = {ENHANCED: {"a", "b"}}
+    assert automation.asks(pipeline=other) == automation.asks(pipeline=other, after=0.9 * DAY) == enhanced
+    assert automation.asks(pipeline=other, after=DAY) == {CAPTIONS: {"c"}, **enhanced}
 
 
 def test_a_bad_shard_is_asked_for_again_after_growing_pauses_and_at_once_when_it_has_changed(
