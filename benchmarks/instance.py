@@ -53,7 +53,7 @@ class History:
     """Writes an event of one shard as those of all, straight into the event log."""
 
     def __init__(self, instance: dg.DagsterInstance, shards: Sequence[str]) -> None:
-        self._path = Path(instance.storage_directory()) / "history" / "runs" / "index.db"
+        self._path = instance.event_log_storage.path_for_shard("index")  # type: ignore[attr-defined]  # SQLite has it
         self._shards = shards
 
     def copy(self, event: int, of: Callable[[str], dict[str, str]]) -> None:
@@ -152,10 +152,10 @@ class Bench:
         observed = instance.fetch_observations(source, limit=1).records[0].storage_id
         history.copy(observed, lambda shard: {first: versions[shard]})
         read = {source: (True, first)}
-        for made in self.pipeline.made:
-            key, version = made.definition.key, f"{made.definition.key.path[-1]}-version"
-            tags = {"dagster/code_version": made.choice.version, "dagster/data_version": version}
-            for parent in made.definition.dependency_keys:
+        for asset in self.pipeline.assets:
+            key, version = asset.key, f"{asset.key.path[-1]}-version"
+            tags = {"dagster/code_version": asset.code_versions_by_key[key] or "", "dagster/data_version": version}
+            for parent in asset.dependency_keys:
                 is_source, of_parent = read[parent]
                 tags[f"dagster/input_data_version/{parent.to_user_string()}"] = of_parent
                 pointer = event_pointer(instance, parent, is_source, _FIRST, of_parent)
@@ -191,16 +191,14 @@ class Bench:
             run_id = _RUN_OF_FIRST if not start else None
             run = create_run_for_test(instance, run_id=run_id, status=dg.DagsterRunStatus.STARTED)
             runs |= dict.fromkeys(self.shards[start : start + _SHARDS_PER_RUN], run)
-        for made in self.pipeline.made:
+        for asset in self.pipeline.assets:
             planned = dg.DagsterEvent(
                 event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value,
                 job_name="caption_shards",
-                event_specific_data=AssetMaterializationPlannedData(made.definition.key, partition=_FIRST),
+                event_specific_data=AssetMaterializationPlannedData(asset.key, partition=_FIRST),
             )
             instance.report_dagster_event(planned, _RUN_OF_FIRST)
-            wanted = dg.EventRecordsFilter(
-                dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=made.definition.key
-            )
+            wanted = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=asset.key)
             (record,) = instance.event_log_storage.get_event_records(wanted, limit=1)
             history.copy(record.storage_id, lambda shard: {_RUN_OF_FIRST: runs[shard].run_id})
         for run in {run.run_id: run for run in runs.values()}.values():
@@ -223,7 +221,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as work:
         bench = Bench(Path(work), options.shards, options.keys, options.event_kib)
-        print(f"{options.shards} shards, {len(bench.pipeline.made)} assets, events of {options.event_kib} KiB")
+        print(f"{options.shards} shards, {len(bench.pipeline.assets)} assets, events of {options.event_kib} KiB")
         with dg.DagsterInstance.get() as instance:
             bench.run(instance)
 
