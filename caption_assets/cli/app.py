@@ -20,9 +20,10 @@ from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags
 from caption_assets.cli.prune import prune
 from caption_assets.cli.review import review
+from caption_assets.cli.shards import dataset_option, shards
 from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
-from caption_assets.dataset import Dataset, open_dataset, shard_name
+from caption_assets.dataset import Dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, ConfigError, DatasetError
 from caption_assets.extras import install, missing
@@ -30,6 +31,7 @@ from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.prompts import caption_prompt, enhance_prompt
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
+from caption_assets.steps.sharding import dataset_for
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
@@ -45,16 +47,16 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--dataset", help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+@dataset_option(required=False)
 @click.option("--output-path", help="Folder or fsspec URL for tables, documents and previews.")
-@click.option("--shard", "shards", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
+@click.option("--shard", "named", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
 @click.option("--source-root", help="Root of the source videos, for clips that another tool has cut.")
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
 @click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
 @settings_flags
 @click.pass_context
-def run(context: click.Context, shards: tuple[str, ...], **options: Any) -> None:
+def run(context: click.Context, named: tuple[str, ...], **options: Any) -> None:
     """Materialize the assets of a dataset's shards in this process, through Dagster.
 
     What no flag says is as the deployment has it: in its environment, then in its file of settings.
@@ -63,7 +65,7 @@ def run(context: click.Context, shards: tuple[str, ...], **options: Any) -> None
     does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
     listed), 1 when a shard failed, 2 for wrong usage.
     """
-    sys.exit(_run(run_settings(given_flags(context)), list(shards), options))
+    sys.exit(_run(run_settings(given_flags(context)), named, options))
 
 
 @cli.command()
@@ -96,41 +98,7 @@ cli.add_command(review)
 cli.add_command(prune)
 cli.add_command(calibrate)
 cli.add_command(check)
-
-
-@cli.group()
-def shards() -> None:
-    """The dataset's shards as Dagster knows them."""
-
-
-@shards.command("list")
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
-def list_shards(dataset: str) -> None:
-    """Print every shard with its number of clips and whether Dagster knows it."""
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.partitions import registered_shards, shards_of
-
-    listed = open_dataset(dataset)
-    with local_instance() as instance:
-        known = set(registered_shards(instance, shards_of(dataset)))
-    for key in listed.shards():
-        try:
-            count = len(listed.clips(key))
-        except CaptionAssetsError:
-            count = 0
-        click.echo(f"{plain(shard_name(key))}\t{count} clips\t{'registered' if key in known else 'new'}")
-
-
-@shards.command("sync")
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
-def sync(dataset: str) -> None:
-    """Register the dataset's new shards with Dagster now. Never removes one."""
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.partitions import add_new_shards
-
-    with local_instance() as instance:
-        new = add_new_shards(instance, open_dataset(dataset))
-    click.echo(f"{len(new)} new shards registered" + "".join(f"\n{plain(shard_name(key))}" for key in new))
+cli.add_command(shards)
 
 
 @cli.command("reference")
@@ -141,12 +109,12 @@ def print_reference() -> None:
     click.echo(reference(), nl=False)
 
 
-def _run(settings: PipelineSettings, shards: list[str], options: Mapping[str, Any]) -> int:
+def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str, Any]) -> int:
     """Checks everything that can be wrong before any work, then works. Returns the exit status."""
     wanted = ("generate_captions", "generate_previews", "enhance_captions")
     captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
-    shards = _chosen(open_dataset(settings.dataset), shards)
     Store(settings.output).check_writable()
+    chosen_shards = _chosen(dataset_for(settings.dataset, settings.clips, settings.output), named)
     steps = {"clip_windows"}
     if previews:
         check_ffmpeg()
@@ -176,8 +144,8 @@ def _run(settings: PipelineSettings, shards: list[str], options: Mapping[str, An
         Workers.from_settings(settings.workers) as clip_workers,
     ):
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
-        failed = materialize_shards(instance, pipeline, shards, steps, console)
-    console.summarize(shards, Console())
+        failed = materialize_shards(instance, pipeline, chosen_shards, steps, console)
+    console.summarize(chosen_shards, Console())
     print_checks(console.checks, Console())
     return SHARD_FAILED if failed else OK
 

@@ -11,6 +11,7 @@ from caption_assets.models.choice import default_text_variant, default_variant
 from caption_assets.settings import (
     Captions,
     CheckSettings,
+    DatasetSettings,
     EnhancedCaptions,
     PipelineSettings,
     PreviewSettings,
@@ -22,6 +23,7 @@ from caption_assets.settings import (
 from caption_assets.settings.environment import deployed_settings, from_environment
 
 _PARTS: Mapping[str, type[Settings]] = {
+    "clips": DatasetSettings,
     "windows": WindowSettings,
     "previews": PreviewSettings,
     "quality": QualitySettings,
@@ -29,7 +31,7 @@ _PARTS: Mapping[str, type[Settings]] = {
     "workers": WorkerSettings,
 }
 # By the names of the flags and by those of the settings.
-_PLACES = {"dataset": "dataset", "output_path": "output", "source_root": "source_root"}
+_PLACES = {"roots": "dataset", "output_path": "output", "source_root": "source_root"}
 
 
 def given_flags(context: click.Context) -> dict[str, Any]:
@@ -50,10 +52,11 @@ def run_settings(given: Mapping[str, Any], deployed: PipelineSettings | None = N
     """
     deployed = deployed_settings() if deployed is None else deployed
     chosen = deployed.model_dump(exclude_unset=True)
-    chosen |= {field: given[name] for name, field in _PLACES.items() if given.get(name) is not None}
-    for name, field in list(_PLACES.items())[:2]:
+    chosen |= {field: given[name] for name, field in _PLACES.items() if name in given}
+    if "roots" in given:
+        chosen["dataset"] = "\n".join(given["roots"])
+    for flag, field in (("--dataset", "dataset"), ("--output-path", "output")):
         if field not in chosen:
-            flag = "--" + name.replace("_", "-")
             raise click.UsageError(f"Missing option '{flag}', and no settings of a deployment name it.")
     for name, of in _PARTS.items():
         chosen[name] = parsed_as(of, {**chosen.get(name, {}), **given_fields(given, of)})
@@ -67,7 +70,7 @@ def _models(
     of: type[Any], deployed: Sequence[Mapping[str, Any]] | None, given: Mapping[str, Any], default: Callable[[], str]
 ) -> tuple[Any, ...]:
     flags = given_fields(given, of)
-    own = [from_environment(of)]
+    own = [{}] if deployed is None else [from_environment(of)]
     each: Sequence[Mapping[str, Any]] = own if deployed is None else deployed
     if variant := flags.get("model_variant"):
         each = [model for model in each if model.get("model_variant") == variant] or own

@@ -12,13 +12,13 @@ import dagster as dg
 from dagster._core.events import RunFailureReason
 from dagster._utils import interrupts
 
-from caption_assets.dataset import open_dataset
 from caption_assets.defs.assets import PipelineAsset
 from caption_assets.defs.deployed import DeployedRuns
 from caption_assets.defs.partitions import add_new_shards, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
 from caption_assets.steps import Progress
+from caption_assets.steps.sharding import dataset_for
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ def materialize_shards(
     range of shards, so that its engine starts once and is closed before the next one's. A shard that fails in one
     asset is left out of those that need it. Raises KeyboardInterrupt where a run was interrupted.
     """
-    add_new_shards(instance, open_dataset(pipeline.settings.dataset))
+    settings = pipeline.settings
+    dataset = dataset_for(settings.dataset, settings.clips, settings.output)
+    add_new_shards(instance, pipeline.shards, dataset)
     command = str(uuid.uuid4())
     with looked_after(instance, command), _signals_as_they_are():
         return _Command(instance, pipeline, command, _Listener(progress)).materialize(shards, steps)

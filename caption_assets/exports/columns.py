@@ -31,9 +31,16 @@ COLUMNS: Mapping[str, tuple[type, str]] = MappingProxyType(
             "What people say of the text: right, or edited where it is a person's; empty where none looked.",
         ),
         "mean_logprob": (float, "Mean log-probability of the text's tokens; null where it is not known."),
+        "columns": (str, "What else the dataset says of the clip, as a JSON object; empty where it says nothing."),
     }
 )
 """Type and meaning of each column, in their order."""
+
+
+DATASETS_TYPES: Mapping[str, str] = MappingProxyType(
+    {name: {str: "string", int: "int64", float: "float64"}[of] for name, (of, _) in COLUMNS.items()}
+)
+"""The columns' types as `datasets` names them."""
 
 
 def fields(entry: "Entry") -> dict[str, Any]:
@@ -60,6 +67,7 @@ def fields(entry: "Entry") -> dict[str, Any]:
         text.prompt_hash,
         sample.opinion,
         None if text.mean_logprob is None else round(text.mean_logprob, 6),
+        row.columns or "",
     )
     return dict(zip(COLUMNS, values, strict=True))
 

@@ -6,7 +6,7 @@ rows are only taken out of a table that nobody else has written meanwhile. What 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -91,16 +91,22 @@ def remove_leftovers(store: Store, dataset: Dataset, found: Leftovers) -> Leftov
 class _Dataset:
     """What the dataset holds at this moment; shards are named as their tables are."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, made: Sequence[str]) -> None:
+        """`made` are the shards that have tables. One that is there without a clip, as where a disk is not, is taken
+        for one that cannot be read."""
         self.clips: dict[str, list[Clip]] = {}
         self.unreadable: dict[str, str] = {}
-        for shard in dataset.shards():
+        there = dataset.shards()
+        for shard in dict.fromkeys([*there, *made]):
             name = shard_file(shard)
             try:
                 listing = dataset.listing(shard)
             except DatasetError as error:
-                self.unreadable[name] = str(error)
+                if shard in there:
+                    self.unreadable[name] = str(error)
                 continue
+            if not listing.clips:
+                self.unreadable[name] = "it is there, and holds no clip"
             if any(left_out.what == NO_PERMISSION for left_out in listing.left_out):
                 self.unreadable[name] = "a folder in it cannot be read"
             self.clips[name] = listing.clips
@@ -131,7 +137,7 @@ class _Search:
 
     def __init__(self, store: Store, dataset: Dataset) -> None:
         self._store, self._aside = store, aside(store)
-        self._dataset = _Dataset(dataset)
+        self._dataset = _Dataset(dataset, store.shards(CLIP_WINDOWS))
         self._found = Leftovers(twice=self._dataset.twice())
         self._files: dict[Kind, set[str]] = defaultdict(set)
         self._rows = {name: store.read_rows(CLIP_WINDOWS, name) for name in store.shards(CLIP_WINDOWS)}

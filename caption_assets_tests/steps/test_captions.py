@@ -294,6 +294,56 @@ def test_a_shard_without_windows_fails_alone(store, workers):
     }
 
 
+def test_an_empty_shard_is_a_finding_in_every_step_and_no_failure(store, workers, tmp_path):
+    (tmp_path / "in" / "void").mkdir(parents=True)
+    (tmp_path / "in" / "void" / "notes.txt").touch()
+    given = StepContext(store, workers)
+    report = window_shard(given, open_dataset(str(tmp_path / "in")), "void", WindowSettings())
+    assert (report.rows, report.figures["finding"], report.figures["files_left_out"]) == (0, "it holds no clip", 1)
+    with model_session(CaptionModelSettings(device="cpu")) as session:
+        ended = list(caption_shards(given, ("void",), session, CaptionSettings(), PreviewSettings()))
+        assert not session.started
+    with model_session(TextModelSettings(device="cpu"), 16) as session:
+        ended += enhance_shards(given, ("void",), "demo", session, EnhanceSettings())
+    assert {e.asset: e.outcome.rows for e in ended} == {
+        asset: 0 for asset in ("window_captions", "window_previews", "enhanced_captions")
+    }
+
+
+def test_a_shard_that_has_lost_its_clips_keeps_what_was_made_of_them(dataset, store, workers, tmp_path):
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    before = store.read_rows(CLIP_WINDOWS, "a")
+    report = window_shard(StepContext(store, workers), open_dataset(str(tmp_path / "in")), "a", WindowSettings())
+    assert (report.ok, report.figures["finding"]) == (2, "it holds no clip; what was made of those that it had stays")
+    assert store.read_rows(CLIP_WINDOWS, "a") == before
+
+
+def test_captions_that_another_tool_has_put_into_documents_are_enhanced(store, workers):
+    windows = store.read_rows(CLIP_WINDOWS, "a")
+    for row, text in zip(windows, ("A red circle is moving from left to right.", ""), strict=True):
+        frames = {"start_frame": row.start_frame, "end_frame": row.end_frame}
+        window = {**frames, "cosmos-r1_caption": text, "score": 1.5}
+        document = {"span_uuid": row.clip_id, "source_video": "/data/whole.mp4", "windows": [window], "mine": 7}
+        store.write_bytes(f"metas/v0/{row.clip_id}.json", json.dumps(document).encode())
+    with model_session(TextModelSettings(device="cpu"), 16) as session:
+        given, settings = StepContext(store, workers), EnhanceSettings(max_output_tokens=8)
+        (first,) = enhance_shards(given, ("a",), "cosmos-r1", session, settings)
+        (second,) = enhance_shards(given, ("a",), "cosmos-r1", session, settings)
+        (none,) = enhance_shards(given, ("b",), "cosmos-r1", session, settings)
+    assert (first.outcome.ok, first.outcome.skipped, second.outcome.reused) == (1, 1, 1)
+    assert "it has no captions of 'cosmos-r1'" in str(none.outcome)
+    adopted = store.read_rows(WINDOW_CAPTIONS, "a", "cosmos-r1")
+    assert sorted((row.status, row.text or "") for row in adopted) == [
+        ("ok", "A red circle is moving from left to right."),
+        ("skipped", ""),
+    ]
+    document = read_document(store, f"metas/v0/{windows[0].clip_id}.json")
+    (window,) = document["windows"]
+    assert window["cosmos-r1_caption"] == "A red circle is moving from left to right."
+    assert window["demo_lm_enhanced_caption"]
+    assert (document["mine"], document["source_video"], window["score"]) == (7, "/data/whole.mp4", 1.5)
+
+
 @pytest.fixture
 def too_wide(store):
     """A window of the first shard that no model takes, for its shape."""
