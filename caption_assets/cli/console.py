@@ -3,7 +3,7 @@
 import logging
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from rich import box
@@ -56,7 +56,7 @@ class RunConsole(StepProgress):
     """A progress bar for every asset, and a record of every report and failure. A context manager."""
 
     def __init__(self, console: Console) -> None:
-        self.reports: dict[str, list[ShardReport]] = {}
+        self.reports: dict[str, dict[tuple[str, str], ShardReport]] = {}
         self.failures: list[tuple[str, str, str]] = []
         self.checks: list[Checked] = []
         self._console = console
@@ -91,7 +91,7 @@ class RunConsole(StepProgress):
 
     def done(self, report: ShardReport) -> None:
         # Without what is not shown here: it would be kept for all shards until the end.
-        self.reports.setdefault(report.shard, []).append(replace(report, samples=()))
+        self.reports.setdefault(report.shard, {})[report.asset, report.key] = replace(report, samples=())
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         self.failures.append((asset, shard, str(error)))
@@ -109,7 +109,7 @@ class RunConsole(StepProgress):
         seconds = 0.0
         for shard in shards:
             row = self._row(shard)
-            took = _seconds(self.reports.get(shard, []))
+            took = _seconds(self.reports.get(shard, {}))
             total.update(row)
             seconds += took
             table.add_row(shown(shard_name(shard)), *_cells(row), f"{took:.1f}")
@@ -119,7 +119,7 @@ class RunConsole(StepProgress):
         out.print(table)
         reasons: Counter[str] = Counter()
         for shard in shards:
-            for report in self.reports.get(shard, []):
+            for report in self.reports.get(shard, {}).values():
                 reasons.update({f"{report.asset}: {kind}": n for kind, n in report.failures.items()})
                 for item in report.failed_items:
                     out.print(shown(f"{report.asset} {shard_name(shard)}/ {item}"), style="yellow")
@@ -129,19 +129,20 @@ class RunConsole(StepProgress):
             out.print(shown(f"{asset} failed for shard {shard_name(shard)}: {error}"), style="red")
 
     def _row(self, shard: str) -> Counter[str]:
+        reports = self.reports.get(shard, {})
         row: Counter[str] = Counter()
-        for report in self.reports.get(shard, []):
-            row[_COLUMNS[report.asset]] += report.ok
+        for (asset, _), report in reports.items():
+            row[_COLUMNS[asset]] += report.ok
+            row["clips"] += report.clips if asset == "clip_windows" else 0
             row["failed"] += report.failed + report.skipped
-            row["clips"] = max(row["clips"], report.clips if report.asset == "clip_windows" else 0)
         return row
 
 
-def _seconds(reports: Sequence[ShardReport]) -> float:
+def _seconds(reports: Mapping[tuple[str, str], ShardReport]) -> float:
     """Of a shard in all; previews and captions are made together, in the same seconds."""
-    seconds: defaultdict[str, float] = defaultdict(float)
-    for report in reports:
-        seconds[report.asset] += report.seconds
+    seconds: dict[str, float] = defaultdict(float)
+    for (asset, _), report in reports.items():
+        seconds[asset] += report.seconds
     together = max(seconds.pop("window_previews", 0.0), seconds.pop("window_captions", 0.0))
     return together + sum(seconds.values())
 

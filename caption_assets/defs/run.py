@@ -79,12 +79,13 @@ class _Command:
                 continue
             needs = {key for made in wanted for key in made.definition.dependency_keys}
             blocked = set().union(*(failed.get(need, set()) for need in needs))
-            self.heard.forget()  # what it has heard names steps, and another model's may have made the same shards
             for keys in ranges([shard for shard in shards if shard not in blocked], order):
                 self._run(wanted, keys)
             for made in wanted:
                 name = made.step.name
-                failed[made.definition.key] = {shard for shard in shards if (name, shard) not in self.heard.finished}
+                key = "/".join(made.choice.keys)
+                finished = {shard for asset, of, shard in self.heard.finished if (asset, of) == (name, key)}
+                failed[made.definition.key] = set(shards) - finished
         return set().union(*failed.values())
 
     def _run(self, wanted: Sequence[PipelineAsset], keys: tuple[str, ...]) -> None:
@@ -100,17 +101,16 @@ class _Command:
             error = errors.get(made.definition.op.name)
             text = _root(error).message.strip() if error else "the run failed; see its events"
             for shard in keys:
-                if (made.step.name, shard) not in heard.finished | heard.failures:
+                told = (made.step.name, "/".join(made.choice.keys), shard) in heard.finished
+                if not told and (made.step.name, shard) not in heard.failures:
                     heard.failed(made.step.name, shard, RuntimeError(text))
 
     def _stages(self) -> list[list[PipelineAsset]]:
-        """The assets in the order of their needs; those of a stage need nothing of each other, and share a run. Of a
-        step with several models, one has its turn after the other."""
+        """The assets in the order of their needs; those of a stage need nothing of each other, and share a run."""
         stages: list[list[PipelineAsset]] = []
         done = {self.pipeline.source.key}
         while left := [made for made in self.pipeline.made if made.definition.key not in done]:
-            ready = [made for made in left if done.issuperset(made.definition.dependency_keys)]
-            stages.append(list({made.step.name: made for made in reversed(ready)}.values())[::-1])
+            stages.append([made for made in left if done.issuperset(made.definition.dependency_keys)])
             done |= {made.definition.key for made in stages[-1]}
         return stages
 
@@ -127,16 +127,12 @@ def _root(error: Any) -> Any:
 
 
 class _Listener(Progress):
-    """Passes everything on and remembers which shards ended how, by asset."""
+    """Passes everything on and remembers which shards ended how, by asset and key."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self.finished: set[tuple[str, str]] = set()
+        self.finished: set[tuple[str, str, str]] = set()
         self.failures: set[tuple[str, str]] = set()
-
-    def forget(self) -> None:
-        self.finished.clear()
-        self.failures.clear()
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
         self._progress.start(asset, shard, total, reused)
@@ -145,7 +141,7 @@ class _Listener(Progress):
         self._progress.advance(asset, shard, items)
 
     def done(self, report: Any) -> None:
-        self.finished.add((report.asset, report.shard))
+        self.finished.add((report.asset, report.key, report.shard))
         self._progress.done(report)
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:

@@ -45,7 +45,7 @@ def test_nothing_that_a_terminal_or_rich_would_act_on_is_shown():
     shown = written.getvalue()
     assert "\x1b" not in shown.replace("\x1b[0m", "")
     assert shown.count(SAFE) == 6
-    assert not any(kept.samples for kept in console.reports[report.shard])
+    assert not any(kept.samples for kept in console.reports[report.shard].values())
 
 
 def test_messages_of_the_log_are_shown_so_too():
