@@ -15,6 +15,7 @@ import caption_assets
 from caption_assets.cli.calibrate import calibrate
 from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.console import RunConsole, plain, shown
+from caption_assets.cli.dry_run import print_forecast
 from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.cli.prune import prune
@@ -39,6 +40,7 @@ from caption_assets.settings import (
     WorkerSettings,
 )
 from caption_assets.steps import model_session
+from caption_assets.steps.trial import Trial
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
@@ -61,12 +63,16 @@ def cli() -> None:
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
 @click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many clips of each shard, for a trial.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and how much, and write nothing.")
+@click.option("--verify", is_flag=True, help="Read clips again that seem not to have changed.")
 @settings_flags
 def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any) -> None:
     """Materialize the assets of a dataset's shards in this process, through Dagster.
 
     With none of --generate-captions, --generate-previews and --enhance-captions, all three are made. A second run
-    does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
+    does only what is missing or has changed. With --limit, a shard is as missing in Dagster as before, and a later run
+    goes on from what is there. Exit status: 0 when every shard was processed (items that failed are
     listed), 1 when a shard failed, 2 for wrong usage.
     """
     sys.exit(_run(open_dataset(dataset), output_path, list(shards), options))
@@ -151,8 +157,9 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
     """Checks everything that can be wrong before any work, then works. Returns the exit status."""
     wanted = ("generate_captions", "generate_previews", "enhance_captions")
     captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
-    shards = _chosen(dataset, shards)
-    Store(output_path).check_writable()
+    shards, trial = _chosen(dataset, shards), Trial(options["limit"], options["verify"])
+    if not options["dry_run"]:
+        Store(output_path).check_writable()
     if previews:
         check_ffmpeg()
 
@@ -183,6 +190,10 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         with model_session(wanted_texts, 1):
             pass
 
+    if options["dry_run"]:
+        print_forecast(dataset, Store(output_path), shards, settings, steps, trial)
+        return OK
+
     # Dagster takes a second or two to import: wrong usage has been answered by now.
     from caption_assets.defs.instance import local_instance
     from caption_assets.defs.pipeline import Pipeline
@@ -195,9 +206,11 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         Workers.from_settings(settings.workers) as clip_workers,
     ):
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
-        failed = materialize_shards(instance, pipeline, shards, steps, console)
+        failed = materialize_shards(instance, pipeline, shards, steps, console, trial)
     console.summarize(shards, Console())
     print_checks(console.checks, Console())
+    if trial.limit is not None:
+        click.echo(f"Only the first {trial.limit} clips of each shard: a run without --limit goes on from here.")
     return SHARD_FAILED if failed else OK
 
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.media.previews import check_ffmpeg
@@ -50,11 +50,7 @@ def caption_shards(
     both. A shard's error is a ShardError where no window has a caption, or a StoreError. Raises ConfigError for a
     prompt text that is blank and for previews without an ffmpeg, ModelError where the engine does not start.
     """
-    asked = _Asked(
-        settings,
-        caption_prompt(settings.prompt_variant, settings.prompt_text),
-        stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None,
-    )
+    asked = Asked.by(settings)
     if previews is not None:
         check_ffmpeg()
 
@@ -72,12 +68,18 @@ def caption_shards(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """What is asked about every window: `prompt`, and with a second pass `refine`."""
 
     settings: CaptionSettings
     prompt: str
     refine: str | None
+
+    @classmethod
+    def by(cls, settings: CaptionSettings) -> Self:
+        """Raises ConfigError for a prompt text that is blank."""
+        refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
+        return cls(settings, caption_prompt(settings.prompt_variant, settings.prompt_text), refine)
 
 
 class _Captions(ShardStream[CaptionRow]):
@@ -91,7 +93,7 @@ class _Captions(ShardStream[CaptionRow]):
         shard: str,
         windows: list[WindowRow],
         session: EngineSession,
-        asked: _Asked,
+        asked: Asked,
         previews: PreviewsBeside | None,
     ) -> None:
         super().__init__(context, shard, session)
@@ -99,8 +101,9 @@ class _Captions(ShardStream[CaptionRow]):
         self._asked_for = asked
         self._previews = previews
         self.input_versions = {CLIP_WINDOWS.name: data_version(windows)}
-        good = [row for row in windows if row.status == "ok"]
-        self._clips = {row.clip_id: row.relative_path for row in good}
+        planned, chosen = [row for row in windows if row.status == "ok"], context.trial.clips_of(windows)
+        good = [row for row in planned if row.clip_id in chosen]
+        self._clips = {row.clip_id: row.relative_path for row in planned}
         self._probed = probed_clips(windows)
         self._rows = {self._request_id(row): row for row in good}
         self._locations = list(dict.fromkeys(row.location for row in good))
@@ -110,7 +113,12 @@ class _Captions(ShardStream[CaptionRow]):
         # Of the answering thread.
         self._first: dict[str, CaptionRow] = {}
         author = author_of(session)
-        pending = [row for row in good if not self.buffer.reuse(window_key(row), self._fingerprint(row, author))]
+        self.buffer.keep(window_key(row) for row in planned if row.clip_id not in chosen)
+        pending = [
+            row
+            for row in good
+            if not self.buffer.reuse(window_key(row), caption_fingerprint(session, asked, row, author))
+        ]
         self._pending = {self._request_id(row): row for row in pending}
         self.wait_for(self._pending, of=len(good))
 
@@ -226,7 +234,7 @@ class _Captions(ShardStream[CaptionRow]):
             content_hash=window.content_hash,
             window_hash=window.window_hash,
             prompt_hash=text_hash(asked.prompt),
-            fingerprint=self._fingerprint(window, author),
+            fingerprint=caption_fingerprint(self.session, asked, window, author),
             decode_s=decode_s,
             render_s=render_s,
             wait_s=known.wait_s,
@@ -283,11 +291,12 @@ class _Captions(ShardStream[CaptionRow]):
     def _request_id(self, row: WindowRow) -> str:
         return f"{self.shard}/{row.clip_id}/{window_of(row)}"
 
-    def _fingerprint(self, row: WindowRow, author: Author) -> str:
-        asked = self._asked_for
-        question = [asked.prompt, asked.settings.max_output_tokens, *([asked.refine] if asked.refine else [])]
-        identity = model_identity(self.session, author)
-        return text_hash(json.dumps([STEP.version, row.window_hash, identity, *question]))
+
+def caption_fingerprint(session: EngineSession, asked: Asked, row: WindowRow, author: Author) -> str:
+    """Covers all that a window's caption depends on."""
+    question = [asked.prompt, asked.settings.max_output_tokens, *([asked.refine] if asked.refine else [])]
+    identity = model_identity(session, author)
+    return text_hash(json.dumps([STEP.version, row.window_hash, identity, *question]))
 
 
 def time_line(rows: Iterable[CaptionRow]) -> dict[str, float]:
