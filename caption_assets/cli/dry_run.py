@@ -59,9 +59,10 @@ def print_forecast(
         table.add_section()
         table.add_row("total", *(str(total[name]) for name in ("clips", "to plan", "windows", *names)))
     out.print(table)
+    new = total["to plan"] > 0
     out.print(
         "windows: those that are known; what follows them is what is missing of these, and would be made."
-        + (f" The windows of {total['to plan']} clips to plan come on top." if total["to plan"] else ""),
+        + f" {total['to plan']} clips are to be planned; windows that they turn out to have come on top." * new,
         soft_wrap=True,
     )
     out.print("Nothing was written.")
