@@ -2,9 +2,10 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,8 +35,9 @@ OK = Outcome()
 class Clip:
     """One video file of a shard.
 
-    `location` is what the decoder opens (local path or fsspec URL); `relative_path` is posix, below the dataset root.
-    `stamp` changes whenever the file does (`file_stamp`, or its ETag); None where the place does not tell.
+    `location` is what the decoder opens: a local path, an fsspec URL, or a part of either (`names.part_of`);
+    `relative_path` is posix, below the dataset root. `stamp` changes whenever the file does (`file_stamp`, or its
+    ETag); None where the place does not tell. `columns` is what else the dataset says of the clip, as JSON has it.
     """
 
     clip_id: str
@@ -43,6 +45,7 @@ class Clip:
     location: str
     relative_path: str
     stamp: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

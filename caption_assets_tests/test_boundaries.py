@@ -65,7 +65,8 @@ MODELS: dict[str, set[str]] = {
 ENGINES: dict[str, set[str]] = {
     "base": set(),
     "shares": set(),
-    "session": {"base", "shares"},
+    "ahead": set(),
+    "session": {"ahead", "base", "shares"},
     "visits": set(),
     "draws": set(),
     "grammars": set(),

@@ -20,9 +20,10 @@ from caption_assets.cli.export import export
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.cli.prune import prune
 from caption_assets.cli.review import review
+from caption_assets.cli.shards import dataset_option, given_dataset, shards
 from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
-from caption_assets.dataset import Dataset, open_dataset, shard_name
+from caption_assets.dataset import Dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, ConfigError, DatasetError
 from caption_assets.extras import install, missing
@@ -56,9 +57,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+@dataset_option
 @click.option("--output-path", required=True, help="Folder or fsspec URL for tables, documents and previews.")
-@click.option("--shard", "shards", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
+@click.option("--shard", "named", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
 @click.option("--source-root", help="Root of the source videos, for clips that another tool has cut.")
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
@@ -67,7 +68,7 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how much, and write nothing.")
 @click.option("--verify", is_flag=True, help="Read clips again that seem not to have changed.")
 @settings_flags
-def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any) -> None:
+def run(output_path: str, named: tuple[str, ...], **options: Any) -> None:
     """Materialize the assets of a dataset's shards in this process, through Dagster.
 
     With none of --generate-captions, --generate-previews and --enhance-captions, all three are made. A second run
@@ -75,7 +76,7 @@ def run(dataset: str, output_path: str, shards: tuple[str, ...], **options: Any)
     goes on from what is there. Exit status: 0 when every shard was processed (items that failed are
     listed), 1 when a shard failed, 2 for wrong usage.
     """
-    sys.exit(_run(open_dataset(dataset), output_path, list(shards), options))
+    sys.exit(_run(output_path, named, options))
 
 
 @cli.command()
@@ -93,7 +94,7 @@ def demo(dataset: str, output_path: str) -> None:
     arguments += ["--captioning-algorithm", "demo", "--enhance-captions-algorithm", "demo_lm"]
     with run.make_context("run", arguments) as context:
         options = {**context.params}
-    status = _run(open_dataset(options.pop("dataset")), options.pop("output_path"), [], options)
+    status = _run(options.pop("output_path"), options.pop("named"), options)
     if status == OK:
         _show_samples(Store(output_path), list(scenes), console)
         places = {"--dataset": dataset, "--output-path": output_path}
@@ -108,41 +109,7 @@ cli.add_command(review)
 cli.add_command(prune)
 cli.add_command(calibrate)
 cli.add_command(check)
-
-
-@cli.group()
-def shards() -> None:
-    """The dataset's shards as Dagster knows them."""
-
-
-@shards.command("list")
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
-def list_shards(dataset: str) -> None:
-    """Print every shard with its number of clips and whether Dagster knows it."""
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.partitions import registered_shards, shards_of
-
-    listed = open_dataset(dataset)
-    with local_instance() as instance:
-        known = set(registered_shards(instance, shards_of(dataset)))
-    for key in listed.shards():
-        try:
-            count = len(listed.clips(key))
-        except CaptionAssetsError:
-            count = 0
-        click.echo(f"{plain(shard_name(key))}\t{count} clips\t{'registered' if key in known else 'new'}")
-
-
-@shards.command("sync")
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
-def sync(dataset: str) -> None:
-    """Register the dataset's new shards with Dagster now. Never removes one."""
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.partitions import add_new_shards
-
-    with local_instance() as instance:
-        new = add_new_shards(instance, open_dataset(dataset))
-    click.echo(f"{len(new)} new shards registered" + "".join(f"\n{plain(shard_name(key))}" for key in new))
+cli.add_command(shards)
 
 
 @cli.command("reference")
@@ -153,19 +120,21 @@ def print_reference() -> None:
     click.echo(reference(), nl=False)
 
 
-def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping[str, Any]) -> int:
+def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> int:
     """Checks everything that can be wrong before any work, then works. Returns the exit status."""
     wanted = ("generate_captions", "generate_previews", "enhance_captions")
     captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
-    shards, trial = _chosen(dataset, shards), Trial(options["limit"], options["verify"])
     if not options["dry_run"]:
         Store(output_path).check_writable()
+    root, listed_as, dataset = given_dataset(options, output_path, keep=not options["dry_run"])
+    chosen_shards, trial = _chosen(dataset, named), Trial(options["limit"], options["verify"])
     if previews:
         check_ffmpeg()
 
     variant = options["captioning_algorithm"] or default_variant()
     settings = PipelineSettings(
-        dataset=dataset.root,
+        dataset=root,
+        clips=listed_as,
         output=output_path,
         source_root=options["source_root"],
         windows=settings_from(options, WindowSettings),
@@ -191,7 +160,7 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
             pass
 
     if options["dry_run"]:
-        print_forecast(dataset, Store(output_path), shards, settings, steps, trial)
+        print_forecast(dataset, Store(output_path), chosen_shards, settings, steps, trial)
         return OK
 
     # Dagster takes a second or two to import: wrong usage has been answered by now.
@@ -206,8 +175,8 @@ def _run(dataset: Dataset, output_path: str, shards: list[str], options: Mapping
         Workers.from_settings(settings.workers) as clip_workers,
     ):
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
-        failed = materialize_shards(instance, pipeline, shards, steps, console, trial)
-    console.summarize(shards, Console())
+        failed = materialize_shards(instance, pipeline, chosen_shards, steps, console, trial)
+    console.summarize(chosen_shards, Console())
     print_checks(console.checks, Console())
     if trial.limit is not None:
         click.echo(f"Only the first {trial.limit} clips of each shard: a run without --limit goes on from here.")

@@ -1,10 +1,13 @@
 """The command `caption-assets prune`."""
 
+from typing import Any
+
 import click
 from rich.console import Console
 
 from caption_assets.cli.console import shown
-from caption_assets.dataset import open_dataset, shard_name
+from caption_assets.cli.shards import dataset_flags, given_dataset
+from caption_assets.dataset import shard_name
 from caption_assets.steps.prune import Leftovers, find_leftovers, remove_leftovers
 from caption_assets.store.store import Store
 
@@ -12,11 +15,11 @@ _SHOWN = 10
 
 
 @click.command()
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+@dataset_flags
 @click.option("--output-path", required=True, help="Folder or fsspec URL of tables, documents and previews.")
 @click.option("--apply", is_flag=True, help="Remove it.")
 @click.option("--all", "show_all", is_flag=True, help=f"Name every file, not the first {_SHOWN} of a kind.")
-def prune(dataset: str, output_path: str, apply: bool, show_all: bool) -> None:
+def prune(output_path: str, apply: bool, show_all: bool, **options: Any) -> None:
     """Show what belongs to no clip of the dataset any more; with --apply, remove it.
 
     Documents, previews, window videos and rows of clips that are gone, tables and pages of shards that are gone, what
@@ -25,15 +28,16 @@ def prune(dataset: str, output_path: str, apply: bool, show_all: bool) -> None:
     """
     # Dagster takes a second or two to import: wrong usage has been answered by now.
     from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.partitions import gone_shards, remove_shards
+    from caption_assets.defs.partitions import gone_shards, remove_shards, shards_of
 
-    clips, store, console = open_dataset(dataset), Store(output_path), Console()
+    root, settings, clips = given_dataset(options, output_path, keep=apply)
+    store, console, shards = Store(output_path), Console(), shards_of(root, settings)
     found = find_leftovers(store, clips)
     with local_instance() as instance:
-        gone, why_not = gone_shards(instance, clips)
+        gone, why_not = gone_shards(instance, shards, clips)
         if apply:
             found = remove_leftovers(store, clips, found)
-            remove_shards(instance, clips, gone)
+            remove_shards(instance, shards, gone)
     show_leftovers(console, found, None if show_all else _SHOWN)
     if gone:
         console.print(shown(f"{len(gone)} partitions: {', '.join(map(shard_name, gone[:_SHOWN]))}"), soft_wrap=True)

@@ -37,7 +37,7 @@ _ABOUT_TABLES = (
 )
 _PLACES = (
     *(f"Asset `{name}`" for name in TABLES),
-    *(f"Resource `{name}`" for name in ("caption_model", "text_model", "quality", "checks", "workers")),
+    *(f"Resource `{name}`" for name in ("caption_model", "text_model", "quality", "checks", "workers", "clips")),
 )
 
 

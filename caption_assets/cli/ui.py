@@ -2,22 +2,26 @@
 
 import os
 import sys
-from pathlib import Path
 
 import click
 
 from caption_assets.cli.flags import settings_flags, variables_from
-from caption_assets.dataset import open_dataset
 from caption_assets.models.choice import default_text_variant, default_variant
-from caption_assets.names import is_remote
+from caption_assets.names import absolute
 from caption_assets.settings import ENVIRONMENT_PREFIX, PipelineSettings
+from caption_assets.steps.sharding import dataset_for
 
 _PLACES = {name: ENVIRONMENT_PREFIX + name.upper() for name in ("dataset", "output", "source_root")}
 _VARIANT, _TEXT_VARIANT = ENVIRONMENT_PREFIX + "VARIANT", ENVIRONMENT_PREFIX + "TEXT_VARIANT"
 
 
 @click.command()
-@click.option("--dataset", help="As for `run`; by default that of the settings file or the environment, or the demo's.")
+@click.option(
+    "--dataset",
+    "roots",
+    multiple=True,
+    help="As for `run`; by default that of the settings file or the environment, or the demo's.",
+)
 @click.option("--output-path", help="As for `run`; by default that of the settings file or the environment.")
 @click.option("--source-root", help="As for `run`.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
@@ -26,7 +30,7 @@ _VARIANT, _TEXT_VARIANT = ENVIRONMENT_PREFIX + "VARIANT", ENVIRONMENT_PREFIX + "
 @click.pass_context
 def ui(
     context: click.Context,
-    dataset: str | None,
+    roots: tuple[str, ...],
     output_path: str | None,
     source_root: str | None,
     host: str,
@@ -39,14 +43,15 @@ def ui(
     ~/.local/share/caption_assets. Give it the flags that `run` was given, so that both mean the same assets. What no
     flag says is as in a deployment: of the settings file and the environment (docs/dagster.md).
     """
+    dataset = "\n".join(roots) or None
     places = {"dataset": dataset, "output": output_path, "source_root": source_root}
-    chosen = {_PLACES[name]: _whole(place) for name, place in places.items() if place is not None}
+    chosen = {_PLACES[name]: absolute(place) for name, place in places.items() if place is not None}
     os.environ.update(chosen | variables_from(context))
 
     # Dagster takes a second or two to import.
     from caption_assets.defs.environment import deployed_settings, has_file
     from caption_assets.defs.instance import WORKSPACE, instance_home, local_instance
-    from caption_assets.defs.partitions import add_new_shards
+    from caption_assets.defs.partitions import add_new_shards, shards_of
 
     if not has_file():
         if dataset is not None:
@@ -56,12 +61,9 @@ def ui(
     settings = deployed_settings()
     if dataset is not None:
         with local_instance() as instance:
-            add_new_shards(instance, open_dataset(settings.dataset))
+            listed = dataset_for(settings.dataset, settings.clips, settings.output)
+            add_new_shards(instance, shards_of(settings.dataset, settings.clips), listed)
     click.echo(f"{settings.dataset} and {settings.output} in Dagster, on http://{host}:{port}")
     click.echo(f"History: {instance_home()} (Ctrl-C stops)")
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(WORKSPACE)]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
-
-
-def _whole(place: str) -> str:
-    return place if is_remote(place) else str(Path(place).expanduser().absolute())

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from caption_assets.errors import DatasetError
 from caption_assets.records import Clip
 
 NO_CLIPS = "no clips"
 """The version of a shard's listing without any clip, and of a shard that is gone."""
 _SHOWN = 3
+_SHOWN_SHARDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +30,41 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a shard holds: its clips in a stable order, and what is none."""
+    """What a shard holds: its clips in a stable order, and what is none.
+
+    `seen` is what its version is made of where that is not each clip's path and stamp.
+    """
 
     clips: list[Clip]
-    left_out: list[LeftOut]
+    left_out: list[LeftOut] = field(default_factory=list)
+    seen: Sequence[tuple[str, str | None]] | None = None
 
     @property
     def version(self) -> str:
         """See `listing_version`."""
-        return listing_version((clip.relative_path, clip.stamp) for clip in self.clips)
+        return listing_version(map(seen_of, self.clips) if self.seen is None else self.seen)
 
 
-def listing_version(clips: Iterable[tuple[str, str | None]]) -> str:
+def seen_of(clip: Clip) -> tuple[str, str | None]:
+    """What tells a clip from what it was before, by what its dataset says."""
+    stamp = clip.stamp
+    if clip.columns:
+        stamp = f"{stamp} {json.dumps(clip.columns, sort_keys=True)}"
+    return clip.relative_path, stamp
+
+
+def listing_version(seen: Iterable[tuple[str, str | None]]) -> str:
     """What tells apart two listings of a shard whose clips differ, by their relative paths and stamps, in any order."""
-    listed = sorted(clips)
+    listed = sorted(seen, key=lambda pair: (pair[0], pair[1] or ""))
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:32] if listed else NO_CLIPS
+
+
+def left_out(named: Iterable[tuple[str, str]]) -> list[LeftOut]:
+    """From pairs of what something is and its name."""
+    names = defaultdict(list)
+    for what, name in named:
+        names[what].append(name)
+    return [LeftOut(what, of_kind) for what, of_kind in sorted(names.items())]
 
 
 class Dataset(Protocol):
@@ -49,7 +72,7 @@ class Dataset(Protocol):
 
     @property
     def root(self) -> str:
-        """What the user gave: a folder, a URL."""
+        """What the user gave: a folder, a URL, a manifest, or several, a line each."""
         ...
 
     def shards(self) -> list[str]:
@@ -57,7 +80,7 @@ class Dataset(Protocol):
         ...
 
     def listing(self, shard: str) -> Listing:
-        """All that a shard holds. Raises DatasetError for an unknown shard or one without a clip."""
+        """All that a shard holds. Raises DatasetError for an unknown shard."""
         ...
 
     def clips(self, shard: str) -> list[Clip]:
@@ -71,3 +94,10 @@ class Dataset(Protocol):
         allows, so that one may stop at any and go on there later.
         """
         ...
+
+
+def unknown_shard(dataset: Dataset, shard: str) -> DatasetError:
+    """The error for a shard that a dataset does not have."""
+    shards = dataset.shards()
+    shown = ", ".join(shards[:_SHOWN_SHARDS]) + (", …" if len(shards) > _SHOWN_SHARDS else "")
+    return DatasetError(f"shard {shard!r} of dataset {dataset.root!r}", "it is unknown", f"choose: {shown}")

@@ -1,16 +1,18 @@
 """Names of clips and shards: stable across runs and machines."""
 
 import hashlib
-import os
+import re
 import uuid
 from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote
 
-from caption_assets.names import is_remote, name_bytes
+from caption_assets.names import absolute, name_bytes
 from caption_assets.records import Clip
 
 _LONGEST_FOLDER = 40
+_UUID_LENGTH = 36
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def clip_id(relative_path: str) -> str:
@@ -26,6 +28,17 @@ def clip_id(relative_path: str) -> str:
         return path_id(relative_path)
     # UUID() also takes braces, a urn: prefix and no hyphens; only the canonical spelling names a clip.
     return str(parsed) if str(parsed) == stem.lower() else path_id(relative_path)
+
+
+def given_id(text: str) -> str:
+    """The id of a clip that its dataset calls `text`: that, where a file can be called so, else uuid5(NAMESPACE_URL,
+    `text`). UUIDs are in lower case."""
+    if not _FILE_NAME.fullmatch(text):
+        return path_id(text)
+    try:
+        return str(uuid.UUID(text)) if len(text) == _UUID_LENGTH else text
+    except ValueError:
+        return text
 
 
 def path_id(relative_path: str) -> str:
@@ -47,12 +60,15 @@ def shard_name(key: str) -> str:
     return unquote(key, errors="surrogateescape")
 
 
-def dataset_name(root: str) -> str:
-    """A short name for the dataset at `root`, and for no other: its folder's, and a hash of all of its path or URL."""
-    root = root.removeprefix("file://")
-    root = root.rstrip("/") if is_remote(root) else os.path.abspath(os.path.expanduser(root))
-    folder = shard_key(root.rpartition("/")[2])[:_LONGEST_FOLDER]
-    return f"{folder}-{hashlib.sha256(name_bytes(root)).hexdigest()[:8]}"
+def dataset_name(dataset: str, rule: str = "") -> str:
+    """A short name for a dataset, and for no other: its folder's, and a hash of all of its path or URL.
+
+    `rule` is how its clips become shards where that is not its own; with another rule it has other shards.
+    """
+    root = "\n".join(root.rstrip("/") for root in absolute(dataset.replace("file://", "")).splitlines())
+    folder = shard_key(root.partition("\n")[0].rpartition("/")[2])[:_LONGEST_FOLDER]
+    name = f"{folder}-{hashlib.sha256(name_bytes(root)).hexdigest()[:8]}"
+    return f"{name}-{rule}" if rule else name
 
 
 def split_duplicates(clips: list[Clip]) -> tuple[list[Clip], dict[str, str]]:

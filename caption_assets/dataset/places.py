@@ -5,11 +5,13 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from caption_assets.names import open_url
+from caption_assets.errors import CaptionAssetsError, DatasetError, first_line
+from caption_assets.names import is_remote, open_url
 from caption_assets.records import file_stamp
 
 # What file systems call a file's version.
@@ -23,6 +25,9 @@ _VERSIONS = (
     "Last-Modified",
     "created",
 )
+# Of a file that is read here and there, what each request takes beyond what was asked for.
+_AHEAD_BYTES = 1 << 16
+_USUAL = "give the folder (or fsspec URL) whose sub-folders are the shards, or another kind of dataset"
 # So few folders share a listing that one of many large folders still ends soon.
 _LISTED_TOGETHER = 100
 NO_PERMISSION = "folders without permission to read them"
@@ -39,6 +44,31 @@ class File:
     path: str
     stamp: str | None = None
     trouble: str = ""
+
+
+def place_at(root: str) -> "Place":
+    """The folder at a local path or an fsspec URL."""
+    root = root.removeprefix("file://")
+    return RemotePlace(root) if is_remote(root) else LocalPlace(root)
+
+
+@contextmanager
+def place_failures(root: str) -> Iterator[None]:
+    """What a file system may say, as one clear error; that something is not there is left to the caller."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, CaptionAssetsError):
+        raise
+    except PermissionError as error:
+        raise refused(root, f"access to it is refused ({error})", "check its permissions and credentials") from error
+    except Exception as error:  # every file system has errors of its own
+        fix = "check the URL, the network and the credentials" if is_remote(root) else ""
+        raise refused(root, f"it cannot be read ({first_line(error)})", fix) from error
+
+
+def refused(root: str, wrong: str, fix: str = "") -> DatasetError:
+    """The error for a root that cannot be a dataset, or not the one that was asked for."""
+    return DatasetError(f"dataset {root!r}", wrong, fix or _USUAL)
 
 
 class Place(Protocol):
@@ -63,9 +93,21 @@ class Place(Protocol):
         `folders` are all that it has. They are listed as they are asked for.
         """
 
+    @property
+    def looks_cost_nothing(self) -> bool:
+        """Whether a folder can be looked into without a request."""
+
+    def stamp(self, path: str) -> str | None:
+        """That of the file at a path. Raises FileNotFoundError."""
+
+    def open(self, path: str) -> BinaryIO:
+        """The file at a path, for reading here and there. Raises FileNotFoundError."""
+
 
 class LocalPlace:
     """A folder of this machine."""
+
+    looks_cost_nothing = True
 
     def __init__(self, root: str) -> None:
         self._root = os.path.abspath(os.path.expanduser(root))  # without "..": paths end up in documents
@@ -76,6 +118,12 @@ class LocalPlace:
 
     def location(self, path: str) -> str:
         return os.path.join(self._root, path)
+
+    def stamp(self, path: str) -> str | None:
+        return file_stamp(os.stat(self.location(path)))
+
+    def open(self, path: str) -> BinaryIO:
+        return open(self.location(path), "rb")
 
     def top(self) -> tuple[list[str], list[str]]:
         folders, others = [], []
@@ -131,6 +179,8 @@ class LocalPlace:
 class RemotePlace:
     """A folder of an object store, a server or fsspec's memory."""
 
+    looks_cost_nothing = False
+
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
 
@@ -146,6 +196,15 @@ class RemotePlace:
     def location(self, path: str) -> str:
         return f"{self._url}/{path}"
 
+    def stamp(self, path: str) -> str | None:
+        files, root = self._opened
+        return self._stamp(f"{root}/{path}", files.info(f"{root}/{path}"))
+
+    def open(self, path: str) -> BinaryIO:
+        files, root = self._opened
+        file: BinaryIO = files.open(f"{root}/{path}", "rb", block_size=_AHEAD_BYTES, cache_type="readahead")
+        return file
+
     def top(self) -> tuple[list[str], list[str]]:
         files, root = self._opened
         files.invalidate_cache()  # for as long as a process lives, a listing is of the moment that it is asked for
@@ -154,7 +213,7 @@ class RemotePlace:
             raise NotADirectoryError(self._url)
         folders = {name for entry in entries if entry["type"] == "directory" and (name := self._below(entry["name"]))}
         others = {name for entry in entries if entry["type"] == "file" and (name := self._below(entry["name"]))}
-        return [name.strip("/") for name in folders], list(others)
+        return [name.strip("/") for name in folders], [name for name in others if not self._is_order(name)]
 
     def files(self, folder: str) -> Iterator[File]:
         files, root = self._opened
@@ -183,7 +242,7 @@ class RemotePlace:
         hidden = set()
         for path in sorted(found):
             below = self._below(path)
-            if below.endswith("/"):  # an empty object that stands for a folder
+            if below.endswith("/") or self._is_order(below):  # an empty object that stands for a folder
                 continue
             parts = below.removeprefix(f"{folder}/").split("/")
             depth = next((k for k, part in enumerate(parts) if part.startswith(".") and part.strip(".")), None)
@@ -192,6 +251,10 @@ class RemotePlace:
             elif (top := "/".join(parts[: depth + 1]) + "/" * (depth + 1 < len(parts))) not in hidden:
                 hidden.add(top)
                 yield File(f"{folder}/{top}" if folder else top, trouble="hidden")
+
+    def _is_order(self, path: str) -> bool:
+        """Whether it is a link of an index page that has the page sorted by name, time or size."""
+        return self._url.startswith(("http://", "https://")) and path.rpartition("/")[2].startswith("?")
 
     def _below(self, path: str) -> str:
         """A path, as this file system spells it, below the root."""

@@ -21,10 +21,12 @@ from caption_assets.defs.assets import PipelineAsset
 from caption_assets.defs.build import EXECUTORS
 from caption_assets.defs.partitions import range_tags
 from caption_assets.defs.pipeline import Pipeline
-from caption_assets.names import is_remote
+from caption_assets.names import absolute
 
 # What workspace.yaml, `[tool.dg.project]` and Dagster itself call them.
 _LOCATION, _MODULE, _REPOSITORY = "caption_assets", "caption_assets.definitions", "__repository__"
+# What of the resources' config are paths.
+_PLACES = (("clips", "root"), ("clips", "output"), ("save_export", "output_path"), ("save_export", "source_root"))
 # The command line has its own progress and summary; the event log has the rest.
 _QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
 
@@ -81,10 +83,10 @@ class DeployedRuns:
             for name, resource in self._deployed.resources.items()
             if isinstance(resource, dg.ConfigurableResource | dg.ConfigurableIOManager)
         }
-        for word, place in (("clips", "root"), ("save_export", "output_path"), ("save_export", "source_root")):
+        for word, place in _PLACES:
             chosen = resources[self._deployed.names.of(word)]["config"]
-            if chosen[place] is not None and not is_remote(chosen[place]):
-                chosen[place] = os.path.abspath(chosen[place])  # a code server has another working directory
+            if chosen[place] is not None:
+                chosen[place] = absolute(chosen[place])  # a code server has another working directory
         return {"ops": ops, "resources": resources}
 
 

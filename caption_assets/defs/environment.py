@@ -17,6 +17,7 @@ from caption_assets.settings import (
     ENVIRONMENT_PREFIX,
     Captions,
     CheckSettings,
+    DatasetSettings,
     EnhancedCaptions,
     ExportSettings,
     PipelineSettings,
@@ -35,6 +36,7 @@ _FILE = Path("caption_assets.yaml")
 _SCALARS = ("dataset", "output", "source_root", "automation", "fresh_within_hours", "failure_webhook")
 _PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in _SCALARS}
 _PARTS: Mapping[str, type[Settings]] = {
+    "clips": DatasetSettings,
     "windows": WindowSettings,
     "previews": PreviewSettings,
     "quality": QualitySettings,

@@ -6,11 +6,12 @@ import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from caption_assets.dataset import Dataset, dataset_name
+from caption_assets.settings import DatasetSettings
 
 
-def shards_of(root: str) -> dg.DynamicPartitionsDefinition:
-    """The shards of the dataset at `root`, whatever pipeline is at work on it."""
-    return dg.DynamicPartitionsDefinition(name=dataset_name(root))
+def shards_of(root: str, settings: DatasetSettings) -> dg.DynamicPartitionsDefinition:
+    """The shards of the dataset at `root`, whatever pipeline is at work on it. With another rule it has others."""
+    return dg.DynamicPartitionsDefinition(name=dataset_name(root, settings.rule))
 
 
 def registered_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition) -> list[str]:
@@ -18,12 +19,11 @@ def registered_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitions
     return list(instance.get_dynamic_partitions(shards.name or ""))
 
 
-def add_new_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
+def add_new_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition, dataset: Dataset) -> list[str]:
     """Registers shards that the instance does not know yet; returns their keys.
 
     Only adds: removing a key would orphan its history and invalidate queued range runs.
     """
-    shards = shards_of(dataset.root)
     known = set(registered_shards(instance, shards))
     new = [key for key in dataset.shards() if key not in known]
     if new:
@@ -31,12 +31,14 @@ def add_new_shards(instance: dg.DagsterInstance, dataset: Dataset) -> list[str]:
     return new
 
 
-def gone_shards(instance: dg.DagsterInstance, dataset: Dataset, but_run: str = "") -> tuple[list[str], str]:
+def gone_shards(
+    instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition, dataset: Dataset, but_run: str = ""
+) -> tuple[list[str], str]:
     """Registered shards that the dataset has no longer; none, and why, where a run may be about to work on them.
 
     Removing a key orphans its history and invalidates range runs that are queued. `but_run` is the run that asks.
     """
-    gone = sorted(set(registered_shards(instance, shards_of(dataset.root))) - set(dataset.shards()))
+    gone = sorted(set(registered_shards(instance, shards)) - set(dataset.shards()))
     active = dg.RunsFilter(
         statuses=[*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
     )
@@ -46,10 +48,10 @@ def gone_shards(instance: dg.DagsterInstance, dataset: Dataset, but_run: str = "
     return gone, ""
 
 
-def remove_shards(instance: dg.DagsterInstance, dataset: Dataset, shards: Iterable[str]) -> None:
+def remove_shards(instance: dg.DagsterInstance, shards: dg.DynamicPartitionsDefinition, gone: Iterable[str]) -> None:
     """Removes shards from the registry."""
-    for shard in shards:
-        instance.delete_dynamic_partition(shards_of(dataset.root).name or "", shard)
+    for shard in gone:
+        instance.delete_dynamic_partition(shards.name or "", shard)
 
 
 def ranges(keys: list[str], order: list[str], most: int | None = None) -> list[tuple[str, ...]]:

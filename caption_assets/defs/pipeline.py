@@ -29,7 +29,7 @@ class Pipeline:
         self.settings = settings
         self._overrides = dict(resource_overrides or {})
         self.names = Names(settings.name)
-        self.shards = shards_of(settings.dataset)
+        self.shards = shards_of(settings.dataset, settings.clips)
 
     @cached_property
     def made(self) -> list[PipelineAsset]:
@@ -73,7 +73,7 @@ class Pipeline:
     def resources(self) -> dict[str, object]:
         settings = self.settings
         plain: dict[str, object] = {
-            "clips": ClipDataset(root=settings.dataset),
+            "clips": ClipDataset(root=settings.dataset, output=settings.output, **settings.clips.model_dump()),
             "save_export": SaveExportIOManager(output_path=settings.output, source_root=settings.source_root),
             "quality": Quality(**settings.quality.model_dump()),
             "checks": Checks(**settings.checks.model_dump()),

@@ -19,10 +19,10 @@ def prune_job(pipeline: Pipeline) -> dg.JobDefinition:
         dataset: Dataset = getattr(context.resources, clips).dataset()
         store, apply = getattr(context.resources, save_export).place(), context.op_config["apply"]
         found = find_leftovers(store, dataset)
-        gone, why_not = gone_shards(context.instance, dataset, but_run=context.run_id)
+        gone, why_not = gone_shards(context.instance, pipeline.shards, dataset, but_run=context.run_id)
         if apply:
             found = remove_leftovers(store, dataset, found)
-            remove_shards(context.instance, dataset, gone)
+            remove_shards(context.instance, pipeline.shards, gone)
         figures = found.figures() | {"partitions": len(gone)}
         context.log.info(f"{'Removed' if apply else 'To be removed'}: {figures}")
         for what in [*found.kept, *([why_not] if why_not else [])]:

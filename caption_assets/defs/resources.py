@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.definitions.definition_config_schema import DefinitionConfigSchema
 from pydantic import Field
 
-from caption_assets.dataset import Dataset, open_dataset
+from caption_assets.dataset import Dataset
 from caption_assets.defs.config import checked
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.models.choice import ModelChoice
@@ -17,21 +17,15 @@ from caption_assets.models.weights.checkpoints import Checkpoint
 from caption_assets.settings import (
     CaptionModelSettings,
     CheckSettings,
+    DatasetSettings,
     ModelSettings,
     QualitySettings,
     TextModelSettings,
+    part,
 )
 from caption_assets.steps import model_session
+from caption_assets.steps.sharding import dataset_for
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
-
-
-class ClipDataset(dg.ConfigurableResource):
-    """The dataset: a folder or fsspec URL whose sub-folders are the shards."""
-
-    root: str = Field(description="Folder or fsspec URL whose sub-folders are the shards of clips.")
-
-    def dataset(self) -> Dataset:
-        return open_dataset(self.root)
 
 
 class _Checked(dg.ConfigurableResource):
@@ -41,6 +35,16 @@ class _Checked(dg.ConfigurableResource):
     def _config_schema(self) -> Any:
         """Where Dagster takes the schema of a resource from; it has no other way to give one."""
         return DefinitionConfigSchema(checked(super()._config_schema.as_field(), type(self).model_fields))
+
+
+class ClipDataset(_Checked, DatasetSettings):
+    """The dataset: a folder or fsspec URL whose sub-folders are the shards, or one of another kind."""
+
+    root: str = Field(description="The dataset, by its path or URL; of several, a line each.")
+    output: str = Field(description="Output root, which keeps how many shards a shard size makes.")
+
+    def dataset(self) -> Dataset:
+        return dataset_for(self.root, part(self, DatasetSettings), self.output)
 
 
 class _Model(_Checked, ModelSettings):

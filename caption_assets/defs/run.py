@@ -12,7 +12,6 @@ import dagster as dg
 from dagster._core.events import RunFailureReason
 from dagster._utils import interrupts
 
-from caption_assets.dataset import open_dataset
 from caption_assets.defs.assets import PipelineAsset
 from caption_assets.defs.deployed import DeployedRuns
 from caption_assets.defs.partitions import add_new_shards, ranges, registered_shards
@@ -20,6 +19,7 @@ from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
 from caption_assets.defs.tags import trial_tags
 from caption_assets.steps import Progress
+from caption_assets.steps.sharding import dataset_for
 from caption_assets.steps.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,9 @@ def materialize_shards(
     asset is left out of those that need it. `trial` says how much of each shard. Raises KeyboardInterrupt where a run
     was interrupted.
     """
-    add_new_shards(instance, open_dataset(pipeline.settings.dataset))
+    settings = pipeline.settings
+    dataset = dataset_for(settings.dataset, settings.clips, settings.output)
+    add_new_shards(instance, pipeline.shards, dataset)
     command = str(uuid.uuid4())
     with looked_after(instance, command), _signals_as_they_are():
         tags = {COMMAND_TAG: command, **trial_tags(trial or Trial())}

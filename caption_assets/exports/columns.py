@@ -31,6 +31,7 @@ COLUMNS: Mapping[str, tuple[type, str]] = MappingProxyType(
             "What people say of the text: right, or edited where it is a person's; empty where none looked.",
         ),
         "mean_logprob": (float, "Mean log-probability of the text's tokens; null where it is not known."),
+        "columns": (str, "What else the dataset says of the clip, as a JSON object; empty where it says nothing."),
     }
 )
 """Type and meaning of each column, in their order."""
@@ -60,6 +61,7 @@ def fields(entry: "Entry") -> dict[str, Any]:
         text.prompt_hash,
         sample.opinion,
         None if text.mean_logprob is None else round(text.mean_logprob, 6),
+        row.columns or "",
     )
     return dict(zip(COLUMNS, values, strict=True))
 

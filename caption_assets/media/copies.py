@@ -1,4 +1,5 @@
-"""Local copies of remote clips: each is fetched with one request, and kept for as long as its folder is."""
+"""Local copies of clips that are remote, or part of a larger file. Each is fetched with one request, and kept for as
+long as its folder is."""
 
 import contextlib
 import hashlib
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from caption_assets.media.faults import MissingClipError
-from caption_assets.names import actual, open_url
+from caption_assets.media.parts import fetch_part
+from caption_assets.names import actual, open_url, part_of
 
 # What copies leave free on a disk that others write to as well.
 _SPARE_BYTES = 2 << 30
@@ -30,12 +32,13 @@ class Copies:
 
 @contextlib.contextmanager
 def local_copy(location: str, copies: Copies | None = None, anew: bool = False) -> Iterator[str]:
-    """A local path with the bytes of a remote file, kept in `copies` or removed with the context.
+    """A local path with the bytes of a remote file, or of part of a file, kept in `copies` or removed with the context.
 
     What is kept is not asked for again, but with `anew`, which replaces it: no request says whether the remote file has
     changed, and all passes of a run see the same bytes. Raises MissingClipError.
     """
-    suffix = os.path.splitext(location)[1][:8]
+    part = part_of(location)
+    suffix = os.path.splitext(location)[1][:8] if part is None else ""
     name = hashlib.blake2b(location.encode(), digest_size=16).hexdigest() + suffix
     kept = os.path.join(copies.folder, name) if copies else ""
     if kept and not anew and os.path.exists(kept):
@@ -46,7 +49,10 @@ def local_copy(location: str, copies: Copies | None = None, anew: bool = False) 
         above = copies.folder if copies else None
         folder = tempfile.TemporaryDirectory(prefix="caption_assets-", dir=above, ignore_cleanup_errors=True)
         local = os.path.join(stack.enter_context(folder), "clip" + suffix)
-        _fetch(location, local)
+        if part is None:
+            _fetch(location, local)
+        else:
+            fetch_part(part, location, local)
         if copies and _has_room(copies, os.path.getsize(local)):
             os.replace(local, kept)  # of two that fetch the same clip, the last one stays
             stack.close()

@@ -30,12 +30,12 @@ from caption_assets.media.faults import (
     open_fault,
     reason,
 )
-from caption_assets.names import actual, is_remote
+from caption_assets.names import actual, is_remote, part_of
 from caption_assets.records import Crop, file_stamp
 from caption_assets.settings import DecodeLimits
 
 # Playlists and image sequences make the demuxer open other files and URLs; a clip is one file.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,m4v,mpeg,mpegts,mpegvideo,flv,asf,ogg,ivf,h264,hevc,obu"
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,m4v,mpeg,mpegts,mpegvideo,flv,asf,ogg,gif,ivf,h264,hevc,obu"
 _OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 _CHUNK = 1 << 20
 _MOST_PADDING = 128
@@ -171,17 +171,18 @@ class ClipFile:
 
 @contextlib.contextmanager
 def open_clip(location: str, reading: Reading | None = None, anew: bool = False) -> Iterator[ClipFile]:
-    """The clip at `location` (local, or a URL that fsspec knows) as a local file, for as long as the context lasts.
+    """The clip at `location` (local, a URL that fsspec knows, or a part of either) as a local file, for as long as the
+    context lasts.
 
     `location` is as `names.written` has it. A remote file is copied: the demuxer reads back and forth, and every pass
-    reads it all. With `anew`, a copy that is kept from before is replaced.
+    reads it all. Of a part, nothing else of its file is. With `anew`, a copy that is kept from before is replaced.
 
     Raises MissingClipError or EmptyFileError.
     """
     reading = reading or Reading()
     with contextlib.ExitStack() as stack:
         path = location.removeprefix("file://")
-        is_local = not is_remote(path)
+        is_local = not is_remote(path) and part_of(path) is None
         local = actual(path) if is_local else stack.enter_context(local_copy(path, reading.copies, anew))
         try:
             file = stack.enter_context(open(local, "rb", buffering=0, opener=_at_once))

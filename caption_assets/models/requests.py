@@ -60,6 +60,11 @@ class Request:
     prepared_at: float | None = None
     num_bytes: int = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes of its frames, or of what was made of them."""
+        return self.num_bytes if self.frames is None else self.frames.frames.nbytes
+
 
 @dataclass(frozen=True, slots=True)
 class Author:

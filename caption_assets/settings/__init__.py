@@ -7,6 +7,7 @@ setting does.
 
 from caption_assets.settings.checks import CheckName, CheckSettings
 from caption_assets.settings.clips import DecodeLimits, PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.dataset import DatasetFormat, DatasetSettings
 from caption_assets.settings.declare import (
     ENVIRONMENT_PREFIX,
     Settings,
@@ -47,6 +48,7 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     QualitySettings,
     CheckSettings,
     WorkerSettings,
+    DatasetSettings,
 )
 """Everything that can be set, by where it is set in Dagster: the four assets, then the resources."""
 
@@ -64,6 +66,8 @@ __all__ = [
     "CheckName",
     "CheckSettings",
     "ConfidenceScore",
+    "DatasetFormat",
+    "DatasetSettings",
     "DecodeLimits",
     "EngineName",
     "EnhanceSettings",

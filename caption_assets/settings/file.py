@@ -1,6 +1,5 @@
 """A pipeline's settings in a YAML file, as a deployment has them."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from caption_assets.errors import ConfigError, first_line
-from caption_assets.names import is_remote
+from caption_assets.names import absolute
 from caption_assets.settings.pipeline import PipelineSettings
 
 # Whatever is a path, at any depth.
@@ -48,7 +47,7 @@ def _below(value: Any, folder: Path, name: object = None) -> Any:
     if isinstance(value, dict):
         return {key: _below(each, folder, key) for key, each in value.items()}
     if isinstance(value, list):
-        return [_below(each, folder) for each in value]
-    if name in _PATHS and isinstance(value, str) and not is_remote(value):
-        return os.path.normpath(folder / Path(value).expanduser())
+        return [_below(each, folder, name) for each in value]
+    if name in _PATHS and isinstance(value, str):
+        return absolute(value, str(folder))
     return value

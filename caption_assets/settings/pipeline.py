@@ -1,11 +1,12 @@
 """The settings of a whole pipeline: one dataset, one output, and what is made of its shards."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from caption_assets.settings.checks import CheckSettings
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
+from caption_assets.settings.dataset import DatasetSettings
 from caption_assets.settings.exports import ExportFormatName, ExportSettings
 from caption_assets.settings.quality import QualitySettings
 from caption_assets.settings.texts import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
@@ -22,6 +23,11 @@ class Captions(CaptionModelSettings, CaptionSettings):
 
 class EnhancedCaptions(TextModelSettings, EnhanceSettings):
     """Captions rewritten: by which text model, and how."""
+
+
+def _lines(dataset: Any) -> Any:
+    """Of several, a line each."""
+    return "\n".join(map(str, dataset)) if isinstance(dataset, list | tuple) else dataset
 
 
 class Exports(ExportSettings):
@@ -58,8 +64,13 @@ class PipelineSettings(BaseModel):
         pattern=r"^[A-Za-z0-9_]*$",
         description="What its definitions' names begin with, where several stand side by side; by default nothing.",
     )
-    dataset: str = Field(
-        default=DEMO_DATASET, description="Folder or fsspec URL whose sub-folders are the shards of clips."
+    dataset: Annotated[str, BeforeValidator(_lines)] = Field(
+        default=DEMO_DATASET,
+        description="Where the clips are: a folder or fsspec URL whose sub-folders are the shards, or another kind of "
+        "dataset, such as a manifest or tars; of several, a list.",
+    )
+    clips: DatasetSettings = Field(
+        default=DatasetSettings(), description="What kind of dataset it is, and how its clips become shards."
     )
     output: str = Field(default=DEMO_OUTPUT, description="Folder or fsspec URL for tables, documents and previews.")
     source_root: str | None = Field(

@@ -1,6 +1,7 @@
 """Caption windows: decode ahead, ask the engine, keep what it answers; and preview them on the way, where asked for."""
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +20,19 @@ from caption_assets.steps.answers import answer_fields, author_of, model_fields,
 from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.findings import Text, judged
+from caption_assets.steps.preparing import Preparers
 from caption_assets.steps.previews import STEP as PREVIEWS
 from caption_assets.steps.previews import ShardPreviews
 from caption_assets.steps.report import Ended, Outcomes, Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
+from caption_assets.steps.shards import is_empty
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.steps.windows import probed_clips
 from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowRow, window_key, window_of
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
-from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip, caption_workers
+from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, caption_clip
 
 STEP: Final = Step(WINDOW_CAPTIONS, reads=(CLIP_WINDOWS,))
 _TIME_LINE = ("decode_s", "render_s", "wait_s", "prefill_s", "generate_s")
@@ -51,15 +54,16 @@ def caption_shards(
     prompt text that is blank and for previews without an ffmpeg, ModelError where the engine does not start.
     """
     asked = Asked.by(settings)
+    preparers = Preparers(context.workers.processes, session)
     if previews is not None:
         check_ffmpeg()
 
     def open_shard(shard: str) -> ShardStream[CaptionRow]:
         windows = context.store.read_table(CLIP_WINDOWS, shard)
-        if not any(row.status == "ok" for row in windows.rows):
+        if not any(row.status == "ok" for row in windows.rows) and not is_empty(windows):
             raise STEP.not_ready(shard, "it has no windows")
         beside = None if previews is None else PreviewsBeside(ShardPreviews(context, shard, windows, previews))
-        stream = _Captions(context, shard, windows.rows, session, asked, beside)
+        stream = _Captions(context, shard, windows.rows, session, asked, preparers, beside)
         stream.unchanged.append({(CLIP_WINDOWS.name, None): windows.looked.stamp})
         return stream
 
@@ -94,11 +98,12 @@ class _Captions(ShardStream[CaptionRow]):
         windows: list[WindowRow],
         session: EngineSession,
         asked: Asked,
+        preparers: Preparers,
         previews: PreviewsBeside | None,
     ) -> None:
         super().__init__(context, shard, session)
         # Of both threads, and never changed.
-        self._asked_for = asked
+        self._asked_for, self._preparers = asked, preparers
         self._previews = previews
         self.input_versions = {CLIP_WINDOWS.name: data_version(windows)}
         planned, chosen = [row for row in windows if row.status == "ok"], context.trial.clips_of(windows)
@@ -144,15 +149,22 @@ class _Captions(ShardStream[CaptionRow]):
             return
         left = {task.location: {request_id for request_id, _ in task.questions.values()} for task in tasks}
         # Prepared windows are large: for each engine, a batch can form while another runs, and no further.
-        in_flight = 2 * self._asked_for.settings.batch_size * self._engines
-        for task, made in self.context.workers.run(caption_clip, tasks, at_once=self._at_once, in_flight=in_flight):
+        preparers = self._preparers
+        in_flight = 2 * self._asked_for.settings.batch_size * preparers.engines
+        run = self.context.workers.run(caption_clip, tasks, at_once=preparers.at_once, in_flight=in_flight)
+        asked_at = time.monotonic()
+        for task, made in run:
             if isinstance(made, Prepared):
                 left[task.location].discard(made.request_id)
                 if isinstance(made.request, CaptionAssetsError):
                     self.unasked(made.request_id, made.request)
                     continue
                 self._preparing[made.request_id] = made.decode_s, made.render_s
+                made_at = time.monotonic()
                 yield made.request
+                taken_at = time.monotonic()
+                preparers.waited(made_at - asked_at, taken_at - made_at)
+                asked_at = taken_at
                 continue
             if isinstance(made, CaptionAssetsError):
                 for request_id in left[task.location]:
@@ -187,17 +199,8 @@ class _Captions(ShardStream[CaptionRow]):
                     preview_settings=previews.settings if previews is not None else None,
                 )
             )
-        threads = max(1, self._at_once // max(1, len(tasks)))
+        threads = max(1, self._preparers.at_once() // max(1, len(tasks)))
         return [replace(task, threads=threads) for task in tasks]
-
-    @property
-    def _engines(self) -> int:
-        return self.session.info.engines if self.session.started else 1
-
-    @property
-    def _at_once(self) -> int:
-        """Clips to prepare at once."""
-        return caption_workers(self.context.workers.processes, self._engines)
 
     def _wanted(self, asked: list[tuple[WindowRow, str]], info: EngineInfo) -> dict[Window, WantedFrames]:
         """What to decode, by window; a window that the model cannot take is left out and said to fail."""

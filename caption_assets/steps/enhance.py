@@ -16,6 +16,7 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.findings import Text, flagged, judged
 from caption_assets.steps.report import Outcomes, Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
+from caption_assets.steps.shards import is_empty
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
@@ -44,9 +45,9 @@ def enhance_shards(
     def open_shard(shard: str) -> ShardStream[EnhancedRow]:
         move_earlier(context.store, shard)
         captions = context.store.read_table(WINDOW_CAPTIONS, shard, caption_key)
-        if not captions.rows:
+        if not captions.rows and not is_empty(captions):
             raise STEP.not_ready(shard, f"it has no captions of {caption_key!r}")
-        stream = _Enhanced(context, shard, captions.rows, session, settings, prompt)
+        stream = _Enhanced(context, shard, caption_key, captions.rows, session, settings, prompt)
         stream.unchanged.append({(WINDOW_CAPTIONS.name, caption_key): captions.looked.stamp})
         return stream
 
@@ -62,20 +63,21 @@ class _Enhanced(ShardStream[EnhancedRow]):
         self,
         context: StepContext,
         shard: str,
+        caption_key: str,
         captions: list[CaptionRow],
         session: EngineSession,
         settings: EnhanceSettings,
         prompt: str,
     ) -> None:
-        super().__init__(context, shard, session, captions[0].key)
+        super().__init__(context, shard, session, caption_key)
         self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions)}
-        self._settings, self._prompt, self._captions = settings, prompt, captions
+        self._settings, self._prompt, self._caption_key = settings, prompt, caption_key
         windows = context.store.read_committed(CLIP_WINDOWS, shard)
         self._clips = {row.clip_id: row.relative_path for row in windows}
         self._texts = {window_key(row): row.text or "" for row in captions}
         self._pending: dict[str, CaptionRow] = {}
         author = author_of(session)
-        known = context.store.read_committed(CAPTION_FINDINGS, shard, captions[0].key)
+        known = context.store.read_committed(CAPTION_FINDINGS, shard, caption_key)
         findings = {window_key(row): row for row in known}
         chosen = context.trial.clips_of(windows) if context.trial.limit else {row.clip_id for row in captions}
         self.buffer.keep(window_key(row) for row in captions if row.clip_id not in chosen)
@@ -122,7 +124,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
     def figures(self, good: Sequence[EnhancedRow]) -> dict[str, float | str]:
         before = sum(len(self._texts[window_key(row)]) for row in good)
         after = sum(len(row.text or "") for row in good)
-        return {"captions_of": self._captions[0].key, "times_longer": round(after / max(1, before), 2)}
+        return {"captions_of": self._caption_key, "times_longer": round(after / max(1, before), 2)}
 
     def samples(self, good: Sequence[EnhancedRow], findings: Findings) -> list[Sample]:
         return text_samples(self.context.store, good, findings, clip_of=self.clip_name, captions=self._texts)

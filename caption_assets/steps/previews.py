@@ -16,7 +16,7 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
 from caption_assets.steps.report import Outcomes, ShardReport, Step, shard_report, windows_per_second
 from caption_assets.steps.samples import preview_samples
-from caption_assets.steps.shards import each_shard
+from caption_assets.steps.shards import each_shard, is_empty
 from caption_assets.steps.versions import data_version
 from caption_assets.steps.windows import probed_clips
 from caption_assets.steps.writer import FileWriter
@@ -61,7 +61,7 @@ class ShardPreviews:
     """One shard's previews on their way, whoever makes them. For one thread at a time."""
 
     def __init__(self, context: StepContext, shard: str, planned: Stored[WindowRow], settings: PreviewSettings) -> None:
-        """`planned` is the shard's `clip_windows`. Raises ShardError where none of it is a good one."""
+        """`planned` is the shard's `clip_windows`. Raises ShardError where there are rows and none is a good one."""
         began = time.perf_counter()
         self._files = FileWriter(context.store)
         self._context, self._shard, self.settings = context, shard, settings
@@ -70,7 +70,7 @@ class ShardPreviews:
         good, chosen = [row for row in planned.rows if row.status == "ok"], context.trial.clips_of(planned.rows)
         self._windows = [row for row in good if row.clip_id in chosen]
         self._probed = probed_clips(planned.rows)
-        if not self._windows:
+        if not self._windows and not is_empty(planned):
             raise STEP.not_ready(shard, "it has no windows")
         self._clips = {row.clip_id: row.relative_path for row in good}
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(

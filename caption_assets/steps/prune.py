@@ -5,14 +5,16 @@ dataset has at either of two looks, before anything is read and before anything 
 rows are only taken out of a table that nobody else has written meanwhile. What people have said of texts stays.
 """
 
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from caption_assets.dataset import Dataset, clip_id, path_id
 from caption_assets.dataset.places import NO_PERMISSION
 from caption_assets.errors import DatasetError
+from caption_assets.names import is_remote
 from caption_assets.records import Clip
 from caption_assets.review import paths as review_paths
 from caption_assets.save_export import paths
@@ -91,16 +93,22 @@ def remove_leftovers(store: Store, dataset: Dataset, found: Leftovers) -> Leftov
 class _Dataset:
     """What the dataset holds at this moment; shards are named as their tables are."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, made: Sequence[str]) -> None:
+        """`made` are the shards that have tables. One that is there without a clip, as where a disk is not, is taken
+        for one that cannot be read."""
         self.clips: dict[str, list[Clip]] = {}
         self.unreadable: dict[str, str] = {}
-        for shard in dataset.shards():
+        there = dataset.shards()
+        for shard in dict.fromkeys([*there, *made]):
             name = shard_file(shard)
             try:
                 listing = dataset.listing(shard)
             except DatasetError as error:
-                self.unreadable[name] = str(error)
+                if shard in there:
+                    self.unreadable[name] = str(error)
                 continue
+            if not listing.clips:
+                self.unreadable[name] = "it is there, and holds no clip"
             if any(left_out.what == NO_PERMISSION for left_out in listing.left_out):
                 self.unreadable[name] = "a folder in it cannot be read"
             self.clips[name] = listing.clips
@@ -131,7 +139,7 @@ class _Search:
 
     def __init__(self, store: Store, dataset: Dataset) -> None:
         self._store, self._aside = store, aside(store)
-        self._dataset = _Dataset(dataset)
+        self._dataset = _Dataset(dataset, store.shards(CLIP_WINDOWS))
         self._found = Leftovers(twice=self._dataset.twice())
         self._files: dict[Kind, set[str]] = defaultdict(set)
         self._rows = {name: store.read_rows(CLIP_WINDOWS, name) for name in store.shards(CLIP_WINDOWS)}
@@ -183,18 +191,22 @@ class _Search:
     def _gone(self, store: Store, name: str, rows: Iterable[WindowRow]) -> set[str]:
         """Of clips that are gone those that have not moved, as far as can be told; their files are to go."""
         first = {row.clip_id: row for row in rows}
+        hidden = {of for of, row in first.items() if _is_hidden(row.location)}
         foreign = {of for of, row in first.items() if not self._dataset.had(row.location, row.relative_path)}
-        waiting = {of for of, row in first.items() if self._new_bytes & {_UNKNOWN, str(row.num_bytes)}} - foreign
+        waiting = (
+            {of for of, row in first.items() if self._new_bytes & {_UNKNOWN, str(row.num_bytes)}} - foreign - hidden
+        )
         what = f"rows of shard {name}" + (" that are kept aside" if store is self._aside else "")
         for few, why in (
-            (foreign, "they are of another dataset, or of an earlier place of this one"),
+            (hidden, "the folder cannot be read"),
+            (foreign - hidden, "they are of another dataset, or of an earlier place of this one"),
             (waiting, "a clip that has no windows yet may be the same: make its shard first"),
         ):
             if few:
                 self._found.kept.append(f"{what}, of {_some(first[of].relative_path for of in few)}: {why}")
-        gone = first.keys() - foreign - waiting
+        gone = first.keys() - foreign - waiting - hidden
         self._gone_ids |= gone
-        self._waiting_ids |= foreign | waiting
+        self._waiting_ids |= foreign | waiting | hidden
         for of in gone:
             row = first[of]
             self._files["documents"].update(own_processed(self._store, of, row.relative_path, row.location))
@@ -229,6 +241,14 @@ class _Search:
 def _ids(clip: Clip) -> frozenset[str]:
     """What a clip may go by: where another one has its id, by that of its path."""
     return frozenset((clip.clip_id, path_id(clip.relative_path)))
+
+
+def _is_hidden(location: str) -> bool:
+    """Whether a clip of this machine may be there, in a folder that this process cannot look into."""
+    folder = "" if is_remote(location) else os.path.dirname(location)
+    while folder and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return bool(folder) and not os.access(folder, os.R_OK | os.X_OK)
 
 
 def _some(names: Iterable[str]) -> str:

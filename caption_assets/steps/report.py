@@ -127,15 +127,15 @@ def shard_report(
     figures: Mapping[str, float | int | str] | None = None,
     samples: Iterable[Sample] = (),
 ) -> ShardReport:
-    """Counts `rows`. Raises ShardError where there are rows and not one of them is ok."""
+    """Counts `rows`. Raises ShardError where there are rows and not one of them is ok; a shard may have none."""
     by_status = Counter(row.status for row in rows)
     bad = [row for row in rows if row.status != "ok"]
     failures = Counter(row.error_kind for row in bad)
     items = tuple(f"{_name(row)}: {row.error}" for row in bad[:_SHOWN])
     if len(bad) > _SHOWN:
         items += (f"and {len(bad) - _SHOWN} more",)
-    if not by_status["ok"]:
-        wrong = "it has nothing to work on" if not rows else f"not one of {len(rows)} items worked; first: {items[0]}"
+    if rows and not by_status["ok"]:
+        wrong = f"not one of {len(rows)} items worked; first: {items[0]}"
         raise ShardError(step.asked(shard), wrong.rstrip("."), "look at the shard's clips")
     return ShardReport(
         asset=step.name,

@@ -4,12 +4,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
 from caption_assets.steps.report import Ended, Outcomes, ShardReport, Step
+from caption_assets.store.store import Stored
 
 T = TypeVar("T")
+
+
+def is_empty(stored: Stored[Any]) -> bool:
+    """Whether a shard has a table without any row: nothing is to be made of it."""
+    return stored.is_whole and not stored.rows
 
 
 class ShardWork(Protocol):

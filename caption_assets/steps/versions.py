@@ -25,7 +25,7 @@ def _content(row: Row) -> list[object]:
 
 @_content.register
 def _(row: WindowRow) -> list[object]:
-    return [row.location, row.content_hash, row.window_hash, row.mp4_path]
+    return [row.location, row.content_hash, row.window_hash, row.mp4_path, *([row.columns] if row.columns else [])]
 
 
 @_content.register

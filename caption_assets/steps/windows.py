@@ -50,7 +50,8 @@ def window_shard(context: StepContext, dataset: Dataset, shard: str, settings: W
     """Plans the clips of `shard` that are new, have changed or were planned otherwise, and replaces the shard's table.
 
     A clip whose file and settings are those of its rows is not read. A clip that cannot be used is a row with its
-    reason. Raises DatasetError for a shard without clips, ShardError where no clip has a window, StoreError.
+    reason. A shard without clips has no rows, or those that it had: what was made of clips that are gone stays. Raises
+    DatasetError for an unknown shard, ShardError where no clip has a window, StoreError.
     """
     planning = _Planning(context, dataset, shard, settings, Moves(context.store, dataset))
     planning.run()
@@ -72,10 +73,11 @@ class _Planning:
         self._clips, self._duplicates = split_duplicates(self._listing.clips)
         listed, self._clips = self._clips, context.trial.first(self._clips)
         good = [clip for clip in self._clips if clip.clip_id not in self._duplicates]
-        self._rows = [] if context.trial.verify else reusable_rows(context.store, self._before.rows, good, settings)
-        # Of those that a trial leaves, what there is stays, however it was planned.
+        reads_all = context.trial.verify or not self._clips
+        self._rows = [] if reads_all else reusable_rows(context.store, self._before.rows, good, settings)
+        # Of those that a trial leaves, what there is stays, however it was planned; so does it in a shard without any.
         others = {clip.clip_id for clip in listed[len(self._clips) :]}
-        self._others = [row for row in self._before.rows if row.clip_id in others]
+        self._others = [row for row in self._before.rows if row.clip_id in others or not listed]
         self._reused = sum(row.status == "ok" for row in self._rows)
         self._seconds = time.perf_counter() - began
 
@@ -84,6 +86,8 @@ class _Planning:
         shard, progress = self._shard, self._context.progress
         if self._listing.left_out:
             log.warning("shard %s: left out, as no clips: %s", shard, "; ".join(map(str, self._listing.left_out)))
+        if not self._clips:
+            log.warning("shard %s: %s", shard, self._finding)
         planned = {row.clip_id for row in rows}
         progress.start(STEP.name, shard, len(self._clips), reused=len(planned))
         new = [clip for clip in self._clips if clip.clip_id not in planned | self._duplicates.keys()]
@@ -131,8 +135,14 @@ class _Planning:
                 "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
                 **({"clips_moved_here": len(self._moved)} if self._moved else {}),
                 "files_left_out": sum(len(left_out.names) for left_out in self._listing.left_out),
+                **({} if self._clips else {"finding": self._finding}),
             },
         )
+
+    @property
+    def _finding(self) -> str:
+        """What there is to say of a shard without clips."""
+        return "it holds no clip" + ("; what was made of those that it had stays" if self._before.rows else "")
 
 
 def probed_clips(rows: Iterable[WindowRow]) -> dict[str, bytes]:
@@ -155,8 +165,13 @@ def reusable_rows(
         if any(row.status == "failed" and row.error_kind != _DAMAGED for row in of_clip):
             continue
         if _files_are_there(store, of_clip):
-            rows += of_clip
+            rows += [dataclasses.replace(row, columns=columns_of(clip)) for row in of_clip]
     return rows
+
+
+def columns_of(clip: Clip) -> str | None:
+    """What else the dataset says of a clip, as its rows have it."""
+    return json.dumps(clip.columns, sort_keys=True, default=str) if clip.columns else None
 
 
 def _files_are_there(store: Store, rows: Iterable[WindowRow]) -> bool:
@@ -254,6 +269,7 @@ def _common(clip: Clip, settings: WindowSettings) -> dict[str, Any]:
         "relative_path": clip.relative_path,
         "location": clip.location,
         "stamp": clip.stamp,
+        "columns": columns_of(clip),
         "window_size": settings.window_size,
         "remainder_threshold": settings.remainder_threshold,
         "sampling_fps": settings.sampling_fps,

@@ -73,8 +73,14 @@ class WindowRow(_Ended):
 
     clip_id: ClipId
     relative_path: Annotated[str, Column("The clip's path below the dataset root, posix.")]
-    location: Annotated[str, Column("The clip's path or URL.", earlier="source")]
+    location: Annotated[
+        str,
+        Column("The clip's path or URL; of one inside of a tar or a Parquet file, with its place.", earlier="source"),
+    ]
     stamp: Annotated[str | None, Column("The clip's size and time, or ETag, when it was planned.")] = None
+    columns: Annotated[
+        str | None, Column("What else the dataset says of the clip, as a JSON object; null where it says nothing.")
+    ] = None
     width: Annotated[
         int | None, Column("Stored pixels; null where the clip could not be probed, like all video columns.")
     ] = None

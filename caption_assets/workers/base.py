@@ -46,14 +46,14 @@ class ClipWorkers(Protocol):
         work: Callable[[Task, Reading], Iterator[Any]],
         tasks: Iterable[Task],
         *,
-        at_once: int | None = None,
+        at_once: int | Callable[[], int] | None = None,
         in_flight: int | None = None,
     ) -> Iterator[tuple[Task, Any]]:
         """`(task, result)` for everything that `work`, a generator function of a module, yields, as results come.
 
         A task that fails ends with `(task, CaptionAssetsError)`; the others go on. Results of one task come in order,
-        those of different tasks mix. At most `at_once` tasks are worked on at the same time, and about `in_flight`
-        results wait for the consumer.
+        those of different tasks mix. At most `at_once` tasks are worked on at the same time, by what a function says
+        then, and about `in_flight` results wait for the consumer.
         """
 
     def start(self) -> None:

@@ -123,7 +123,7 @@ class Workers:
         work: Callable[[Task, Reading], Iterator[Any]],
         tasks: Iterable[Task],
         *,
-        at_once: int | None = None,
+        at_once: int | Callable[[], int] | None = None,
         in_flight: int | None = None,
     ) -> Iterator[tuple[Task, Any]]:
         """`(task, result)` for everything that `work`, a generator function of a module, yields, as results come.
@@ -154,7 +154,7 @@ class Workers:
         items: Iterable[Item],
         *,
         time_limit_s: float = 3600.0,
-        at_once: int | None = None,
+        at_once: int | Callable[[], int] | None = None,
         in_flight: int | None = None,
     ) -> Iterator[tuple[Item, Any]]:
         """Call `function` on each item in the workers; yield (item, result) as results come.
@@ -163,15 +163,16 @@ class Workers:
         it yields is a result. An item that fails yields (item, CaptionAssetsError) last: the function's own error,
         TimeLimitError after `time_limit_s` of work without a result, or WorkerDiedError; the other items go on.
         Results of one item come in order, those of different items mix. `items` is read as workers become free, in a
-        thread. At most `at_once` items are worked on at the same time.
+        thread. At most `at_once` items are worked on at the same time, by what a function says then.
 
         At most `in_flight` results (by default two a worker) wait for the consumer, besides two in each worker, one
         ready and one in the making: memory does not grow with the number or length of clips. Time in which results
         wait does not count against the limit. Ending the iteration early ends the workers that are busy.
         """
-        at_once = max(1, min(at_once or self.processes, self.processes))
-        results: queue.Queue[Any] = queue.Queue(maxsize=max(1, in_flight or 2 * at_once))
-        pump = _Pump(self, function, iter(items), time_limit_s, at_once, results)
+        asked = at_once if callable(at_once) else lambda: at_once or self.processes
+        most = partial(_within, self.processes, asked)
+        results: queue.Queue[Any] = queue.Queue(maxsize=max(1, in_flight or 2 * most()))
+        pump = _Pump(self, function, iter(items), time_limit_s, most, results)
         pump.start()
         try:
             while (entry := results.get()) is not _END:
@@ -209,7 +210,7 @@ class _Pump(threading.Thread):
         function: Callable[[Any], Any],
         items: Iterator[Any],
         time_limit_s: float,
-        at_once: int,
+        at_once: Callable[[], int],
         results: "queue.Queue[Any]",
     ) -> None:
         super().__init__(name="clip-workers", daemon=True)
@@ -244,7 +245,7 @@ class _Pump(threading.Thread):
             self._results.put(last)
 
     def _feed(self) -> None:
-        while len(self._busy) < self._at_once and not self.stopped.is_set():
+        while len(self._busy) < self._at_once() and not self.stopped.is_set():
             try:
                 item = next(self._items)
             except StopIteration:
@@ -290,6 +291,10 @@ class _Pump(threading.Thread):
         waited = time.monotonic() - before
         for worker in self._busy.values():
             worker.deadline += waited
+
+
+def _within(most: int, asked: Callable[[], int]) -> int:
+    return max(1, min(asked(), most))
 
 
 def _allow_descriptors() -> None:

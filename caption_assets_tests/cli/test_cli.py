@@ -78,7 +78,7 @@ def test_a_run_captions_previews_and_enhances_every_shard(caption_assets, clips_
     assert total.groups()[:6] == ("3", "3", "3", "3", "3", "0")
     assert len(list((tmp_path / "out").rglob("*.webp"))) == 3
     listed = caption_assets("shards", "list", "--dataset", clips_root)
-    assert listed.stdout == "a\t2 clips\tregistered\nb\t1 clips\tregistered\n"
+    assert listed.stdout == "a\t2 clips\tregistered\nb\t1 clip\tregistered\n"
 
 
 def test_the_demo_renders_its_clips_and_shows_what_it_made_of_them(caption_assets, tmp_path):
@@ -123,7 +123,7 @@ def test_a_shard_of_any_name_is_chosen_by_its_folder_or_by_its_key(caption_asset
         assert r"my [b]\udcff" in done.stdout
         assert len(list((tmp_path / f"out{number}").rglob("*.webp"))) == 1
     listed = caption_assets("shards", "list", "--dataset", clips_root)
-    assert listed.stdout == "a\t2 clips\tregistered\nmy [b]\\udcff\t1 clips\tregistered\n"
+    assert listed.stdout == "a\t2 clips\tregistered\nmy [b]\\udcff\t1 clip\tregistered\n"
 
 
 def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, tmp_path):
@@ -152,12 +152,11 @@ def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, t
 def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_assets, clips_root, tmp_path):
     (clips_root / "bad").mkdir()
     (clips_root / "bad" / "text.mp4").write_text("not a video")
-    (clips_root / "void").mkdir()
+    (clips_root / "void").mkdir()  # no shard
     done = caption_assets("run", "--dataset", clips_root, "--output-path", tmp_path / "out")
     assert done.returncode == 1
     assert "clip_windows failed for shard bad" in done.stdout
-    assert "clip_windows failed for shard void" in done.stdout
-    assert "holds no clip" in " ".join(done.stdout.split())  # a long path has the terminal wrap the line
+    assert "void" not in done.stdout
     for shard in ("a", "b"):
         assert (tmp_path / "out" / "tables" / "enhanced_captions" / "demo" / "demo_lm" / f"{shard}.parquet").is_file()
 
@@ -197,7 +196,7 @@ def test_a_model_directory_without_weights_is_wrong_usage(caption_assets, clips_
 
 def test_syncing_registers_new_shards_at_once(caption_assets, clips_root):
     assert "2 new shards" in caption_assets("shards", "sync", "--dataset", clips_root).stdout
-    (clips_root / "c").mkdir()
+    shutil.copytree(clips_root / "b", clips_root / "c")
     assert caption_assets("shards", "sync", "--dataset", clips_root).stdout == "1 new shards registered\nc\n"
     assert "0 new shards" in caption_assets("shards", "sync", "--dataset", clips_root).stdout
 

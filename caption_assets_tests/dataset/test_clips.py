@@ -6,6 +6,7 @@ import pytest
 
 from caption_assets.dataset import NO_CLIPS, clip_id, open_dataset, shard_key, shard_name, split_duplicates
 from caption_assets.errors import DatasetError
+from caption_assets.settings import DatasetSettings
 
 
 def touch(root, *names):
@@ -23,17 +24,25 @@ def test_sub_folders_are_the_shards_and_clips_lie_anywhere_below(tmp_path):
     assert dataset.clips("b")[0].location == str(tmp_path / "b" / "x.mp4")
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"])
-def test_every_named_container_is_a_clip(tmp_path, suffix):
-    touch(tmp_path, f"s/c{suffix}")
-    assert len(open_dataset(str(tmp_path)).clips("s")) == 1
-
-
 def test_a_root_that_holds_clips_is_one_shard_named_after_it(tmp_path):
-    touch(tmp_path, "my clips/x.mp4", "my clips/sub/y.mp4")
+    touch(tmp_path, "my clips/x.mp4", "my clips/y.mp4", "my clips/sub/notes.txt")
     dataset = open_dataset(str(tmp_path / "my clips"))
     assert dataset.shards() == ["my%20clips"]
-    assert [clip.relative_path for clip in dataset.clips("my%20clips")] == ["sub/y.mp4", "x.mp4"]
+    assert [clip.relative_path for clip in dataset.clips("my%20clips")] == ["x.mp4", "y.mp4"]
+    assert [str(left_out) for left_out in dataset.listing("my%20clips").left_out] == ["1 *.txt (sub/notes.txt)"]
+
+
+def test_clips_beside_folders_of_clips_are_refused_and_collapse_nothing(place):
+    root, put = place
+    put("a/x.mp4", b"1")
+    dataset = open_dataset(root)
+    assert dataset.shards() == ["a"]
+    put("stray.mp4", b"1")
+    for each in (dataset, open_dataset(root)):
+        with pytest.raises(DatasetError, match=r"both clips \(1: stray.mp4\) and folders.* --shards N, .* flat"):
+            each.shards()
+    flat = open_dataset(root, DatasetSettings(dataset_format="flat"))
+    assert [clip.relative_path for clip in flat.clips(*flat.shards())] == ["a/x.mp4", "stray.mp4"]
 
 
 def test_an_fsspec_url_is_a_dataset_too():
@@ -89,11 +98,15 @@ def test_what_is_no_dataset_is_one_clear_error(tmp_path, make, wrong):
         open_dataset(str(make(tmp_path))).shards()
 
 
-def test_an_empty_shard_and_an_unknown_one_are_clear_errors(tmp_path):
-    (tmp_path / "void").mkdir()
-    with pytest.raises(DatasetError, match="holds no clip"):
-        open_dataset(str(tmp_path)).clips("void")
-    with pytest.raises(DatasetError, match=r"it is unknown\. Choose: void"):
+def test_a_folder_without_clips_is_no_shard_and_one_that_has_lost_them_is_empty(tmp_path):
+    touch(tmp_path, "a/x.mp4", "b/x.mp4", "docs/deep/readme.txt", "b/notes.txt")
+    dataset = open_dataset(str(tmp_path))
+    assert dataset.shards() == ["a", "b"]
+    (tmp_path / "b" / "x.mp4").unlink()
+    listing = dataset.listing("b")
+    assert (listing.clips, listing.version) == ([], NO_CLIPS)
+    assert [str(left_out) for left_out in listing.left_out] == ["1 *.txt (b/notes.txt)"]
+    with pytest.raises(DatasetError, match=r"it is unknown\. Choose: a"):
         open_dataset(str(tmp_path)).clips("other")
 
 
@@ -200,7 +213,7 @@ def test_a_shard_without_a_clip_and_one_that_is_gone_have_that_for_a_version(pla
 def test_a_root_that_is_one_shard_has_one_version(place):
     root, put = place
     put("x.mp4", b"1")
-    put("deep/y.mp4", b"1")
+    put("y.mp4", b"1")
     ((shard, version),) = versions(root).items()
     assert version == open_dataset(root).listing(shard).version != NO_CLIPS
 

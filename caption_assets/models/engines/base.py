@@ -21,7 +21,8 @@ class EngineInfo:
     `precision` is that of the weights as they are computed with, in the words of the setting, or "unknown".
     `frame_limits` bound the frames that requests may carry; None for text models. `context` is what prompt and answer
     may be long; whoever makes requests asks it first. `prepare`, where the engine has
-    one, is to be applied to every request before it is given to `generate`. `in_batches` says that requests run in
+    one, is to be applied to every request before it is given to `generate`. `ahead_bytes` of requests may be read while
+    it starts. `in_batches` says that requests run in
     batches, so that a result's `seconds` are its part of its batch's. `engines` is how many share the requests. `notes`
     are sentences that whoever reads the metadata should know, such as a precision that this GPU only emulates.
     """
@@ -33,6 +34,7 @@ class EngineInfo:
     frame_limits: FrameLimits | None = None
     context: Context = field(default_factory=Context)
     prepare: Prepare | None = field(default=None, repr=False)
+    ahead_bytes: int = 0
     in_batches: bool = False
     engines: int = 1
     notes: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from caption_assets.errors import ModelError
 from caption_assets.models.confidence import confidence_of
+from caption_assets.models.engines.ahead import ReadAhead
 from caption_assets.models.engines.base import CaptionEngine, EngineDeathError, EngineInfo, EngineStuckError
 from caption_assets.models.engines.shares import InBatches, Shares, SideBySide
 from caption_assets.models.requests import Author, Request, Result
@@ -77,12 +78,13 @@ class EngineSession:
         one each time, dies twice before its first answer, dies of more than a few, or gets stuck once more with no
         answer in between.
         """
-        self._await_engine()
+        with ReadAhead(requests, self.start().ahead_bytes) as ahead:
+            self._await_engine()
         shares = self._shares = self._shares or (InBatches() if self.info.in_batches else SideBySide())
         unfinished: dict[str, Request] = {}
         deaths: Counter[str] = Counter()
         answered, set_aside, stuck, at_once = True, 0, 0, 0
-        fresh = _Recorded(requests, unfinished, shares)
+        fresh = _Recorded(ahead, unfinished, shares)
         parts: list[Iterable[Request]] = [fresh]
         while parts:
             try:

@@ -40,12 +40,12 @@ class Hands:
 
     def has_room(self, engines: int, request: Request | None = None) -> bool:
         """Whether `request`, or another one like the rest, may be read for so many engines."""
-        size = request.num_bytes if request else 1
+        size = request.size if request else 1
         return not self.in_sight or self._num_bytes + size <= engines * self._most_bytes
 
     def add(self, request: Request) -> None:
         self._waiting.append(request)
-        self._num_bytes += request.num_bytes
+        self._num_bytes += request.size
 
     def join(self, engine: int, *, in_batches: bool) -> None:
         """An engine is ready, and has nothing."""
@@ -65,7 +65,7 @@ class Hands:
 
     def forget(self, request: Request) -> None:
         """What an engine had that has left is over."""
-        self._num_bytes -= request.num_bytes
+        self._num_bytes -= request.size
 
     def alone(self, engine: int) -> bool:
         return engine in self._hands and self._hands[engine].is_alone
@@ -76,9 +76,9 @@ class Hands:
         request = hand.held.pop(request_id, None) if hand else None
         if hand is None or request is None:
             return False
-        hand.num_bytes -= request.num_bytes
+        hand.num_bytes -= request.size
         hand.is_alone = False
-        self._num_bytes -= request.num_bytes
+        self._num_bytes -= request.size
         return True
 
     def end_round(self, engine: int) -> None:
@@ -115,13 +115,13 @@ class Hands:
             return self._give(hand, [self._waiting.popleft() for _ in range(size)])
         if not self._waiting or len(hand.held) >= share:
             return []
-        if hand.held and hand.num_bytes + self._waiting[0].num_bytes > self._most_bytes:
+        if hand.held and hand.num_bytes + self._waiting[0].size > self._most_bytes:
             return []
         return self._give(hand, [self._waiting.popleft()])
 
     def _give(self, hand: _Hand, requests: list[Request]) -> list[Request]:
         for request in requests:
             hand.held[request.request_id] = request
-            hand.num_bytes += request.num_bytes
+            hand.num_bytes += request.size
         hand.in_round = hand.in_batches and bool(requests)
         return requests

@@ -77,7 +77,10 @@ class EnginePool:
             self._refuse_without_any()
             assert self._info is not None
             devices = [member.info.device for member in self._left() if member.info]
-            return replace(self._info, device=", ".join(devices), in_batches=False, engines=self._count)
+            ahead = self._count * self._options.in_flight_bytes
+            return replace(
+                self._info, device=", ".join(devices), ahead_bytes=ahead, in_batches=False, engines=self._count
+            )
 
     def ready(self) -> float:
         """Waits for the first one."""

@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 _FIX = "the engine's own messages are in the log above"
 _SPARE_GIB = 4.0
 _BREAK_OFF_SECONDS, _CLOSE_SECONDS = 3.0, 60.0
-_WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS = (1280, 720), 8, 4
+_WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS, _WARM_UP_REQUESTS = (1280, 720), 8, 4, 3
 _SETTINGS = {
     # The core is a process of its own, started afresh: this one has threads, and maybe CUDA.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -115,6 +115,7 @@ class VllmEngine:
             frame_limits=limits,
             context=Context(context_size(arguments), folder / "tokenizer.json"),
             prepare=None if variant.is_text else self._prepare,
+            ahead_bytes=options.in_flight_bytes,
             notes=self._lease.notes,
         )
 
@@ -159,7 +160,8 @@ class VllmEngine:
     async def _warm_up(self, limits: FrameLimits | None) -> None:
         """Asks for a few words about black frames: what is compiled at the first request is part of the start.
 
-        The frames are as large as those of real windows, since kernels are chosen by what they are first tried with.
+        The frames are as large as those of real windows, since kernels are chosen by what they are first tried with;
+        and there are several requests, since some are compiled anew for more than one.
         """
         if limits is None:
             request = enhance_request("warm-up", "Repeat this.", "One, two.", _WARM_UP_TOKENS)
@@ -168,13 +170,15 @@ class VllmEngine:
             picks = FramePicks(tuple(range(_WARM_UP_FRAMES)), tuple(k / 2 for k in range(_WARM_UP_FRAMES)))
             frames = SampledFrames(np.zeros((_WARM_UP_FRAMES, height, width, 3), np.uint8), picks)
             request = caption_request("warm-up", "Describe this.", frames, _WARM_UP_TOKENS)
-        alone = Flight(0, self._pulse)
-        await self._ask(request, alone)
-        answer = alone.answers.get_nowait()
-        if isinstance(answer, BaseException):
-            raise answer
-        if not answer.outcome.ok:
-            log.warning("vLLM is not warmed up, so that the first window takes longer: %s", answer.outcome.message)
+        flight = Flight(0, self._pulse)
+        asked = [request, *(replace(request, request_id=f"warm-up {k}") for k in range(1, _WARM_UP_REQUESTS))]
+        await asyncio.gather(*(self._ask(one, flight) for one in asked))
+        for _ in asked:
+            answer = flight.answers.get_nowait()
+            if isinstance(answer, BaseException):
+                raise answer
+            if not answer.outcome.ok:
+                log.warning("vLLM is not warmed up, so that the first window takes longer: %s", answer.outcome.message)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yields results as they end. Requests are read ahead as long as those in flight stay within the bytes.

@@ -1,0 +1,84 @@
+"""The command `caption-assets shards`, and how commands are told of a dataset."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from caption_assets.cli.console import plain
+from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.dataset import Dataset, shard_name
+from caption_assets.settings import DatasetSettings
+from caption_assets.steps.sharding import dataset_for
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+dataset_option = click.option(
+    "--dataset",
+    "roots",
+    required=True,
+    multiple=True,
+    help="Folder or fsspec URL whose sub-folders are the shards of clips, or another kind of dataset: a manifest, "
+    "tars, Parquet files with videos, an output root of Curator's, a LeRobot dataset. May be repeated.",
+)
+
+
+def given_dataset(
+    options: Mapping[str, Any], output: str | None, *, keep: bool = True
+) -> tuple[str, DatasetSettings, Dataset]:
+    """The dataset that parsed flags ask for, by its root, how it is read, and itself; without `keep`, nothing is
+    written. Raises DatasetError."""
+    root, settings = "\n".join(options["roots"]), settings_from(options, DatasetSettings)
+    return root, settings, dataset_for(root, settings, output, keep=keep)
+
+
+def dataset_flags(command: F) -> F:
+    """Adds the flags that say which dataset, and how it is read."""
+    return dataset_option(settings_flags(command, (DatasetSettings,)))
+
+
+_output_option = click.option(
+    "--output-path", help="The output root, which keeps how many shards a --shard-size makes."
+)
+
+
+@click.group()
+def shards() -> None:
+    """The dataset's shards as Dagster knows them."""
+
+
+@shards.command("list")
+@dataset_flags
+@_output_option
+def list_shards(output_path: str | None, **options: Any) -> None:
+    """Print every shard with its number of clips, whether Dagster knows it, and what in it is no clip."""
+    from caption_assets.defs.instance import local_instance
+    from caption_assets.defs.partitions import registered_shards, shards_of
+
+    root, settings, listed = given_dataset(options, output_path)
+    with local_instance() as instance:
+        known = registered_shards(instance, shards_of(root, settings))
+    keys = listed.shards()
+    for key in keys:
+        found = listed.listing(key)
+        count = "1 clip" if len(found.clips) == 1 else f"{len(found.clips)} clips"
+        words = [count, "registered" if key in known else "new"]
+        if found.left_out:
+            words.append(f"no clips: {'; '.join(map(str, found.left_out))}")
+        click.echo("\t".join(plain(word) for word in (shard_name(key), *words)))
+    for key in sorted(set(known) - set(keys)):
+        click.echo(f"{plain(shard_name(key))}\t0 clips\tregistered, but no longer there")
+
+
+@shards.command("sync")
+@dataset_flags
+@_output_option
+def sync(output_path: str | None, **options: Any) -> None:
+    """Register the dataset's new shards with Dagster now. Never removes one."""
+    from caption_assets.defs.instance import local_instance
+    from caption_assets.defs.partitions import add_new_shards, shards_of
+
+    root, settings, listed = given_dataset(options, output_path)
+    with local_instance() as instance:
+        new = add_new_shards(instance, shards_of(root, settings), listed)
+    click.echo(f"{len(new)} new shards registered" + "".join(f"\n{plain(shard_name(key))}" for key in new))
