@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Container, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -11,9 +12,10 @@ from rich.table import Table
 from caption_assets.cli.console import shown
 from caption_assets.dataset import Dataset, shard_name
 from caption_assets.errors import DatasetError, StoreError
-from caption_assets.models.choice import ModelChoice
+from caption_assets.models.choice import ModelChoice, prompt_key
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
+from caption_assets.steps.asked import Ask
 from caption_assets.steps.forecast import Forecast, Wanted, forecast
 from caption_assets.steps.trial import Trial
 from caption_assets.store.store import Store
@@ -31,15 +33,14 @@ def print_forecast(
     out, found = Console(), list[Forecast]()
     with ExitStack() as sessions:
         captions, enhanced = settings.captions[0], settings.enhanced[0]
-        wanted = Wanted(
-            settings.windows,
-            settings.previews if "window_previews" in steps else None,
-            (sessions.enter_context(model_session(captions, 1)), captions) if "window_captions" in steps else None,
-            (sessions.enter_context(model_session(enhanced, 1)), enhanced, ModelChoice(captions).key)
-            if "enhanced_captions" in steps
-            else None,
-            trial,
-        )
+        wanted = Wanted(settings.windows, settings.previews if "window_previews" in steps else None, trial=trial)
+        if "window_captions" in steps:
+            session, of = sessions.enter_context(model_session(captions, 1)), ModelChoice(captions).key
+            asks = {prompt_key(of, name): Ask.of(each) for name, each in captions.asked.items()}
+            wanted = replace(wanted, captions=(session, asks))
+        if "enhanced_captions" in steps:
+            session = sessions.enter_context(model_session(enhanced, 1))
+            wanted = replace(wanted, enhanced=(session, enhanced, ModelChoice(captions).key))
         for shard in shards:
             try:
                 found.append(forecast(store, dataset, shard, wanted))

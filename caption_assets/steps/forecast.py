@@ -8,9 +8,10 @@ from caption_assets.dataset import Dataset, split_duplicates
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.save_export import paths
-from caption_assets.settings import CaptionSettings, EnhanceSettings, PreviewSettings, WindowSettings
+from caption_assets.settings import EnhanceSettings, PreviewSettings, WindowSettings
 from caption_assets.steps.answers import author_of
-from caption_assets.steps.captions import Asked, caption_fingerprint
+from caption_assets.steps.asked import Ask
+from caption_assets.steps.caption_stream import caption_fingerprint
 from caption_assets.steps.enhance import enhanced_fingerprints
 from caption_assets.steps.findings import flagged
 from caption_assets.steps.previews import preview_fingerprint
@@ -31,11 +32,12 @@ R = TypeVar("R", PreviewRow, CaptionRow, EnhancedRow)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a run is asked to make. A session that has not been started stands for a model, with its settings."""
+    """What a run is asked to make. A session that has not been started stands for a model, with what it is asked, by
+    key, or its settings and the key of the captions that it enhances."""
 
     windows: WindowSettings
     previews: PreviewSettings | None = None
-    captions: tuple[EngineSession, CaptionSettings] | None = None
+    captions: tuple[EngineSession, Mapping[str, Ask]] | None = None
     enhanced: tuple[EngineSession, EnhanceSettings, str] | None = None
     trial: Trial = field(default_factory=Trial)
 
@@ -65,9 +67,11 @@ def forecast(store: Store, dataset: Dataset, shard: str, wanted: Wanted) -> Fore
         missing["previews"] = _previews(store, shard, windows, wanted.previews)
     captioned: dict[WindowKey, CaptionRow] = {}
     if wanted.captions is not None:
-        session, settings = wanted.captions
-        captioned = _captioned(store, shard, windows, session, settings)
-        missing[f"{session.variant.name}_caption"] = len(windows) - len(captioned)
+        session, asks = wanted.captions
+        for key, ask in asks.items():
+            made = _captioned(store, shard, windows, session, key, ask)
+            captioned = made if key == session.variant.name else captioned
+            missing[f"{key}_caption"] = len(windows) - len(made)
     if wanted.enhanced is not None:
         text_session, text_settings, of = wanted.enhanced
         if wanted.captions is None:
@@ -93,13 +97,13 @@ def _previews(store: Store, shard: str, windows: list[WindowRow], settings: Prev
 
 
 def _captioned(
-    store: Store, shard: str, windows: list[WindowRow], session: EngineSession, settings: CaptionSettings
+    store: Store, shard: str, windows: list[WindowRow], session: EngineSession, key: str, ask: Ask
 ) -> dict[WindowKey, CaptionRow]:
-    known = _good(store.read_rows(WINDOW_CAPTIONS, shard, session.variant.name))
+    known = _good(store.read_rows(WINDOW_CAPTIONS, shard, key))
     if not known:
         return {}
-    asked, author = Asked.by(settings), author_of(session)
-    made_as = {window_key(row): caption_fingerprint(session, asked, row, author) for row in windows}
+    author = author_of(session)
+    made_as = {window_key(row): caption_fingerprint(session, ask, row, author) for row in windows}
     return {at: row for at, row in known.items() if row.fingerprint == made_as.get(at)}
 
 

@@ -7,6 +7,7 @@ import pytest
 from caption_assets.dataset import clip_id, open_dataset
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
 from caption_assets.steps import model_session
+from caption_assets.steps.asked import Ask
 from caption_assets.steps.forecast import Wanted, forecast
 from caption_assets.steps.trial import Trial
 from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS, Store
@@ -25,7 +26,7 @@ def foreseen(house, shard="a", **values):
         model_session(CaptionModelSettings(device="cpu")) as captions,
         model_session(TextModelSettings(device="cpu")) as texts,
     ):
-        caption = captions, CaptionSettings(max_output_tokens=4)
+        caption = captions, {"demo": Ask.of(CaptionSettings(max_output_tokens=4))}
         enhance = texts, EnhanceSettings(max_output_tokens=4), "demo"
         wanted = Wanted(SETTINGS, PREVIEWS, caption, enhance, Trial(**values))
         found = forecast(house.store, open_dataset(str(house.clips)), shard, wanted)
