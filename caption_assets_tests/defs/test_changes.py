@@ -8,11 +8,13 @@ import dagster as dg
 import pytest
 
 from caption_assets.dataset import NO_CLIPS
+from caption_assets.dataset.choose import ChosenDataset
 from caption_assets.dataset.sharding import HashRule
 from caption_assets.defs import source
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import registered_shards
 from caption_assets.defs.source import Look, observed_versions
+from caption_assets.settings import DatasetSettings
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, TABLES
 from caption_assets_tests.pipelines import QUIET, Sensor, materialize, metadata, stale
@@ -173,6 +175,13 @@ def test_a_look_at_many_shards_is_done_in_parts_and_not_again_at_once(monkeypatc
     changed, after = look.go_on(*listed, known, now=101.0)
     assert list(changed) == ["c7"]
     assert after.pause_until > 101.0
+
+
+def test_of_a_dataset_that_takes_long_to_list_new_shards_are_looked_for_when_the_pause_is_over(pipeline):
+    slow = Look().go_on(ChosenDataset(pipeline.settings.dataset, DatasetSettings()), [], {}, now=100.0, listed_s=2.0)[1]
+    assert slow.rests(100.0 + 39)
+    assert not slow.rests(100.0 + 41)
+    assert not Look(pause_until=140.0, listed_s=0.1).rests(100.0)
 
 
 @pytest.fixture
