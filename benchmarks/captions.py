@@ -14,6 +14,9 @@ The rows, each in a process of its own:
 - assets-fp8: as assets, with weights quantized to FP8 on load;
 - assets-unscored: as assets, without asking for log-probabilities, as no run of the package does: what they cost;
 - bare-scored: as bare, with them;
+- assets-short: as assets, with one more caption of 40 tokens from the same visit;
+- assets-three: with one of 40 and one of 400; assets-long: one caption alone, of all these 640 tokens;
+- assets-again: as assets, with a second pass over each window;
 - assets-two: two such runs at once, each with a shard of as many windows and a GPU of its own, into one output.
 
 `gpu busy` is NVML's utilization between the first and the last moment that the GPU works on windows.
@@ -72,7 +75,28 @@ VARIANTS = {
 }
 DUMMY = {"load_format": "dummy"}
 SHARDS = ("shard-0", "shard-1")
-ROWS = ("curator", "bare", "bare-scored", "assets", "assets-unscored", "assets-previews", "assets-fp8", "assets-two")
+ROWS = (
+    "curator",
+    "bare",
+    "bare-scored",
+    "assets",
+    "assets-unscored",
+    "assets-previews",
+    "assets-fp8",
+    "assets-short",
+    "assets-three",
+    "assets-long",
+    "assets-again",
+    "assets-two",
+)
+# What captions are asked of a window in the rows of several, by the names of prompts, with the tokens of each.
+_SHORT = {"short": {"max_output_tokens": 40}}
+ASKED: dict[str, dict[str, Any]] = {
+    "assets-short": {"prompts": _SHORT},
+    "assets-three": {"prompts": {**_SHORT, "dense": {"max_output_tokens": 400}}},
+    "assets-long": {"max_output_tokens": 640},
+    "assets-again": {"generate_stage2_caption": True},
+}
 
 
 def make_clip(path: Path, seed: int, easy: bool) -> None:
@@ -254,31 +278,39 @@ def assets(
     if row == "assets-unscored":
         _ask_for_no_scores()
     previews: dict[str, dict[str, Any]] = {"window_previews": {}} if row == "assets-previews" else {}
+    asked = {"max_output_tokens": OUTPUT_TOKENS, **ASKED.get(row, {})}
     model = {"model_variant": variant.name, "model_path": str(folder), "engine": "vllm", "precision": precision}
     model["video_pruning"] = vllm_args.pop("video_pruning_rate", 0.0)
     with GpuWatch() as watch:
         done = materialize(
             str(clips),
             str(folder.parent / "out"),
-            {"clip_windows": {}, "window_captions": {"max_output_tokens": OUTPUT_TOKENS}, **previews},
+            {"clip_windows": {}, "window_captions": asked, **previews},
             caption_model={**model, "trust_remote_code": True, "vllm_args": vllm_args},
             text_model={},
             runs=[[shard]],
         )
-    (planned,), (report,) = done.of("clip_windows"), done.of("window_captions")
+    (planned,), (report, *others) = done.of("clip_windows"), done.of("window_captions")
     end = done.ended["window_captions"]
     figures = dict(report.figures)
-    assert figures["output_tokens"] == OUTPUT_TOKENS * report.ok, figures
-    working = report.ok / float(figures["windows_per_second"])
+    times = 2 if row == "assets-again" else 1
+    assert figures["output_tokens"] == times * asked["max_output_tokens"] * report.ok, figures
+    working = sum(each.ok / float(each.figures["windows_per_second"]) for each in (report, *others))
     return {
         "windows": report.ok,
         "failed": report.failed,
-        "windows_per_second": figures["windows_per_second"],
+        "windows_per_second": report.ok / working,
         **watch.busy(str(figures["device"]).split()[-1], end - working, end),
         "prompt_tokens": float(figures["prompt_tokens"]) / report.ok,
         "engine_start_seconds": figures.get("engine_start_seconds"),
         "planning_windows_per_second": planned.figures["windows_per_second"],
         **{name: value for name, value in figures.items() if name.startswith("mean_")},
+        **{
+            f"{each.key}: {name}": each.figures[name]
+            for each in others
+            for name in ("output_tokens", "cached_tokens", "mean_wait_s", "mean_prefill_s")
+            if name in each.figures
+        },
         "engine": figures["engine"],
         "device": figures["device"],
         "span": [end - working, end],  # by a clock that all processes of the machine share

@@ -72,9 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=100_000)
     parser.add_argument("--shards", type=int, default=100)
-    parser.add_argument(
-        "--formats", nargs="+", default=["jsonl", "diffsynth", "txt", "webdataset", "parquet", "cosmos"]
-    )
+    parser.add_argument("--formats", nargs="+", default=["jsonl", "csv", "cosmos", "webdataset", "parquet"])
     parser.add_argument("--folder", help="where tables and exports are made, and removed again")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -38,6 +38,7 @@ MODELS: dict[str, set[str]] = {
     "thinking": set(),
     "confidence": {"thinking"},
     "schemas": set(),
+    "structured": set(),
     "requests": {"families", "prompts", "variants", "confidence"},
     "contexts": {"families", "requests"},
     "chat": {"families", "requests"},

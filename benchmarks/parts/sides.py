@@ -19,7 +19,7 @@ from caption_assets.media.decode import read_windows
 from caption_assets.media.files import Reading
 from caption_assets.media.previews import plan_previews, preview_size
 from caption_assets.models.prompts import caption_prompt
-from caption_assets.models.requests import Request, frame_size
+from caption_assets.models.requests import Request, caption_request, frame_size
 from caption_assets.models.variants import caption_variant
 from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import CaptionSettings, PreviewSettings, WindowSettings
@@ -88,8 +88,10 @@ def _caption_task(plan: Plan, previews: bool, threads: int) -> CaptionTask:
         location=plan.path,
         content_hash=plan.info.content_hash,
         wanted=tuple(wanted),
-        questions={window: (f"{plan.path}/{window}", prompt) for window in plan.windows},
-        max_tokens=CAPTIONS.max_output_tokens,
+        questions={
+            window: caption_request(f"{plan.path}/{window}", prompt, None, CAPTIONS.max_output_tokens)
+            for window in plan.windows
+        },
         prepare=None,
         previews=plan.windows if previews else (),
         preview_settings=PREVIEWS if previews else None,

@@ -28,7 +28,7 @@ from caption_assets.errors import CaptionAssetsError, ConfigError, DatasetError
 from caption_assets.extras import install, missing
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import default_text_variant, default_variant
-from caption_assets.models.prompts import caption_prompt, enhance_prompt
+from caption_assets.models.prompts import enhance_prompt
 from caption_assets.settings import (
     Captions,
     CheckSettings,
@@ -40,6 +40,7 @@ from caption_assets.settings import (
     WorkerSettings,
 )
 from caption_assets.steps import model_session
+from caption_assets.steps.asked import Ask
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
@@ -62,6 +63,14 @@ def cli() -> None:
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
 @click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
+@click.option(
+    "--caption",
+    multiple=True,
+    metavar="NAME[=TEXT]",
+    callback=lambda _ctx, _param, values: _prompts(values),
+    help="Ask every window this, too, in the same visit: its caption stands under <variant>-<NAME>. Without a text, a "
+    "ready-made prompt: short, dense, camera or structured. May be repeated.",
+)
 @settings_flags
 def run(output_path: str, named: tuple[str, ...], **options: Any) -> None:
     """Materialize the assets of a dataset's shards in this process, through Dagster.
@@ -142,7 +151,8 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
     if captions:
         steps.add("window_captions")
         chosen = settings.captions[0]
-        caption_prompt(chosen.prompt_variant, chosen.prompt_text)
+        for asked in chosen.asked.values():
+            Ask.of(asked)
         with model_session(chosen, 1):
             pass
     if enhance:
@@ -168,6 +178,12 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
     console.summarize(chosen_shards, Console())
     print_checks(console.checks, Console())
     return SHARD_FAILED if failed else OK
+
+
+def _prompts(given: Sequence[str]) -> dict[str, str | None]:
+    """Further prompts by their names, each with its text, or none where it is ready-made."""
+    named = [each.partition("=") for each in given]
+    return {name: text if equals else None for name, equals, text in named}
 
 
 def _chosen(dataset: Dataset, named: Sequence[str]) -> list[str]:

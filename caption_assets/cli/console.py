@@ -2,7 +2,7 @@
 
 import logging
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ class RunConsole(StepProgress):
     """A progress bar for every asset, and a record of every report and failure. A context manager."""
 
     def __init__(self, console: Console) -> None:
-        self.reports: dict[str, dict[str, ShardReport]] = {}
+        self.reports: dict[str, dict[tuple[str, str], ShardReport]] = {}
         self.failures: list[tuple[str, str, str]] = []
         self.checks: list[Checked] = []
         self._console = console
@@ -91,7 +91,7 @@ class RunConsole(StepProgress):
 
     def done(self, report: ShardReport) -> None:
         # Without what is not shown here: it would be kept for all shards until the end.
-        self.reports.setdefault(report.shard, {})[report.asset] = replace(report, samples=())
+        self.reports.setdefault(report.shard, {})[report.asset, report.key] = replace(report, samples=())
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         self.failures.append((asset, shard, str(error)))
@@ -130,16 +130,19 @@ class RunConsole(StepProgress):
 
     def _row(self, shard: str) -> Counter[str]:
         reports = self.reports.get(shard, {})
-        row: Counter[str] = Counter({name: reports[asset].ok for asset, name in _COLUMNS.items() if asset in reports})
-        windows = reports.get("clip_windows")
-        row["clips"] = windows.clips if windows else 0
-        row["failed"] = sum(report.failed + report.skipped for report in reports.values())
+        row: Counter[str] = Counter()
+        for (asset, _), report in reports.items():
+            row[_COLUMNS[asset]] += report.ok
+            row["clips"] += report.clips if asset == "clip_windows" else 0
+            row["failed"] += report.failed + report.skipped
         return row
 
 
-def _seconds(reports: Mapping[str, ShardReport]) -> float:
+def _seconds(reports: Mapping[tuple[str, str], ShardReport]) -> float:
     """Of a shard in all; previews and captions are made together, in the same seconds."""
-    seconds = {asset: report.seconds for asset, report in reports.items()}
+    seconds: dict[str, float] = defaultdict(float)
+    for (asset, _), report in reports.items():
+        seconds[asset] += report.seconds
     together = max(seconds.pop("window_previews", 0.0), seconds.pop("window_captions", 0.0))
     return together + sum(seconds.values())
 

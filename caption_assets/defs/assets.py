@@ -2,17 +2,18 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import dagster as dg
-from pydantic import ValidationError
 
+from caption_assets.defs.beside import previews_beside, settings_beside
 from caption_assets.defs.catalog import catalog, code_reference
 from caption_assets.defs.config import config_class, config_schema
 from caption_assets.defs.io_manager import table_metadata
-from caption_assets.defs.lineage import is_made_by
 from caption_assets.defs.metadata import column_schema
 from caption_assets.defs.names import Names, model_names
 from caption_assets.defs.reporting import Reports, ShardOutcomes
@@ -20,7 +21,7 @@ from caption_assets.defs.run_sizes import shards_per_run
 from caption_assets.defs.step_run import StepRun
 from caption_assets.defs.tags import tag_run
 from caption_assets.errors import ConfigError
-from caption_assets.media.previews import check_ffmpeg
+from caption_assets.models.choice import ModelChoice, prompt_key
 from caption_assets.settings import (
     CaptionSettings,
     EnhanceSettings,
@@ -31,20 +32,12 @@ from caption_assets.settings import (
     WindowSettings,
     part,
 )
-from caption_assets.steps import (
-    Outcomes,
-    caption_shards,
-    enhance_shards,
-    preview_shards,
-    previews,
-    window_shards,
-)
+from caption_assets.steps import Outcomes, caption_shards, captions, enhance_shards, preview_shards, window_shards
+from caption_assets.steps.asked import asks_several
 from caption_assets.steps.choices import Choice, captions_choice, enhanced_choice, previews_choice, windows_choice
 from caption_assets.steps.report import Step
 
 GPU_POOL, CPU_POOL = "gpu", "cpu"
-# Executors whose steps share this process: Dagster's own, and that of `dg.materialize`.
-_IN_PROCESS = (dg.in_process_executor.name, "execute_in_process_executor")
 
 
 @dataclass(frozen=True)
@@ -63,9 +56,9 @@ class PipelineAsset:
 def make_assets(
     settings: PipelineSettings, shards: dg.PartitionsDefinition, condition: dg.AutomationCondition[dg.AssetKey] | None
 ) -> list[PipelineAsset]:
-    """The assets of a pipeline, each after those that it reads: of captions one for each model, of enhanced captions
-    one for each of those and each text model. By `condition`, Dagster asks for them by itself. Raises ConfigError for
-    choices that cannot be.
+    """The assets of a pipeline, each after those that it reads: of captions one for each model and prompt, of enhanced
+    captions one for each captioning model and each text model. By `condition`, Dagster asks for them by itself. Raises
+    ConfigError for choices that cannot be.
     """
     caption_models = model_names("caption_model", settings.captions)
     text_models = model_names("text_model", settings.enhanced)
@@ -75,17 +68,19 @@ def make_assets(
         _Recipe(window_previews, settings.previews, previews_choice, size, {"python", "ffmpeg", "webp"}, more=on_cpus),
     ]
     for name, model in caption_models.items():
-        recipe = _Recipe(
-            window_captions,
-            part(model, CaptionSettings),
-            captions_choice,
-            size,
-            _MODEL_KINDS,
-            models={"caption_model": (name, model)},
-            # Before the previews of the same run, which it then makes on its way.
-            more={**_pool_of(model), "op_tags": {"dagster/priority": "1"}},
-        )
-        recipes.append(recipe)
+        for prompt, asked in model.asked.items():
+            recipe = _Recipe(
+                window_captions,
+                asked,
+                partial(captions_choice, name=prompt),
+                size,
+                _MODEL_KINDS,
+                models={"caption_model": (name, model)},
+                prompt=prompt,
+                # Before the previews of the same run, which it then makes on its way.
+                more={**_pool_of(model), "op_tags": {"dagster/priority": "1"}},
+            )
+            recipes.append(recipe)
     for name, model in caption_models.items():
         for text_name, text_model in text_models.items():
             recipe = _Recipe(
@@ -116,6 +111,7 @@ class _Recipe:
     """How an asset is made: `body` runs its step for the shards of a run, and `choose` says what that is to make.
 
     `models` has the models' resources: for the word by which `body` and `choose` know one, its name and its settings.
+    `prompt` is the name of the prompt that captions are asked by.
     """
 
     # Parents and children differ in `shards_per_run` on purpose: Dagster then gives them runs of their own in a
@@ -127,6 +123,7 @@ class _Recipe:
     shards_per_run: int
     kinds: set[str]
     models: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    prompt: str = ""
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def make(
@@ -178,11 +175,29 @@ class _Recipe:
         except ConfigError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         tag_run(context, names.asset(choice.step.table, *choice.keys), choice)
-        beside = _previews_beside(context, names, previews) if self.body is window_captions else None
-        run = StepRun(context, names, choice, models, beside)
+        run = StepRun(context, names, choice, models)
+        if self.body is window_captions:
+            made = self._captions(context, names, settings, chosen["caption_model"])
+            run = replace(run, captions=made, beside=previews_beside(context, names, previews))
         with run.progress:
             ended = self.body(run, settings) if run.shards else ()
             yield from ShardOutcomes(run).report(chain(run.not_ready, ended))
+
+    def _captions(
+        self, context: dg.AssetExecutionContext, names: Names, own: Any, model: Any
+    ) -> dict[str, tuple[CaptionSettings, Choice]]:
+        """What is asked in the same visit, by the names of prompts: its own, and others that this run has to make."""
+        made: dict[str, tuple[CaptionSettings, Choice]] = {}
+        _, deployed = self.models["caption_model"]
+        for prompt, asked in deployed.asked.items():
+            settings: Any = own
+            if prompt != self.prompt:
+                asset = names.asset(captions.STEP.table, prompt_key(ModelChoice(deployed).key, prompt))
+                settings = settings_beside(context, names, asset, config_class(asked), CaptionSettings)
+            with suppress(ConfigError):  # what is wrong there is for its own step to say
+                if settings is not None:
+                    made[prompt] = settings, captions_choice(settings, model, prompt)
+        return made
 
 
 def _description(body: Callable[..., Outcomes], choice: Choice) -> str:
@@ -219,11 +234,14 @@ def window_captions(run: StepRun, settings: CaptionSettings) -> Outcomes:
 
     One row a window with text, finish reason, token counts, model, revision and prompt hash; rendered into
     `metas/v0/<clip>.json` under `<variant>_caption`, beside the captions of other variants. A second run captions
-    only what is missing or has changed. One engine start serves all shards of a run.
+    only what is missing or has changed. One engine start serves all shards of a run, and a run that makes captions by
+    several prompts of a model asks for all of them in one visit to each window.
     """
-    given = run.given()
-    with run.resource("caption_model").session(settings.batch_size) as session:
-        yield from caption_shards(given, run.shards, session, settings, run.beside)
+    given, asked = run.given(), {prompt: chosen for prompt, (chosen, _) in run.captions.items()}
+    if run.left:
+        model = run.resource("caption_model")
+        with model.session(settings.batch_size, several=asks_several(asked)) as session:
+            yield from caption_shards(given, run.left, session, asked, run.beside)
 
 
 def enhanced_captions(run: StepRun, settings: EnhanceSettings) -> Outcomes:
@@ -235,19 +253,3 @@ def enhanced_captions(run: StepRun, settings: EnhanceSettings) -> Outcomes:
     given, (caption_key, _) = run.given(), run.choice.keys
     with run.resource("text_model").session(settings.batch_size) as session:
         yield from enhance_shards(given, run.shards, caption_key, session, settings)
-
-
-def _previews_beside(context: dg.AssetExecutionContext, names: Names, config: type[Any]) -> PreviewSettings | None:
-    """How the previews of this run are made, where it has them still to make, and in this process."""
-    asset = names.asset(previews.STEP.table)
-    if context.job_def.executor_def.name not in _IN_PROCESS or not is_made_by(context, asset):
-        return None
-    reported = getattr(context.resources, names.of("workers")).reported
-    if any((asset.to_user_string(), shard) in reported for shard in context.partition_keys):
-        return None  # they went first, while this step waited for a GPU
-    ops: Any = context.run.run_config.get("ops", {})
-    try:
-        check_ffmpeg()
-        return part(config(**ops.get(asset.to_python_identifier(), {}).get("config", {})), PreviewSettings)
-    except (ConfigError, ValidationError):
-        return None  # what is wrong there is for their own step to say, and costs no caption

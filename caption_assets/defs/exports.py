@@ -15,7 +15,7 @@ from caption_assets.defs.reporting import Reports
 from caption_assets.errors import ConfigError, ShardError
 from caption_assets.exports import Export, Exported, Keys, default_folder, folder_name
 from caption_assets.exports.card import REASONS
-from caption_assets.models.choice import ModelChoice
+from caption_assets.models.choice import ModelChoice, prompt_key
 from caption_assets.names import is_remote
 from caption_assets.records import text_hash
 from caption_assets.settings import ExportChoices, Exports, ExportSettings, PipelineSettings, part
@@ -44,8 +44,15 @@ def export_assets(
 
 def _keys(pipeline: PipelineSettings, export: Exports) -> list[Keys]:
     """Whose texts go out: each one's that the pipeline makes, or those that the export names."""
-    captions = [ModelChoice(model).key for model in pipeline.captions]
-    texts = [ModelChoice(model).key for model in pipeline.enhanced] if export.text == "enhanced" else [None]
+    # What a text model rewrites is the captions by the models' own prompts.
+    of_texts = export.text == "enhanced"
+    captions = [
+        prompt_key(ModelChoice(model).key, name)
+        for model in pipeline.captions
+        for name in model.asked
+        if not (name and of_texts)
+    ]
+    texts = [ModelChoice(model).key for model in pipeline.enhanced] if of_texts else [None]
     every = [Keys(key, text) for key in captions for text in texts]
     chosen = [k for k in every if export.key in (None, k.caption) and export.text_key in (None, k.text)]
     if not chosen:

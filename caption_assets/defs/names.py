@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from caption_assets.errors import ConfigError
-from caption_assets.models.choice import ModelChoice
-from caption_assets.settings import CaptionModelSettings, TextModelSettings
+from caption_assets.models.choice import ModelChoice, prompt_key
+from caption_assets.settings import Captions, EnhancedCaptions
 from caption_assets.steps.windows import SOURCE
 from caption_assets.store.tables import TABLES, Table
 
-M = TypeVar("M", CaptionModelSettings, TextModelSettings)
+M = TypeVar("M", Captions, EnhancedCaptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,19 @@ def model_names(word: str, models: Sequence[M]) -> dict[str, M]:
     Raises ConfigError for a key that two of them have.
     """
     keys = [ModelChoice(model).key for model in models]
-    twice = [key for key, count in Counter(_identifier(key) for key in keys).items() if count > 1]
+    every = [each for key, model in zip(keys, models, strict=True) for each in _keys(key, model)]
+    twice = [key for key, count in Counter(map(_identifier, every)).items() if count > 1]
     if twice:
-        fix = "give one of them a caption_key of its own"
+        fix = "give one of them a caption_key of its own, or another name to its prompt"
         raise ConfigError(f"models {', '.join(keys)}", f"more than one of them is called {twice[0]}", fix)
     if len(models) == 1:
         return {word: models[0]}
     return {f"{word}_{_identifier(key)}": model for key, model in zip(keys, models, strict=True)}
+
+
+def _keys(key: str, model: Captions | EnhancedCaptions) -> list[str]:
+    """Of all that a model of this key is asked."""
+    return [prompt_key(key, name) for name in model.asked] if isinstance(model, Captions) else [key]
 
 
 def _identifier(key: str) -> str:

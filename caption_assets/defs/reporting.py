@@ -61,7 +61,7 @@ class ShardOutcomes:
 
     def _tell(self, ended: Ended) -> dg.AssetKey:
         """Tells Dagster, under the asset that was made, which it returns."""
-        choice = self._run.choice_of(ended.asset)
+        choice = self._run.choice_of(ended)
         asset = self._run.asset_of(choice)
         if isinstance(ended.outcome, CaptionAssetsError):
             self._context.log.error(str(ended.outcome))

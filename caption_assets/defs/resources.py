@@ -75,8 +75,8 @@ class _Model(_Checked, ModelSettings):
     def model(self) -> tuple[Variant, Checkpoint]:
         return self.choice.model()
 
-    def session(self, batch_size: int) -> AbstractContextManager[EngineSession]:
-        return model_session(self.choice.settings, batch_size)
+    def session(self, batch_size: int, *, several: bool = False) -> AbstractContextManager[EngineSession]:
+        return model_session(self.choice.settings, batch_size, several=several)
 
 
 class Quality(_Checked, QualitySettings):

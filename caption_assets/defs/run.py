@@ -83,7 +83,9 @@ class _Command:
                 self._run(wanted, keys)
             for made in wanted:
                 name = made.step.name
-                failed[made.definition.key] = {shard for shard in shards if (name, shard) not in self.heard.finished}
+                key = "/".join(made.choice.keys)
+                finished = {shard for asset, of, shard in self.heard.finished if (asset, of) == (name, key)}
+                failed[made.definition.key] = set(shards) - finished
         return set().union(*failed.values())
 
     def _run(self, wanted: Sequence[PipelineAsset], keys: tuple[str, ...]) -> None:
@@ -99,7 +101,8 @@ class _Command:
             error = errors.get(made.definition.op.name)
             text = _root(error).message.strip() if error else "the run failed; see its events"
             for shard in keys:
-                if (made.step.name, shard) not in heard.finished | heard.failures:
+                told = (made.step.name, "/".join(made.choice.keys), shard) in heard.finished
+                if not told and (made.step.name, shard) not in heard.failures:
                     heard.failed(made.step.name, shard, RuntimeError(text))
 
     def _stages(self) -> list[list[PipelineAsset]]:
@@ -124,11 +127,11 @@ def _root(error: Any) -> Any:
 
 
 class _Listener(Progress):
-    """Passes everything on and remembers which shards ended how, by asset."""
+    """Passes everything on and remembers which shards ended how, by asset and key."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self.finished: set[tuple[str, str]] = set()
+        self.finished: set[tuple[str, str, str]] = set()
         self.failures: set[tuple[str, str]] = set()
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
@@ -138,7 +141,7 @@ class _Listener(Progress):
         self._progress.advance(asset, shard, items)
 
     def done(self, report: Any) -> None:
-        self.finished.add((report.asset, report.shard))
+        self.finished.add((report.asset, report.key, report.shard))
         self._progress.done(report)
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
-from caption_assets.settings import PreviewSettings, QualitySettings, part
+from caption_assets.settings import CaptionSettings, PreviewSettings, QualitySettings, part
 from caption_assets.steps import Ended, ProgressLog, StepContext
 from caption_assets.steps.choices import Choice, previews_choice
 from caption_assets.steps.report import Step
@@ -20,6 +20,7 @@ class StepRun:
     """A step of a run: its shards, what it is to make, and the pipeline's resources under their plain names.
 
     `models` has the names of the resources of models. `beside` is how it makes previews on its way, if it does.
+    Of captions, `captions` has those that it makes, its own and others, by the names of their prompts.
     """
 
     context: dg.AssetExecutionContext
@@ -27,6 +28,7 @@ class StepRun:
     choice: Choice
     models: Mapping[str, str] = field(default_factory=dict)
     beside: PreviewSettings | None = None
+    captions: Mapping[str, tuple[CaptionSettings, Choice]] = field(default_factory=dict)
 
     @property
     def step(self) -> Step:
@@ -74,11 +76,12 @@ class StepRun:
         quality = part(self.resource("quality"), QualitySettings)
         return StepContext(save_export.store(), workers.clip_workers, save_export.source_root, quality, self.progress)
 
-    def choice_of(self, step_name: str) -> Choice:
-        """What was to be made of a shard that has ended: by this step, or by one that it works for on its way."""
-        if self.beside is None or step_name == self.step.name:
-            return self.choice
-        return previews_choice(self.beside)
+    def choice_of(self, ended: Ended) -> Choice:
+        """What was to be made of a shard that has ended: by this step, or on its way."""
+        if self.beside is not None and ended.asset != self.step.name:
+            return previews_choice(self.beside)
+        by_key = {choice.keys[0]: choice for _, choice in self.captions.values()}
+        return by_key.get(ended.key, self.choice)
 
     def asset_of(self, choice: Choice) -> dg.AssetKey:
         """The asset that a choice makes. A run's config may choose a model with another key than the deployment's."""

@@ -1,9 +1,9 @@
 """What a format is: how it holds samples and their videos."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from caption_assets.exports.folder import FolderPart
 from caption_assets.exports.samples import Sample
@@ -65,6 +65,11 @@ class Format(ABC):
     def data_files(self, split: str) -> list[str]:
         """What `datasets` is to load of a split's folder; nothing where it cannot load the format."""
         return []
+
+    def features(self, suffixes: Collection[str]) -> Mapping[str, Any]:
+        """The types of columns, as `datasets` names them, where it would guess them from the first rows; empty where
+        files say them. `suffixes` are those of the videos."""
+        return {}
 
 
 class ListFormat(Format):

@@ -3,6 +3,7 @@ licence. `datasets` and the Hugging Face Hub read its head."""
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from caption_assets.exports.base import Format
 from caption_assets.exports.contents import Contents
@@ -55,7 +56,20 @@ def _head(form: Format, settings: ExportSettings, contents: Contents) -> Iterato
         for split in splits:
             yield f"  - split: {split or 'train'}\n    path:"
             yield from (f"    - {json.dumps(path)}" for path in form.data_files(f"{split}/" if split else ""))
+    if splits and (features := form.features(contents.suffixes)):
+        yield "dataset_info:\n  features:"
+        yield from _features(features, "  ")
     yield "---"
+
+
+def _features(features: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, of in features.items():
+        yield f"{indent}- name: {json.dumps(name)}"
+        if isinstance(of, str):
+            yield f"{indent}  dtype: {of}"
+        else:
+            yield f"{indent}  struct:"
+            yield from _features(of, f"{indent}  ")
 
 
 _ORDER = ("", "train", "validation", "test")

@@ -37,6 +37,12 @@ COLUMNS: Mapping[str, tuple[type, str]] = MappingProxyType(
 """Type and meaning of each column, in their order."""
 
 
+DATASETS_TYPES: Mapping[str, str] = MappingProxyType(
+    {name: {str: "string", int: "int64", float: "float64"}[of] for name, (of, _) in COLUMNS.items()}
+)
+"""The columns' types as `datasets` names them."""
+
+
 def fields(entry: "Entry") -> dict[str, Any]:
     """The values of all columns."""
     sample, video, row = entry.sample, entry.video, entry.sample.window

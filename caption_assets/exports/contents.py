@@ -3,22 +3,24 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
-from caption_assets.exports.base import Totals
+from caption_assets.exports.base import Entry, Totals
 from caption_assets.exports.samples import Sample
 from caption_assets.store.rows import CaptionRow, EnhancedRow
 
 
 @dataclass(slots=True)
 class Contents:
-    """Totals by split, windows that stay by reason, who wrote the texts (key, model, revision and prompt hash), and
-    what people say of those that they looked at."""
+    """Totals by split, windows that stay by reason, who wrote the texts (key, model, revision and prompt hash), what
+    people say of those that they looked at, and how many videos have which suffix."""
 
     splits: dict[str, Totals] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     authors: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     opinions: Counter[str] = field(default_factory=Counter)
+    suffixes: Counter[str] = field(default_factory=Counter)
 
     @property
     def samples(self) -> int:
@@ -30,9 +32,14 @@ class Contents:
         self.left_out += other.left_out
         self.authors += other.authors
         self.opinions += other.opinions
+        self.suffixes += other.suffixes
 
-    def add_samples(self, samples: Sequence[Sample]) -> None:
-        """Adds samples; all of a clip's come together."""
+    def add_entries(self, entries: Sequence[Entry]) -> None:
+        """Adds samples with their videos; all of a clip's come together."""
+        self.suffixes.update(PurePosixPath(entry.path).suffix.lower() for entry in entries)
+        self._add_samples([entry.sample for entry in entries])
+
+    def _add_samples(self, samples: Sequence[Sample]) -> None:
         clips = {(sample.split, sample.window.clip_id) for sample in samples}
         for sample in samples:
             row = sample.window
@@ -49,6 +56,7 @@ class Contents:
             "splits": {split: [of.samples, of.clips, round(of.seconds, 6)] for split, of in self.splits.items()},
             "left_out": dict(self.left_out),
             "opinions": dict(self.opinions),
+            "suffixes": dict(self.suffixes),
             "authors": [[*author, times] for author, times in sorted(self.authors.items())],
         }
 
@@ -59,8 +67,8 @@ def contents_of(summary: Mapping[str, Any]) -> Contents:
         (key, model, revision, prompt): times for key, model, revision, prompt, times in summary.get("authors", ())
     }
     splits = {split: Totals(*of) for split, of in summary.get("splits", {}).items()}
-    left_out, opinions = (Counter(summary.get(name, {})) for name in ("left_out", "opinions"))
-    return Contents(splits, left_out, Counter(authors), opinions)
+    left_out, opinions, suffixes = (Counter(summary.get(name, {})) for name in ("left_out", "opinions", "suffixes"))
+    return Contents(splits, left_out, Counter(authors), opinions, suffixes)
 
 
 def _author(row: CaptionRow | EnhancedRow) -> tuple[str, str, str, str]:

@@ -70,7 +70,7 @@ class ShardWriter:
 
     def done(self, entries: Sequence[Entry], asked: int) -> None:
         """Counts entries that are in the export, of so many; the others have no video."""
-        self.contents.add_samples([entry.sample for entry in entries])
+        self.contents.add_entries(entries)
         if lost := asked - len(entries):
             self.contents.left_out["no_video"] += lost
         self.progress(asked)

@@ -82,9 +82,11 @@ class ModelChoice:
             row = replace(row, **{name: getattr(self.settings, name) for name in _PIXELS})
         return row.in_precision(self.settings.precision), checkpoint
 
-    def options(self, batch_size: int, encode_mp4: Callable[[SampledFrames], bytes] | None = None) -> EngineOptions:
+    def options(
+        self, batch_size: int, encode_mp4: Callable[[SampledFrames], bytes] | None = None, *, several: bool = False
+    ) -> EngineOptions:
         """How the model is to run. `batch_size` is how many requests run together; `encode_mp4` is for servers that
-        take video files. Raises as `model`."""
+        take video files; `several` says that there is more than one question to a request. Raises as `model`."""
         settings = self.settings
         return EngineOptions(
             device=settings.device,
@@ -95,6 +97,7 @@ class ModelChoice:
             in_flight_bytes=round(settings.in_flight_gib * _GIB),
             stuck_s=settings.engine_timeout_s,
             trust_remote_code=settings.trust_remote_code,
+            several=several,
             server=ServerOptions(
                 settings.server_model, settings.server_video, settings.server_timeout_s, encode_mp4=encode_mp4
             ),
@@ -155,6 +158,11 @@ class ModelChoice:
             raise ModelError(asked, f"it is of family {family}", fix)
         require_kind(row, family, f"model {checkpoint.model_id}")
         return family
+
+
+def prompt_key(key: str, name: str) -> str:
+    """The key of a model's captions by the prompt of this name; "" is the model's own."""
+    return f"{key}-{name}" if name else key
 
 
 def default_variant() -> CaptionVariant:

@@ -23,6 +23,27 @@ CAPTION_PROMPTS: Mapping[str, str] = MappingProxyType(
             "Tell events in order, with near misses, collisions and anything unusual. "
             "Write only what can be seen, in plain sentences."
         ),
+        "short": "Describe this video in one sentence: who or what is seen, what happens, and where.",
+        "dense": (
+            "Describe this video as fully as you can, from its first moment to its last. Describe every subject with "
+            "its looks, clothing or material, colour and position, each movement and change in the order in which it "
+            "happens, the place and what stands in it, the light, and how the camera moves and frames the scene. "
+            "Write only what can be seen, in plain sentences."
+        ),
+        "camera": (
+            "Describe the camera work of this video alone: how the camera moves, its direction and speed, the framing "
+            "and how it changes, the angle and height, the depth of field and what is in focus. "
+            "Say so where it stands still. Write plain sentences."
+        ),
+        "structured": (
+            "Describe this video as one JSON object. subjects: who or what is seen, with looks, place, pose and "
+            "action. background_setting, lighting, aesthetics and cinematography: the scene and how it is filmed. "
+            "style_medium, artistic_style, context: what kind of video it is. actions: what happens, in order, each "
+            "with its time as M:SS-M:SS from the beginning of this video. text_and_signage_elements: writing that can "
+            "be read. segments: parts of the video, with their times. transitions: how one part leads to the next. "
+            "temporal_caption: the whole course of the video in plain sentences. Write only what can be seen; leave a "
+            "text empty where nothing can be said."
+        ),
     }
 )
 

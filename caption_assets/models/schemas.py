@@ -1,7 +1,7 @@
 """JSON schemas of answers: bounded, so that every answer comes to an end, and what is wrong with an answer."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -52,6 +52,19 @@ def checked(text: str, finish_reason: str | None, schema: str) -> str:
         at = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.absolute_path)
         raise InvalidAnswerError(f"it does not fit its schema ({at or 'the whole'}: {first_line(wrong)})")
     return _compact(answer)
+
+
+def texts_of(answer: str) -> str:
+    """All texts in an answer, one after the other: what there is to read in it."""
+
+    def texts(value: Any) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        else:
+            for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+                yield from texts(part)
+
+    return "\n".join(filter(None, texts(json.loads(answer))))
 
 
 def _compact(value: Any) -> str:

@@ -7,6 +7,7 @@ among our additions to a window has "caption" in its key: a reader that looks fo
 for one.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ _HAS_CAPTION = "has_caption"
 CAPTION_SUFFIX = "_caption"
 ENHANCED_SUFFIX = "_enhanced_caption"
 REVIEWED_SUFFIX = "_reviewed"
+STRUCTURED_SUFFIX = "_structured"
 
 _SOURCE_FIELDS = ("duration_span", "width_source", "height_source", "framerate_source")
 _SCORES = ("motion_score", "aesthetic_score")  # other stages' keys that have a place in the order
@@ -185,6 +187,11 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
         **{key + CAPTION_SUFFIX: caption for key, caption in captions.items()},
         **enhanced,
     }
+    window |= {
+        key + STRUCTURED_SUFFIX: json.loads(caption.text)
+        for key, caption in captions.items()
+        if caption.is_json and _has_text(caption) and caption.text
+    }
     edits = _edits(rows, frames, texts)
     window |= {reviewed_key(key): edit.edited for key, edit in edits.items()}
     window |= _outcome(row, captions, any(is_caption_key(key) for key in window))
@@ -260,7 +267,8 @@ def _own_keys(rows: ClipRows) -> frozenset[str]:
     """Window keys that are ours to replace or remove: those of every key that has a table."""
     enhanced = {key for text, of in rows.enhanced for key in (text + ENHANCED_SUFFIX, _enhanced_key(text, of))}
     models = [*(key + CAPTION_SUFFIX for key in rows.captions), *enhanced]
-    return frozenset([*models, *map(reviewed_key, models), *rows.added])
+    structured = (key + STRUCTURED_SUFFIX for key in rows.captions)
+    return frozenset([*models, *map(reviewed_key, models), *structured, *rows.added])
 
 
 def _edits(rows: ClipRows, frames: Frames, texts: Mapping[str, CaptionRow | EnhancedRow]) -> dict[str, VerdictRow]:

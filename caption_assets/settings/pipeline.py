@@ -1,24 +1,72 @@
 """The settings of a whole pipeline: one dataset, one output, and what is made of its shards."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 
 from caption_assets.settings.checks import CheckSettings
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
 from caption_assets.settings.dataset import DatasetSettings
+from caption_assets.settings.declare import part, setting
 from caption_assets.settings.exports import ExportFormatName, ExportSettings
 from caption_assets.settings.quality import QualitySettings
-from caption_assets.settings.texts import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
+from caption_assets.settings.texts import (
+    CaptionModelSettings,
+    CaptionPrompt,
+    CaptionSettings,
+    EnhanceSettings,
+    TextModelSettings,
+)
 
 DEMO_DATASET = "demo/clips"
 DEMO_OUTPUT = "demo/output"
 PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook", "checks", "windows_per_run")
 """Settings of a pipeline that change nothing in what is made."""
 
+# Of the ready-made prompts that are not as long as others.
+_MOST_TOKENS = {"short": 96, "dense": 1024, "camera": 256, "structured": 3072}
+
 
 class Captions(CaptionModelSettings, CaptionSettings):
-    """Captions of every window: by which model, and how."""
+    """Captions of every window: by which model, and how; and in `prompts` what else it is asked in the same visit.
+
+    Each of these is what a caption's settings are, by a name that its key ends with: `<key>-<name>`. A text alone is
+    its prompt; one that is called as a prompt variant has that prompt.
+    """
+
+    prompts: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")], CaptionSettings] = (
+        setting(
+            {},
+            "Further captions of every window, by name: a prompt text or settings, as JSON; nothing for the ready-made "
+            "short, dense, camera and structured.",
+            flag="--caption",
+            env="PROMPTS",
+        )
+    )
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _ready_made(cls, value: Any) -> Any:
+        return {name: _prompt(name, given) for name, given in value.items()} if isinstance(value, dict) else value
+
+    @property
+    def asked(self) -> dict[str, CaptionSettings]:
+        """The settings of each caption, by the name of its prompt, that of the model's own key first: ""."""
+        return {"": part(self, CaptionSettings), **self.prompts}
+
+
+def _prompt(name: Any, given: Any) -> Any:
+    """What is set by a text alone, or by the name of a prompt variant."""
+    if isinstance(given, str):
+        given = {"prompt_text": given}
+    if isinstance(given, dict | None) and not (given or {}).keys() & {"prompt_text", "prompt_variant"}:
+        if name not in get_args(CaptionPrompt):
+            raise ValueError(f"{name!r} has no prompt: give it a prompt_text, or a prompt_variant")
+        own = {"prompt_variant": name}
+        if name in _MOST_TOKENS:
+            own["max_output_tokens"] = _MOST_TOKENS[name]
+        return own | (given or {})
+    return given
 
 
 class EnhancedCaptions(TextModelSettings, EnhanceSettings):

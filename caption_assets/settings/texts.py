@@ -7,7 +7,7 @@ from caption_assets.settings.variants import CAPTION_VARIANTS, TEXT_VARIANTS, Ca
 
 ModelFamily = Literal["qwen2.5-vl", "qwen3-vl", "qwen3.5", "nemotron-v2-vl", "nemotron-3-omni", "text"]
 AskedFamily = Literal["auto", ModelFamily]
-CaptionPrompt = Literal["default", "av", "av-surveillance"]
+CaptionPrompt = Literal["default", "av", "av-surveillance", "short", "dense", "camera", "structured"]
 TextPrompt = Literal["default", "av-surveillance"]
 EngineName = Literal["auto", "vllm", "transformers", "openai"]
 AskedPrecision = Literal["auto", "bf16", "fp8", "fp32"]
@@ -18,6 +18,10 @@ _PROMPTS = {
     "default": "what is seen, in detail",
     "av": "roads, seen from a vehicle",
     "av-surveillance": "roads, seen by a fixed camera",
+    "short": "one sentence",
+    "dense": "everything, at length",
+    "camera": "movement, framing and angle of the camera",
+    "structured": "as JSON, in the fields of Cosmos 3",
 }
 _PRECISIONS = {"auto": "as published", "fp8": "Qwen's weights are quantized on load", "fp32": "on a CPU"}
 _ENGINES = {
@@ -66,6 +70,18 @@ class CaptionSettings(Settings):
         "Instruction of the second pass; the first caption follows it.",
         flag="--captioning-stage2-prompt-text",
         env="STAGE2_PROMPT_TEXT",
+    )
+    json_schema: str | None = setting(
+        None,
+        "JSON schema that captions keep to: a file, or a pydantic model as `module:name`.",
+        flag="--captioning-json-schema",
+        env="JSON_SCHEMA",
+    )
+    prompt_sampling: dict[str, float] = setting(
+        {},
+        "Sampling of this prompt by name (temperature, top_p, …), as JSON; it wins over the model's.",
+        flag="--captioning-sampling",
+        env="PROMPT_SAMPLING",
     )
 
 

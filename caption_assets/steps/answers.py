@@ -31,10 +31,17 @@ def model_fields(session: EngineSession, author: Author) -> dict[str, Any]:
     return fields | {"precision": info.precision, "engine": info.engine, "engine_version": info.engine_version}
 
 
-def model_identity(session: EngineSession, author: Author) -> list[Any]:
-    """What, with the same request, gives the same text; part of every fingerprint."""
+def model_identity(session: EngineSession, author: Author, sampling: Sampling | None = None) -> list[Any]:
+    """What, with the same request, gives the same text; part of every fingerprint. `sampling` is that of the request,
+    where it has its own."""
     variant, checkpoint = session.variant, session.checkpoint
-    identity = [variant.name, checkpoint.model_id, checkpoint.revision, variant.precision, _stated(variant.sampling)]
+    identity = [
+        variant.name,
+        checkpoint.model_id,
+        checkpoint.revision,
+        variant.precision,
+        _stated(sampling or variant.sampling),
+    ]
     # The limits of a row of the table are told by its model.
     limits = (variant.frames if variant.is_own else None, variant.min_pixels, variant.max_pixels)
     if limits != (None, None, None):
@@ -62,6 +69,7 @@ def answer_fields(result: Result | CaptionAssetsError) -> dict[str, Any]:
         "finish_reason": result.finish_reason,
         "prompt_tokens": result.prompt_tokens,
         "output_tokens": result.output_tokens,
+        "cached_tokens": result.cached_tokens,
         "seconds": result.seconds,
         **(asdict(result.confidence) if result.confidence else {}),
     }

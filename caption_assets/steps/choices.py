@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from caption_assets.models.choice import ModelChoice
-from caption_assets.models.prompts import caption_prompt, enhance_prompt, stage2_prompt
+from caption_assets.models.choice import ModelChoice, prompt_key
+from caption_assets.models.prompts import enhance_prompt
 from caption_assets.records import text_hash
 from caption_assets.settings import (
     CaptionModelSettings,
@@ -21,6 +21,7 @@ from caption_assets.settings import (
     WindowSettings,
 )
 from caption_assets.steps import captions, enhance, previews, windows
+from caption_assets.steps.asked import Ask
 from caption_assets.steps.report import Step
 
 OWN_TEXT = "own text"
@@ -52,12 +53,11 @@ def previews_choice(settings: PreviewSettings) -> Choice:
     return Choice(previews.STEP, settings.model_dump(exclude=set(previews.CHANGE_NOTHING)))
 
 
-def captions_choice(settings: CaptionSettings, caption_model: CaptionModelSettings) -> Choice:
-    """Raises ConfigError for a prompt, a key or a precision that cannot be."""
-    prompt = caption_prompt(settings.prompt_variant, settings.prompt_text)
-    refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
-    chosen = {"stage2_prompt_text": refine} if refine else {}
-    return _texts(captions.STEP, settings, ModelChoice(caption_model), (), prompt, chosen)
+def captions_choice(settings: CaptionSettings, caption_model: CaptionModelSettings, name: str = "") -> Choice:
+    """Of the captions by the prompt of this `name`. Raises ConfigError for a prompt, a key, a schema or a precision
+    that cannot be."""
+    ask, model = Ask.of(settings), ModelChoice(caption_model)
+    return _texts(captions.STEP, settings, model, (prompt_key(model.key, name),), ask.prompt, ask.decides)
 
 
 def enhanced_choice(
@@ -65,14 +65,21 @@ def enhanced_choice(
 ) -> Choice:
     """The same for the captions of `caption_model`, enhanced."""
     prompt = enhance_prompt(settings.prompt_variant, settings.prompt_text)
-    return _texts(enhance.STEP, settings, ModelChoice(text_model), (ModelChoice(caption_model).key,), prompt, {})
+    return _texts(
+        enhance.STEP,
+        settings,
+        ModelChoice(text_model),
+        (ModelChoice(caption_model).key, ModelChoice(text_model).key),
+        prompt,
+        {},
+    )
 
 
 def _texts(
     step: Step,
     settings: CaptionSettings | EnhanceSettings,
     model: ModelChoice,
-    of: tuple[str, ...],
+    keys: tuple[str, ...],
     prompt: str,
     chosen: Mapping[str, Any],
 ) -> Choice:
@@ -83,4 +90,4 @@ def _texts(
         "prompt": settings.prompt_variant if settings.prompt_text is None else OWN_TEXT,
         "prompt_text": prompt,
     }
-    return Choice(step, decides, (*of, model.key), words)
+    return Choice(step, decides, keys, words)

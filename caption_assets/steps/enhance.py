@@ -11,6 +11,7 @@ from caption_assets.models.prompts import enhance_prompt
 from caption_assets.models.requests import Author, Request, Result, enhance_request
 from caption_assets.records import text_hash
 from caption_assets.settings import EnhanceSettings
+from caption_assets.steps.adopted import adopt_captions
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.findings import Text, flagged, judged
@@ -36,7 +37,8 @@ def enhance_shards(
 ) -> Outcomes:
     """Enhances the captions of variant `caption_key` that have no enhanced text of this model and prompt yet.
 
-    Reads the shards' `window_captions`; writes the tables of the text model's key and the layout's documents. A window
+    Reads the shards' `window_captions`, and where a shard has none, those that another tool has put into its documents
+    (`adopt_captions`); writes the tables of the text model's key and the layout's documents. A window
     without a caption is a skipped row, and so is one whose caption has a finding of severity error. Yields and raises
     as `caption_shards` does.
     """
@@ -45,6 +47,8 @@ def enhance_shards(
     def open_shard(shard: str) -> ShardStream[EnhancedRow]:
         move_earlier(context.store, shard)
         captions = context.store.read_table(WINDOW_CAPTIONS, shard, caption_key)
+        if not captions.rows and not is_empty(captions):
+            captions = adopt_captions(context.store, shard, caption_key, captions)
         if not captions.rows and not is_empty(captions):
             raise STEP.not_ready(shard, f"it has no captions of {caption_key!r}")
         stream = _Enhanced(context, shard, caption_key, captions.rows, session, settings, prompt)

@@ -78,8 +78,8 @@ class ShardReport:
 
     `ok`, `failed` and `skipped` count rows by status; `reused` of the ok ones were there already. `failures` counts
     the rest by kind, and `failed_items` names some of them. `figures` are further numbers, by name, in the unit that
-    the name says. `location` is the URL of the shard's table, `data_version` the version of its content, and
-    `input_versions` those of the tables that were read, by name.
+    the name says. `key` is that of the shard's table, of texts; `location` is its URL, `data_version` the version of
+    its content, and `input_versions` those of the tables that were read, by name.
     """
 
     asset: str
@@ -97,6 +97,7 @@ class ShardReport:
     failed_items: tuple[str, ...]
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
+    key: str = ""
 
     @property
     def rows(self) -> int:
@@ -105,11 +106,12 @@ class ShardReport:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How one shard ended in one step."""
+    """How one shard ended in one step. `key` is that of the table, of texts."""
 
     asset: str
     shard: str
     outcome: ShardReport | CaptionAssetsError
+    key: str = ""
 
 
 Outcomes = Iterator[Ended]
@@ -120,6 +122,7 @@ def shard_report(
     shard: str,
     rows: Sequence[Row],
     *,
+    key: str = "",
     seconds: float,
     location: str,
     input_versions: Mapping[str, str] | None = None,
@@ -139,6 +142,7 @@ def shard_report(
         raise ShardError(step.asked(shard), wrong.rstrip("."), "look at the shard's clips")
     return ShardReport(
         asset=step.name,
+        key=key,
         shard=shard,
         clips=len({row.clip_id for row in rows}),
         ok=by_status["ok"],

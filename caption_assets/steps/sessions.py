@@ -13,12 +13,15 @@ from caption_assets.workers.engines.pool import EnginePool
 
 
 @contextmanager
-def model_session(settings: CaptionModelSettings | TextModelSettings, batch_size: int = 8) -> Iterator[EngineSession]:
+def model_session(
+    settings: CaptionModelSettings | TextModelSettings, batch_size: int = 8, *, several: bool = False
+) -> Iterator[EngineSession]:
     """A session of the chosen model, closed with the block. No weights are loaded before they are needed.
 
     It has an engine in this process, or one for each of the GPUs in processes of their own, where `settings.gpus` asks
-    for several. `batch_size` is how many windows or captions are in flight in an engine that works in batches. Raises
-    ConfigError for a choice that is invalid, ModelError for a model that is unavailable.
+    for several. `batch_size` is how many windows or captions are in flight in an engine that works in batches;
+    `several` says that more than one thing is asked about each window. Raises ConfigError for a choice that is invalid,
+    ModelError for a model that is unavailable.
     """
     # Settings alone: they go to other processes.
     plain: TextModelSettings | CaptionModelSettings
@@ -28,7 +31,7 @@ def model_session(settings: CaptionModelSettings | TextModelSettings, batch_size
         plain = part(settings, CaptionModelSettings)
     choice = ModelChoice(plain)
     variant, checkpoint = choice.model()
-    options, seats = choice.options(batch_size, sampled_mp4), choice.seats(usable_cores())
+    options, seats = choice.options(batch_size, sampled_mp4, several=several), choice.seats(usable_cores())
     engine = choice.engine(options)
     if seats.count > 1:
         engine = EnginePool(partial(choice.engine, options), seats.count, options, seats.environment)

@@ -4,7 +4,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.models.engines.base import EngineInfo
@@ -21,6 +21,32 @@ from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, windo
 from caption_assets.store.snapshot import Stamps
 
 log = logging.getLogger(__name__)
+
+
+class Stream(Protocol):
+    """What `streams` works on: a `ShardStream`, or several of a shard together. See there for what is whose."""
+
+    shard: str
+    unasked: Callable[[str, CaptionAssetsError], None]
+    ended: bool
+    waiting: set[str]
+
+    @property
+    def works_beside(self) -> bool: ...
+
+    def requests(self) -> Iterator[Request]: ...
+
+    def more_requests(self) -> Iterator[Request]: ...
+
+    def settle(self, request_id: str, result: Result | CaptionAssetsError) -> None: ...
+
+    def finish(self) -> Iterator[Ended]: ...
+
+    def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]: ...
+
+    def save(self) -> None: ...
+
+
 R = TypeVar("R", CaptionRow, EnhancedRow)
 
 
@@ -34,12 +60,19 @@ class ShardStream(ABC, Generic[R]):
 
     step: ClassVar[Step]
 
-    def __init__(self, context: StepContext, shard: str, session: EngineSession, of: str | None = None) -> None:
-        """`of` is the key of the captions that are enhanced."""
+    def __init__(
+        self,
+        context: StepContext,
+        shard: str,
+        session: EngineSession,
+        of: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        """`of` is the key of the captions that are enhanced, `key` that of the texts, by default the model's."""
         # Of both threads, and never changed.
         self.context, self.shard, self.session = context, shard, session
-        self.key = session.variant.name
-        table_key = self.key if of is None else f"{of}/{self.key}"
+        self.key = key or session.variant.name
+        self.table_key = self.key if of is None else f"{of}/{self.key}"
         self.input_versions: Mapping[str, str] = {}
         # The stamps of the tables that were read, and written beside: see `render_documents`.
         self.unchanged: list[Stamps] = []
@@ -50,16 +83,16 @@ class ShardStream(ABC, Generic[R]):
         # Set in the answering thread, and read by both.
         self.ended = False
         # Of the answering thread.
-        self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, table_key)
+        self.buffer: RowBuffer[R] = RowBuffer(context.store, self.step.table, shard, self.table_key)
         self.waiting: set[str] = set()
         self._asked = 0
         # Its share of the engine's time, and that of the stores that it was read from and written to.
         self._engine_seconds = self._store_seconds = 0.0
         self._opened_at = time.perf_counter()
 
-    @abstractmethod
     def requests(self) -> Iterator[Request]:
         """A request for everything that waits, except what is handed to `unasked`."""
+        return iter(())
 
     @property
     def works_beside(self) -> bool:
@@ -71,8 +104,8 @@ class ShardStream(ABC, Generic[R]):
         return iter(())
 
     @abstractmethod
-    def answer(self, request_id: str, result: Result | CaptionAssetsError) -> R | None:
-        """The row of a request, or None where another request is to follow under the same id."""
+    def answer(self, request_id: str, result: Result | CaptionAssetsError) -> R:
+        """The row of a request."""
 
     @abstractmethod
     def samples(self, good: Sequence[R], findings: Findings) -> list[Sample]:
@@ -92,10 +125,14 @@ class ShardStream(ABC, Generic[R]):
 
     def wait_for(self, request_ids: Iterable[str], of: int) -> None:
         """What is to be asked, of so many windows; the rows of the others are in the buffer."""
+        self.expect(request_ids)
+        self.context.progress.start(self.step.name, self.shard, of, reused=of - self._asked)
+
+    def expect(self, request_ids: Iterable[str]) -> None:
+        """The same where somebody else tells how it gets on."""
         self.waiting = set(request_ids)
         self._asked = len(self.waiting)
         self._store_seconds = time.perf_counter() - self._opened_at
-        self.context.progress.start(self.step.name, self.shard, of, reused=of - self._asked)
 
     def start_engine(self) -> EngineInfo:
         """Begins to start the engine where that has not been done; says what runs. Raises ModelError."""
@@ -104,21 +141,21 @@ class ShardStream(ABC, Generic[R]):
 
     def settle(self, request_id: str, result: Result | CaptionAssetsError) -> None:
         """Makes an answer the row that is stored."""
-        if isinstance(result, Result):
-            self._engine_seconds += result.seconds
-        row = self.answer(request_id, result)
-        if row is None:
-            return
+        self.keep(request_id, self.answer(request_id, result))
+        self.context.progress.advance(self.step.name, self.shard)
+
+    def keep(self, request_id: str, row: R) -> None:
+        """Stores the row of a request."""
+        self._engine_seconds += row.seconds
         self.waiting.discard(request_id)
         self.buffer.add(row)
-        self.context.progress.advance(self.step.name, self.shard)
         if row.status != "ok":
             name = self.clip_name(row)
             log.warning("%s: none of %s %s_%s: %s", self.step.name, name, *window_key(row)[1:], row.error)
 
     def finish(self) -> Iterator[Ended]:
         """Commits the rows, judges the texts, writes the documents and says how the shard ended. Raises StoreError."""
-        yield Ended(self.step.name, self.shard, self._finished())
+        yield Ended(self.step.name, self.shard, self._finished(), self.table_key)
 
     def give_up(self, error: CaptionAssetsError) -> Iterator[Ended]:
         """Keeps what there is of a shard that ends with an error."""
@@ -126,7 +163,7 @@ class ShardStream(ABC, Generic[R]):
             self.buffer.flush()
         except Exception as lost:  # the error that ends the shard is the one to tell
             log.error("%s", lost)
-        yield Ended(self.step.name, self.shard, error)
+        yield Ended(self.step.name, self.shard, error, self.table_key)
 
     def save(self) -> None:
         """Makes durable what there is, when everything is broken off."""
@@ -159,6 +196,7 @@ class ShardStream(ABC, Generic[R]):
             self.step,
             self.shard,
             self.buffer.rows,
+            key=self.table_key,
             seconds=self.seconds,
             location=location,
             input_versions=self.input_versions,

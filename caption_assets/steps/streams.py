@@ -13,21 +13,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
-from typing import Generic
 
 from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError, ShardError
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Request, Result
 from caption_assets.steps.report import Ended, Outcomes, Step
-from caption_assets.steps.stream import R, ShardStream
+from caption_assets.steps.stream import Stream
 
 log = logging.getLogger(__name__)
 _MOST_FINISHING = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened(Generic[R]):
-    stream: ShardStream[R]
+class _Opened:
+    stream: Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,14 @@ class _Unasked:
     error: CaptionAssetsError
 
 
-class ShardStreams(Generic[R]):
+class ShardStreams:
     """Shards on their way through one engine, opened as it gets to them; to be gone through once."""
 
     def __init__(
         self,
         step: Step,
         shards: Sequence[str],
-        open_shard: Callable[[str], ShardStream[R]],
+        open_shard: Callable[[str], Stream],
         session: EngineSession,
         fails_with: tuple[Step, ...] = (),
         at_once: int = 1,
@@ -66,17 +65,17 @@ class ShardStreams(Generic[R]):
         and finished, `at_once`."""
         # Of both threads, and never changed.
         self._shards, self._session = shards, session
-        self._open_shard: Callable[[str], ShardStream[R]] = open_shard
+        self._open_shard: Callable[[str], Stream] = open_shard
         self._step, self._fails_with = step, fails_with
         # From the asking thread to the answering one.
-        self._news: queue.SimpleQueue[_Opened[R] | _AllAsked | _Failed | _Unasked] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[_Opened | _AllAsked | _Failed | _Unasked] = queue.SimpleQueue()
         # Of the asking thread: the shards whose answers may lead to further requests.
-        self._asking: list[ShardStream[R]] = []
+        self._asking: list[Stream] = []
         # Of the answering thread.
-        self._opened: dict[str, ShardStream[R]] = {}
-        self._owners: dict[str, ShardStream[R]] = {}
+        self._opened: dict[str, Stream] = {}
+        self._owners: dict[str, Stream] = {}
         self._all_asked: set[str] = set()
-        self._finishing: deque[tuple[ShardStream[R], Future[list[Ended]]]] = deque()
+        self._finishing: deque[tuple[Stream, Future[list[Ended]]]] = deque()
         self._at_once = at_once
         self._opener = ThreadPoolExecutor(at_once, thread_name_prefix="open-shards")
         self._finisher = ThreadPoolExecutor(at_once, thread_name_prefix="finish-shards")
@@ -89,7 +88,7 @@ class ShardStreams(Generic[R]):
         """
         with ExitStack() as saved:
             saved.callback(self._save)
-            later: list[ShardStream[R]] = []
+            later: list[Stream] = []
             asked: Iterator[Request] = self._requests(later)
             while True:
                 # The engine starts with the first request, and not at all where nothing is left to do.
@@ -110,7 +109,7 @@ class ShardStreams(Generic[R]):
 
     # In the asking thread.
 
-    def _requests(self, later: list[ShardStream[R]]) -> Iterator[Request]:
+    def _requests(self, later: list[Stream]) -> Iterator[Request]:
         """All requests. A shard that only has work beside them is put off, so that no engine waits for it."""
         for shard, opened in self._opened_ahead():
             try:
@@ -130,16 +129,16 @@ class ShardStreams(Generic[R]):
             yield from self._asked(stream)
             yield from self._more_requests()
 
-    def _opened_ahead(self) -> Iterator[tuple[str, "Future[ShardStream[R]]"]]:
+    def _opened_ahead(self) -> Iterator[tuple[str, "Future[Stream]"]]:
         """Every shard as it is opened: the next ones while this one is asked."""
-        ahead: deque[tuple[str, Future[ShardStream[R]]]] = deque()
+        ahead: deque[tuple[str, Future[Stream]]] = deque()
         for shard in self._shards:
             ahead.append((shard, self._opener.submit(self._open_shard, shard)))
             if len(ahead) > self._at_once:
                 yield ahead.popleft()
         yield from ahead
 
-    def _asked(self, stream: ShardStream[R]) -> Iterator[Request]:
+    def _asked(self, stream: Stream) -> Iterator[Request]:
         if (yield from self._of(stream, stream.requests())):
             self._news.put(_AllAsked(stream.shard))
 
@@ -148,7 +147,7 @@ class ShardStreams(Generic[R]):
         for stream in self._asking:
             yield from self._of(stream, stream.more_requests())
 
-    def _of(self, stream: ShardStream[R], requests: Iterator[Request]) -> Generator[Request, None, bool]:
+    def _of(self, stream: Stream, requests: Iterator[Request]) -> Generator[Request, None, bool]:
         """A shard's requests, and whether they came to their end: where they fail, that shard does, and no other."""
         try:
             with self._step.errors_of(stream.shard):
@@ -202,7 +201,7 @@ class ShardStreams(Generic[R]):
                 error = step.not_ready(failed.shard, error.wrong)
             yield Ended(step.name, failed.shard, error)
 
-    def _end(self, shard: str) -> ShardStream[R]:
+    def _end(self, shard: str) -> Stream:
         stream = self._opened.pop(shard)
         stream.ended = True
         self._all_asked.discard(shard)
@@ -216,7 +215,7 @@ class ShardStreams(Generic[R]):
         if stream.ended or result.request_id not in stream.waiting:
             del self._owners[result.request_id]
 
-    def _settle(self, stream: ShardStream[R], request_id: str, result: Result | CaptionAssetsError) -> None:
+    def _settle(self, stream: Stream, request_id: str, result: Result | CaptionAssetsError) -> None:
         try:
             with self._step.errors_of(stream.shard):
                 stream.settle(request_id, result)
@@ -238,5 +237,5 @@ class ShardStreams(Generic[R]):
                 log.error("%s", error)
 
 
-def _finish(stream: ShardStream[R]) -> list[Ended]:
+def _finish(stream: Stream) -> list[Ended]:
     return list(stream.finish())

@@ -42,6 +42,10 @@ class _Generated(_Ended):
     finish_reason: Annotated[str | None, Column("Why the model stopped: stop, length, …")] = None
     prompt_tokens: Annotated[int | None, Column("Tokens of the request.")] = None
     output_tokens: Annotated[int | None, Column("Tokens of the answer.")] = None
+    cached_tokens: Annotated[
+        int | None,
+        Column("Tokens of the request that the model had from another question about the window; null if not known."),
+    ] = None
     mean_logprob: Annotated[
         float | None,
         Column(
@@ -161,6 +165,7 @@ class CaptionRow(_Generated):
     content_hash: ContentHash = None
     window_hash: Annotated[str | None, Column("The captioned window's hash.")] = None
     text: Annotated[str | None, Column("The caption; null where there is none.")] = None
+    is_json: Annotated[bool, Column("Whether the caption is JSON, by a schema.")] = False
     first_text: Annotated[str | None, Column("The caption before a second pass; null without one.")] = None
     decode_s: Annotated[float | None, Column("Seconds to decode and resize the window's frames.")] = None
     render_s: Annotated[float | None, Column("Seconds to make the engine's input of them.")] = None

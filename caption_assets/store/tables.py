@@ -129,7 +129,7 @@ def _arrow_type(annotation: Any) -> pa.DataType:
         return pa.list_(_arrow_type(arguments[0]))
     if origin is Literal:
         return pa.string()
-    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bytes: pa.binary()}[annotation]
+    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bytes: pa.binary(), bool: pa.bool_()}[annotation]
 
 
 def schema(row_type: type[Any]) -> pa.Schema:

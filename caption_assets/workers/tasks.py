@@ -28,7 +28,7 @@ from caption_assets.media.previews import (
 from caption_assets.media.probe import probe
 from caption_assets.media.sampling import sample_window
 from caption_assets.media.windows import compute_windows
-from caption_assets.models.requests import Prepare, Request, caption_request
+from caption_assets.models.requests import Prepare, Request
 from caption_assets.records import FramePicks, SampledFrames, VideoInfo, Window
 from caption_assets.settings import PreviewSettings, WindowSettings
 
@@ -110,16 +110,15 @@ class WantedFrames:
 class CaptionTask:
     """A clip's windows to ask a model about and, in `previews`, those to preview from the same decode.
 
-    `content_hash` and `probed` are as for `PreviewTask`. `questions` has the id and the prompt of each wanted window's
-    request, `prepare` is the engine's. `threads` are the decoder's, and as many encoders run beside it: where there
+    `content_hash` and `probed` are as for `PreviewTask`. `questions` has the request of each wanted window, without
+    its frames, `prepare` is the engine's. `threads` are the decoder's, and as many encoders run beside it: where there
     are as many clips as cores, one is best.
     """
 
     location: str
     content_hash: str
     wanted: tuple[WantedFrames, ...]
-    questions: Mapping[Window, tuple[str, str]]
-    max_tokens: int
+    questions: Mapping[Window, Request]
     prepare: Prepare | None
     previews: tuple[Window, ...] = ()
     preview_settings: PreviewSettings | None = None
@@ -266,10 +265,11 @@ def _decoded(
 
 def _prepared(task: CaptionTask, window: Window, frames: SampledFrames | DecodeError, clock: float) -> Prepared:
     decoded = time.perf_counter()
-    request_id, prompt = task.questions[window]
+    asked = task.questions[window]
+    request_id = asked.request_id
     if isinstance(frames, DecodeError):
         return Prepared(request_id, frames, decoded - clock, 0.0)
-    request = _request(request_id, caption_request(request_id, prompt, frames, task.max_tokens), task.prepare)
+    request = _request(request_id, replace(asked, frames=frames), task.prepare)
     return Prepared(request_id, request, decoded - clock, time.perf_counter() - decoded)
 
 

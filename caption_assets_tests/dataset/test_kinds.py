@@ -3,17 +3,26 @@
 import hashlib
 import io
 import json
+import os
 import shutil
+import subprocess
 import tarfile
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from caption_assets.dataset import open_dataset
 from caption_assets.errors import ConfigError, DatasetError
+from caption_assets.media.files import open_clip
+from caption_assets.media.probe import probe
 from caption_assets.names import Bytes, Cell, part_of
 from caption_assets.settings import DatasetSettings, WindowSettings
 from caption_assets.steps import StepContext
@@ -108,6 +117,32 @@ def test_the_output_root_of_a_splitter_has_its_clips_for_shards_and_nothing_else
     rows = planned(dataset)
     assert frames(rows) == {f"clips/{name}.mp4": 30 + k for k, name in enumerate(names)}
     assert {row.clip_id for row in rows.values()} == set(names)
+
+
+ENCODED = {
+    "a.ts": "-c:v libx264",
+    "b.MTS": "-c:v mpeg2video -f mpegts",
+    "c.m2ts": "-c:v libx264 -f mpegts -mpegts_m2ts_mode 1",
+    "d.mpg": "-c:v mpeg1video",
+    "e.mpeg": "-c:v mpeg2video -f vob",
+    "f.wmv": "-c:v wmv2",
+    "g.flv": "-c:v flv1",
+    "h.3gp": "-c:v mpeg4",
+    "i.ogv": "-c:v libtheora",
+    "j.gif": "",
+}
+
+
+def test_clips_of_further_containers_have_all_their_frames_at_their_times(tmp_path, planned):
+    (tmp_path / "in" / "s").mkdir(parents=True)
+    for name, options in ENCODED.items():
+        source = ["-f", "lavfi", "-i", "testsrc=size=160x112:rate=25", "-frames:v", "30", *options.split()]
+        subprocess.run([get_ffmpeg_exe(), "-v", "error", *source, str(tmp_path / "in" / "s" / name)], check=True)
+    rows = planned(open_dataset(str(tmp_path / "in")))
+    assert frames(rows) == {f"s/{name}": 30 for name in ENCODED}
+    for row in rows.values():
+        assert row.status == "ok"
+        assert row.times_s == pytest.approx([number / 25 for number in row.frame_ids], abs=0.002)
 
 
 CSV = "path,id,shard,weather\n{0},one,a,sun\n{1},two,b,\n,,,\n{0},three,a,rain\n"
@@ -280,6 +315,39 @@ def test_kinds_are_read_from_an_object_store_as_from_a_folder(tmp_path, s3, base
     everything = open_dataset(f"{url}/", DatasetSettings(dataset_format="flat"))
     assert everything.shards() == [s3.bucket]
     assert [clip.location for clip in everything.clips(s3.bucket)] == [f"{url}/0.mp4", f"{url}/flat/0.mp4"]
+
+
+class IndexPages(SimpleHTTPRequestHandler):
+    """Pages as Apache has them, with links that sort them and one to the folder above."""
+
+    def log_message(self, *_):
+        pass
+
+    def list_directory(self, path):
+        names = [quote(entry.name) + "/" * entry.is_dir() for entry in os.scandir(path)]
+        links = [f'<a href="{name}">{name}</a>' for name in ("?C=N;O=D", "?C=M;O=A", "../", *names)]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        return io.BytesIO("\n".join(links).encode())
+
+
+def test_pages_with_links_are_datasets(tmp_path, base):
+    put(base[0], tmp_path / "in" / "a" / "0.mp4", tmp_path / "in" / "b c" / "1.mp4")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(IndexPages, directory=str(tmp_path)))
+    with server, ThreadPoolExecutor() as threads:
+        threads.submit(server.serve_forever)
+        try:
+            dataset = open_dataset(f"http://127.0.0.1:{server.server_port}/in/")
+            assert dataset.shards() == ["a", "b%2520c"]
+            assert not dataset.listing("a").left_out
+            (clip,) = dataset.clips("b%2520c")
+            with open_clip(clip.location) as opened:
+                assert probe(opened).num_frames == 30
+            with pytest.raises(DatasetError, match="does not exist"):
+                open_dataset(f"http://127.0.0.1:{server.server_port}/none").shards()
+        finally:
+            server.shutdown()
 
 
 def test_what_has_its_own_shards_takes_no_number_of_them(tmp_path, base):

@@ -51,6 +51,18 @@ def test_a_file_sets_everything_and_the_environment_wins(monkeypatch, tmp_path):
     assert settings.captions[0].prompt_text == "Say what the cars do."
 
 
+def test_a_dataset_may_be_several_and_says_how_it_is_read(monkeypatch, tmp_path):
+    (tmp_path / "caption_assets.yaml").write_text("dataset: [one, cars=two, s3://b/x/]\nclips: {shards: 4}\n")
+    settings = deployed_settings()
+    assert settings.dataset == f"{tmp_path}/one\ncars={tmp_path}/two\ns3://b/x/"
+    assert settings.clips.shards == 4
+    monkeypatch.setenv("CAPTION_ASSETS_DATASET_FORMAT", "manifest")
+    assert deployed_settings().clips.dataset_format == "manifest"
+    monkeypatch.setenv("CAPTION_ASSETS_SHARD_SIZE", "10")
+    with pytest.raises(ConfigError, match="two ways to say the same"):
+        deployed_settings()
+
+
 def test_exports_come_from_the_file_or_the_environment(monkeypatch, tmp_path):
     (tmp_path / "caption_assets.yaml").write_text("exports: [{format: txt, min_seconds: 2, to: train}]")
     monkeypatch.setenv("CAPTION_ASSETS_EXPORT_MIN_CONFIDENCE", "-1")

@@ -14,6 +14,7 @@ import numpy as np
 
 from caption_assets.errors import CaptionAssetsError, ClipError
 from caption_assets.media.files import Reading
+from caption_assets.models.requests import caption_request
 from caption_assets.records import Preview, VideoInfo
 from caption_assets.settings import DecodeLimits, PreviewSettings, WindowSettings
 from caption_assets.workers.tasks import (
@@ -129,8 +130,7 @@ def _go_over(path: str, both: bool, found: Found) -> bool | str:
         path,
         info.content_hash,
         tuple(WantedFrames(w.window, w.picks, (84, 56)) for w in windows),
-        {window: (str(window), "What happens?") for window in shown},
-        16,
+        {window: caption_request(str(window), "What happens?", None, 16) for window in shown},
         None,
         previews=shown if both else (),
         preview_settings=PREVIEWS if both else None,

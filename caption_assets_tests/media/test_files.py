@@ -14,6 +14,7 @@ from caption_assets.media.files import Reading, open_clip
 from caption_assets.media.mp4 import cut_window_mp4
 from caption_assets.media.packed import pack
 from caption_assets.media.previews import PreviewSourceError
+from caption_assets.models.requests import caption_request
 from caption_assets.records import Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings, WindowSettings
 from caption_assets.workers import tasks
@@ -169,8 +170,7 @@ def all_of(path: Path, kept: bool = False) -> dict[str, Callable[[], Iterator[An
         str(path),
         info.content_hash,
         tuple(WantedFrames(w.window, w.picks, (56, 28)) for w in windows),
-        {window: (str(window), "What happens?") for window in shown},
-        16,
+        {window: caption_request(str(window), "What happens?", None, 16) for window in shown},
         None,
         previews=shown,
         preview_settings=SMALL,

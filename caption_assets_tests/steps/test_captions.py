@@ -68,9 +68,9 @@ def store(dataset, tmp_path, workers):
 def asked(monkeypatch):
     """Every batch that the engine gets, as requests."""
     batches = []
-    batch = TransformersEngine._batch
+    generate = TransformersEngine._generate
     monkeypatch.setattr(
-        TransformersEngine, "_batch", lambda self, requests: batches.append(requests) or batch(self, requests)
+        TransformersEngine, "_generate", lambda self, now, *more: batches.append(now) or generate(self, now, *more)
     )
     return batches
 
@@ -177,18 +177,19 @@ def test_the_prompts_are_those_of_the_variant_or_the_users_own(store, workers, a
 
 
 def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(dataset, tmp_path, workers, monkeypatch):
-    store, batch = Store(str(tmp_path / "out")), TransformersEngine._batch
+    store, generate = Store(str(tmp_path / "out")), TransformersEngine._generate
     for shard in SHARDS:
         window_shard(StepContext(store, workers), dataset, shard, WindowSettings(window_size=24, remainder_threshold=8))
     asked = []
 
-    def told_apart(self, requests):
+    def told_apart(self, requests, *more):
         asked.extend(requests)
         times = {"wait_s": 1.0, "prefill_s": 2.0, "generate_s": 3.0}
         passes = {r.request_id: 1 + ("Look again." in r.messages[0]["content"][1]["text"]) for r in requests}
-        return [
+        output, results = generate(self, requests, *more)
+        return output, [
             replace(result, text=f"Text {passes[result.request_id]} of {result.request_id}.", **times)
-            for result in batch(self, requests)
+            for result in results
         ]
 
     class Timed:
@@ -200,7 +201,7 @@ def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(da
             for task, made in workers.run(*given, **bounds):
                 yield task, replace(made, decode_s=0.5, render_s=0.25) if isinstance(made, Prepared) else made
 
-    monkeypatch.setattr(TransformersEngine, "_batch", told_apart)
+    monkeypatch.setattr(TransformersEngine, "_generate", told_apart)
     caption(store, Timed(), generate_stage2_caption=True, stage2_prompt_text="Look again.", max_output_tokens=4)
     questions = {}
     for request in asked:
@@ -220,8 +221,8 @@ def test_each_window_of_a_clip_has_its_own_first_caption_in_its_second_prompt(da
         for number, text in ((1, row.first_text), (2, row.text)):
             assert text.startswith(f"Text {number} of ")
             assert text.endswith(f"/{row.clip_id}/{row.start_frame}_{row.end_frame}.")
-        # Of both passes.
-        assert (row.decode_s, row.render_s, row.wait_s, row.prefill_s, row.generate_s) == (1.0, 0.5, 2.0, 4.0, 6.0)
+        # Of both passes, for which the window is decoded once.
+        assert (row.decode_s, row.render_s, row.wait_s, row.prefill_s, row.generate_s) == (0.5, 0.25, 2.0, 4.0, 6.0)
 
 
 @pytest.fixture
@@ -294,6 +295,56 @@ def test_a_shard_without_windows_fails_alone(store, workers):
     }
 
 
+def test_an_empty_shard_is_a_finding_in_every_step_and_no_failure(store, workers, tmp_path):
+    (tmp_path / "in" / "void").mkdir(parents=True)
+    (tmp_path / "in" / "void" / "notes.txt").touch()
+    given = StepContext(store, workers)
+    report = window_shard(given, open_dataset(str(tmp_path / "in")), "void", WindowSettings())
+    assert (report.rows, report.figures["finding"], report.figures["files_left_out"]) == (0, "it holds no clip", 1)
+    with model_session(CaptionModelSettings(device="cpu")) as session:
+        ended = list(caption_shards(given, ("void",), session, CaptionSettings(), PreviewSettings()))
+        assert not session.started
+    with model_session(TextModelSettings(device="cpu"), 16) as session:
+        ended += enhance_shards(given, ("void",), "demo", session, EnhanceSettings())
+    assert {e.asset: e.outcome.rows for e in ended} == {
+        asset: 0 for asset in ("window_captions", "window_previews", "enhanced_captions")
+    }
+
+
+def test_a_shard_that_has_lost_its_clips_keeps_what_was_made_of_them(dataset, store, workers, tmp_path):
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    before = store.read_rows(CLIP_WINDOWS, "a")
+    report = window_shard(StepContext(store, workers), open_dataset(str(tmp_path / "in")), "a", WindowSettings())
+    assert (report.ok, report.figures["finding"]) == (2, "it holds no clip; what was made of those that it had stays")
+    assert store.read_rows(CLIP_WINDOWS, "a") == before
+
+
+def test_captions_that_another_tool_has_put_into_documents_are_enhanced(store, workers):
+    windows = store.read_rows(CLIP_WINDOWS, "a")
+    for row, text in zip(windows, ("A red circle is moving from left to right.", ""), strict=True):
+        frames = {"start_frame": row.start_frame, "end_frame": row.end_frame}
+        window = {**frames, "cosmos-r1_caption": text, "score": 1.5}
+        document = {"span_uuid": row.clip_id, "source_video": "/data/whole.mp4", "windows": [window], "mine": 7}
+        store.write_bytes(f"metas/v0/{row.clip_id}.json", json.dumps(document).encode())
+    with model_session(TextModelSettings(device="cpu"), 16) as session:
+        given, settings = StepContext(store, workers), EnhanceSettings(max_output_tokens=8)
+        (first,) = enhance_shards(given, ("a",), "cosmos-r1", session, settings)
+        (second,) = enhance_shards(given, ("a",), "cosmos-r1", session, settings)
+        (none,) = enhance_shards(given, ("b",), "cosmos-r1", session, settings)
+    assert (first.outcome.ok, first.outcome.skipped, second.outcome.reused) == (1, 1, 1)
+    assert "it has no captions of 'cosmos-r1'" in str(none.outcome)
+    adopted = store.read_rows(WINDOW_CAPTIONS, "a", "cosmos-r1")
+    assert sorted((row.status, row.text or "") for row in adopted) == [
+        ("ok", "A red circle is moving from left to right."),
+        ("skipped", ""),
+    ]
+    document = read_document(store, f"metas/v0/{windows[0].clip_id}.json")
+    (window,) = document["windows"]
+    assert window["cosmos-r1_caption"] == "A red circle is moving from left to right."
+    assert window["demo_lm_enhanced_caption"]
+    assert (document["mine"], document["source_video"], window["score"]) == (7, "/data/whole.mp4", 1.5)
+
+
 @pytest.fixture
 def too_wide(store):
     """A window of the first shard that no model takes, for its shape."""
@@ -357,3 +408,58 @@ def test_an_engine_that_dies_of_one_window_loses_that_window_only(store, workers
     (bad,) = (row for row in rows(store) if row.status != "ok")
     assert f"{bad.clip_id}/{bad.start_frame}_{bad.end_frame}" in deadly[0]
     assert bad.error_kind == "engine_died"
+
+
+def test_captions_by_several_prompts_come_of_one_visit_as_they_do_alone(store, workers, asked, dataset, tmp_path):
+    """Each under its own key, of one decoding; what a dataset lacks is asked alone, and takes nothing from the rest."""
+    several = {
+        "": CaptionSettings(generate_stage2_caption=True, max_output_tokens=30),
+        "short": CaptionSettings(prompt_variant="short", max_output_tokens=20),
+        "warm": CaptionSettings(prompt_text="What is it?", max_output_tokens=20, prompt_sampling={"temperature": 0.9}),
+    }
+    decoded = []
+
+    class Watched:
+        processes, start_seconds = workers.processes, 0.0
+
+        def run(self, work, tasks, **bounds):
+            for task, made in workers.run(work, tasks, **bounds):
+                if isinstance(made, Prepared):
+                    decoded.append(made.request_id)
+                yield task, made
+
+    def caption_all(into, settings, by=workers):
+        asked.clear()
+        decoded.clear()
+        with model_session(CaptionModelSettings(device="cpu"), 8, several=len(settings) > 1) as session:
+            return list(caption_shards(StepContext(into, by), ("a",), session, settings))
+
+    def texts(of, key):
+        return {
+            row.clip_id: (row.text, row.first_text, row.prompt_hash) for row in of.read_rows(WINDOW_CAPTIONS, "a", key)
+        }
+
+    keys = {"": "demo", "short": "demo-short", "warm": "demo-warm"}
+    only = {name: each for name, each in several.items() if name != "short"}
+    assert [ended.key for ended in caption_all(store, only, Watched())] == ["demo", "demo-warm"]
+    assert len(decoded) == len(set(decoded)) == 2
+    before = {key: store.read_rows(WINDOW_CAPTIONS, "a", key) for key in ("demo", "demo-warm")}
+    ended = {each.key: each.outcome for each in caption_all(store, several, Watched())}
+    assert {key: report.reused for key, report in ended.items()} == {"demo": 2, "demo-warm": 2, "demo-short": 0}
+    assert [request.messages[0]["content"][1]["text"] for batch in asked for request in batch] == [
+        CAPTION_PROMPTS["short"]
+    ] * 2
+    assert before == {key: store.read_rows(WINDOW_CAPTIONS, "a", key) for key in before}
+    assert all(row.cached_tokens > 50 for row in before["demo-warm"])
+
+    alone = Store(str(tmp_path / "alone"))
+    window_shard(StepContext(alone, workers), dataset, "a", WindowSettings())
+    for name, settings in several.items():
+        caption_all(alone, {name: settings})
+        assert texts(alone, keys[name]) == texts(store, keys[name])
+        assert None not in {text for text, *_ in texts(store, keys[name]).values()}
+    document = read_document(store, f"metas/v0/{before['demo'][0].clip_id}.json")
+    assert {"demo_caption", "demo-short_caption", "demo-warm_caption"} <= document["windows"][0].keys()
+    assert document["windows"][0]["provenance"]["demo-short_caption"]["prompt_hash"] == text_hash(
+        CAPTION_PROMPTS["short"]
+    )

@@ -22,6 +22,7 @@ from caption_assets.media.files import ClipFile, Copies, Reading, open_clip
 from caption_assets.media.packed import pack
 from caption_assets.media.probe import probe
 from caption_assets.media.reader import FastReader
+from caption_assets.models.requests import caption_request
 from caption_assets.records import VideoInfo
 from caption_assets.settings import DecodeLimits, PreviewSettings, WindowSettings
 from caption_assets.workers import tasks
@@ -98,8 +99,8 @@ def caption_task(location: str, info: VideoInfo, windows: list[PlannedWindow], *
     """Asks about each window, in sizes that differ."""
     sizes = [(56, 28), (56, 28), (84, 56), (112, 84)]
     wanted = tuple(WantedFrames(w.window, w.picks, size) for w, size in zip(windows, sizes, strict=True))
-    questions = {w.window: (str(w.window), "What happens?") for w in windows}
-    return CaptionTask(location, info.content_hash, wanted, questions, 16, None, **more)
+    questions = {w.window: caption_request(str(w.window), "What happens?", None, 16) for w in windows}
+    return CaptionTask(location, info.content_hash, wanted, questions, None, **more)
 
 
 def go_over(workers: ClipWorkers, location: str) -> Counter[str]:

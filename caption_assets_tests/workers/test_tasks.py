@@ -14,6 +14,7 @@ from caption_assets.errors import ClipError, PreviewError
 from caption_assets.media.files import Reading
 from caption_assets.media.previews import PreviewSourceError
 from caption_assets.models.engines.base import Request
+from caption_assets.models.requests import caption_request
 from caption_assets.records import FramePicks, Preview, VideoInfo, Window
 from caption_assets.settings import PreviewSettings, WindowSettings
 from caption_assets.workers.tasks import (
@@ -45,8 +46,8 @@ def planned(path: Path) -> tuple[VideoInfo, list[PlannedWindow]]:
 def task(path: Path, info: VideoInfo, windows: list[PlannedWindow], **more: Any) -> CaptionTask:
     sizes = SIZES * len(windows)
     wanted = tuple(WantedFrames(w.window, w.picks, size) for w, size in zip(windows, sizes, strict=False))
-    questions = {w.window: (str(w.window), f"What is in {w.window}?") for w in windows}
-    return CaptionTask(str(path), info.content_hash, wanted, questions, 16, None, **more)
+    questions = {w.window: caption_request(str(w.window), f"What is in {w.window}?", None, 16) for w in windows}
+    return CaptionTask(str(path), info.content_hash, wanted, questions, None, **more)
 
 
 class Made:

@@ -55,9 +55,6 @@ class Cosmos(ListFormat):
         clips = ("total_num_clips_passed", "total_num_clips_transcoded", "total_num_clips_with_caption")
         return json.dumps(dict.fromkeys((*videos, *clips), totals.clips), indent=4)[2:] + "\n"
 
-    def data_files(self, split: str) -> list[str]:
-        return [f"{split}metas_jsonl/{METAS_VERSION}/*.jsonl"]
-
 
 def _lines_file(shard: str) -> str:
     return f"metas_jsonl/{METAS_VERSION}/{fitted(component(shard, 'shard'), '.jsonl')}"

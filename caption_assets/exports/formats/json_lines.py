@@ -1,11 +1,11 @@
 """JSON Lines: one object a sample, with all columns, or those that musubi-tuner reads."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from caption_assets.exports.base import Entry, ListFormat
-from caption_assets.exports.columns import fields, json_line
+from caption_assets.exports.columns import DATASETS_TYPES, fields, json_line
 from caption_assets.exports.folder import FolderPart
 from caption_assets.settings import ExportVideos
 from caption_assets.store.store import Store
@@ -38,6 +38,9 @@ class JsonLines(JsonLinesFormat):
 
     def takes_parts(self, videos: ExportVideos) -> bool:
         return True
+
+    def features(self, suffixes: Collection[str]) -> Mapping[str, Any]:
+        return {"video": "string", **DATASETS_TYPES}
 
 
 class Musubi(JsonLinesFormat):

@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caption_assets.exports.base import Entry, PackFormat
-from caption_assets.exports.columns import COLUMNS, fields, json_line
+from caption_assets.exports.columns import COLUMNS, DATASETS_TYPES, fields, json_line
 from caption_assets.settings import ExportVideos
 
 # Videos that are in memory at once, and in a row group.
 _GROUP_BYTES = 64 << 20
 _GROUP_ROWS = 10_000
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-_NAMES = {str: "string", int: "int64", float: "float64"}
 _VIDEO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -54,7 +53,7 @@ def _row(entry: Entry, data: bytes | None) -> dict[str, Any]:
 
 def _schema() -> pa.Schema:
     columns = [pa.field(name, _TYPES[of]) for name, (of, _) in COLUMNS.items()]
-    features: dict[str, Any] = {name: {"dtype": _NAMES[of], "_type": "Value"} for name, (of, _) in COLUMNS.items()}
+    features: dict[str, Any] = {name: {"dtype": of, "_type": "Value"} for name, of in DATASETS_TYPES.items()}
     features = {"video": {"_type": "Video"}, **features}
     known = {"huggingface": json.dumps({"info": {"features": features}})}
     return pa.schema([pa.field("video", _VIDEO), *columns], metadata=known)

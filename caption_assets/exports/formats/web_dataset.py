@@ -4,12 +4,12 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from caption_assets.exports.base import Entry, PackFormat
-from caption_assets.exports.columns import fields
+from caption_assets.exports.columns import DATASETS_TYPES, fields
 
 
 class WebDataset(PackFormat):
@@ -21,6 +21,11 @@ class WebDataset(PackFormat):
 
     def about(self, entry: Entry) -> bytes:
         return _json(entry)
+
+    def features(self, suffixes: Collection[str]) -> Mapping[str, Any]:
+        """Without them, a column that is null in the first samples is taken to be null in all, and loading fails."""
+        videos = {suffix.removeprefix("."): "video" for suffix in sorted(suffixes)}
+        return {**videos, "txt": "string", "json": DATASETS_TYPES, "__key__": "string", "__url__": "string"}
 
     def pack(self, entries: Sequence[Entry], drafts: Sequence[str], file: BinaryIO) -> None:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:

@@ -1,0 +1,112 @@
+"""What is asked of every window for one caption: prompt, bounds, sampling and schema, from its settings."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from caption_assets.errors import ConfigError, first_line
+from caption_assets.models.prompts import caption_prompt, stage2_prompt
+from caption_assets.models.requests import Question
+from caption_assets.models.schemas import bounded
+from caption_assets.models.structured import STRUCTURED
+from caption_assets.models.variants import Sampling
+from caption_assets.settings import CaptionSettings
+
+_SAMPLING = {field.name: field.type for field in fields(Sampling)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One caption of every window: `refine` is the instruction of its second pass, where there is one; `sampling` what
+    is drawn otherwise than the model does by default."""
+
+    prompt: str
+    refine: str | None
+    max_tokens: int
+    sampling: dict[str, Any]
+    schema: str | None
+
+    @classmethod
+    def of(cls, settings: CaptionSettings) -> "Ask":
+        """Raises ConfigError for a prompt, a sampling or a schema that cannot be."""
+        refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
+        return cls(
+            caption_prompt(settings.prompt_variant, settings.prompt_text),
+            refine,
+            settings.max_output_tokens,
+            _sampling(settings),
+            _schema(settings),
+        )
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """What else than the prompt and the bound decides the text, for versions and fingerprints."""
+        chosen = {"stage2_prompt_text": self.refine, "sampling": self.sampling, "json_schema": self.schema}
+        return {name: value for name, value in chosen.items() if value}
+
+    @property
+    def is_one(self) -> bool:
+        """Whether a window is asked one question for it, as a rule."""
+        return self.refine is None
+
+    @property
+    def all_prompts(self) -> str:
+        return "\n\n".join(filter(None, (self.prompt, self.refine)))
+
+    def sampled(self, default: Sampling) -> Sampling | None:
+        """The sampling, None where it is the model's `default`."""
+        return replace(default, **self.sampling) if self.sampling else None
+
+    def questions(self, name: str, default: Sampling) -> list[Question]:
+        """It and, where there is one, its second pass, as questions of a visit; the first of them is named so."""
+        sampling = self.sampled(default)
+        # A second pass keeps to the schema; the first need not.
+        last = Question(name, self.prompt, self.max_tokens, sampling, self.schema)
+        if self.refine is None:
+            return [last]
+        again = Question(f"{name}/again", self.refine, self.max_tokens, sampling, self.schema, of=name)
+        return [replace(last, schema=None), again]
+
+
+def asks_several(settings: Mapping[str, CaptionSettings]) -> bool:
+    """Whether more than one thing is asked about each window, as a rule. Raises as `Ask.of`."""
+    return len(settings) > 1 or not all(Ask.of(each).is_one for each in settings.values())
+
+
+def _sampling(settings: CaptionSettings) -> dict[str, Any]:
+    given = settings.prompt_sampling
+    if unknown := sorted(given.keys() - _SAMPLING.keys()):
+        fix = f"choose of {', '.join(_SAMPLING)}"
+        raise ConfigError(f"sampling {unknown[0]!r} of a prompt", "it is unknown", fix)
+    whole = {"top_k", "seed"}
+    return {name: int(value) if name in whole else value for name, value in given.items()}
+
+
+def _schema(settings: CaptionSettings) -> str | None:
+    if settings.json_schema is None:
+        ready = settings.prompt_variant == "structured" and settings.prompt_text is None
+        return bounded(dict(STRUCTURED), "prompt variant 'structured'") if ready else None
+    asked = f"JSON schema {settings.json_schema!r}"
+    try:
+        return bounded(_read(settings.json_schema), asked)
+    except ConfigError:
+        raise
+    except Exception as error:  # of files and of users' modules
+        fix = "name a file with a JSON schema, or a pydantic model as module:name"
+        raise ConfigError(asked, f"it cannot be read ({first_line(error)})", fix) from None
+
+
+def _read(named: str) -> dict[str, Any]:
+    module, _, name = named.partition(":")
+    if name and not Path(named).exists():
+        model = getattr(importlib.import_module(module), name)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise TypeError(f"{name} is no pydantic model")
+        return model.model_json_schema()
+    schema: dict[str, Any] = json.loads(Path(named).expanduser().read_text())
+    return schema

@@ -1,0 +1,141 @@
+"""One shard's captions of one key: which windows lack one, and the rows that answers become."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any, Final
+
+from caption_assets.errors import CaptionAssetsError
+from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.requests import Author, Question, Result
+from caption_assets.models.schemas import texts_of
+from caption_assets.records import text_hash
+from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
+from caption_assets.steps.asked import Ask
+from caption_assets.steps.context import StepContext
+from caption_assets.steps.findings import Text, judged
+from caption_assets.steps.report import Sample, Step
+from caption_assets.steps.samples import Findings, text_samples
+from caption_assets.steps.stream import ShardStream
+from caption_assets.steps.versions import data_version
+from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowRow, window_key, window_of
+from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
+
+STEP: Final = Step(WINDOW_CAPTIONS, reads=(CLIP_WINDOWS,))
+_TIME_LINE = ("decode_s", "render_s", "wait_s", "prefill_s", "generate_s")
+
+
+def request_id(shard: str, row: WindowRow) -> str:
+    """What the request about a window is called."""
+    return f"{shard}/{row.clip_id}/{window_of(row)}"
+
+
+class Captions(ShardStream[CaptionRow]):
+    """One shard's captions of one key. What is asked, and when, is for `Visits` to say."""
+
+    step = STEP
+
+    def __init__(
+        self, context: StepContext, shard: str, windows: list[WindowRow], session: EngineSession, key: str, ask: Ask
+    ) -> None:
+        super().__init__(context, shard, session, key=key)
+        self.ask = ask
+        self.input_versions = {CLIP_WINDOWS.name: data_version(windows)}
+        good = [row for row in windows if row.status == "ok"]
+        self._clips = {row.clip_id: row.relative_path for row in good}
+        author = author_of(session)
+        pending = [row for row in good if not self.buffer.reuse(window_key(row), self._fingerprint(row, author))]
+        self.pending = {request_id(shard, row): row for row in pending}
+        self.expect(self.pending)
+
+    def questions(self) -> list[Question]:
+        """What is asked of a window."""
+        return self.ask.questions(self.key, self.session.variant.sampling)
+
+    def answer(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
+        return self.row(request_id, [result])
+
+    def row(
+        self,
+        request_id: str,
+        results: Sequence[Result | CaptionAssetsError],
+        decode_s: float | None = None,
+        render_s: float | None = None,
+    ) -> CaptionRow:
+        """The row of a window, by the results of `questions`, or the first of them alone."""
+        first, *later = (self._row(request_id, result) for result in results)
+        first = replace(first, decode_s=decode_s, render_s=render_s)
+        return _second_pass(first, later[0]) if later and first.text else first
+
+    def _row(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
+        window = self.pending[request_id]
+        known = result if isinstance(result, Result) else Result(request_id)
+        author = author_of(self.session, result)
+        return CaptionRow(
+            key=self.key,
+            clip_id=window.clip_id,
+            start_frame=window.start_frame or 0,
+            end_frame=window.end_frame or 0,
+            content_hash=window.content_hash,
+            window_hash=window.window_hash,
+            prompt_hash=text_hash(self.ask.prompt),
+            fingerprint=self._fingerprint(window, author),
+            is_json=self.ask.schema is not None,
+            wait_s=known.wait_s,
+            prefill_s=known.prefill_s,
+            generate_s=known.generate_s,
+            **model_fields(self.session, author),
+            **answer_fields(result),
+        )
+
+    def figures(self, good: Sequence[CaptionRow]) -> dict[str, float]:
+        asked = {window_key(row) for row in self.pending.values()}
+        figures = {
+            **time_line(row for row in good if window_key(row) in asked),
+            "prompt_tokens": sum(row.prompt_tokens or 0 for row in good),
+            "output_tokens": sum(row.output_tokens or 0 for row in good),
+        }
+        if cached := sum(row.cached_tokens or 0 for row in good):
+            figures["cached_tokens"] = cached
+        return figures
+
+    def samples(self, good: Sequence[CaptionRow], findings: Findings) -> list[Sample]:
+        return text_samples(self.context.store, good, findings, clip_of=self.clip_name)
+
+    def judged(self, row: CaptionRow) -> Text:
+        text = texts_of(row.text or "") if row.is_json else None
+        return judged(row, clip=self.clip_name(row), prompt=self.ask.all_prompts, text=text)
+
+    def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
+        return self._clips[row.clip_id]
+
+    def _fingerprint(self, row: WindowRow, author: Author) -> str:
+        ask = self.ask
+        further = {name: value for name, value in ask.decides.items() if name == "json_schema"}
+        question = [ask.prompt, ask.max_tokens, *filter(None, (ask.refine, further))]
+        identity = model_identity(self.session, author, ask.sampled(self.session.variant.sampling))
+        return text_hash(json.dumps([STEP.version, row.window_hash, identity, *question]))
+
+
+def time_line(rows: Iterable[CaptionRow]) -> dict[str, float]:
+    """Where the time of a window goes, on average, in seconds; what is not known is left out."""
+    figures = {}
+    rows = list(rows)
+    for name in _TIME_LINE:
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        if known:
+            figures[f"mean_{name}"] = round(fmean(known), 4)
+    return figures
+
+
+def _second_pass(first: CaptionRow, second: CaptionRow) -> CaptionRow:
+    """The row after both passes: tokens and times of both. Where the second gave nothing, the window failed."""
+
+    def total(name: str) -> Any:
+        values = [getattr(row, name) for row in (first, second)]
+        return None if None in values else sum(values)
+
+    both = ("prompt_tokens", "output_tokens", "seconds", "wait_s", "prefill_s", "generate_s")
+    once: dict[str, Any] = {"decode_s": first.decode_s, "render_s": first.render_s}
+    return replace(second, first_text=first.text, **once, **{name: total(name) for name in both})
