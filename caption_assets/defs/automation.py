@@ -49,11 +49,13 @@ def _looking(pipeline: Pipeline) -> dg.SensorDefinition:
     )
     def register_new_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         look = Look.model_validate_json(context.cursor or "{}")
+        if look.rests(time.time()):
+            return dg.SkipReason(f"the dataset took {look.listed_s:.0f} s to list, and is left alone for a while")
         known = observed_versions(context.instance, source)
         try:
-            dataset = getattr(context.resources, clips).dataset()
+            dataset, began = getattr(context.resources, clips).dataset(), time.monotonic()
             shards = dataset.shards()
-            changed, look = look.go_on(dataset, shards, known, time.time())
+            changed, look = look.go_on(dataset, shards, known, time.time(), time.monotonic() - began)
         except DatasetError as error:
             return dg.SkipReason(str(error))
         registered = set(registered_shards(context.instance, pipeline.shards))
