@@ -33,7 +33,15 @@ from caption_assets.settings.file import problems, read_settings
 
 SETTINGS = ENVIRONMENT_PREFIX + "SETTINGS"
 _FILE = Path("caption_assets.yaml")
-_SCALARS = ("dataset", "output", "source_root", "automation", "fresh_within_hours", "failure_webhook")
+_SCALARS = (
+    "dataset",
+    "output",
+    "source_root",
+    "automation",
+    "fresh_within_hours",
+    "failure_webhook",
+    "windows_per_run",
+)
 _PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in _SCALARS}
 _PARTS: Mapping[str, type[Settings]] = {
     "clips": DatasetSettings,
