@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 from caption_assets.dataset.ids import clip_id
 from caption_assets.dataset.listed import Found
-from caption_assets.dataset.places import NO_PERMISSION, File, Place
+from caption_assets.dataset.places import File, Place
 from caption_assets.names import written
 from caption_assets.records import Clip
 
@@ -37,5 +37,5 @@ def found(file: File, place: Place, shard: str) -> Found:
 
 
 def holds_clips(place: Place, folder: str) -> bool:
-    """Whether any clip lies below a folder, or may lie where nobody may look. Looks no further than the first."""
-    return any(file.trouble == NO_PERMISSION or not no_clip(file) for file in place.files(folder))
+    """Whether any clip lies below a folder, or may lie where nobody may look."""
+    return place.holds(folder, lambda name: not no_clip(File(name)))
