@@ -17,7 +17,7 @@ from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.console import RunConsole, plain, shown
 from caption_assets.cli.dry_run import print_forecast
 from caption_assets.cli.export import export
-from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.cli.flags import caption_option, settings_flags, settings_from
 from caption_assets.cli.prune import prune
 from caption_assets.cli.review import review
 from caption_assets.cli.shards import dataset_option, given_dataset, shards
@@ -65,14 +65,7 @@ def cli() -> None:
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
 @click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
-@click.option(
-    "--caption",
-    multiple=True,
-    metavar="NAME[=TEXT]",
-    callback=lambda _ctx, _param, values: _prompts(values),
-    help="Ask every window this, too, in the same visit: its caption stands under <variant>-<NAME>. Without a text, a "
-    "ready-made prompt: short, dense, camera or structured. May be repeated.",
-)
+@caption_option
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many clips of each shard, for a trial.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how much, and write nothing.")
 @click.option("--verify", is_flag=True, help="Read clips again that seem not to have changed.")
@@ -191,12 +184,6 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
     if trial.limit is not None:
         click.echo(f"Only the first {trial.limit} clips of each shard: a run without --limit goes on from here.")
     return SHARD_FAILED if failed else OK
-
-
-def _prompts(given: Sequence[str]) -> dict[str, str | None]:
-    """Further prompts by their names, each with its text, or none where it is ready-made."""
-    named = [each.partition("=") for each in given]
-    return {name: text if equals else None for name, equals, text in named}
 
 
 def _chosen(dataset: Dataset, named: Sequence[str]) -> list[str]:
