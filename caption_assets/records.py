@@ -163,7 +163,10 @@ class Preview:
 
 def file_stamp(found: os.stat_result) -> str:
     """What tells versions of a file of this machine apart: its size and times. That of the last change moves, too, when
-    somebody sets the other one back."""
+    somebody sets the other one back.
+
+    Without the inode: where the three are the same the file is, and file systems over a network give it another inode
+    at every mount, so that all clips would be read again."""
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 

@@ -11,6 +11,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.pipeline import Pipeline
+from caption_assets.defs.tags import LIMIT_TAG
 from caption_assets.defs.work import SETTINGS_TAG
 from caption_assets.settings.environment import deployed_settings
 from caption_assets.store.tables import SHARD_REVIEW, TABLES
@@ -220,6 +221,8 @@ def test_the_schedule_asks_for_ranges_of_what_is_missing_or_out_of_date(
     bad.write_text("no video")
     make_clip(clips_root / "c" / "x.mp4", 24)
     sensor.tick()
+    assert schedule.asks() == [("a", "c", EVERYTHING)]
+    assert materialize(instance, pipeline, ["a"], [WINDOWS], tags={LIMIT_TAG: "1"}).success  # a trial makes no shard
     assert schedule.asks() == [("a", "c", EVERYTHING)]
     assert run_job(instance, pipeline, ["a", "b", "bad", "c"], EVERYTHING).status == dg.DagsterRunStatus.FAILURE
     assert schedule.asks() == schedule.asks(after=0.9 * DAY) == []
