@@ -15,8 +15,9 @@ import caption_assets
 from caption_assets.cli.calibrate import calibrate
 from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.console import RunConsole, plain, shown
+from caption_assets.cli.dry_run import print_forecast
 from caption_assets.cli.export import export
-from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.cli.flags import caption_option, settings_flags, settings_from
 from caption_assets.cli.prune import prune
 from caption_assets.cli.review import review
 from caption_assets.cli.shards import dataset_option, given_dataset, shards
@@ -41,6 +42,7 @@ from caption_assets.settings import (
 )
 from caption_assets.steps import model_session
 from caption_assets.steps.asked import Ask
+from caption_assets.steps.trial import Trial
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
@@ -63,20 +65,17 @@ def cli() -> None:
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
 @click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
-@click.option(
-    "--caption",
-    multiple=True,
-    metavar="NAME[=TEXT]",
-    callback=lambda _ctx, _param, values: _prompts(values),
-    help="Ask every window this, too, in the same visit: its caption stands under <variant>-<NAME>. Without a text, a "
-    "ready-made prompt: short, dense, camera or structured. May be repeated.",
-)
+@caption_option
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many clips of each shard, for a trial.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and how much, and write nothing.")
+@click.option("--verify", is_flag=True, help="Read clips again that seem not to have changed.")
 @settings_flags
 def run(output_path: str, named: tuple[str, ...], **options: Any) -> None:
     """Materialize the assets of a dataset's shards in this process, through Dagster.
 
     With none of --generate-captions, --generate-previews and --enhance-captions, all three are made. A second run
-    does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
+    does only what is missing or has changed. With --limit, a shard is as missing in Dagster as before, and a later run
+    goes on from what is there. Exit status: 0 when every shard was processed (items that failed are
     listed), 1 when a shard failed, 2 for wrong usage.
     """
     sys.exit(_run(output_path, named, options))
@@ -127,9 +126,10 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
     """Checks everything that can be wrong before any work, then works. Returns the exit status."""
     wanted = ("generate_captions", "generate_previews", "enhance_captions")
     captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
-    Store(output_path).check_writable()
-    root, listed_as, dataset = given_dataset(options, output_path)
-    chosen_shards = _chosen(dataset, named)
+    if not options["dry_run"]:
+        Store(output_path).check_writable()
+    root, listed_as, dataset = given_dataset(options, output_path, keep=not options["dry_run"])
+    chosen_shards, trial = _chosen(dataset, named), Trial(options["limit"], options["verify"])
     if previews:
         check_ffmpeg()
 
@@ -162,6 +162,10 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
         with model_session(wanted_texts, 1):
             pass
 
+    if options["dry_run"]:
+        print_forecast(dataset, Store(output_path), chosen_shards, settings, steps, trial)
+        return OK
+
     # Dagster takes a second or two to import: wrong usage has been answered by now.
     from caption_assets.defs.instance import local_instance
     from caption_assets.defs.pipeline import Pipeline
@@ -174,16 +178,12 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
         Workers.from_settings(settings.workers) as clip_workers,
     ):
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
-        failed = materialize_shards(instance, pipeline, chosen_shards, steps, console)
+        failed = materialize_shards(instance, pipeline, chosen_shards, steps, console, trial)
     console.summarize(chosen_shards, Console())
     print_checks(console.checks, Console())
+    if trial.limit is not None:
+        click.echo(f"Only the first {trial.limit} clips of each shard: a run without --limit goes on from here.")
     return SHARD_FAILED if failed else OK
-
-
-def _prompts(given: Sequence[str]) -> dict[str, str | None]:
-    """Further prompts by their names, each with its text, or none where it is ready-made."""
-    named = [each.partition("=") for each in given]
-    return {name: text if equals else None for name, equals, text in named}
 
 
 def _chosen(dataset: Dataset, named: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from caption_assets.settings import (
     ALL_SETTINGS,
     CaptionModelSettings,
+    Captions,
     Settings,
     TextModelSettings,
     choices_of,
@@ -96,11 +97,30 @@ def variables_from(context: click.Context) -> dict[str, str]:
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     switched = [(owner, name, word) for switch, (owner, name, word) in _SWITCHES.items() if parameter(switch) in given]
     chosen = [(f.settings, f.field, context.params[parameter(f.name)]) for f in flags() if parameter(f.name) in given]
+    if parameter("--caption") in given:
+        chosen.append((Captions, "prompts", context.params[parameter("--caption")]))
     variables: dict[str, str] = {}
     for settings, name, value in [*switched, *chosen]:
         text = str(value) if isinstance(value, str) else json.dumps(value)
         variables[variables_of(settings)[name][-1]] = text
     return variables
+
+
+def _prompts(given: Sequence[str]) -> dict[str, str | None]:
+    """Further prompts by their names, each with its text, or none where it is ready-made."""
+    named = [each.partition("=") for each in given]
+    return {name: text if equals else None for name, equals, text in named}
+
+
+caption_option = click.option(
+    "--caption",
+    multiple=True,
+    metavar="NAME[=TEXT]",
+    callback=lambda _ctx, _param, values: _prompts(values),
+    help="Ask every window this, too, in the same visit: its caption stands under <variant>-<NAME>. Without a text, a "
+    "ready-made prompt: short, dense, camera or structured. May be repeated.",
+)
+"""The flag of a setting that is given piece by piece."""
 
 
 def parameter(flag: str) -> str:

@@ -23,10 +23,13 @@ dataset_option = click.option(
 )
 
 
-def given_dataset(options: Mapping[str, Any], output: str | None) -> tuple[str, DatasetSettings, Dataset]:
-    """The dataset that parsed flags ask for, by its root, how it is read, and itself. Raises DatasetError."""
+def given_dataset(
+    options: Mapping[str, Any], output: str | None, *, keep: bool = True
+) -> tuple[str, DatasetSettings, Dataset]:
+    """The dataset that parsed flags ask for, by its root, how it is read, and itself; without `keep`, nothing is
+    written. Raises DatasetError."""
     root, settings = "\n".join(options["roots"]), settings_from(options, DatasetSettings)
-    return root, settings, dataset_for(root, settings, output)
+    return root, settings, dataset_for(root, settings, output, keep=keep)
 
 
 def dataset_flags(command: F) -> F:

@@ -14,11 +14,10 @@ from caption_assets.defs.as_they_come import DESCRIPTION
 from caption_assets.defs.failures import failure_sensor
 from caption_assets.defs.partitions import range_tags, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
+from caption_assets.defs.run_sizes import shards_per_run
 from caption_assets.defs.source import MOST_CHANGES, Look, observation, observed_versions
 from caption_assets.defs.work import SETTINGS_TAG, Work
 from caption_assets.errors import DatasetError
-
-SHARDS_PER_RUN = 16
 
 
 def job_of(pipeline: Pipeline) -> Job:
@@ -109,7 +108,7 @@ def schedule_of(pipeline: Pipeline, job: Job) -> dg.ScheduleDefinition:
         registered = registered_shards(context.instance, pipeline.shards)
         for assets, shards in alike.items():
             chosen = [asset.key for asset in pipeline.assets if asset.key in assets]
-            for keys in ranges(shards, registered, SHARDS_PER_RUN):
+            for keys in ranges(shards, registered, shards_per_run(pipeline.settings)):
                 yield dg.RunRequest(
                     run_key=f"{context.scheduled_execution_time.isoformat()} {keys[0]}",
                     asset_selection=chosen,
