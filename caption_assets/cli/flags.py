@@ -75,14 +75,24 @@ def settings_flags(command: F, classes: Sequence[type[Settings]] = ALL_SETTINGS)
     return command
 
 
-def settings_from(values: Mapping[str, Any], settings: type[S], **defaults: Any) -> S:
-    """The settings of one class that the parsed flags ask for; `defaults` are for flags that were not given."""
-    chosen = {name: values[parameter(flag)] for name, flag in flags_of(settings).items()}
+def settings_from(values: Mapping[str, Any], settings: type[S]) -> S:
+    """The settings of one class that the parsed flags ask for."""
+    return parsed_as(settings, given_fields(values, settings))
+
+
+def given_fields(values: Mapping[str, Any], settings: type[Settings]) -> dict[str, Any]:
+    """The fields that flags set, of those flags whose `values` there are."""
+    chosen = {name: values[parameter(flag)] for name, flag in flags_of(settings).items() if parameter(flag) in values}
     for switch, (owner, name, word) in _SWITCHES.items():
-        if issubclass(settings, owner) and values[parameter(switch)]:
+        if issubclass(settings, owner) and values.get(parameter(switch)):
             chosen[name] = word
+    return chosen
+
+
+def parsed_as(settings: type[S], chosen: Mapping[str, Any]) -> S:
+    """Settings with these fields. Raises click.UsageError with the flag of what cannot be."""
     try:
-        return settings(**chosen | {name: value for name, value in defaults.items() if chosen[name] is None})
+        return settings(**chosen)
     except ValidationError as error:  # of what click cannot check by itself
         first = error.errors()[0]
         wrong = first["msg"].removeprefix("Value error, ")

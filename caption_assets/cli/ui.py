@@ -50,9 +50,9 @@ def ui(
     os.environ.update(chosen | variables_from(context))
 
     # Dagster takes a second or two to import.
-    from caption_assets.defs.environment import deployed_settings, has_file
     from caption_assets.defs.instance import WORKSPACE, instance_home, local_instance
     from caption_assets.defs.partitions import add_new_shards, shards_of
+    from caption_assets.settings.environment import deployed_settings, has_file
 
     if not has_file():
         if dataset is not None:
