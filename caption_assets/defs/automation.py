@@ -25,7 +25,7 @@ def job_of(pipeline: Pipeline) -> Job:
     return dg.define_asset_job(
         pipeline.names.of("caption_shards"),
         selection=dg.AssetSelection.assets(*pipeline.assets),
-        description="Windows, previews, captions and enhanced captions of the chosen shards.",
+        description="Windows, previews, captions, enhanced captions and the page of the chosen shards.",
     )
 
 

@@ -121,8 +121,8 @@ class _Asset:
                 outdated.add(shard)
             elif (by := made[shard]) is not None:
                 read = {key: version.value for key, version in by.input_data_versions.items()}
-                now = {key: versions.get(shard, read.get(key)) for key, versions in inputs.items()}
-                if by.code_version != self.node.code_version or read != now:
+                now = {key: versions[shard] for key, versions in inputs.items() if shard in versions}
+                if by.code_version != self.node.code_version or {**read, **now} != read:
                     outdated.add(shard)
         return outdated
 

@@ -283,10 +283,11 @@ def test_a_run_has_shards_enough_for_its_windows_and_parents_and_children_differ
     output = settings.output if planned else str(tmp_path / "new")
     settings = settings.model_copy(update={"output": output, "windows_per_run": windows_per_run})
     pipeline = Pipeline(settings)
-    sizes = {made.definition.key: made.definition.backfill_policy.max_partitions_per_run for made in pipeline.made}
+    assets = [*(made.definition for made in pipeline.made), pipeline.review]
+    sizes = {asset.key: asset.backfill_policy.max_partitions_per_run for asset in assets}
     assert sizes[asset_key(pipeline, "window_captions")] == size
     assert sizes[asset_key(pipeline, "window_previews")] == sizes[asset_key(pipeline, "window_captions")]
-    for asset in pipeline.assets:
+    for asset in assets:
         for parent in asset.dependency_keys - {pipeline.source.key}:
             assert sizes[parent] != sizes[asset.key]
 

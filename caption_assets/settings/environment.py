@@ -124,7 +124,7 @@ def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
 def check_names() -> None:
     """Raises ConfigError for a variable with our prefix that sets nothing: a misspelt choice is no choice."""
     known = {SETTINGS, _EXPORT, *_PLAIN.values(), *_OTHERS}
-    every: tuple[type[Settings], ...] = (*ALL_SETTINGS, ExportSettings)
+    every: tuple[type[Settings], ...] = (*ALL_SETTINGS, *_LISTS.values())
     known |= {name for settings in every for names in variables_of(settings).values() for name in names}
     unknown = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     if unknown:
