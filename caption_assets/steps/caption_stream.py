@@ -49,9 +49,9 @@ class Captions(ShardStream[CaptionRow]):
         self.pending = {request_id(shard, row): row for row in pending}
         self.expect(self.pending)
 
-    def questions(self) -> list[Question]:
+    def questions(self, request_id: str) -> list[Question]:
         """What is asked of a window."""
-        return self.ask.questions(self.key, self.session.variant.sampling)
+        return self.ask.about(self.pending[request_id]).questions(self.key, self.session.variant.sampling)
 
     def answer(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
         return self.row(request_id, [result])
@@ -79,7 +79,7 @@ class Captions(ShardStream[CaptionRow]):
             end_frame=window.end_frame or 0,
             content_hash=window.content_hash,
             window_hash=window.window_hash,
-            prompt_hash=text_hash(self.ask.prompt),
+            prompt_hash=text_hash(self.ask.about(window).prompt),
             fingerprint=self._fingerprint(window, author),
             is_json=self.ask.schema is not None,
             wait_s=known.wait_s,
@@ -111,7 +111,7 @@ class Captions(ShardStream[CaptionRow]):
         return self._clips[row.clip_id]
 
     def _fingerprint(self, row: WindowRow, author: Author) -> str:
-        ask = self.ask
+        ask = self.ask.about(row)
         further = {name: value for name, value in ask.decides.items() if name == "json_schema"}
         question = [ask.prompt, ask.max_tokens, *filter(None, (ask.refine, further))]
         identity = model_identity(self.session, author, ask.sampled(self.session.variant.sampling))
