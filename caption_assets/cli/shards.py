@@ -69,6 +69,8 @@ def list_shards(output_path: str | None, **options: Any) -> None:
         if found.left_out:
             words.append(f"no clips: {'; '.join(map(str, found.left_out))}")
         click.echo("\t".join(plain(word) for word in (shard_name(key), *words)))
+    for of in listed.beside():
+        click.echo(plain(f"in no shard: {of}"))
     for key in sorted(set(known) - set(keys)):
         click.echo(f"{plain(shard_name(key))}\t0 clips\tregistered, but no longer there")
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from caption_assets.dataset.base import Listing, left_out, listing_version, unknown_shard
+from caption_assets.dataset.base import LeftOut, Listing, left_out, listing_version, unknown_shard
 from caption_assets.dataset.files import CLIP_SUFFIXES, found_with_sidecars, holds_clips, no_clip
 from caption_assets.dataset.ids import shard_key, shard_name
 from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
@@ -80,6 +80,16 @@ class FolderDataset:
             raise unknown_shard(self, shard)  # object stores have no folders that could be missing
         clips.sort(key=lambda clip: clip.relative_path)
         return Listing(clips, left_out(others))
+
+    def beside(self) -> list[LeftOut]:
+        """Files in the root, and on this machine folders without clips."""
+        folders, others = top_of(self.root, self._place)
+        if self._place.looks_cost_nothing:
+            folders = [name for name in folders if not holds_clips(self._place, name)]
+        else:
+            folders = []
+        files = [(no_clip(File(name)) or "clips", written(name)) for name in others]
+        return left_out([*(("folders without clips", f"{written(name)}/") for name in sorted(folders)), *sorted(files)])
 
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         """See `Dataset.versions`. Raises DatasetError where the root cannot be read."""

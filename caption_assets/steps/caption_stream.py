@@ -52,9 +52,9 @@ class Captions(ShardStream[CaptionRow]):
         self.pending = {request_id(shard, row): row for row in pending}
         self.expect(self.pending)
 
-    def questions(self) -> list[Question]:
+    def questions(self, request_id: str) -> list[Question]:
         """What is asked of a window."""
-        return self.ask.questions(self.key, self.session.variant.sampling)
+        return self.ask.about(self.pending[request_id]).questions(self.key, self.session.variant.sampling)
 
     def answer(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
         return self.row(request_id, [result])
@@ -82,7 +82,7 @@ class Captions(ShardStream[CaptionRow]):
             end_frame=window.end_frame or 0,
             content_hash=window.content_hash,
             window_hash=window.window_hash,
-            prompt_hash=text_hash(self.ask.prompt),
+            prompt_hash=text_hash(self.ask.about(window).prompt),
             fingerprint=caption_fingerprint(self.session, self.ask, window, author),
             is_json=self.ask.schema is not None,
             wait_s=known.wait_s,
@@ -115,7 +115,8 @@ class Captions(ShardStream[CaptionRow]):
 
 
 def caption_fingerprint(session: EngineSession, ask: Ask, row: WindowRow, author: Author) -> str:
-    """Covers all that a window's caption depends on."""
+    """Covers all that a window's caption depends on. Raises ConfigError as `Ask.about`."""
+    ask = ask.about(row)
     further = {name: value for name, value in ask.decides.items() if name == "json_schema"}
     question = [ask.prompt, ask.max_tokens, *filter(None, (ask.refine, further))]
     identity = model_identity(session, author, ask.sampled(session.variant.sampling))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from caption_assets.dataset import Dataset, clip_id, path_id
 from caption_assets.dataset.places import NO_PERMISSION
 from caption_assets.errors import DatasetError
-from caption_assets.names import is_remote
+from caption_assets.names import Bytes, is_remote, part_of
 from caption_assets.records import Clip
 from caption_assets.review import paths as review_paths
 from caption_assets.save_export import paths
@@ -258,6 +258,9 @@ def _some(names: Iterable[str]) -> str:
 
 def _root(location: str, relative_path: str) -> str | None:
     """What a clip's path is relative to; None where its place does not tell."""
+    if part := part_of(location):
+        inside = f"/{part.name}" if isinstance(part, Bytes) else f"/{relative_path.rpartition('/')[2]}"
+        return _root(part.file, relative_path.removesuffix(inside))
     return location.removesuffix(relative_path) if location.endswith("/" + relative_path) else None
 
 

@@ -24,9 +24,9 @@ def dataset_for(root: str, settings: DatasetSettings, output: str | None, *, kee
     kept = store.read_bytes(rel)
     if kept is None:
         whole = open_dataset(root, settings.model_copy(update={"shard_size": None, "shards": 1}))
-        clips = sum(len(whole.clips(shard)) for shard in whole.shards())
-        count = max(1, math.ceil(clips / settings.shard_size))
-        about = {"dataset": root, "shard_size": settings.shard_size, "clips": clips, "shards": count}
+        clips = [len(whole.clips(shard)) for shard in whole.shards()]  # of each root, where there are several
+        count = math.ceil(max(clips) / settings.shard_size)
+        about = {"dataset": root, "shard_size": settings.shard_size, "clips": sum(clips), "shards": count}
         kept = json.dumps(about, indent=1).encode()
         if keep:
             store.write_bytes(rel, kept)
