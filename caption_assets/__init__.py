@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from caption_assets.settings import (
         CaptionModelSettings,
         CaptionSettings,
+        DatasetSettings,
         EnhanceSettings,
         PreviewSettings,
         TextModelSettings,
@@ -46,6 +47,7 @@ __all__ = [
     "CaptionAssetsError",
     "CaptionModelSettings",
     "CaptionSettings",
+    "DatasetSettings",
     "Ended",
     "EnhanceSettings",
     "PreviewSettings",

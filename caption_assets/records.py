@@ -32,12 +32,23 @@ OK = Outcome()
 
 
 @dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A file beside a clip that says something about it: `.json`, `.txt` or `.vtt`, as `suffix` has it. `stamp` changes
+    whenever the file does."""
+
+    suffix: str
+    location: str
+    stamp: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One video file of a shard.
 
     `location` is what the decoder opens: a local path, an fsspec URL, or a part of either (`names.part_of`);
     `relative_path` is posix, below the dataset root. `stamp` changes whenever the file does (`file_stamp`, or its
     ETag); None where the place does not tell. `columns` is what else the dataset says of the clip, as JSON has it.
+    `sidecars` are the files beside it that do: they are not read, nor do their changes count, until somebody uses them.
     """
 
     clip_id: str
@@ -46,6 +57,7 @@ class Clip:
     relative_path: str
     stamp: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    sidecars: tuple[Sidecar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +163,10 @@ class Preview:
 
 def file_stamp(found: os.stat_result) -> str:
     """What tells versions of a file of this machine apart: its size and times. That of the last change moves, too, when
-    somebody sets the other one back."""
+    somebody sets the other one back.
+
+    Without the inode: where the three are the same the file is, and file systems over a network give it another inode
+    at every mount, so that all clips would be read again."""
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 

@@ -26,7 +26,7 @@ MakeClip = Callable[..., Path]
 
 
 # From the longest on: started last, one of them would keep one process busy alone.
-_LONG = ("openai", "campaigns", "judging", "stopping", "confidence", "stopped_runs", "comparison", "rules", "cli")
+_LONG = ("ui", "openai", "campaigns", "judging", "stopping", "confidence", "stopped_runs", "comparison", "rules", "cli")
 _LONGEST = tuple(f"test_{name}.py" for name in _LONG)
 
 

@@ -11,7 +11,7 @@ from dagster._core.loader import LoadingContextForTest
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import range_tags, registered_shards
 from caption_assets.defs.pipeline import Pipeline
-from caption_assets.store.tables import TABLES
+from caption_assets.store.tables import SHARD_REVIEW, TABLES
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
 
@@ -22,7 +22,7 @@ def materialize(
     shards: Sequence[str],
     steps: Collection[str] = tuple(TABLES),
     config: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-    **more: Any,
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> dg.ExecuteInProcessResult:
     """One run of the assets of `steps` for `shards`, which are registered first; `config` is for all of a step."""
     known = registered_shards(instance, pipeline.shards)
@@ -36,8 +36,8 @@ def materialize(
         resources=pipeline.resources,
         run_config={"ops": ops, "loggers": QUIET},
         raise_on_error=False,
-        **({"partition_key": shards[0]} if len(shards) == 1 else {"tags": range_tags(tuple(shards))}),
-        **more,
+        partition_key=shards[0] if len(shards) == 1 else None,
+        tags={**tags, **(range_tags(tuple(shards)) if len(shards) > 1 else {})},
     )
 
 
@@ -69,7 +69,7 @@ def run_job(
         dg.build_reconstructable_job(__name__, job_of_running.__name__, (dataset,)),
         instance=instance,
         asset_selection=[
-            *(made.definition.key for made in pipeline.made if made.step.name in steps),
+            *(asset.key for asset in _of_steps(pipeline, steps)),
             *(asset.key for asset in pipeline.exports if exports),
         ],
         tags=range_tags(tuple(shards)),
@@ -81,7 +81,12 @@ def run_job(
 
 def asset_key(pipeline: Pipeline, step: str) -> dg.AssetKey:
     """The first asset of a step; of a pipeline with one model, the only one."""
-    return next(made.definition.key for made in pipeline.made if made.step.name == step)
+    return _of_steps(pipeline, [step])[0].key
+
+
+def _of_steps(pipeline: Pipeline, steps: Collection[str]) -> list[dg.AssetsDefinition]:
+    review = [pipeline.review] if SHARD_REVIEW.name in steps else []
+    return [*(made.definition for made in pipeline.made if made.step.name in steps), *review]
 
 
 def materialized(instance: dg.DagsterInstance, pipeline: Pipeline, step: str) -> set[str]:

@@ -40,6 +40,7 @@ MODELS: dict[str, set[str]] = {
     "confidence": {"thinking"},
     "schemas": set(),
     "structured": set(),
+    "templates": set(),
     "requests": {"families", "prompts", "variants", "confidence"},
     "contexts": {"families", "requests"},
     "chat": {"families", "requests"},

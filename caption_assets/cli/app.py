@@ -14,13 +14,15 @@ from rich.console import Console
 import caption_assets
 from caption_assets.cli.calibrate import calibrate
 from caption_assets.cli.check import check, print_checks
+from caption_assets.cli.chosen import given_flags, run_settings
 from caption_assets.cli.console import RunConsole, plain, shown
+from caption_assets.cli.dry_run import print_forecast
 from caption_assets.cli.estimate import estimate
 from caption_assets.cli.export import export
-from caption_assets.cli.flags import settings_flags, settings_from
+from caption_assets.cli.flags import caption_option, settings_flags
 from caption_assets.cli.prune import prune
 from caption_assets.cli.review import review
-from caption_assets.cli.shards import dataset_option, given_dataset, shards
+from caption_assets.cli.shards import dataset_option, shards
 from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
 from caption_assets.dataset import Dataset, shard_name
@@ -28,20 +30,12 @@ from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, ConfigError, DatasetError
 from caption_assets.extras import install, missing
 from caption_assets.media.previews import check_ffmpeg
-from caption_assets.models.choice import default_text_variant, default_variant
 from caption_assets.models.prompts import enhance_prompt
-from caption_assets.settings import (
-    Captions,
-    CheckSettings,
-    EnhancedCaptions,
-    PipelineSettings,
-    PreviewSettings,
-    QualitySettings,
-    WindowSettings,
-    WorkerSettings,
-)
+from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
 from caption_assets.steps.asked import Ask
+from caption_assets.steps.sharding import dataset_for
+from caption_assets.steps.trial import Trial
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
 from caption_assets.workers.local import Workers
@@ -57,30 +51,30 @@ def cli() -> None:
 
 
 @cli.command()
-@dataset_option
-@click.option("--output-path", required=True, help="Folder or fsspec URL for tables, documents and previews.")
+@dataset_option(required=False)
+@click.option("--output-path", help="Folder or fsspec URL for tables, documents and previews.")
 @click.option("--shard", "named", multiple=True, help="Only this shard (its folder's name or key); may be repeated.")
 @click.option("--source-root", help="Root of the source videos, for clips that another tool has cut.")
 @click.option("--generate-captions", is_flag=True, help="Caption every window.")
 @click.option("--generate-previews", is_flag=True, help="Make a WebP preview of every window.")
 @click.option("--enhance-captions", is_flag=True, help="Rewrite every caption with a text model.")
-@click.option(
-    "--caption",
-    multiple=True,
-    metavar="NAME[=TEXT]",
-    callback=lambda _ctx, _param, values: _prompts(values),
-    help="Ask every window this, too, in the same visit: its caption stands under <variant>-<NAME>. Without a text, a "
-    "ready-made prompt: short, dense, camera or structured. May be repeated.",
-)
+@caption_option
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many clips of each shard, for a trial.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and how much, and write nothing.")
+@click.option("--verify", is_flag=True, help="Read clips again that seem not to have changed.")
 @settings_flags
-def run(output_path: str, named: tuple[str, ...], **options: Any) -> None:
+@click.pass_context
+def run(context: click.Context, named: tuple[str, ...], **options: Any) -> None:
     """Materialize the assets of a dataset's shards in this process, through Dagster.
 
+    What no flag says is as the deployment has it: in its environment, then in its file of settings.
+
     With none of --generate-captions, --generate-previews and --enhance-captions, all three are made. A second run
-    does only what is missing or has changed. Exit status: 0 when every shard was processed (items that failed are
+    does only what is missing or has changed. With --limit, a shard is as missing in Dagster as before, and a later run
+    goes on from what is there. Exit status: 0 when every shard was processed (items that failed are
     listed), 1 when a shard failed, 2 for wrong usage.
     """
-    sys.exit(_run(output_path, named, options))
+    sys.exit(_run(run_settings(given_flags(context)), named, options))
 
 
 @cli.command()
@@ -97,8 +91,8 @@ def demo(dataset: str, output_path: str) -> None:
     arguments = ["--dataset", dataset, "--output-path", output_path, "--device", "cpu"]
     arguments += ["--captioning-algorithm", "demo", "--enhance-captions-algorithm", "demo_lm"]
     with run.make_context("run", arguments) as context:
-        options = {**context.params}
-    status = _run(options.pop("output_path"), options.pop("named"), options)
+        settings = run_settings(given_flags(context), PipelineSettings())
+        status = _run(settings, [], context.params)
     if status == OK:
         _show_samples(Store(output_path), list(scenes), console)
         places = {"--dataset": dataset, "--output-path": output_path}
@@ -125,44 +119,35 @@ def print_reference() -> None:
     click.echo(reference(), nl=False)
 
 
-def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> int:
+def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str, Any]) -> int:
     """Checks everything that can be wrong before any work, then works. Returns the exit status."""
     wanted = ("generate_captions", "generate_previews", "enhance_captions")
     captions, previews, enhance = (options[name] or not any(options[w] for w in wanted) for name in wanted)
-    Store(output_path).check_writable()
-    root, listed_as, dataset = given_dataset(options, output_path)
-    chosen_shards = _chosen(dataset, named)
+    if not options["dry_run"]:
+        Store(settings.output).check_writable()
+    dataset = dataset_for(settings.dataset, settings.clips, settings.output, keep=not options["dry_run"])
+    chosen_shards, trial = _chosen(dataset, named), Trial(options["limit"], options["verify"])
+    steps = {"clip_windows"}
     if previews:
         check_ffmpeg()
-
-    variant = options["captioning_algorithm"] or default_variant()
-    settings = PipelineSettings(
-        dataset=root,
-        clips=listed_as,
-        output=output_path,
-        source_root=options["source_root"],
-        windows=settings_from(options, WindowSettings),
-        previews=settings_from(options, PreviewSettings),
-        captions=(settings_from(options, Captions, model_variant=variant, gpus="all"),),
-        enhanced=(settings_from(options, EnhancedCaptions, model_variant=default_text_variant(variant), gpus="all"),),
-        quality=settings_from(options, QualitySettings),
-        checks=settings_from(options, CheckSettings),
-        workers=settings_from(options, WorkerSettings),
-    )
-    steps = {"clip_windows"} | ({"window_previews"} if previews else set())
+        steps.add("window_previews")
     if captions:
         steps.add("window_captions")
-        chosen = settings.captions[0]
-        for asked in chosen.asked.values():
-            Ask.of(asked)
-        with model_session(chosen, 1):
-            pass
+        for chosen in settings.captions:
+            for asked in chosen.asked.values():
+                Ask.of(asked)
+            with model_session(chosen, 1):
+                pass
     if enhance:
         steps.add("enhanced_captions")
-        wanted_texts = settings.enhanced[0]
-        enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
-        with model_session(wanted_texts, 1):
-            pass
+        for wanted_texts in settings.enhanced:
+            enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
+            with model_session(wanted_texts, 1):
+                pass
+
+    if options["dry_run"]:
+        print_forecast(dataset, Store(settings.output), chosen_shards, settings, steps, trial)
+        return OK
 
     # Dagster takes a second or two to import: wrong usage has been answered by now.
     from caption_assets.defs.instance import local_instance
@@ -176,16 +161,12 @@ def _run(output_path: str, named: Sequence[str], options: Mapping[str, Any]) -> 
         Workers.from_settings(settings.workers) as clip_workers,
     ):
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
-        failed = materialize_shards(instance, pipeline, chosen_shards, steps, console)
+        failed = materialize_shards(instance, pipeline, chosen_shards, steps, console, trial)
     console.summarize(chosen_shards, Console())
     print_checks(console.checks, Console())
+    if trial.limit is not None:
+        click.echo(f"Only the first {trial.limit} clips of each shard: a run without --limit goes on from here.")
     return SHARD_FAILED if failed else OK
-
-
-def _prompts(given: Sequence[str]) -> dict[str, str | None]:
-    """Further prompts by their names, each with its text, or none where it is ready-made."""
-    named = [each.partition("=") for each in given]
-    return {name: text if equals else None for name, equals, text in named}
 
 
 def _chosen(dataset: Dataset, named: Sequence[str]) -> list[str]:

@@ -10,31 +10,39 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from caption_assets.cli.chosen import given_flags
 from caption_assets.cli.console import shown
-from caption_assets.cli.flags import settings_flags, settings_from
-from caption_assets.dataset import open_dataset
+from caption_assets.cli.flags import given_fields, parsed_as, settings_flags, settings_from
+from caption_assets.cli.shards import dataset_option, given_dataset
 from caption_assets.errors import DatasetError
 from caption_assets.models.choice import ModelChoice, default_text_variant, default_variant
-from caption_assets.settings import CaptionModelSettings, TextModelSettings, WindowSettings, WorkerSettings
+from caption_assets.settings import (
+    CaptionModelSettings,
+    DatasetSettings,
+    TextModelSettings,
+    WindowSettings,
+    WorkerSettings,
+)
 from caption_assets.steps.estimate import Planned, Speed, measured, planned, published
 from caption_assets.steps.progress_log import duration
 from caption_assets.store.store import Store
 from caption_assets.workers.local import Workers
 
 _HOUR = 3600.0
-_CLASSES = (WindowSettings, CaptionModelSettings, TextModelSettings, WorkerSettings)
+_CLASSES = (DatasetSettings, WindowSettings, CaptionModelSettings, TextModelSettings, WorkerSettings)
 
 
 @click.command()
-@click.option("--dataset", required=True, help="Folder or fsspec URL whose sub-folders are the shards of clips.")
+@dataset_option()
 @click.option("--output-path", help="Output of earlier runs, whose speed then counts; by default what was published.")
 @click.option("--shard", "shards", multiple=True, help="Only this shard, by its key; may be repeated.")
 @click.option("--sample", type=click.IntRange(1), help="Look at so many shards, drawn at random, and not at all.")
 @click.option("--enhance-captions", is_flag=True, help="With enhanced captions.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @partial(settings_flags, classes=_CLASSES)
+@click.pass_context
 def estimate(
-    dataset: str,
+    context: click.Context,
     output_path: str | None,
     shards: tuple[str, ...],
     sample: int | None,
@@ -47,16 +55,18 @@ def estimate(
     Plans the windows as a run does, of all shards or of a sample; writes nothing, and starts no model. How fast a model
     is was measured by runs into --output-path, or else by us: docs/engines.md has the figures for some variants.
     """
-    listed = open_dataset(dataset)
+    root, _, listed = given_dataset(options, output_path, keep=False)
     known = listed.shards()
     if unknown := [shard for shard in shards if shard not in known]:
-        raise DatasetError(f"shard {unknown[0]!r} of {dataset!r}", "it is unknown", f"choose: {', '.join(known[:10])}")
-    variant = options["captioning_algorithm"] or default_variant()
+        raise DatasetError(f"shard {unknown[0]!r} of {root!r}", "it is unknown", f"choose: {', '.join(known[:10])}")
+    given = given_flags(context)
     models: list[tuple[str, ModelChoice]] = []
-    chosen = ModelChoice(settings_from(options, CaptionModelSettings, model_variant=variant))
+    captions = given_fields(given, CaptionModelSettings)
+    chosen = ModelChoice(parsed_as(CaptionModelSettings, {"model_variant": default_variant(), **captions}))
     models.append((chosen.key, chosen))
     if enhance_captions:
-        texts = ModelChoice(settings_from(options, TextModelSettings, model_variant=default_text_variant(variant)))
+        usual = {"model_variant": default_text_variant(chosen.settings.model_variant)}
+        texts = ModelChoice(parsed_as(TextModelSettings, {**usual, **given_fields(given, TextModelSettings)}))
         models.append((f"{chosen.key}/{texts.key}", texts))
     with Workers.from_settings(settings_from(options, WorkerSettings)) as workers:
         windows = settings_from(options, WindowSettings)

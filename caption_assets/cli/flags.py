@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from caption_assets.settings import (
     ALL_SETTINGS,
     CaptionModelSettings,
+    Captions,
     Settings,
     TextModelSettings,
     choices_of,
@@ -74,14 +75,24 @@ def settings_flags(command: F, classes: Sequence[type[Settings]] = ALL_SETTINGS)
     return command
 
 
-def settings_from(values: Mapping[str, Any], settings: type[S], **defaults: Any) -> S:
-    """The settings of one class that the parsed flags ask for; `defaults` are for flags that were not given."""
-    chosen = {name: values[parameter(flag)] for name, flag in flags_of(settings).items()}
+def settings_from(values: Mapping[str, Any], settings: type[S]) -> S:
+    """The settings of one class that the parsed flags ask for."""
+    return parsed_as(settings, given_fields(values, settings))
+
+
+def given_fields(values: Mapping[str, Any], settings: type[Settings]) -> dict[str, Any]:
+    """The fields that flags set, of those flags whose `values` there are."""
+    chosen = {name: values[parameter(flag)] for name, flag in flags_of(settings).items() if parameter(flag) in values}
     for switch, (owner, name, word) in _SWITCHES.items():
-        if issubclass(settings, owner) and values[parameter(switch)]:
+        if issubclass(settings, owner) and values.get(parameter(switch)):
             chosen[name] = word
+    return chosen
+
+
+def parsed_as(settings: type[S], chosen: Mapping[str, Any]) -> S:
+    """Settings with these fields. Raises click.UsageError with the flag of what cannot be."""
     try:
-        return settings(**chosen | {name: value for name, value in defaults.items() if chosen[name] is None})
+        return settings(**chosen)
     except ValidationError as error:  # of what click cannot check by itself
         first = error.errors()[0]
         wrong = first["msg"].removeprefix("Value error, ")
@@ -96,11 +107,30 @@ def variables_from(context: click.Context) -> dict[str, str]:
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     switched = [(owner, name, word) for switch, (owner, name, word) in _SWITCHES.items() if parameter(switch) in given]
     chosen = [(f.settings, f.field, context.params[parameter(f.name)]) for f in flags() if parameter(f.name) in given]
+    if parameter("--caption") in given:
+        chosen.append((Captions, "prompts", context.params[parameter("--caption")]))
     variables: dict[str, str] = {}
     for settings, name, value in [*switched, *chosen]:
         text = str(value) if isinstance(value, str) else json.dumps(value)
         variables[variables_of(settings)[name][-1]] = text
     return variables
+
+
+def _prompts(given: Sequence[str]) -> dict[str, str | None]:
+    """Further prompts by their names, each with its text, or none where it is ready-made."""
+    named = [each.partition("=") for each in given]
+    return {name: text if equals else None for name, equals, text in named}
+
+
+caption_option = click.option(
+    "--caption",
+    multiple=True,
+    metavar="NAME[=TEXT]",
+    callback=lambda _ctx, _param, values: _prompts(values),
+    help="Ask every window this, too, in the same visit: its caption stands under <variant>-<NAME>. Without a text, a "
+    "ready-made prompt: short, dense, camera or structured. May be repeated.",
+)
+"""The flag of a setting that is given piece by piece."""
 
 
 def parameter(flag: str) -> str:

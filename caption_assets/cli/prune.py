@@ -30,7 +30,7 @@ def prune(output_path: str, apply: bool, show_all: bool, **options: Any) -> None
     from caption_assets.defs.instance import local_instance
     from caption_assets.defs.partitions import gone_shards, remove_shards, shards_of
 
-    root, settings, clips = given_dataset(options, output_path)
+    root, settings, clips = given_dataset(options, output_path, keep=apply)
     store, console, shards = Store(output_path), Console(), shards_of(root, settings)
     found = find_leftovers(store, clips)
     with local_instance() as instance:

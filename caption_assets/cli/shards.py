@@ -13,25 +13,31 @@ from caption_assets.steps.sharding import dataset_for
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-dataset_option = click.option(
-    "--dataset",
-    "roots",
-    required=True,
-    multiple=True,
-    help="Folder or fsspec URL whose sub-folders are the shards of clips, or another kind of dataset: a manifest, "
-    "tars, Parquet files with videos, an output root of Curator's, a LeRobot dataset. May be repeated.",
-)
+
+def dataset_option(required: bool = True) -> Callable[[F], F]:
+    """The flag that says which dataset; `given_dataset` reads it."""
+    return click.option(
+        "--dataset",
+        "roots",
+        required=required,
+        multiple=True,
+        help="Folder or fsspec URL whose sub-folders are the shards of clips, or another kind of dataset: a manifest, "
+        "tars, Parquet files with videos, an output root of Curator's, a LeRobot dataset. May be repeated.",
+    )
 
 
-def given_dataset(options: Mapping[str, Any], output: str | None) -> tuple[str, DatasetSettings, Dataset]:
-    """The dataset that parsed flags ask for, by its root, how it is read, and itself. Raises DatasetError."""
+def given_dataset(
+    options: Mapping[str, Any], output: str | None, *, keep: bool = True
+) -> tuple[str, DatasetSettings, Dataset]:
+    """The dataset that parsed flags ask for, by its root, how it is read, and itself; without `keep`, nothing is
+    written. Raises DatasetError."""
     root, settings = "\n".join(options["roots"]), settings_from(options, DatasetSettings)
-    return root, settings, dataset_for(root, settings, output)
+    return root, settings, dataset_for(root, settings, output, keep=keep)
 
 
 def dataset_flags(command: F) -> F:
     """Adds the flags that say which dataset, and how it is read."""
-    return dataset_option(settings_flags(command, (DatasetSettings,)))
+    return dataset_option()(settings_flags(command, (DatasetSettings,)))
 
 
 _output_option = click.option(
@@ -63,6 +69,8 @@ def list_shards(output_path: str | None, **options: Any) -> None:
         if found.left_out:
             words.append(f"no clips: {'; '.join(map(str, found.left_out))}")
         click.echo("\t".join(plain(word) for word in (shard_name(key), *words)))
+    for of in listed.beside():
+        click.echo(plain(f"in no shard: {of}"))
     for key in sorted(set(known) - set(keys)):
         click.echo(f"{plain(shard_name(key))}\t0 clips\tregistered, but no longer there")
 

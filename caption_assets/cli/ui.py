@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from caption_assets.cli.flags import settings_flags, variables_from
+from caption_assets.cli.flags import caption_option, settings_flags, variables_from
 from caption_assets.models.choice import default_text_variant, default_variant
 from caption_assets.names import absolute
 from caption_assets.settings import ENVIRONMENT_PREFIX, PipelineSettings
@@ -26,6 +26,7 @@ _VARIANT, _TEXT_VARIANT = ENVIRONMENT_PREFIX + "VARIANT", ENVIRONMENT_PREFIX + "
 @click.option("--source-root", help="As for `run`.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port to serve on.")
+@caption_option
 @settings_flags
 @click.pass_context
 def ui(
@@ -49,9 +50,9 @@ def ui(
     os.environ.update(chosen | variables_from(context))
 
     # Dagster takes a second or two to import.
-    from caption_assets.defs.environment import deployed_settings, has_file
     from caption_assets.defs.instance import WORKSPACE, instance_home, local_instance
     from caption_assets.defs.partitions import add_new_shards, shards_of
+    from caption_assets.settings.environment import deployed_settings, has_file
 
     if not has_file():
         if dataset is not None:

@@ -87,6 +87,10 @@ class Dataset(Protocol):
         """The clips of `listing`."""
         ...
 
+    def beside(self) -> list[LeftOut]:
+        """What lies in the root and belongs to no shard. Raises DatasetError where the root cannot be read."""
+        ...
+
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         """The `Listing.version` of each of `shards`, by key, from number `start` on; NO_CLIPS where it has none.
 

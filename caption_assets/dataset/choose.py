@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from caption_assets.dataset.base import Dataset, Listing
+from caption_assets.dataset.base import Dataset, LeftOut, Listing
 from caption_assets.dataset.curator import CuratorDataset, is_curator
 from caption_assets.dataset.files import CLIP_SUFFIXES, holds_clips, no_clip
 from caption_assets.dataset.flat import FlatDataset
@@ -37,6 +37,9 @@ class ChosenDataset:
 
     def clips(self, shard: str) -> list[Clip]:
         return self._dataset.clips(shard)
+
+    def beside(self) -> list[LeftOut]:
+        return self._dataset.beside()
 
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         return self._dataset.versions(shards, start)

@@ -1,12 +1,15 @@
 """Files that are clips, by their names; and what is left of the others."""
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from caption_assets.dataset.ids import clip_id
 from caption_assets.dataset.listed import Found
-from caption_assets.dataset.places import NO_PERMISSION, File, Place
+from caption_assets.dataset.places import File, Place
 from caption_assets.names import written
-from caption_assets.records import Clip
+from caption_assets.records import Clip, Sidecar
 
 CLIP_SUFFIXES = frozenset(
     {
@@ -14,6 +17,7 @@ CLIP_SUFFIXES = frozenset(
         *(".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".gif"),
     }
 )
+SIDECAR_SUFFIXES = (".json", ".txt", ".vtt")
 
 
 def no_clip(file: File) -> str:
@@ -33,9 +37,44 @@ def clip_of(file: File, place: Place, shard: str) -> Clip:
 def found(file: File, place: Place, shard: str) -> Found:
     """A file as a dataset finds it that is listed as a whole; `shard` is its shard's name."""
     trouble = no_clip(file)
-    return Found(shard, written(file.path), None if trouble else clip_of(file, place, ""), trouble)
+    return Found(shard, written(file.path), None if trouble else clip_of(file, place, shard), trouble)
+
+
+def found_with_sidecars(files: Iterable[File], place: Place, shard: str) -> Iterator[Found]:
+    """The same of many files.
+
+    A file that is called as a clip beside it, but for the suffix (`a.vtt` or `a.mp4.vtt` beside `a.mp4`), is a sidecar
+    of that clip, and nothing by itself.
+    """
+    clips: list[Clip] = []
+    beside: dict[str, list[File]] = defaultdict(list)
+    for file in files:
+        path = PurePosixPath(file.path)
+        if not file.trouble and path.suffix.lower() in SIDECAR_SUFFIXES:
+            beside[written(str(path.with_suffix("")))].append(file)
+        elif trouble := no_clip(file):
+            yield Found(shard, written(file.path), None, trouble)
+        else:
+            clips.append(clip_of(file, place, shard))
+    used = set()
+    for clip in clips:
+        names = [name for name in (_stem(clip.relative_path), clip.relative_path) if name in beside]
+        used.update(names)
+        sidecars = tuple(_sidecar(file, place) for name in names for file in beside[name])
+        yield Found(shard, clip.relative_path, replace(clip, sidecars=sidecars) if sidecars else clip)
+    for name, others in beside.items():
+        for file in others if name not in used else ():
+            yield Found(shard, written(file.path), None, no_clip(file))
+
+
+def _stem(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(""))
+
+
+def _sidecar(file: File, place: Place) -> Sidecar:
+    return Sidecar(PurePosixPath(file.path).suffix.lower(), written(place.location(file.path)), file.stamp)
 
 
 def holds_clips(place: Place, folder: str) -> bool:
-    """Whether any clip lies below a folder, or may lie where nobody may look. Looks no further than the first."""
-    return any(file.trouble == NO_PERMISSION or not no_clip(file) for file in place.files(folder))
+    """Whether any clip lies below a folder, or may lie where nobody may look."""
+    return place.holds(folder, lambda name: not no_clip(File(name)))

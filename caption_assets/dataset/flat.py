@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from caption_assets.dataset.files import found
+from caption_assets.dataset.files import found_with_sidecars
 from caption_assets.dataset.listed import Found, ListedDataset
 from caption_assets.dataset.places import place_at, place_failures, refused
 from caption_assets.dataset.sharding import HashRule
@@ -22,8 +22,7 @@ class FlatDataset(ListedDataset):
         shard = self._place.name or "root"
         try:
             with place_failures(self.root):
-                for file in self._place.files(""):
-                    yield found(file, self._place, shard)
+                yield from found_with_sidecars(self._place.files(""), self._place, shard)
         except FileNotFoundError:
             raise refused(self.root, "it does not exist") from None
         except NotADirectoryError:

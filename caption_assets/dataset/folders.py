@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from caption_assets.dataset.base import Listing, left_out, listing_version, unknown_shard
-from caption_assets.dataset.files import CLIP_SUFFIXES, clip_of, holds_clips, no_clip
+from caption_assets.dataset.base import LeftOut, Listing, left_out, listing_version, unknown_shard
+from caption_assets.dataset.files import CLIP_SUFFIXES, found_with_sidecars, holds_clips, no_clip
 from caption_assets.dataset.ids import shard_key, shard_name
 from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
 from caption_assets.names import written
@@ -69,20 +69,27 @@ class FolderDataset:
         # No name of a folder leads out of the root, and none is written as two keys.
         if shard_key(folder) != shard or "/" in folder or folder.startswith(".") or folder == "":
             raise unknown_shard(self, shard)
-        clips, others = [], []
         try:
             with place_failures(self.root):
-                for file in self._place.files(folder):
-                    if what := no_clip(file):
-                        others.append((what, written(file.path)))
-                    else:
-                        clips.append(clip_of(file, self._place, shard))
+                everything = list(found_with_sidecars(self._place.files(folder), self._place, shard))
         except (FileNotFoundError, NotADirectoryError):
             raise unknown_shard(self, shard) from None
-        if not clips and not others and not self._place.looks_cost_nothing and shard not in self.shards():
+        clips = [each.clip for each in everything if each.clip is not None]
+        others = [(each.trouble, each.path) for each in everything if each.clip is None]
+        if not everything and not self._place.looks_cost_nothing and shard not in self.shards():
             raise unknown_shard(self, shard)  # object stores have no folders that could be missing
         clips.sort(key=lambda clip: clip.relative_path)
         return Listing(clips, left_out(others))
+
+    def beside(self) -> list[LeftOut]:
+        """Files in the root, and on this machine folders without clips."""
+        folders, others = top_of(self.root, self._place)
+        if self._place.looks_cost_nothing:
+            folders = [name for name in folders if not holds_clips(self._place, name)]
+        else:
+            folders = []
+        files = [(no_clip(File(name)) or "clips", written(name)) for name in others]
+        return left_out([*(("folders without clips", f"{written(name)}/") for name in sorted(folders)), *sorted(files)])
 
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         """See `Dataset.versions`. Raises DatasetError where the root cannot be read."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from caption_assets.dataset.base import Listing, left_out, listing_version, seen_of, unknown_shard
+from caption_assets.dataset.base import LeftOut, Listing, left_out, listing_version, seen_of, unknown_shard
 from caption_assets.dataset.ids import shard_key
 from caption_assets.dataset.sharding import HashRule
 from caption_assets.errors import DatasetError
@@ -71,6 +71,10 @@ class ListedDataset(ABC):
         if found is None:
             raise unknown_shard(self, shard)
         return Listing(found.clips, left_out(found.others), [self.seen(clip) for clip in found.clips])
+
+    def beside(self) -> list[LeftOut]:
+        """Nothing: see `_with_clips`."""
+        return []
 
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         """See `Dataset.versions`."""

@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import ClassVar
 
-from caption_assets.dataset.base import Listing, listing_version, unknown_shard
+from caption_assets.dataset.base import LeftOut, Listing, left_out, listing_version, unknown_shard
 from caption_assets.dataset.ids import shard_key, shard_name
 from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
 from caption_assets.names import written
@@ -60,6 +61,12 @@ class PackedDataset(ABC):
             raise unknown_shard(self, shard) from None
         return Listing(found.clips, found.left_out, [(written(path), file.stamp)] if found.clips else ())
 
+    def beside(self) -> list[LeftOut]:
+        """Files of other kinds."""
+        with place_failures(self.root):
+            there = [] if self._only else [file for file in self.place.files("") if not self._is_packed(file)]
+        return left_out((file.trouble or f"*{PurePosixPath(file.path).suffix}", written(file.path)) for file in there)
+
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         """See `Dataset.versions`. A file without clips has a version, too: it is not opened."""
         files = self._files()
@@ -71,10 +78,13 @@ class PackedDataset(ABC):
             with place_failures(self.root):
                 if self._only:
                     return {self._key(self._only): File(self._only, self.place.stamp(self._only))}
-                there = [f for f in self.place.files("") if not f.trouble and f.path.lower().endswith(self.suffix)]
+                there = [file for file in self.place.files("") if self._is_packed(file)]
         except FileNotFoundError:
             raise refused(self.root, "it does not exist") from None
         return dict(sorted((self._key(file.path), file) for file in there))
+
+    def _is_packed(self, file: File) -> bool:
+        return not file.trouble and file.path.lower().endswith(self.suffix)
 
     def _key(self, path: str) -> str:
         return shard_key(path[: -len(self.suffix)])

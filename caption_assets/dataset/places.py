@@ -4,7 +4,7 @@ import inspect
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,6 +93,10 @@ class Place(Protocol):
         `folders` are all that it has. They are listed as they are asked for.
         """
 
+    def holds(self, folder: str, wanted: Callable[[str], bool]) -> bool:
+        """Whether any file below one of its folders has a name that is `wanted`, or may have where nobody may look.
+        Looks no further than the first."""
+
     @property
     def looks_cost_nothing(self) -> bool:
         """Whether a folder can be looked into without a request."""
@@ -142,6 +146,30 @@ class LocalPlace:
     def each(self, folders: Sequence[str], start: int) -> Iterator[tuple[int, list[File]]]:
         for number in range(start, len(folders)):
             yield number, _files_if_there(self, folders[number])
+
+    def holds(self, folder: str, wanted: Callable[[str], bool]) -> bool:
+        return self._holds(self.location(folder), wanted, ())
+
+    def _holds(self, path: str, wanted: Callable[[str], bool], above: tuple[tuple[int, int], ...]) -> bool:
+        try:
+            found = os.stat(path)
+            own = found.st_dev, found.st_ino
+            if own in above:
+                return False
+            folders = []
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if _is_folder(entry):
+                        folders.append(entry.path)
+                    elif wanted(entry.name) and (entry.is_symlink() or entry.is_file()):
+                        return True
+        except PermissionError:
+            return True
+        except FileNotFoundError:
+            return False
+        return any(self._holds(folder, wanted, (*above, own)) for folder in folders)
 
     def _below(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[File]:
         """Links are followed; `above` are the folders that lead here, by device and inode."""
@@ -236,6 +264,9 @@ class RemotePlace:
                 found[self._below(path).partition("/")[0]][path] = info
             for number in wanted:
                 yield number, list(self._listed(folders[number], found[folders[number]]))
+
+    def holds(self, folder: str, wanted: Callable[[str], bool]) -> bool:
+        return any(not file.trouble and wanted(file.path) for file in _files_if_there(self, folder))
 
     def _listed(self, folder: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[File]:
         """What `found` says of the files of a folder, by path as this file system spells it."""

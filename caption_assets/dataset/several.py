@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from caption_assets.dataset.base import Dataset, Listing, seen_of, unknown_shard
+from caption_assets.dataset.base import Dataset, LeftOut, Listing, left_out, seen_of, unknown_shard
 from caption_assets.dataset.choose import ChosenDataset
 from caption_assets.dataset.ids import clip_id, shard_key, shard_name
 from caption_assets.dataset.places import refused
@@ -40,6 +40,10 @@ class SeveralDatasets:
         found = dataset.listing(key)
         seen = [seen_of(clip) for clip in found.clips] if found.seen is None else found.seen
         return Listing([_below(name, shard, clip) for clip in found.clips], found.left_out, seen)
+
+    def beside(self) -> list[LeftOut]:
+        found = [(name, of) for name, dataset in self._datasets.items() for of in dataset.beside()]
+        return left_out((of.what, f"{name}/{path}") for name, of in found for path in of.names)
 
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         at = start

@@ -1,8 +1,8 @@
 """The Dagster project: the only folder that imports Dagster. It decides when and for which shard, never how.
 
 Here: the assets, what Dagster is told of them (`reporting`) and of the dataset (`source`), what it remembers of them
-(`history`) and what is therefore to be done (`work`), jobs, sensors and schedules (`automation`), resources, the IO
-manager, and what the environment chooses (`environment`); `build` puts them together, `run` runs them in this process.
+(`history`) and what is therefore to be done (`work`), jobs, sensors and schedules (`automation`), resources and the
+IO manager; `build` puts them together, `run` runs them in this process.
 Not here: anything that could be done without Dagster, which is a step.
 """
 

@@ -14,11 +14,10 @@ from caption_assets.defs.as_they_come import DESCRIPTION
 from caption_assets.defs.failures import failure_sensor
 from caption_assets.defs.partitions import range_tags, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
+from caption_assets.defs.run_sizes import shards_per_run
 from caption_assets.defs.source import MOST_CHANGES, Look, observation, observed_versions
 from caption_assets.defs.work import SETTINGS_TAG, Work
 from caption_assets.errors import DatasetError
-
-SHARDS_PER_RUN = 16
 
 
 def job_of(pipeline: Pipeline) -> Job:
@@ -26,7 +25,7 @@ def job_of(pipeline: Pipeline) -> Job:
     return dg.define_asset_job(
         pipeline.names.of("caption_shards"),
         selection=dg.AssetSelection.assets(*pipeline.assets),
-        description="Windows, previews, captions and enhanced captions of the chosen shards.",
+        description="Windows, previews, captions, enhanced captions and the page of the chosen shards.",
     )
 
 
@@ -50,11 +49,13 @@ def _looking(pipeline: Pipeline) -> dg.SensorDefinition:
     )
     def register_new_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         look = Look.model_validate_json(context.cursor or "{}")
+        if look.rests(time.time()):
+            return dg.SkipReason(f"the dataset took {look.listed_s:.0f} s to list, and is left alone for a while")
         known = observed_versions(context.instance, source)
         try:
-            dataset = getattr(context.resources, clips).dataset()
+            dataset, began = getattr(context.resources, clips).dataset(), time.monotonic()
             shards = dataset.shards()
-            changed, look = look.go_on(dataset, shards, known, time.time())
+            changed, look = look.go_on(dataset, shards, known, time.time(), time.monotonic() - began)
         except DatasetError as error:
             return dg.SkipReason(str(error))
         registered = set(registered_shards(context.instance, pipeline.shards))
@@ -107,7 +108,7 @@ def schedule_of(pipeline: Pipeline, job: Job) -> dg.ScheduleDefinition:
         registered = registered_shards(context.instance, pipeline.shards)
         for assets, shards in alike.items():
             chosen = [asset.key for asset in pipeline.assets if asset.key in assets]
-            for keys in ranges(shards, registered, SHARDS_PER_RUN):
+            for keys in ranges(shards, registered, shards_per_run(pipeline.settings)):
                 yield dg.RunRequest(
                     run_key=f"{context.scheduled_execution_time.isoformat()} {keys[0]}",
                     asset_selection=chosen,

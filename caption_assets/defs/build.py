@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import dagster as dg
 
 from caption_assets.defs.automation import job_of, schedule_of, sensors_of
-from caption_assets.defs.environment import deployed_settings
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.prune import prune_job
 from caption_assets.settings import PipelineSettings
+from caption_assets.settings.environment import deployed_settings
 
 # A step with bad shards gives its result, and then fails. What reads it goes on with the good ones, and fails for the
 # others; so the run has failed, and its re-execution from failure does them again.
@@ -33,7 +33,7 @@ def build_defs(
     pipeline = Pipeline(settings or deployed_settings(), resource_overrides)
     job = job_of(pipeline)
     return dg.Definitions(
-        assets=[pipeline.source, *pipeline.assets, pipeline.review],
+        assets=[pipeline.source, *pipeline.assets],
         asset_checks=pipeline.checks,
         jobs=[job, prune_job(pipeline)],
         sensors=sensors_of(pipeline),

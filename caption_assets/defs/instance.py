@@ -9,8 +9,10 @@ from typing import Any
 import dagster as dg
 import yaml
 from dagster._core.instance.ref import ConfigurableClassData, InstanceRef
+from dagster._core.storage.tags import PRIORITY_TAG
 
 from caption_assets.errors import ConfigError
+from caption_assets.store.tables import WINDOW_CAPTIONS
 
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
 """The code location of `caption_assets.definitions`, for `dagster dev` and its like."""
@@ -34,6 +36,14 @@ class StoredBesideInstance(dg.DagsterInstance):
     def config_schema(cls) -> Mapping[str, Any]:
         """Nothing but what every instance has."""
         return {}
+
+    def submit_run(self, run_id: str, workspace: Any) -> dg.DagsterRun:
+        """Puts runs that caption before all others in the queue, unless they say otherwise: previews of a large dataset
+        would keep its GPUs waiting for hours."""
+        run = self.get_run_by_id(run_id)
+        if run is not None and PRIORITY_TAG not in run.tags and _captions(run):
+            self.add_run_tags(run_id, {PRIORITY_TAG: "1"})
+        return super().submit_run(run_id, workspace)
 
     @staticmethod
     def config_defaults(base_dir: str) -> Mapping[str, ConfigurableClassData | None]:
@@ -63,6 +73,10 @@ def instance_home() -> str:
     if not os.path.isabs(folder) or not os.path.isdir(folder):
         raise ConfigError(f"DAGSTER_HOME={folder!r}", "it is no folder by its whole path", "give it like /data/dagster")
     return folder
+
+
+def _captions(run: dg.DagsterRun) -> bool:
+    return any(WINDOW_CAPTIONS.name in part for key in run.asset_selection or () for part in key.path)
 
 
 @contextmanager

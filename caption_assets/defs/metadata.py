@@ -5,6 +5,7 @@ All of it lands in the event log, with every shard of every run: at most 20 kB w
 
 import base64
 import json
+import math
 import re
 import string
 from collections.abc import Iterator
@@ -81,7 +82,8 @@ def place_metadata(store: Store, dataset: str, shard: str) -> dict[str, dg.Metad
 
 
 def samples_table(samples: tuple[Sample, ...]) -> str:
-    """Samples as a Markdown table, pictures first; columns that none of them has are left out."""
+    """Samples as a Markdown table, pictures first; columns that none of them has are left out. Confidence is shown as
+    the probability of a token, from 0 to 1."""
     rows = [_cells(sample) for sample in samples]
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
@@ -90,14 +92,14 @@ def samples_table(samples: tuple[Sample, ...]) -> str:
 
 def _cells(sample: Sample) -> dict[str, str]:
     picture = sample.picture and data_url(sample.picture)
-    mean, lowest = sample.confidence or (0.0, 0.0)
+    likely = [f"{math.exp(logprob):.3f}" for logprob in sample.confidence or ()]
     return {
         "preview": f"![preview]({picture})" if picture else "",
         "clip": as_markdown(sample.clip, _TEXT_BYTES // 2),
         "frames": as_markdown(sample.window),
         "caption": as_markdown(sample.caption or ""),
         "enhanced": as_markdown(sample.enhanced or ""),
-        "confidence (mean, lowest tenth)": f"{mean:.2g}, {lowest:.2g}" if sample.confidence else "",
+        "confidence: mean, lowest tenth": ", ".join(likely),
         "findings": as_markdown(", ".join(sample.findings), _TEXT_BYTES // 2),
     }
 

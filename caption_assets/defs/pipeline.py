@@ -42,8 +42,8 @@ class Pipeline:
 
     @property
     def assets(self) -> list[dg.AssetsDefinition]:
-        """What a run of everything makes."""
-        return [*(made.definition for made in self.made), *self.exports]
+        """What a run of everything makes, each after those that it reads."""
+        return [*(made.definition for made in self.made), *self.exports, self.review]
 
     @property
     def _condition(self) -> AsShardsCome | None:
@@ -56,9 +56,8 @@ class Pipeline:
 
     @cached_property
     def review(self) -> dg.AssetsDefinition:
-        """The pages to look at what all the others have made. No part of what a run of everything makes: people ask for
-        it when they have judged."""
-        return review_asset(self.names, self.shards, [asset.key for asset in self.assets])
+        """The pages to look at what all the others have made, with what people have said of it."""
+        return review_asset(self.names, self.shards, [made.definition.key for made in self.made], self._condition)
 
     @cached_property
     def source(self) -> dg.SourceAsset:

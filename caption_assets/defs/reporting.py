@@ -68,14 +68,13 @@ class ShardOutcomes:
             self._progress.failed(ended.asset, ended.shard, ended.outcome)
             return asset
         self._progress.done(ended.outcome)
-        self._context.log_event(
-            dg.AssetMaterialization(
-                asset,
-                partition=ended.shard,
-                metadata=choice_metadata(choice) | report_metadata(ended.outcome) | self._places(ended.shard),
-                tags=self._tags(choice, ended.outcome),
-            )
-        )
+        metadata = choice_metadata(choice) | report_metadata(ended.outcome) | self._places(ended.shard)
+        if (limit := self._run.trial.limit) is None:
+            tags = self._tags(choice, ended.outcome)
+            self._context.log_event(dg.AssetMaterialization(asset, partition=ended.shard, metadata=metadata, tags=tags))
+        else:  # the shard is not made: it is as missing, or as much out of date, as before
+            metadata["only_first_clips"] = dg.MetadataValue.int(limit)
+            self._context.log_event(dg.AssetObservation(asset, partition=ended.shard, metadata=metadata))
         return asset
 
     def _places(self, shard: str) -> dict[str, dg.MetadataValue]:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from caption_assets.defs.metadata import column_schema
 from caption_assets.defs.names import Names
-from caption_assets.defs.renderings import Rendered, render_shards
+from caption_assets.defs.renderings import Rendered, inputs_of, render_shards
 from caption_assets.defs.reporting import Reports
 from caption_assets.errors import ShardError
 from caption_assets.names import is_remote
@@ -20,18 +20,25 @@ from caption_assets.steps.documents import render_documents_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import SHARD_REVIEW
 
-_SHARDS_PER_RUN = 64
+_SHARDS_PER_RUN = 96  # of none that it reads: see `assets`
 _VERSION = "1"
 
 
-def review_asset(names: Names, shards: dg.PartitionsDefinition, upstream: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
-    """The asset, which reads all that `upstream` writes and whatever else the shards have."""
+def review_asset(
+    names: Names,
+    shards: dg.PartitionsDefinition,
+    upstream: Sequence[dg.AssetKey],
+    condition: dg.AutomationCondition[dg.AssetKey] | None,
+) -> dg.AssetsDefinition:
+    """The asset, which reads all that `upstream` writes and whatever else the shards have. By `condition`, Dagster asks
+    for it by itself."""
 
     @dg.asset(
         key=names.asset(SHARD_REVIEW),
         deps=list(upstream),
         partitions_def=shards,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=_SHARDS_PER_RUN),
+        automation_condition=condition,
         group_name=names.group,
         kinds={"python", "html"},
         required_resource_keys={names.of("save_export")},
@@ -46,7 +53,7 @@ def review_asset(names: Names, shards: dg.PartitionsDefinition, upstream: Sequen
         keys to judge, and keeps verdicts and edited texts, which stand in the documents as `<key>_reviewed`.
         """
         place = getattr(context.resources, names.of("save_export"))
-        store = place.store()
+        store, made_from = place.store(), inputs_of(context, upstream)
 
         def render(shard: str) -> Rendered:
             render_documents_of(store, shard, place.source_root)
@@ -54,7 +61,8 @@ def review_asset(names: Names, shards: dg.PartitionsDefinition, upstream: Sequen
             if not summary["clips"]:
                 asked = f"{SHARD_REVIEW} of shard {shard!r}"
                 raise ShardError(asked, "it has no windows", "materialize clip_windows for it first")
-            return Rendered(text_hash(json.dumps(summary, sort_keys=True)), _metadata(store, shard, summary))
+            version = text_hash(json.dumps(summary, sort_keys=True))
+            return Rendered(version, _metadata(store, shard, summary), made_from.tags(shard, _VERSION))
 
         yield from render_shards(context, render, lambda: render_index(store))
 

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +17,10 @@ from caption_assets.defs.deployed import DeployedRuns
 from caption_assets.defs.partitions import add_new_shards, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
+from caption_assets.defs.tags import trial_tags
 from caption_assets.steps import Progress
 from caption_assets.steps.sharding import dataset_for
+from caption_assets.steps.trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +31,22 @@ def materialize_shards(
     shards: Sequence[str],
     steps: Container[str],
     progress: Progress,
+    trial: Trial | None = None,
 ) -> set[str]:
     """Materializes the pipeline's assets of `steps`, by their names, for `shards`; returns the shards that failed.
 
     Assets that need each other go one after the other, the others together, each time in one run for a contiguous
     range of shards, so that its engine starts once and is closed before the next one's. A shard that fails in one
-    asset is left out of those that need it. Raises KeyboardInterrupt where a run was interrupted.
+    asset is left out of those that need it. `trial` says how much of each shard. Raises KeyboardInterrupt where a run
+    was interrupted.
     """
     settings = pipeline.settings
     dataset = dataset_for(settings.dataset, settings.clips, settings.output)
     add_new_shards(instance, pipeline.shards, dataset)
     command = str(uuid.uuid4())
     with looked_after(instance, command), _signals_as_they_are():
-        return _Command(instance, pipeline, command, _Listener(progress)).materialize(shards, steps)
+        tags = {COMMAND_TAG: command, **trial_tags(trial or Trial())}
+        return _Command(instance, pipeline, tags, _Listener(progress)).materialize(shards, steps)
 
 
 @contextmanager
@@ -62,7 +67,7 @@ class _Command:
 
     instance: dg.DagsterInstance
     pipeline: Pipeline
-    name: str
+    tags: Mapping[str, str]
     heard: "_Listener"
 
     @cached_property
@@ -89,7 +94,7 @@ class _Command:
         return set().union(*failed.values())
 
     def _run(self, wanted: Sequence[PipelineAsset], keys: tuple[str, ...]) -> None:
-        result, heard = self.runs.execute(wanted, keys, {COMMAND_TAG: self.name}), self.heard
+        result, heard = self.runs.execute(wanted, keys, self.tags), self.heard
         if result.success:
             return
         if any(_interrupted(event) for event in result.all_events):

@@ -20,6 +20,8 @@ MOST_CHANGES = 500
 _LIST_SECONDS = 10.0
 # Times as long as a look at all shards took is the pause after it.
 _PAUSE = 20.0
+# Where it takes longer to say which shards there are, that rests, too.
+_QUICK_SECONDS = 1.0
 
 
 def source_asset(names: Names, shards: dg.DynamicPartitionsDefinition) -> dg.SourceAsset:
@@ -71,16 +73,21 @@ def observation(key: dg.AssetKey, shard: str, version: str) -> dg.AssetObservati
 class Look(BaseModel):
     """How far a look at all shards has come; a part of it is done in each tick, and then there is a pause.
 
-    `next_shard` is where to go on, `spent_s` what the look has taken so far, and `pause_until` is in seconds since
-    1970.
+    `next_shard` is where to go on, `spent_s` what the look has taken so far, `pause_until` is in seconds since 1970,
+    and `listed_s` is what it took to say which shards there are.
     """
 
     next_shard: str | None = None
     spent_s: float = 0.0
     pause_until: float = 0.0
+    listed_s: float = 0.0
+
+    def rests(self, now: float) -> bool:
+        """Whether not even new shards are looked for: of a dataset that is listed as a whole, that takes long."""
+        return self.listed_s > _QUICK_SECONDS and now < self.pause_until
 
     def go_on(
-        self, dataset: Dataset, shards: Sequence[str], known: Mapping[str, str], now: float
+        self, dataset: Dataset, shards: Sequence[str], known: Mapping[str, str], now: float, listed_s: float = 0.0
     ) -> tuple[dict[str, str], "Look"]:
         """Versions of shards, all those of the dataset, that are not as `known`, and how far it has come now.
 
@@ -97,5 +104,5 @@ class Look(BaseModel):
             spent = time.monotonic() - began
             if number < len(shards) and (spent > _LIST_SECONDS or len(changed) >= MOST_CHANGES):
                 return changed, Look(next_shard=shards[number], spent_s=self.spent_s + spent)
-        spent = self.spent_s + time.monotonic() - began
-        return changed, Look(pause_until=now + _PAUSE * spent)
+        spent = self.spent_s + time.monotonic() - began + listed_s
+        return changed, Look(pause_until=now + _PAUSE * spent, listed_s=listed_s)

@@ -9,10 +9,12 @@ import dagster as dg
 
 from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
+from caption_assets.defs.tags import trial_of
 from caption_assets.settings import CaptionSettings, PreviewSettings, QualitySettings, part
 from caption_assets.steps import Ended, ProgressLog, StepContext
 from caption_assets.steps.choices import Choice, previews_choice
 from caption_assets.steps.report import Step
+from caption_assets.steps.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,14 @@ class StepRun:
         """What the step is given. Raises StoreError where nothing can be written."""
         save_export, workers = self.resource("save_export"), self.resource("workers")
         quality = part(self.resource("quality"), QualitySettings)
-        return StepContext(
-            save_export.store(),
-            workers.clip_workers,
-            save_export.source_root,
-            quality,
-            self.progress,
-            self.context.run.run_id,
-        )
+        store, source_root = save_export.store(), save_export.source_root
+        run_id = self.context.run.run_id
+        return StepContext(store, workers.clip_workers, source_root, quality, self.trial, self.progress, run_id)
+
+    @property
+    def trial(self) -> Trial:
+        """How much of each shard the run is about."""
+        return trial_of(self.context.run.tags)
 
     def choice_of(self, ended: Ended) -> Choice:
         """What was to be made of a shard that has ended: by this step, or on its way."""

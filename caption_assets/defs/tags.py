@@ -1,10 +1,16 @@
 """Tags of a run that say what it makes, so that runs can be filtered by it."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
+from caption_assets.errors import ConfigError
 from caption_assets.steps.choices import OWN_TEXT, Choice
+from caption_assets.steps.trial import Trial
 
 _PREFIX = "caption_assets/"
+LIMIT_TAG, VERIFY_TAG = f"{_PREFIX}limit", f"{_PREFIX}verify"
+"""On runs that are about the first clips of each shard, and on those that read clips again: see `Trial`."""
 _LONGEST = 80
 
 
@@ -21,6 +27,20 @@ def tag_run(context: dg.AssetExecutionContext, asset: dg.AssetKey, choice: Choic
         tags[name] = ", ".join(dict.fromkeys([*(before.split(", ") if before else []), value]))
     tags[_PREFIX + asset.path[-1]] = _prompt(choice) or choice.version
     context.instance.add_run_tags(context.run.run_id, tags)
+
+
+def trial_tags(trial: Trial) -> dict[str, str]:
+    """The tags that have a run be about this much."""
+    tags = {} if trial.limit is None else {LIMIT_TAG: str(trial.limit)}
+    return tags | ({VERIFY_TAG: "true"} if trial.verify else {})
+
+
+def trial_of(tags: Mapping[str, str]) -> Trial:
+    """What a run is about by its tags. Raises ConfigError."""
+    limit = tags.get(LIMIT_TAG)
+    if limit is not None and not (limit.isdecimal() and int(limit) > 0):
+        raise ConfigError(f"run tag {LIMIT_TAG}={limit!r}", "it is no number of clips", "give one above 0")
+    return Trial(int(limit) if limit else None, tags.get(VERIFY_TAG) == "true")
 
 
 def _tags(choice: Choice) -> dict[str, str]:

@@ -14,6 +14,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNod
 
 from caption_assets.dataset import NO_CLIPS
 from caption_assets.defs.history import Attempt, History
+from caption_assets.defs.tags import LIMIT_TAG
 
 SETTINGS_TAG = "caption_assets/settings_hash"
 """On runs that nobody but this project has asked for: names the settings that they were made with."""
@@ -120,8 +121,8 @@ class _Asset:
                 outdated.add(shard)
             elif (by := made[shard]) is not None:
                 read = {key: version.value for key, version in by.input_data_versions.items()}
-                now = {key: versions.get(shard, read.get(key)) for key, versions in inputs.items()}
-                if by.code_version != self.node.code_version or read != now:
+                now = {key: versions[shard] for key, versions in inputs.items() if shard in versions}
+                if by.code_version != self.node.code_version or {**read, **now} != read:
                     outdated.add(shard)
         return outdated
 
@@ -137,8 +138,9 @@ class _Asset:
 
     @cached_property
     def failed(self) -> Mapping[str, Attempt]:
-        """The latest attempts that have ended, in whatever way, and have not made their shard."""
-        return {shard: one for shard, one in self.history.attempts.items() if one.run.dagster_run.is_finished}
+        """The latest attempts that have ended, in whatever way, and have not made their shard, but were to."""
+        tried = {shard: one for shard, one in self.history.attempts.items() if one.run.dagster_run.is_finished}
+        return {shard: one for shard, one in tried.items() if LIMIT_TAG not in one.run.dagster_run.tags}
 
     def is_settled(self, shard: str) -> bool:
         """Whether what reads the asset may be made."""

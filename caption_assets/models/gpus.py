@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from caption_assets.errors import ModelError
-from caption_assets.models.locks import holder, try_lock, wait_lock
+from caption_assets.models.locks import FileLock, holder, try_lock, wait_lock
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS, Variant, VllmOptions
 from caption_assets.models.waits import waiting
 from caption_assets.settings import AskedPrecision
@@ -146,9 +146,9 @@ def lease(
     """`tensor_parallel` GPUs to run `variant` on. Arguments as for `check`.
 
     Where no GPU is named, the free ones with the most free memory are taken, all at once, and nobody else gets them;
-    while too many are leased this waits. A GPU that is named is used at once, leased or not, since whoever names
-    one decides: it is shared with others that name it, and kept from those that do not. Raises ModelError as
-    `check`, and where other programs leave too little memory.
+    while too many are leased this waits. Who waits for several goes first: nobody takes them one by one. A GPU that is
+    named is used at once, leased or not, since whoever names one decides: it is shared with others that name it, and
+    kept from those that do not. Raises ModelError as `check`, and where other programs leave too little memory.
     """
     need = _Need(variant, precision, device, tensor_parallel, min_gib)
     if device == "cpu":
@@ -157,11 +157,11 @@ def lease(
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     what, deadline = f"{need.count} GPU{'s'[: need.count > 1]} for {variant.name}", None
     said = ""
-    with waiting(lambda: said or what):
+    with waiting(lambda: said or what), _Turn() as turn:
         while True:
             gpus = visible_gpus()
             fitting = need.fitting(gpus)
-            taken, leased = _take(need, fitting)
+            taken, leased = _take(need, fitting, turn)
             if taken is not None:
                 for note in taken.notes:
                     log.warning("%s", note)
@@ -267,8 +267,31 @@ class _Need:
         return int(number)
 
 
-def _take(need: _Need, fitting: Sequence[Gpu]) -> tuple[GpuLease | None, list[Gpu]]:
-    """A lease on the first of `fitting` with room, or None if they are too few; and those that others have leased."""
+class _Turn:
+    """The right to take GPUs that nobody has named. Whoever waits for several keeps it, and others wait behind."""
+
+    def __init__(self) -> None:
+        self._held: FileLock | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_up()
+
+    def is_mine(self) -> bool:
+        self._held = self._held or try_lock(LEASES / "turn.lock")
+        return self._held is not None
+
+    def give_up(self) -> None:
+        if self._held is not None:
+            self._held.close()
+        self._held = None
+
+
+def _take(need: _Need, fitting: Sequence[Gpu], turn: _Turn) -> tuple[GpuLease | None, list[Gpu]]:
+    """A lease on the first of `fitting` with room, or None if they are too few; and those that others have leased, or
+    are to have first."""
     taken: list[Gpu] = []
     leased: list[Gpu] = []
     notes = _notes(need.variant, fitting)
@@ -276,6 +299,8 @@ def _take(need: _Need, fitting: Sequence[Gpu]) -> tuple[GpuLease | None, list[Gp
         _make_folder()
         # One at a time: of two that need several GPUs each, one gets all of its own.
         with ExitStack() as locks, wait_lock(LEASES / "taking.lock"):
+            if need.named is None and not turn.is_mine():
+                return None, list(fitting)
             for gpu in fitting:
                 held = try_lock(_file(gpu), shared=need.named is not None)
                 if held is None and need.named is None:
@@ -289,6 +314,8 @@ def _take(need: _Need, fitting: Sequence[Gpu]) -> tuple[GpuLease | None, list[Gp
                 elif held is not None:
                     held.close()
             if len(taken) < need.count:
+                if need.count == 1:
+                    turn.give_up()
                 return None, leased
             gpus = tuple(sorted(taken, key=lambda gpu: gpu.ordinal))
             return GpuLease(gpus, tuple(notes), locks.pop_all()), leased

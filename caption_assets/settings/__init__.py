@@ -1,8 +1,8 @@
 """What a user can set: names, defaults, ranges, choices and words, each said once, with its flag and its variable.
 
 Dagster's config classes, the command line's flags, what the environment sets and the reference page are all made from
-these models. Here: how a setting is declared (`declare`), and the settings of clips, texts and rules. Not here: what a
-setting does.
+these models. Here: how a setting is declared (`declare`), the settings of clips, texts and rules, and what a
+deployment sets by a file (`file`) and its environment (`environment`). Not here: what a setting does.
 """
 
 from caption_assets.settings.checks import CheckName, CheckSettings

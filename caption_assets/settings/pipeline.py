@@ -20,7 +20,7 @@ from caption_assets.settings.texts import (
 
 DEMO_DATASET = "demo/clips"
 DEMO_OUTPUT = "demo/output"
-PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook", "checks")
+PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook", "checks", "windows_per_run")
 """Settings of a pipeline that change nothing in what is made."""
 
 # Of the ready-made prompts that are not as long as others.
@@ -142,6 +142,12 @@ class PipelineSettings(BaseModel):
         default="in_process",
         description="How the steps of a run are executed: in one process, which lets them share worker processes and "
         "decoded frames; each in its own; or as the project's other definitions say.",
+    )
+    windows_per_run: int = Field(
+        default=2048,
+        ge=1,
+        description="Windows that a run of a backfill or of the schedule captions, about: it takes as many shards as "
+        "have them, by what is known when the code location loads.",
     )
     quality: QualitySettings = Field(default=QualitySettings(), description="What rules have against texts.")
     checks: CheckSettings = Field(default=CheckSettings(), description="From when on a shard does not pass a check.")

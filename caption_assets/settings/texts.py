@@ -35,7 +35,7 @@ class CaptionSettings(Settings):
 
     prompt_variant: CaptionPrompt = setting(
         "default",
-        "The prompt's variant.",
+        "The prompt's variant. Its text is our own: NeMo Curator's variant of that name asks in other words.",
         flag="--captioning-prompt-variant",
         env="PROMPT_VARIANT",
         meanings=_PROMPTS,
@@ -91,7 +91,8 @@ class EnhanceSettings(Settings):
     # The flag is spelled so in the original.
     prompt_variant: TextPrompt = setting(
         "default",
-        "The prompt's variant.",
+        "The prompt's variant. Its text is our own: that of NeMo Curator's variant of that name asks for more details, "
+        "ours for nothing that the caption does not say.",
         flag="--enhance-captioning-prompt-variant",
         env="ENHANCE_PROMPT_VARIANT",
         meanings={"default": "richer, with every fact kept", "av-surveillance": "for the analysis of traffic"},

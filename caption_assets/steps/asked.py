@@ -14,8 +14,10 @@ from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
 from caption_assets.models.structured import STRUCTURED
+from caption_assets.models.templates import COLUMNS, filled, places
 from caption_assets.models.variants import Sampling
 from caption_assets.settings import CaptionSettings
+from caption_assets.store.rows import WindowRow
 
 _SAMPLING = {field.name: field.type for field in fields(Sampling)}
 
@@ -35,8 +37,11 @@ class Ask:
     def of(cls, settings: CaptionSettings) -> "Ask":
         """Raises ConfigError for a prompt, a sampling or a schema that cannot be."""
         refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
+        prompt = caption_prompt(settings.prompt_variant, settings.prompt_text)
+        for text in filter(None, (prompt, refine)):
+            places(text)
         return cls(
-            caption_prompt(settings.prompt_variant, settings.prompt_text),
+            prompt,
             refine,
             settings.max_output_tokens,
             _sampling(settings),
@@ -57,6 +62,27 @@ class Ask:
     @property
     def all_prompts(self) -> str:
         return "\n\n".join(filter(None, (self.prompt, self.refine)))
+
+    def about(self, row: WindowRow) -> "Ask":
+        """With what its prompts name filled in. Raises ConfigError for a column that the clip does not have."""
+        names = places(self.all_prompts)
+        if not names:
+            return self
+        known = {f"{COLUMNS}{name}": value for name, value in json.loads(row.columns or "{}").items()}
+        known |= {
+            "clip.relative_path": row.relative_path,
+            "clip.id": row.clip_id,
+            "clip.duration_s": row.duration_s,
+            "window.start_s": row.start_s,
+            "window.end_s": row.end_s,
+        }
+        for name in names:
+            if name not in known:
+                there = ", ".join(each for each in known if each.startswith(COLUMNS)) or "none"
+                asked = f"prompt with {{{name}}}, for clip {row.relative_path}"
+                raise ConfigError(asked, "the dataset has no such column of it", f"its columns are: {there}")
+        refine = None if self.refine is None else filled(self.refine, known)
+        return replace(self, prompt=filled(self.prompt, known), refine=refine)
 
     def sampled(self, default: Sampling) -> Sampling | None:
         """The sampling, None where it is the model's `default`."""

@@ -1,7 +1,7 @@
 """Rows on their way into a table: durable soon after they are made, committed at the end."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 
@@ -70,6 +70,10 @@ class RowBuffer(Generic[R]):
     def change_last(self, **fields: Any) -> None:
         """Other values for fields of the row that was taken over last, that its fingerprint does not cover."""
         self.rows[-1] = replace(self.rows[-1], **fields)
+
+    def keep(self, windows: Iterable[WindowKey]) -> None:
+        """Takes over whatever rows there are of windows, which are not worked on."""
+        self.rows += [self._before[window] for window in windows if window in self._before]
 
     def add(self, row: R) -> None:
         """A new row."""

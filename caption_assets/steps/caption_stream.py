@@ -42,17 +42,20 @@ class Captions(ShardStream[CaptionRow]):
         super().__init__(context, shard, session, key=key)
         self.ask = ask
         self.input_versions = {CLIP_WINDOWS.name: data_version(windows)}
-        good = [row for row in windows if row.status == "ok"]
-        self._clips = {row.clip_id: row.relative_path for row in good}
+        planned, chosen = [row for row in windows if row.status == "ok"], context.trial.clips_of(windows)
+        good = [row for row in planned if row.clip_id in chosen]
+        self._clips = {row.clip_id: row.relative_path for row in planned}
+        self.buffer.keep(window_key(row) for row in planned if row.clip_id not in chosen)
         author = author_of(session)
-        pending = [row for row in good if not self.buffer.reuse(window_key(row), self._fingerprint(row, author))]
+        made_as = {window_key(row): caption_fingerprint(session, ask, row, author) for row in good}
+        pending = [row for row in good if not self.buffer.reuse(window_key(row), made_as[window_key(row)])]
         self.pending = {request_id(shard, row): row for row in pending}
         self.asked = frozenset(map(window_key, pending))
         self.expect(self.pending)
 
-    def questions(self) -> list[Question]:
+    def questions(self, request_id: str) -> list[Question]:
         """What is asked of a window."""
-        return self.ask.questions(self.key, self.session.variant.sampling)
+        return self.ask.about(self.pending[request_id]).questions(self.key, self.session.variant.sampling)
 
     def answer(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
         return self.row(request_id, [result])
@@ -80,8 +83,8 @@ class Captions(ShardStream[CaptionRow]):
             end_frame=window.end_frame or 0,
             content_hash=window.content_hash,
             window_hash=window.window_hash,
-            prompt_hash=text_hash(self.ask.prompt),
-            fingerprint=self._fingerprint(window, author),
+            prompt_hash=text_hash(self.ask.about(window).prompt),
+            fingerprint=caption_fingerprint(self.session, self.ask, window, author),
             is_json=self.ask.schema is not None,
             wait_s=known.wait_s,
             prefill_s=known.prefill_s,
@@ -111,12 +114,14 @@ class Captions(ShardStream[CaptionRow]):
     def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
         return self._clips[row.clip_id]
 
-    def _fingerprint(self, row: WindowRow, author: Author) -> str:
-        ask = self.ask
-        further = {name: value for name, value in ask.decides.items() if name == "json_schema"}
-        question = [ask.prompt, ask.max_tokens, *filter(None, (ask.refine, further))]
-        identity = model_identity(self.session, author, ask.sampled(self.session.variant.sampling))
-        return text_hash(json.dumps([STEP.version, row.window_hash, identity, *question]))
+
+def caption_fingerprint(session: EngineSession, ask: Ask, row: WindowRow, author: Author) -> str:
+    """Covers all that a window's caption depends on. Raises ConfigError as `Ask.about`."""
+    ask = ask.about(row)
+    further = {name: value for name, value in ask.decides.items() if name == "json_schema"}
+    question = [ask.prompt, ask.max_tokens, *filter(None, (ask.refine, further))]
+    identity = model_identity(session, author, ask.sampled(session.variant.sampling))
+    return text_hash(json.dumps([STEP.version, row.window_hash, identity, *question]))
 
 
 def time_line(rows: Iterable[CaptionRow]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from caption_assets.settings import QualitySettings
 from caption_assets.steps.progress import Progress
+from caption_assets.steps.trial import Trial
 from caption_assets.store.store import Store
 from caption_assets.workers.base import ClipWorkers
 
@@ -19,14 +20,15 @@ class StepContext:
     """Where a step reads and writes, who does the work on clips, and who is told how it gets on.
 
     `source_root` is the folder that a splitter read, for clips that one has cut. `quality` says what rules have against
-    texts. `run_id` names the run in the table of what runs cost. Of one context, steps run one after
-    the other.
+    texts, and `trial` how much of a shard is worked on. `run_id` names the run in the table of what runs cost. Of one
+    context, steps run one after the other.
     """
 
     store: Store
     workers: ClipWorkers
     source_root: str | None = None
     quality: QualitySettings = field(default_factory=QualitySettings)
+    trial: Trial = field(default_factory=Trial)
     progress: Progress = field(default_factory=Progress)
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 

@@ -86,11 +86,17 @@ class _Enhanced(ShardStream[EnhancedRow]):
         findings = {window_key(row): row for row in known}
         self._flagged = {window_key(row): why for row in captions if (why := flagged(row, findings))}
         self.input_versions = {WINDOW_CAPTIONS.name: data_version(captions, self._flagged)}
+        chosen = context.trial.clips_of(windows) if context.trial.limit else {row.clip_id for row in captions}
+        self.buffer.keep(window_key(row) for row in captions if row.clip_id not in chosen)
+        captions = [row for row in captions if row.clip_id in chosen]
         for row in captions:
             why = self._flagged.get(window_key(row), "")
             if row.status != "ok" or not row.text:
                 self._skip(row, "no_caption", f"no caption: {row.error}")
-            elif any(self.buffer.reuse(window_key(row), made_as) for made_as in self._fingerprints(row, author)):
+            elif any(
+                self.buffer.reuse(window_key(row), made_as)
+                for made_as in enhanced_fingerprints(session, settings, prompt, row, author)
+            ):
                 # A text that is there stays, whatever has been found since in what it was made of.
                 self.buffer.change_last(caption_finding=why)
             elif why and not settings.include_flagged:
@@ -125,7 +131,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
             **self._of(caption),
             caption_finding=self._flagged.get(window_key(caption), ""),
             prompt_hash=text_hash(self._prompt),
-            fingerprint=self._fingerprints(caption, author)[0],
+            fingerprint=enhanced_fingerprints(self.session, self._settings, self._prompt, caption, author)[0],
             **model_fields(self.session, author),
             **answer_fields(result),
         )
@@ -155,10 +161,14 @@ class _Enhanced(ShardStream[EnhancedRow]):
             "end_frame": row.end_frame,
         }
 
-    def _fingerprints(self, row: CaptionRow, author: Author) -> tuple[str, str]:
-        """That of a text that is made now, and that of an earlier version, which was another for another clip id."""
-        asked = [model_identity(self.session, author), self._prompt, self._settings.max_output_tokens]
-        caption, window = text_hash(row.text or ""), [row.clip_id, row.start_frame, row.end_frame]
-        made_as = ([STEP.version, of, *asked] for of in ([row.key, caption], [row.key, *window, caption]))
-        now, earlier = (text_hash(json.dumps(each)) for each in made_as)
-        return now, earlier
+
+def enhanced_fingerprints(
+    session: EngineSession, settings: EnhanceSettings, prompt: str, row: CaptionRow, author: Author
+) -> tuple[str, str]:
+    """What covers all that the enhanced text of a caption depends on: as it is written now, and as earlier versions
+    wrote it, where it was another for another clip id."""
+    asked = [model_identity(session, author), prompt, settings.max_output_tokens]
+    caption, window = text_hash(row.text or ""), [row.clip_id, row.start_frame, row.end_frame]
+    made_as = ([STEP.version, of, *asked] for of in ([row.key, caption], [row.key, *window, caption]))
+    now, earlier = (text_hash(json.dumps(each)) for each in made_as)
+    return now, earlier

@@ -1,8 +1,10 @@
 """How many clips are prepared at once for the engines of a run: as many as it takes that these never wait."""
 
 import math
+from functools import cached_property
 
 from caption_assets.models.engines.session import EngineSession
+from caption_assets.models.gpus import visible_gpus
 from caption_assets.workers.tasks import caption_workers
 
 # Cores that are left to each engine: for its process, and for the one that feeds it.
@@ -13,7 +15,8 @@ _HUNGRY, _FULL = 0.1, 0.5
 
 class Preparers:
     """At first so many that an ordinary clip of 1280x720 costs an engine no time, and more of them where the engines
-    wait; up to all cores but those that the engines need. For the asking thread."""
+    wait; up to all cores but those that the engines need. Where there are more GPUs than engines, others have their
+    part of the cores. For the asking thread."""
 
     def __init__(self, processes: int, session: EngineSession) -> None:
         self._processes, self._session = processes, session
@@ -49,4 +52,9 @@ class Preparers:
 
     @property
     def _most(self) -> int:
-        return max(self._least, self._processes - _ENGINE_CORES * self.engines)
+        ours = self._processes * self.engines // max(self.engines, self._gpus)
+        return max(self._least, ours - _ENGINE_CORES * self.engines)
+
+    @cached_property
+    def _gpus(self) -> int:
+        return len(visible_gpus())

@@ -69,14 +69,16 @@ class ShardPreviews:
         self._context, self._shard, self.settings = context, shard, settings
         self._planned = planned.looked.stamp
         self._input_versions = {CLIP_WINDOWS.name: data_version(planned.rows)}
-        self._windows = [row for row in planned.rows if row.status == "ok"]
+        good, chosen = [row for row in planned.rows if row.status == "ok"], context.trial.clips_of(planned.rows)
+        self._windows = [row for row in good if row.clip_id in chosen]
         self._probed = probed_clips(planned.rows)
         if not self._windows and not is_empty(planned):
             raise STEP.not_ready(shard, "it has no windows")
-        self._clips = {row.clip_id: row.relative_path for row in self._windows}
+        self._clips = {row.clip_id: row.relative_path for row in good}
         self.buffer: RowBuffer[PreviewRow] = RowBuffer(
             context.store, WINDOW_PREVIEWS, shard, clips={row.clip_id for row in planned.rows}
         )
+        self.buffer.keep(window_key(row) for row in good if row.clip_id not in chosen)
         self._pending = _pending(context.store, self._windows, settings, self.buffer)
         opened = {row.clip_id: row.num_bytes or 0 for rows in self._pending.values() for row in rows.values()}
         self._used = Used(sum(map(len, self._pending.values())), sum(opened.values()))
@@ -137,7 +139,7 @@ class ShardPreviews:
                 self._add(_failed(row, preview, seconds))
                 return
             rel = paths.preview(row.clip_id, window.start_frame, window.end_frame)
-            done = _done(row, preview, rel, _fingerprint(row, self.settings), seconds)
+            done = _done(row, preview, rel, preview_fingerprint(row, self.settings), seconds)
             self._files.add(rel, preview.data, lambda: self._add(done))
 
     def finish(self) -> ShardReport:
@@ -183,7 +185,7 @@ def _pending(
     sizes = store.sizes(map(_file, windows)) if store.looks_cost_nothing else None
     for row in windows:
         good = sizes is None or sizes[_file(row)] == buffer.file_bytes(window_key(row))
-        if not good or not buffer.reuse(window_key(row), _fingerprint(row, settings)):
+        if not good or not buffer.reuse(window_key(row), preview_fingerprint(row, settings)):
             pending.setdefault(row.location, {})[window_of(row)] = row
     return pending
 
@@ -222,7 +224,8 @@ def _file(row: WindowRow) -> str:
     return paths.preview(row.clip_id, row.start_frame or 0, row.end_frame or 0)
 
 
-def _fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
+def preview_fingerprint(row: WindowRow, settings: PreviewSettings) -> str:
+    """Covers all that a window's preview depends on."""
     # The picks of the caption model change nothing, either. The bound on frames does where it acts.
     made_by = settings.model_dump(exclude={*CHANGE_NOTHING, "max_frames"})
     fps = preview_fps((row.end_s or 0.0) - (row.start_s or 0.0), settings)

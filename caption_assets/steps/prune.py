@@ -5,6 +5,7 @@ dataset has at either of two looks, before anything is read and before anything 
 rows are only taken out of a table that nobody else has written meanwhile. What people have said of texts stays.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from caption_assets.dataset import Dataset, clip_id, path_id
 from caption_assets.dataset.places import NO_PERMISSION
 from caption_assets.errors import DatasetError
+from caption_assets.names import Bytes, is_remote, part_of
 from caption_assets.records import Clip
 from caption_assets.review import paths as review_paths
 from caption_assets.save_export import paths
@@ -189,18 +191,22 @@ class _Search:
     def _gone(self, store: Store, name: str, rows: Iterable[WindowRow]) -> set[str]:
         """Of clips that are gone those that have not moved, as far as can be told; their files are to go."""
         first = {row.clip_id: row for row in rows}
+        hidden = {of for of, row in first.items() if _is_hidden(row.location)}
         foreign = {of for of, row in first.items() if not self._dataset.had(row.location, row.relative_path)}
-        waiting = {of for of, row in first.items() if self._new_bytes & {_UNKNOWN, str(row.num_bytes)}} - foreign
+        waiting = (
+            {of for of, row in first.items() if self._new_bytes & {_UNKNOWN, str(row.num_bytes)}} - foreign - hidden
+        )
         what = f"rows of shard {name}" + (" that are kept aside" if store is self._aside else "")
         for few, why in (
-            (foreign, "they are of another dataset, or of an earlier place of this one"),
+            (hidden, "the folder cannot be read"),
+            (foreign - hidden, "they are of another dataset, or of an earlier place of this one"),
             (waiting, "a clip that has no windows yet may be the same: make its shard first"),
         ):
             if few:
                 self._found.kept.append(f"{what}, of {_some(first[of].relative_path for of in few)}: {why}")
-        gone = first.keys() - foreign - waiting
+        gone = first.keys() - foreign - waiting - hidden
         self._gone_ids |= gone
-        self._waiting_ids |= foreign | waiting
+        self._waiting_ids |= foreign | waiting | hidden
         for of in gone:
             row = first[of]
             self._files["documents"].update(own_processed(self._store, of, row.relative_path, row.location))
@@ -237,6 +243,14 @@ def _ids(clip: Clip) -> frozenset[str]:
     return frozenset((clip.clip_id, path_id(clip.relative_path)))
 
 
+def _is_hidden(location: str) -> bool:
+    """Whether a clip of this machine may be there, in a folder that this process cannot look into."""
+    folder = "" if is_remote(location) else os.path.dirname(location)
+    while folder and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return bool(folder) and not os.access(folder, os.R_OK | os.X_OK)
+
+
 def _some(names: Iterable[str]) -> str:
     named = sorted(names)
     return ", ".join(named[:_SHOWN]) + (f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else "")
@@ -244,6 +258,9 @@ def _some(names: Iterable[str]) -> str:
 
 def _root(location: str, relative_path: str) -> str | None:
     """What a clip's path is relative to; None where its place does not tell."""
+    if part := part_of(location):
+        inside = f"/{part.name}" if isinstance(part, Bytes) else f"/{relative_path.rpartition('/')[2]}"
+        return _root(part.file, relative_path.removesuffix(inside))
     return location.removesuffix(relative_path) if location.endswith("/" + relative_path) else None
 
 

@@ -10,12 +10,12 @@ from caption_assets.settings import DatasetSettings
 from caption_assets.store.store import Store
 
 
-def dataset_for(root: str, settings: DatasetSettings, output: str | None) -> Dataset:
+def dataset_for(root: str, settings: DatasetSettings, output: str | None, *, keep: bool = True) -> Dataset:
     """The dataset at `root`, for an output root.
 
     The first time that a shard size is asked for, all clips are counted, and the number of shards is written to
-    `tables/sharding/<dataset>.json`; from then on it is that, however many clips there are. Raises DatasetError,
-    StoreError, and ConfigError where there is a shard size and no output root.
+    `tables/sharding/<dataset>.json`; from then on it is that, however many clips there are. Without `keep`, nothing is
+    written. Raises DatasetError, StoreError, and ConfigError where there is a shard size and no output root.
     """
     if settings.shard_size is None or output is None:
         return open_dataset(root, settings)
@@ -24,11 +24,13 @@ def dataset_for(root: str, settings: DatasetSettings, output: str | None) -> Dat
     kept = store.read_bytes(rel)
     if kept is None:
         whole = open_dataset(root, settings.model_copy(update={"shard_size": None, "shards": 1}))
-        clips = sum(len(whole.clips(shard)) for shard in whole.shards())
-        count = max(1, math.ceil(clips / settings.shard_size))
-        about = {"dataset": root, "shard_size": settings.shard_size, "clips": clips, "shards": count}
-        store.write_bytes(rel, json.dumps(about, indent=1).encode())
-        kept = store.read_bytes(rel) or b""
+        clips = [len(whole.clips(shard)) for shard in whole.shards()]  # of each root, where there are several
+        count = math.ceil(max(clips) / settings.shard_size)
+        about = {"dataset": root, "shard_size": settings.shard_size, "clips": sum(clips), "shards": count}
+        kept = json.dumps(about, indent=1).encode()
+        if keep:
+            store.write_bytes(rel, kept)
+            kept = store.read_bytes(rel) or b""
     try:
         count = int(json.loads(kept)["shards"])
     except (ValueError, KeyError, TypeError):

@@ -134,7 +134,7 @@ class Visits:
         return caption_request(name, first.prompt, None, first.max_tokens, first.sampling, first.schema, tuple(then))
 
     def _questions(self, name: str) -> list[Question]:
-        return [question for each in self._asked[name] for question in each.questions()]
+        return [question for each in self._asked[name] for question in each.questions(name)]
 
     def _wanted(
         self, rows: Sequence[WindowRow], asked: dict[Window, Request], info: EngineInfo
@@ -163,7 +163,7 @@ class Visits:
         then = iter(result.then if isinstance(result, Result) else ())
         first = True
         for captions in self._asked[request_id]:
-            count = len(captions.questions())
+            count = len(captions.questions(request_id))
             # Where nothing came of the request at all, nothing did of any question.
             given = [result] if first else []
             given += [each for _, each in zip(range(count - len(given)), then, strict=False)]

@@ -73,10 +73,13 @@ class _Planning:
         moves.listed(shard, self._listing)
         self._before = context.store.read_table(CLIP_WINDOWS, shard)
         self._clips, self._duplicates = split_duplicates(self._listing.clips)
+        listed, self._clips = self._clips, context.trial.first(self._clips)
         good = [clip for clip in self._clips if clip.clip_id not in self._duplicates]
-        self._rows = (
-            _reusable(context.store, self._before.rows, good, settings) if self._clips else list(self._before.rows)
-        )
+        reads_all = context.trial.verify or not self._clips
+        self._rows = [] if reads_all else reusable_rows(context.store, self._before.rows, good, settings)
+        # Of those that a trial leaves, what there is stays, however it was planned; so does it in a shard without any.
+        others = {clip.clip_id for clip in listed[len(self._clips) :]}
+        self._others = [row for row in self._before.rows if row.clip_id in others or not listed]
         self._reused = sum(row.status == "ok" for row in self._rows)
         self._seconds = time.perf_counter() - began
 
@@ -105,7 +108,7 @@ class _Planning:
                 to_plan.append(clip)
         new_rows = _planned(self._context, shard, to_plan, self._settings, self._before)
         self._used = Used(len(to_plan), sum({row.clip_id: row.num_bytes or 0 for row in new_rows}.values()))
-        rows += new_rows
+        rows += new_rows + self._others
         self._moved = self._moves.follow(shard, self._before.rows, rows)
         rows.sort(key=lambda row: (row.relative_path, row.start_frame or 0))
         for row in rows:
@@ -131,7 +134,7 @@ class _Planning:
             reused=self._reused,
             figures={
                 "windows": len(windows),
-                **windows_per_second(len(windows) - self._reused, seconds),
+                **windows_per_second(len(windows) - self._reused - len(self._others), seconds),
                 "frames_picked": sum(len(row.frame_ids) for row in windows),
                 "video_seconds": round(sum({r.clip_id: r.duration_s or 0.0 for r in windows}.values()), 3),
                 **({"clips_moved_here": len(self._moved)} if self._moved else {}),
@@ -152,7 +155,7 @@ def probed_clips(rows: Iterable[WindowRow]) -> dict[str, bytes]:
     return {row.location: row.probed for row in rows if row.probed}
 
 
-def _reusable(
+def reusable_rows(
     store: Store, before: Iterable[WindowRow], clips: Iterable[Clip], settings: WindowSettings
 ) -> list[WindowRow]:
     """The rows of clips that would be planned again just so. What failed is tried again."""

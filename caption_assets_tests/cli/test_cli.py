@@ -15,8 +15,11 @@ import yaml
 
 from caption_assets.cli import main
 from caption_assets.cli.flags import flags
-from caption_assets.defs.environment import deployed_settings
+from caption_assets.records import text_hash
 from caption_assets.settings import ALL_SETTINGS, TextModelSettings
+from caption_assets.settings.environment import deployed_settings
+from caption_assets.store.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 
 SHORT = ("--captioning-max-output-tokens", "4", "--enhance-captions-max-output-tokens", "4")
 
@@ -129,6 +132,40 @@ def test_flags_choose_what_is_made_and_for_which_shard(caption_assets, clips_roo
     assert all(w["demo_lm_enhanced_caption"] for d in documents for w in d["windows"])
 
 
+SETTINGS = """
+dataset: clips
+output: out
+windows: {window_size: 64, remainder_threshold: 8}
+captions:
+  - {model_path: MODEL, prompt_text: From the file.}
+  - {model_path: MODEL, prompt_text: Another., caption_key: other}
+enhanced: []
+"""
+
+
+def test_flags_win_over_the_environment_and_that_over_the_settings_file(
+    caption_assets, checkpoints, clips_root, tmp_path, monkeypatch
+):
+    (tmp_path / "caption_assets.yaml").write_text(SETTINGS.replace("MODEL", str(checkpoints["qwen2.5-vl"])))
+    monkeypatch.setenv("CAPTION_ASSETS_WINDOW_SIZE", "32")
+
+    def prompts(*arguments):
+        done = caption_assets("run", "--shard", "b", "--generate-captions", "--enhance-captions", *arguments, models=())
+        assert done.returncode == 0, done.stderr
+        tables = {key: Store("out").read_rows(WINDOW_CAPTIONS, "b", key) for key in ("demo", "other")}
+        return {key: {row.prompt_hash for row in rows} for key, rows in tables.items()}, done
+
+    made, done = prompts()
+    assert made == {"demo": {text_hash("From the file.")}, "other": {text_hash("Another.")}}
+    assert {row.end_frame for row in Store("out").read_rows(CLIP_WINDOWS, "b")} == {31, 39}
+    assert not Path("out/tables/enhanced_captions").exists()
+    assert re.search(r"b +1 +2 +0 +4 ", done.stdout), done.stdout  # the captions of both models
+
+    flags = ("--captioning-window-size", "40", "--captioning-prompt-text", "From a flag.")
+    assert prompts(*flags)[0] == {key: {text_hash("From a flag.")} for key in ("demo", "other")}
+    assert {row.end_frame for row in Store("out").read_rows(CLIP_WINDOWS, "b")} == {39}
+
+
 def test_a_shard_of_any_name_is_chosen_by_its_folder_or_by_its_key(caption_assets, clips_root, tmp_path):
     name = "my [b]\udcff"
     os.rename(clips_root / "b", os.path.join(clips_root, name))
@@ -238,11 +275,13 @@ def test_the_ui_is_dagster_of_the_same_shards_history_and_settings(caption_asset
     monkeypatch.setattr("os.execv", lambda program, command: commands.append(command))
     monkeypatch.setattr("os.environ", os.environ.copy())
     chosen = ("--captioning-algorithm", "qwen3", "--captioning-use-fp8-weights", "--captioning-window-size", "64")
+    chosen += ("--caption", "short")
     done = caption_assets("ui", "--dataset", clips_root.name, "--output-path", "out", *chosen, "--port", "3999")
     assert done.returncode == 0, done.stderr
     settings = deployed_settings()
     assert (settings.dataset, settings.output) == (str(clips_root), str(tmp_path / "out"))
     assert [(of.model_variant, of.precision) for of in settings.captions] == [("qwen3", "fp8")]
+    assert list(settings.captions[0].prompts) == ["short"]
     assert [of.model_variant for of in settings.enhanced] == ["qwen_lm"]
     assert settings.windows.window_size == 64
     assert caption_assets("shards", "list", "--dataset", clips_root).stdout.count("registered") == 2

@@ -101,7 +101,9 @@ def test_what_is_no_dataset_is_one_clear_error(tmp_path, make, wrong):
 def test_a_folder_without_clips_is_no_shard_and_one_that_has_lost_them_is_empty(tmp_path):
     touch(tmp_path, "a/x.mp4", "b/x.mp4", "docs/deep/readme.txt", "b/notes.txt")
     dataset = open_dataset(str(tmp_path))
+    (tmp_path / "notes.csv").touch()
     assert dataset.shards() == ["a", "b"]
+    assert [str(of) for of in dataset.beside()] == ["1 *.csv (notes.csv)", "1 folders without clips (docs/)"]
     (tmp_path / "b" / "x.mp4").unlink()
     listing = dataset.listing("b")
     assert (listing.clips, listing.version) == ([], NO_CLIPS)

@@ -275,10 +275,19 @@ def test_a_downstream_asset_loads_the_rows_of_its_shard_as_a_data_frame(made):
     assert list(seen["frame"]["shard"]) == ["a"] * 3
 
 
-def test_parents_and_children_take_different_numbers_of_shards_a_run(pipeline):
-    sizes = {made.definition.key: made.definition.backfill_policy.max_partitions_per_run for made in pipeline.made}
+@pytest.mark.parametrize(("planned", "windows_per_run", "size"), [(0, 2048, 32), (1, 100, 32), (1, 2, 1), (1, 7, 2)])
+def test_a_run_has_shards_enough_for_its_windows_and_parents_and_children_differ(
+    made, tmp_path, planned, windows_per_run, size
+):
+    settings = made.pipeline.settings
+    output = settings.output if planned else str(tmp_path / "new")
+    settings = settings.model_copy(update={"output": output, "windows_per_run": windows_per_run})
+    pipeline = Pipeline(settings)
+    assets = [*(made.definition for made in pipeline.made), pipeline.review]
+    sizes = {asset.key: asset.backfill_policy.max_partitions_per_run for asset in assets}
+    assert sizes[asset_key(pipeline, "window_captions")] == size
     assert sizes[asset_key(pipeline, "window_previews")] == sizes[asset_key(pipeline, "window_captions")]
-    for asset in pipeline.assets:
+    for asset in assets:
         for parent in asset.dependency_keys - {pipeline.source.key}:
             assert sizes[parent] != sizes[asset.key]
 
@@ -301,7 +310,7 @@ def test_the_catalog_has_what_people_read(pipeline):
     assert not reads
     pools = {made.step.name: made.definition.op.pool for made in pipeline.made}
     assert pools["window_captions"] == pools["enhanced_captions"] == "gpu"
-    assert pools["clip_windows"] is None
+    assert pools["clip_windows"] == pools["window_previews"] == "cpu"
 
 
 def test_shards_are_grouped_into_contiguous_ranges():

@@ -4,16 +4,21 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import create_run_for_test
 
 from caption_assets.defs.build import build_defs
+from caption_assets.defs.pipeline import Pipeline
+from caption_assets.defs.tags import LIMIT_TAG
 from caption_assets.defs.work import SETTINGS_TAG
-from caption_assets.store.tables import TABLES
-from caption_assets_tests.pipelines import Sensor, asset_key, materialization, materialize, run_job
+from caption_assets.settings.environment import deployed_settings
+from caption_assets.store.tables import SHARD_REVIEW, TABLES
+from caption_assets_tests.pipelines import Sensor, asset_key, materialization, materialize, metadata, run_job
 
 WINDOWS, PREVIEWS, CAPTIONS, ENHANCED = TABLES
+EVERYTHING = [*TABLES, SHARD_REVIEW.name]
 
 
 class Automation:
@@ -52,7 +57,9 @@ def automation(stored_instance, clips_root, tmp_path, make_pipeline):
 DAY = timedelta(days=1)
 
 
-def test_shards_are_made_as_they_come_each_asset_after_those_that_it_reads(automation, clips_root, make_clip):
+def test_shards_are_made_as_they_come_each_asset_after_those_that_it_reads(
+    automation, clips_root, make_clip, make_pipeline, tmp_path
+):
     instance, pipeline = automation.instance, automation.pipeline
     assert automation.asks() == {}
     automation.sensor.tick()
@@ -73,6 +80,16 @@ def test_shards_are_made_as_they_come_each_asset_after_those_that_it_reads(autom
     assert automation.asks() == {PREVIEWS: {"b", "c"}, CAPTIONS: {"b", "c"}}
     assert materialize(instance, pipeline, ["b", "c"]).success
     assert automation.asks() == {}
+
+    prompted = [{"device": "cpu", "max_output_tokens": 3, "prompt_text": "Anew."}]
+    other = make_pipeline(clips_root, tmp_path / "out", automation=True, captions=prompted)
+    assert automation.asks(pipeline=other) == {CAPTIONS: {"a", "b", "c"}}
+    (clips_root / "c" / "x.mp4").write_text("no video")
+    tags = {SETTINGS_TAG: other.settings_hash}
+    assert not materialize(instance, other, ["a", "b", "c"], [CAPTIONS], tags=tags).success
+    enhanced = {ENHANCED: {"a", "b"}}
+    assert automation.asks(pipeline=other) == automation.asks(pipeline=other, after=0.9 * DAY) == enhanced
+    assert automation.asks(pipeline=other, after=DAY) == {CAPTIONS: {"c"}, **enhanced}
 
 
 def test_a_bad_shard_is_asked_for_again_after_growing_pauses_and_at_once_when_it_has_changed(
@@ -188,7 +205,7 @@ class Schedule:
             (
                 request.tags["dagster/asset_partition_range_start"],
                 request.tags["dagster/asset_partition_range_end"],
-                [step for step in TABLES if asset_key(self.pipeline, step) in request.asset_selection],
+                [step for step in EVERYTHING if asset_key(self.pipeline, step) in request.asset_selection],
             )
             for request in self.definition.evaluate_tick(context).run_requests or []
         ]
@@ -204,28 +221,40 @@ def test_the_schedule_asks_for_ranges_of_what_is_missing_or_out_of_date(
     bad.write_text("no video")
     make_clip(clips_root / "c" / "x.mp4", 24)
     sensor.tick()
-    everything = list(TABLES)
-    assert schedule.asks() == [("a", "c", everything)]
-    assert run_job(instance, pipeline, ["a", "b", "bad", "c"]).status == dg.DagsterRunStatus.FAILURE
+    assert schedule.asks() == [("a", "c", EVERYTHING)]
+    assert materialize(instance, pipeline, ["a"], [WINDOWS], tags={LIMIT_TAG: "1"}).success  # a trial makes no shard
+    assert schedule.asks() == [("a", "c", EVERYTHING)]
+    assert run_job(instance, pipeline, ["a", "b", "bad", "c"], EVERYTHING).status == dg.DagsterRunStatus.FAILURE
     assert schedule.asks() == schedule.asks(after=0.9 * DAY) == []
-    assert schedule.asks(after=DAY) == [("bad", "bad", everything)]
+    assert schedule.asks(after=DAY) == [("bad", "bad", EVERYTHING)]
 
     make_clip(clips_root / "a" / "new.mp4", 24)
     sensor.tick()
     tags = {**materialization(instance, pipeline, WINDOWS, "c").tags, "dagster/data_version": "other"}
     windows = dg.AssetMaterialization(asset_key(pipeline, WINDOWS), partition="c", tags=tags)
     instance.report_runless_asset_event(windows)
-    assert schedule.asks() == [("a", "a", everything), ("c", "c", everything[1:])]
+    assert schedule.asks() == [("a", "a", EVERYTHING), ("c", "c", EVERYTHING[1:])]
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
     instance.report_dagster_event(planned(pipeline, ENHANCED, "a"), run.run_id)
-    assert schedule.asks() == [("c", "c", everything[1:])]  # of which nothing is in progress
+    assert schedule.asks() == [("c", "c", EVERYTHING[1:])]  # of which nothing is in progress
 
 
-def test_a_run_that_the_schedule_asks_for_makes_the_assets_that_it_names(stored_instance, pipeline):
+def test_a_run_that_the_schedule_asks_for_makes_what_it_names_as_the_settings_file_says(
+    stored_instance, pipeline, tmp_path, monkeypatch
+):
+    settings = pipeline.settings.model_dump(mode="json", exclude_defaults=True)
+    settings["captions"][0]["prompt_text"] = "From the file."
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.setenv("CAPTION_ASSETS_SETTINGS", str(tmp_path / "settings.yaml"))
+    pipeline = Pipeline(deployed_settings(), {"workers": pipeline.resources["workers"]})
     instance, schedule = stored_instance, Schedule(stored_instance, pipeline)
     Sensor(instance, pipeline).tick()
     assert materialize(instance, pipeline, ["a", "b"], [WINDOWS, PREVIEWS]).success
     ((start, end, steps),) = schedule.asks()
-    assert (start, end, steps) == ("a", "b", [CAPTIONS, ENHANCED])
+    assert (start, end, steps) == ("a", "b", EVERYTHING[2:])
     assert run_job(instance, pipeline, ["a", "b"], steps=steps).status == dg.DagsterRunStatus.SUCCESS
     assert schedule.asks(after=100 * DAY) == []
+    for _ in ("by the schedule's run", "by one that somebody asks for"):
+        made = metadata(instance, pipeline, CAPTIONS, "a")
+        assert made["prompt_text"].value == "From the file."
+        assert materialize(instance, pipeline, ["a", "b"], [CAPTIONS]).success

@@ -2,17 +2,21 @@
 
 import os
 import shutil
+import tarfile
 
 import dagster as dg
 import pytest
 
 from caption_assets.dataset import NO_CLIPS
+from caption_assets.dataset.choose import ChosenDataset
+from caption_assets.dataset.sharding import HashRule
 from caption_assets.defs import source
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import registered_shards
 from caption_assets.defs.source import Look, observed_versions
+from caption_assets.settings import DatasetSettings
 from caption_assets.store.store import Store
-from caption_assets.store.tables import TABLES
+from caption_assets.store.tables import CLIP_WINDOWS, TABLES
 from caption_assets_tests.pipelines import QUIET, Sensor, materialize, metadata, stale
 
 ALL = list(TABLES)
@@ -31,6 +35,45 @@ def test_the_sensor_registers_new_shards_and_never_removes_one(instance, pipelin
     assert "does not exist" in sensor.tick().skip_message
     assert registered_shards(instance, pipeline.shards) == ["a", "b", "c"]
     assert NO_CLIPS not in observed_versions(instance, pipeline.source.key).values()
+
+
+def test_changes_of_other_kinds_of_datasets_are_seen_shard_by_shard(instance, clips_root, tmp_path, make_pipeline):
+    """Of a manifest, of a tar, and of a flat folder in shards; each has its own registry of shards."""
+
+    def unplanned(made):
+        return {shard for shard, steps in stale(instance, made).items() if "clip_windows" in steps}
+
+    manifest, rows = tmp_path / "list.csv", "path,shard,place\nclips/a/short.mp4,x,Bern\nclips/b/deep/only.mp4,y,Rome\n"
+    manifest.write_text(rows)
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        tar.add(clips_root / "a" / "short.mp4", "short.mp4")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number in range(8):
+        shutil.copy(clips_root / "a" / "short.mp4", flat / f"{number}.mp4")
+    kinds = {"list": (manifest, {}), "tar": (tmp_path / "t.tar", {}), "flat": (flat, {"shards": 2})}
+    expected = {"list": ["x", "y"], "tar": ["t"], "flat": ["hash-0-of-2", "hash-1-of-2"]}
+    pipelines, sensors = {}, {}
+    for kind, (root, clips) in kinds.items():
+        made = pipelines[kind] = make_pipeline(root, tmp_path / "out" / kind, clips=clips)
+        sensors[kind] = Sensor(instance, made)
+        sensors[kind].tick()
+        assert registered_shards(instance, made.shards) == expected[kind]
+        assert materialize(instance, made, expected[kind], ["clip_windows"]).success
+        assert not unplanned(made)
+    assert len({made.shards.name for made in pipelines.values()}) == 3
+
+    manifest.write_text(rows.replace("Bern", "Wien"))
+    os.utime(tmp_path / "t.tar")
+    shutil.copy(clips_root / "a" / "short.mp4", flat / "new.mp4")
+    concerned = {"list": {"x"}, "tar": {"t"}, "flat": {HashRule(2).shard_of("new.mp4")}}
+    for kind, made in pipelines.items():
+        sensors[kind].tick()
+        assert unplanned(made) == concerned[kind]
+        assert materialize(instance, made, sorted(concerned[kind]), ["clip_windows"]).success
+        assert not unplanned(made)
+    (row,) = Store(tmp_path / "out" / "list").read_rows(CLIP_WINDOWS, "x")
+    assert row.columns == '{"place": "Wien"}'
 
 
 def test_exactly_the_shard_whose_clips_change_is_stale_and_only_that_is_made_anew(
@@ -132,6 +175,13 @@ def test_a_look_at_many_shards_is_done_in_parts_and_not_again_at_once(monkeypatc
     changed, after = look.go_on(*listed, known, now=101.0)
     assert list(changed) == ["c7"]
     assert after.pause_until > 101.0
+
+
+def test_of_a_dataset_that_takes_long_to_list_new_shards_are_looked_for_when_the_pause_is_over(pipeline):
+    slow = Look().go_on(ChosenDataset(pipeline.settings.dataset, DatasetSettings()), [], {}, now=100.0, listed_s=2.0)[1]
+    assert slow.rests(100.0 + 39)
+    assert not slow.rests(100.0 + 41)
+    assert not Look(pause_until=140.0, listed_s=0.1).rests(100.0)
 
 
 @pytest.fixture

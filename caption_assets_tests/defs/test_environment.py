@@ -5,8 +5,8 @@ import os
 import pytest
 
 from caption_assets.defs.build import build_defs
-from caption_assets.defs.environment import deployed_settings
 from caption_assets.errors import ConfigError
+from caption_assets.settings.environment import deployed_settings
 
 FILE = """
 dataset: clips

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._cli.utils import get_possibly_temporary_instance_for_cli
+from dagster._core.test_utils import create_run_for_test
 
 from caption_assets.defs.instance import local_instance
 
@@ -68,3 +69,18 @@ def test_history_that_an_earlier_file_has_kept_is_still_there(checkout, monkeypa
     (checkout / "dagster.yaml").write_text(now)
     monkeypatch.chdir("/")
     assert known() == [["old"], ["old"]]
+
+
+def test_runs_that_caption_come_before_others_in_the_queue_unless_they_say_otherwise(checkout, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(checkout))
+    monkeypatch.setattr(dg.DagsterInstance, "submit_run", lambda self, run_id, workspace: self.get_run_by_id(run_id))
+    captions, previews = dg.AssetKey(["cars", "window_captions_qwen"]), dg.AssetKey("window_previews")
+    with dg.DagsterInstance.get() as instance:
+
+        def priority(*keys, **tags):
+            run = create_run_for_test(instance, asset_selection=frozenset(keys), tags=tags)
+            return instance.submit_run(run.run_id, None).tags.get("dagster/priority")
+
+        assert priority(captions, previews) == "1"
+        assert priority(previews) is None
+        assert priority(captions, **{"dagster/priority": "-3"}) == "-3"

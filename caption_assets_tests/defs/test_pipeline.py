@@ -40,7 +40,7 @@ def stale(instance, pipeline, shard):
     graph = build_defs(pipeline.settings).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     found = {}
-    for asset in pipeline.assets:
+    for asset in (made.definition for made in pipeline.made):
         name = asset.key.to_user_string()
         if resolver.get_status(asset.key, shard).value != "FRESH":
             causes = [cause.reason for cause in resolver.get_stale_causes(asset.key, shard)]
@@ -54,7 +54,7 @@ TINY = {"device": "cpu", "max_output_tokens": 4}
 def test_two_models_stand_side_by_side_and_a_changed_choice_shows(instance, clips_root, make_pipeline, tmp_path):
     both = [TINY, {**TINY, "caption_key": "second", "prompt_text": "Otherwise."}]
     pipeline = make_pipeline(clips_root, tmp_path / "out", captions=both)
-    assert [asset.key.to_user_string() for asset in pipeline.assets] == [
+    assert [made.definition.key.to_user_string() for made in pipeline.made] == [
         "clip_windows",
         "window_previews",
         "window_captions_demo",

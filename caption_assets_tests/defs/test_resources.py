@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from caption_assets.cli.app import run
 from caption_assets.cli.flags import flags, settings_from
-from caption_assets.defs.environment import deployed_settings
 from caption_assets.defs.resources import CaptionModel, TextModel
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.media.mp4 import sampled_mp4
 from caption_assets.models.engines.base import EngineOptions, ServerOptions
 from caption_assets.models.variants import CAPTION_VARIANTS, Sampling
 from caption_assets.settings import CaptionModelSettings, TextModelSettings, variables_of
+from caption_assets.settings.environment import deployed_settings
 from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
 
 

@@ -20,7 +20,7 @@ def test_the_share_of_accepted_texts_and_the_page_show_in_dagster(instance, clip
 
     def review(*shards: str) -> dg.ExecuteInProcessResult:
         return dg.materialize(
-            [*pipeline.assets, pipeline.review],
+            pipeline.assets,
             selection=[pipeline.review],
             instance=instance,
             resources=pipeline.resources,

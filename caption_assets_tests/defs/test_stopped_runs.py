@@ -15,9 +15,9 @@ from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 from dagster_graphql.test.utils import execute_dagster_graphql
 
-from caption_assets.defs.environment import deployed_settings
 from caption_assets.defs.partitions import range_tags
 from caption_assets.defs.pipeline import Pipeline
+from caption_assets.settings.environment import deployed_settings
 from caption_assets_tests.pipelines import asset_key, materialized, metadata, stale
 
 SHARDS = [f"s{k}" for k in range(6)]

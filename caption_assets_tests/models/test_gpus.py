@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models import gpus
 from caption_assets.models.gpus import Gpu, check, fit, lease, visible_gpus
+from caption_assets.models.locks import try_lock
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
 
 GIB = 1 << 30
@@ -356,3 +358,18 @@ def test_a_folder_that_cannot_be_used_is_one_clear_error(machine, tmp_path):
     (tmp_path / "leases").write_text("a file")
     with pytest.raises(ModelError, match="CAPTION_ASSETS_GPU_LEASES"):
         lease(QWEN)
+
+
+def test_who_waits_for_several_gpus_is_not_passed_by_those_that_want_one(process, tmp_path):
+    first = process()
+    assert printed(first)
+    both, turn = process(count=2), tmp_path / "leases" / "turn.lock"
+    while (free := try_lock(turn)) is not None:  # until it waits for the other one
+        free.close()
+        time.sleep(0.05)
+    late = process()
+    first.kill()  # one was free all the time, and now both are
+    assert sorted(printed(both).split(",")) == ["GPU-0", "GPU-1"]
+    assert late.poll() is None
+    both.kill()
+    assert printed(late) in ("GPU-0", "GPU-1")

@@ -1,6 +1,7 @@
 """Captions of several shards in one stream: second pass, enhancement, bad windows, a dying engine, reruns."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +16,7 @@ from caption_assets.dataset import open_dataset
 from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene
+from caption_assets.errors import ConfigError, ShardError
 from caption_assets.models.engines.base import EngineDeathError
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT, with_caption
@@ -463,3 +465,47 @@ def test_captions_by_several_prompts_come_of_one_visit_as_they_do_alone(store, w
     assert document["windows"][0]["provenance"]["demo-short_caption"]["prompt_hash"] == text_hash(
         CAPTION_PROMPTS["short"]
     )
+
+
+def test_prompts_name_what_is_known_of_a_window_and_json_keeps_to_its_schema(store, workers, asked, tmp_path):
+    """Another value captions anew; what stands for nothing is refused before anything is asked. A text that no bound
+    lets end is a failed row; JSON is an object in the document."""
+    file = tmp_path / "schema.json"
+    moves = {"type": "object", "properties": {"moves": {"type": "boolean"}}, "required": ["moves"]}
+    endless = {"type": "object", "properties": {"all": {"type": "string", "minLength": 300}}, "required": ["all"]}
+    named = "{clip.relative_path} at {window.start_s} to {window.end_s} s, {not ours}, <|im_end|>"
+
+    def prompts(**settings):
+        asked.clear()
+        outcome = caption(store, workers, shards=("a",), max_output_tokens=24, **settings)["a"]
+        texts = [request.messages[0]["content"][1]["text"] for batch in asked for request in batch]
+        return outcome, sorted(texts)
+
+    windows = store.read_rows(CLIP_WINDOWS, "a")
+    shown = sorted(f"{w.relative_path} at 0 to {round(w.end_s, 3):g} s, {{not ours}}, <|im_end|>" for w in windows)
+    assert prompts(prompt_text=named)[1] == shown
+    assert prompts(prompt_text=named)[1] == []
+    made = store.read_rows(WINDOW_CAPTIONS, "a", "demo")
+    assert {row.prompt_hash for row in made} == {text_hash(text) for text in shown}
+    for wrong in ("{window.stat_s}", "{columns.topic}"):
+        with pytest.raises(ConfigError, match=re.escape(wrong)):
+            prompts(prompt_text=f"At {wrong}.")
+    assert asked == []
+
+    file.write_text(json.dumps(moves))
+    outcome, texts = prompts(prompt_text="Does it move?", json_schema=str(file))
+    assert (outcome.ok, texts) == (2, ["Does it move?"] * 2)
+    for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo"):
+        window = read_document(store, f"metas/v0/{row.clip_id}.json")["windows"][0]
+        assert row.is_json
+        assert window["demo_structured"] == json.loads(window["demo_caption"])
+        assert type(window["demo_structured"]["moves"]) is bool
+    file.write_text(json.dumps(endless))
+    outcome, texts = prompts(prompt_text="Does it move?", json_schema=str(file))
+    assert texts == ["Does it move?"] * 4
+    assert isinstance(outcome, ShardError)
+    made = store.read_rows(WINDOW_CAPTIONS, "a", "demo")
+    assert {(row.error_kind, row.error.partition(" after")[0]) for row in made} == {
+        ("invalid_json", "its JSON was cut off")
+    }
+    assert "demo_structured" not in read_document(store, f"metas/v0/{row.clip_id}.json")["windows"][0]

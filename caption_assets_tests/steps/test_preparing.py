@@ -3,12 +3,21 @@
 from types import SimpleNamespace
 
 from caption_assets.models.engines.base import EngineInfo
+from caption_assets.steps import preparing
 from caption_assets.steps.preparing import Preparers
 
 
 def session(engines, ready_at=1.0):
     info = EngineInfo("vllm", "1", "GPU", "bf16", engines=engines)
     return SimpleNamespace(started=True, info=info, ready_at=ready_at)
+
+
+def test_a_run_leaves_the_cores_of_other_gpus_to_others(monkeypatch):
+    monkeypatch.setattr(preparing, "visible_gpus", lambda: (None,) * 4)
+    preparers = Preparers(64, session(1))
+    for _ in range(9):
+        preparers.waited(9.0, 0.0)
+    assert preparers.at_once() == 14
 
 
 def test_engines_that_wait_get_more_workers_up_to_the_cores_that_they_do_not_need():

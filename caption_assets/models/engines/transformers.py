@@ -289,7 +289,8 @@ class TransformersEngine:
                 **inputs,
                 past_key_values=cache,
                 max_new_tokens=max(request.max_tokens for request in requests),
-                logits_processor=[noted, *self._grammar(requests), *score_changes(sampling, seeds, width)],
+                # Noted as vLLM does: among what a schema allows, before anything else.
+                logits_processor=[*self._grammar(requests), noted, *score_changes(sampling, seeds, width)],
                 return_dict_in_generate=True,
             )
             logprobs = noted.of(output.sequences)

@@ -33,7 +33,15 @@ from caption_assets.settings.file import problems, read_settings
 
 SETTINGS = ENVIRONMENT_PREFIX + "SETTINGS"
 _FILE = Path("caption_assets.yaml")
-_SCALARS = ("dataset", "output", "source_root", "automation", "fresh_within_hours", "failure_webhook")
+_SCALARS = (
+    "dataset",
+    "output",
+    "source_root",
+    "automation",
+    "fresh_within_hours",
+    "failure_webhook",
+    "windows_per_run",
+)
 _PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in _SCALARS}
 _PARTS: Mapping[str, type[Settings]] = {
     "clips": DatasetSettings,
@@ -116,7 +124,7 @@ def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
 def check_names() -> None:
     """Raises ConfigError for a variable with our prefix that sets nothing: a misspelt choice is no choice."""
     known = {SETTINGS, _EXPORT, *_PLAIN.values(), *_OTHERS}
-    every: tuple[type[Settings], ...] = (*ALL_SETTINGS, ExportSettings)
+    every: tuple[type[Settings], ...] = (*ALL_SETTINGS, *_LISTS.values())
     known |= {name for settings in every for names in variables_of(settings).values() for name in names}
     unknown = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     if unknown:
