@@ -35,7 +35,7 @@ _CLASSES = (DatasetSettings, WindowSettings, CaptionModelSettings, TextModelSett
 @click.command()
 @dataset_option()
 @click.option("--output-path", help="Output of earlier runs, whose speed then counts; by default what was published.")
-@click.option("--shard", "shards", multiple=True, help="Only this shard, by its key; may be repeated.")
+@click.option("--shard", "named", multiple=True, help="Only this shard, by its key; may be repeated.")
 @click.option("--sample", type=click.IntRange(1), help="Look at so many shards, drawn at random, and not at all.")
 @click.option("--enhance-captions", is_flag=True, help="With enhanced captions.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
@@ -44,7 +44,7 @@ _CLASSES = (DatasetSettings, WindowSettings, CaptionModelSettings, TextModelSett
 def estimate(
     context: click.Context,
     output_path: str | None,
-    shards: tuple[str, ...],
+    named: tuple[str, ...],
     sample: int | None,
     enhance_captions: bool,
     as_json: bool,
@@ -57,7 +57,7 @@ def estimate(
     """
     root, _, listed = given_dataset(options, output_path, keep=False)
     known = listed.shards()
-    if unknown := [shard for shard in shards if shard not in known]:
+    if unknown := [shard for shard in named if shard not in known]:
         raise DatasetError(f"shard {unknown[0]!r} of {root!r}", "it is unknown", f"choose: {', '.join(known[:10])}")
     given = given_flags(context)
     models: list[tuple[str, ModelChoice]] = []
@@ -70,7 +70,7 @@ def estimate(
         models.append((f"{chosen.key}/{texts.key}", texts))
     with Workers.from_settings(settings_from(options, WorkerSettings)) as workers:
         windows = settings_from(options, WindowSettings)
-        plan = planned(listed, workers, windows, shards or known, sample)
+        plan = planned(listed, workers, windows, named or known, sample)
     speeds = {key: _speed(key, choice, output_path) for key, choice in models}
     price = chosen.settings.gpu_hour_price
     if as_json:
