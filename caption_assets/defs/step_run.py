@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from caption_assets.defs.backfills import backfill_sentence
 from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
 from caption_assets.defs.tags import trial_of
@@ -62,7 +63,14 @@ class StepRun:
     @cached_property
     def progress(self) -> ProgressLog:
         """Tells the run's log and the pipeline's resource how the shards that are left get on."""
-        return ProgressLog(self.step, self.left, self.context.log.info, self.resource("progress"))
+        instance, run, asset = self.context.instance, self.context.run, self.asset_of(self.choice)
+        return ProgressLog(
+            self.step,
+            self.left,
+            self.context.log.info,
+            self.resource("progress"),
+            beyond=lambda: backfill_sentence(instance, run, asset),
+        )
 
     @property
     def reported(self) -> dict[tuple[str, str], str | None]:

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -86,15 +87,27 @@ class Pace:
         """Items made a second, lately; None where that cannot be told yet."""
         if len(self._marks) < 2:
             return None
-        (began, before), (ended, made) = self._marks[0], self._marks[-1]
+        (began, before), (ended, made) = self._stretch
         return (made - before) / (ended - began)
 
     @property
     def seconds_left(self) -> float | None:
         if not self.per_second:
             return None
-        left = (sum(self._left.values()) + self._unknown) / self.per_second
-        return max(0.0, left - (self._clock() - self._marks[-1][0]))
+        _, (ended, made) = self._stretch
+        left = (sum(self._left.values()) + self._unknown + self.made - made) / self.per_second
+        return max(0.0, left - (self._clock() - ended))
+
+    @property
+    def _stretch(self) -> tuple[tuple[float, int], tuple[float, int]]:
+        """The marks from which to which the speed counts: where items come in batches, from the end of one batch to
+        that of another, so that none counts without its time."""
+        marks = list(self._marks)
+        gap = 2 * (marks[-1][0] - marks[0][0]) / (len(marks) - 1)
+        ends = [one for one, after in pairwise(marks) if after[0] - one[0] > gap]
+        if len(ends) > 2:
+            return ends[0], ends[-1]
+        return (ends or marks)[0], marks[-1]
 
     @property
     def _unknown(self) -> float:

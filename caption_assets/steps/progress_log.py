@@ -1,5 +1,6 @@
 """Progress in words, for a log that people follow: when a step starts, about once a minute, and when it is done."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from caption_assets.models.waits import waits
 from caption_assets.steps.progress import Pace, Progress
 from caption_assets.steps.report import ShardReport, Step
 
+log = logging.getLogger(__name__)
 _EVERY_SECONDS = 60.0
 
 
@@ -26,12 +28,14 @@ class ProgressLog(Progress):
         say: Callable[[str], object],
         listener: Progress | None = None,
         *,
+        beyond: Callable[[], str] = str,
         every_s: float = _EVERY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`say` is called from a thread, too; `every_s` is how long it is silent, in seconds."""
+        """`say` is called from a thread, too; `every_s` is how long it is silent, in seconds. `beyond` has a sentence
+        on what the run is a part of, if it is one."""
         self._step, self._shards, self._say, self._listener = step, shards, say, listener or Progress()
-        self._every_s, self._clock = every_s, clock
+        self._every_s, self._clock, self._beyond = every_s, clock, beyond
         self._lock = threading.Lock()
         self._paces = {step.name: Pace(len(shards), clock)}
         self._good = self._bad = 0
@@ -89,7 +93,9 @@ class ProgressLog(Progress):
             text += f", {pace.reused:,} of them before"
         if pace.per_second is None or pace.seconds_left is None:
             return f"{text}, in {duration(self._clock() - self._began)}."
-        return f"{text}, {pace.per_second:.3g} a second, about {duration(pace.seconds_left)} left."
+        # What is made on the way of something else goes no faster than that.
+        left = max(pace.seconds_left, self._paces[self._step.name].seconds_left or 0.0)
+        return f"{text}, {pace.per_second:.3g} a second, about {duration(left)} left."
 
     def _ended(self) -> str:
         pace, shards = self._paces[self._step.name], len(self._shards)
@@ -107,8 +113,15 @@ class ProgressLog(Progress):
 
     def _work(self) -> None:
         while not self._stop.wait(self._every_s):
-            for sentence in self.sentences():
+            for sentence in filter(None, [*self.sentences(), self._said_beyond()]):
                 self._say(sentence)
+
+    def _said_beyond(self) -> str:
+        try:
+            return self._beyond()
+        except Exception:  # a sentence is not worth a run
+            log.exception("how the whole gets on")
+            return ""
 
 
 def duration(seconds: float) -> str:

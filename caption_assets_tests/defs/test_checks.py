@@ -1,8 +1,14 @@
-"""Asset checks in a real instance: one evaluation for each shard of a run, with what it found."""
+"""What a run tells of each of many shards, in a real instance: its checks, and how its backfill gets on."""
+
+import random
+from itertools import accumulate
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import PartitionBackfill
 
+from caption_assets.defs.backfills import backfill_sentence, in_words
+from caption_assets.defs.build import build_defs
 from caption_assets.defs.partitions import range_tags
 from caption_assets_tests.pipelines import QUIET, run_job
 
@@ -60,3 +66,39 @@ def test_a_check_is_run_alone_with_the_thresholds_of_the_run(checked):
     assert all(one.passed for one in evaluations(instance, "clip_windows", key.name).values())
     described = {spec.name: spec.description for checks in pipeline.checks for spec in checks.check_specs}
     assert described["facts_kept"].startswith("Share of enhanced texts that have lost a number")
+
+
+def test_a_run_of_a_backfill_says_how_far_all_of_it_is(checked):
+    instance, pipeline, run = checked
+    asset = dg.AssetKey("clip_windows")
+    backfill = PartitionBackfill.from_asset_partitions(
+        backfill_id="all",
+        asset_graph=build_defs(pipeline.settings).resolve_asset_graph(),
+        partition_names=["a", "b"],
+        asset_selection=[asset],
+        backfill_timestamp=instance.get_run_record_by_id(run.run_id).start_time,
+        tags={},
+        dynamic_partitions_store=instance,
+        all_partitions=False,
+        title=None,
+        description=None,
+        run_config=None,
+    )
+    instance.add_backfill(backfill)
+    of_it = run.with_tags({"dagster/backfill": "all"})
+    said = "The backfill: clip_windows of 2 of 2 shards is made, about 0 s left."
+    assert backfill_sentence(instance, of_it, asset) == said
+    assert backfill_sentence(instance, run, asset) == ""
+    assert backfill_sentence(instance, of_it, dg.AssetKey("window_previews")) == ""
+
+
+def test_the_time_left_of_a_backfill_is_right_after_a_tenth_of_it():
+    dice = random.Random(0)
+    times = {f"s{k}": at for k, at in enumerate(accumulate(dice.uniform(10, 20) for _ in range(200)))}
+    made = dict(list(times.items())[:20])
+    said = in_words("x", times.keys(), {**made, "another": 1.0}, 0.0, max(made.values()) + 5)
+    left = (max(times.values()) - max(made.values()) - 5) / 60
+    assert said.startswith("The backfill: x of 20 of 200 shards is made, about ")
+    assert int(said.split()[-3]) == pytest.approx(left, rel=0.1)
+    assert in_words("x", ["a", "b"], {"a": 5.0}, 0.0, 6.0) == "The backfill: x of 1 of 2 shards is made."
+    assert in_words("x", ["a"], {"a": 5.0}, 9.0, 10.0) == "The backfill: x of 0 of 1 shards is made."

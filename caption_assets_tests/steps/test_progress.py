@@ -52,6 +52,18 @@ def test_after_a_tenth_of_the_work_the_time_left_is_within_a_tenth(at_once):
     assert left == pytest.approx(clock.now - began, rel=0.1)
 
 
+def test_items_that_come_in_batches_count_with_the_time_of_their_batch():
+    clock = Clock()
+    pace = Pace(1, clock)
+    pace.start("a", 320, reused=0)
+    for batch in range(4):
+        clock.now += 2.0 if batch % 2 else 1.0
+        for _ in range(8):
+            clock.now += 0.001
+            pace.advance("a", 1)
+    assert pace.seconds_left == pytest.approx((320 - 32) / 8 * 1.5, rel=0.1)
+
+
 def test_what_was_there_before_makes_nothing_faster():
     clock = Clock()
     pace = Pace(2, clock)

@@ -1,0 +1,43 @@
+"""How a backfill gets on as a whole, of which a run makes some shards."""
+
+import time
+from collections.abc import Collection, Mapping
+
+import dagster as dg
+from dagster._core.storage.tags import BACKFILL_ID_TAG
+
+from caption_assets.defs.history import History
+from caption_assets.steps.progress_log import duration
+
+
+def backfill_sentence(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: dg.AssetKey) -> str:
+    """How many of its shards have the asset since it began, and how long the rest will take; empty for another run."""
+    backfill = instance.get_backfill(run.tags.get(BACKFILL_ID_TAG, ""))
+    data = backfill.asset_backfill_data if backfill else None
+    target = data.target_subset.partitions_subsets_by_asset_key.get(asset) if data else None
+    if backfill is None or target is None:
+        return ""
+    shards = set(target.get_partition_keys())
+    history = History(instance, asset)
+    times = history.times(shard for shard in shards if shard in history.latest)
+    return in_words(asset.to_user_string(), shards, times, backfill.backfill_timestamp, time.time())
+
+
+def in_words(asset: str, shards: Collection[str], times: Mapping[str, float], began: float, now: float) -> str:
+    """The sentence, by when each shard was made last, in seconds since 1970."""
+    ended = sorted(at for shard, at in times.items() if shard in shards and at >= began)
+    text = f"The backfill: {asset} of {len(ended):,} of {len(shards):,} shards is made"
+    left = seconds_left(ended, len(shards) - len(ended), now)
+    return f"{text}, about {duration(left)} left." if left is not None else f"{text}."
+
+
+def seconds_left(ended: Collection[float], left: int, now: float) -> float | None:
+    """How long so many more shards take, where others have ended at these times; None where that cannot be told.
+
+    The first one only sets the clock: before it, engines started. What is under way since the last one counts.
+    """
+    first, last = (min(ended), max(ended)) if ended else (0.0, 0.0)
+    if len(ended) < 2 or last <= first:
+        return None
+    each = (last - first) / (len(ended) - 1)
+    return max(0.0, left * each - (now - last))
