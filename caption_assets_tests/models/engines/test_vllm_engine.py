@@ -79,7 +79,7 @@ class Llm:
 def start(monkeypatch):
     """Starts an engine whose vLLM is a stand-in, on a machine that is taken to have a GPU."""
     gpu = SimpleNamespace(name="a GPU", uuid="GPU-0")
-    lease = SimpleNamespace(gpus=(gpu,), visible_devices="GPU-0", notes=("a note",), close=lambda: None)
+    lease = SimpleNamespace(gpus=(gpu,), visible_devices="GPU-0", notes=("a note",), since=0.0, close=lambda: None)
     monkeypatch.setattr(vllm_engine, "check_build", lambda *_: None)
     monkeypatch.setattr(vllm_engine, "check", lambda *_, **__: None)
     leased = []
