@@ -57,7 +57,7 @@ def faults_of(root: Path, shards: list[str], wanted: Output | None = None) -> li
             found.append(f"{rel}, which a row of {key[0]} names, is not there")
         elif path.stat().st_size != (said := row[_SIZES[key[0]]]):
             found.append(f"{rel} has {path.stat().st_size} bytes, its row says {said}")
-    for path in sorted((root / "tables").rglob("*.parquet")):
+    for path in sorted(path for name in TABLES for path in (root / "tables" / name).rglob("*.parquet")):
         columns = pq.read_table(path, columns=["clip_id", "start_frame", "end_frame"]).to_pylist()
         twice = [window for window, count in Counter(tuple(row.values()) for row in columns).items() if count > 1]
         found += [f"{path.relative_to(root)} has {window} twice" for window in twice]

@@ -95,7 +95,7 @@ def test_a_caption_to_enhance_follows_the_instruction():
 
 
 def test_prompts_come_by_variant_or_as_text():
-    assert set(CAPTION_PROMPTS) == {"default", "av", "av-surveillance"}
+    assert set(CAPTION_PROMPTS) == {"default", "av", "av-surveillance", "short", "camera", "dense", "structured"}
     assert set(ENHANCE_PROMPTS) == {"default", "av-surveillance"}
     assert caption_prompt("av") == CAPTION_PROMPTS["av"]
     assert caption_prompt("default", " Say it. ") == "Say it."
