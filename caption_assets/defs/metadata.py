@@ -8,7 +8,7 @@ import json
 import math
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -57,7 +57,7 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
         "failures_by_reason": dg.MetadataValue.json(dict(report.failures)),
     }
     if report.failed_items:
-        metadata["failed_items"] = dg.MetadataValue.md("\n".join(_listed(report.failed_items)))
+        metadata["failed_items"] = dg.MetadataValue.md("\n".join(listed(report.failed_items)))
     if report.samples:
         metadata["samples"] = dg.MetadataValue.md(samples_table(report.samples))
     return metadata | {
@@ -104,7 +104,7 @@ def _cells(sample: Sample) -> dict[str, str]:
     }
 
 
-def _listed(items: tuple[str, ...]) -> Iterator[str]:
+def listed(items: Sequence[str]) -> Iterator[str]:
     """Items as a Markdown list, as many as there is room for."""
     room = _ITEMS_BYTES
     for at, item in enumerate(items):

@@ -109,22 +109,29 @@ class _Asset:
         return list(shards.get_partition_keys(dynamic_partitions_store=self._view.instance)) if shards else []
 
     @cached_property
-    def outdated(self) -> set[str]:
-        """Shards that are missing, or that Dagster takes to be stale; none of the source."""
+    def outdated(self) -> Mapping[str, str]:
+        """Shards that are missing, or that Dagster takes to be stale, and why; none of the source."""
         if not self.node.is_materializable:
-            return set()
+            return {}
         made = self.history.provenances
         inputs = {key: self._work.asset(key).history.versions for key in self.node.parent_keys}
-        outdated = set()
+        outdated = {}
         for shard in self.registered:
             if shard not in made:
-                outdated.add(shard)
+                outdated[shard] = "it is missing"
             elif (by := made[shard]) is not None:
                 read = {key: version.value for key, version in by.input_data_versions.items()}
-                now = {key: versions[shard] for key, versions in inputs.items() if shard in versions}
-                if by.code_version != self.node.code_version or {**read, **now} != read:
-                    outdated.add(shard)
+                others = {key for key, now in inputs.items() if shard in now and now[shard] != read.get(key)}
+                if others:
+                    outdated[shard] = f"{self._words(others)} changed since it was made"
+                elif by.code_version != self.node.code_version:
+                    outdated[shard] = "it was made with other settings"
         return outdated
+
+    def _words(self, inputs: Collection[dg.AssetKey]) -> str:
+        if not all(self._work.asset(key).node.is_materializable for key in inputs):
+            return "its clips have"
+        return f"{' and '.join(sorted(key.to_user_string() for key in inputs))} {'has' if len(inputs) == 1 else 'have'}"
 
     @cached_property
     def busy(self) -> set[str]:

@@ -159,8 +159,8 @@ class PipelineSettings(BaseModel):
     fresh_within_hours: float | None = Field(
         default=None,
         gt=0,
-        description="Hours within which each asset is to be materialized for some shard; Dagster shows it as overdue "
-        "otherwise. It knows no shards there.",
+        description="Hours within which shards are to be made, and made again: others do not pass the check "
+        "`shards_up_to_date`, and an asset of which none was made is shown as overdue.",
     )
     failure_webhook: str | None = Field(
         default=None,

@@ -183,7 +183,8 @@ def test_what_a_backfill_is_going_to_make_is_not_asked_for(automation):
 
 def test_without_the_setting_nothing_is_made_by_itself(pipeline, instance):
     assert Automation(instance, pipeline).asks() == {}
-    assert [sensor.name for sensor in build_defs(pipeline.settings).sensors] == ["register_new_shards"]
+    names = [sensor.name for sensor in build_defs(pipeline.settings).sensors]
+    assert names == ["register_new_shards", "look_for_old_shards"]
 
 
 class Schedule:
