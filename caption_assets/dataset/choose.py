@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from caption_assets.dataset.base import Dataset, LeftOut, Listing
 from caption_assets.dataset.curator import CuratorDataset, is_curator
-from caption_assets.dataset.files import CLIP_SUFFIXES, holds_clips, no_clip
+from caption_assets.dataset.files import CLIP_SUFFIXES, holding_clips, no_clip
 from caption_assets.dataset.flat import FlatDataset
 from caption_assets.dataset.folders import FolderDataset, top_of
 from caption_assets.dataset.lerobot import LeRobotDataset, is_lerobot
@@ -102,7 +102,7 @@ def _folder(root: str, rule: HashRule | None) -> Dataset:
     if rule is not None:
         return FlatDataset(root, rule)
     with place_failures(root):
-        if clips and not any(holds_clips(place, folder) for folder in folders):
+        if clips and next(holding_clips(place, folders), None) is None:
             return FlatDataset(root)
     return FolderDataset(root, top)
 

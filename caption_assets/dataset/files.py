@@ -1,7 +1,7 @@
 """Files that are clips, by their names; and what is left of the others."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -75,6 +75,6 @@ def _sidecar(file: File, place: Place) -> Sidecar:
     return Sidecar(PurePosixPath(file.path).suffix.lower(), written(place.location(file.path)), file.stamp)
 
 
-def holds_clips(place: Place, folder: str) -> bool:
-    """Whether any clip lies below a folder, or may lie where nobody may look."""
-    return place.holds(folder, lambda name: not no_clip(File(name)))
+def holding_clips(place: Place, folders: Sequence[str]) -> Iterator[str]:
+    """Those folders below which any clip lies, or may lie where nobody may look."""
+    return place.holding(folders, lambda name: not no_clip(File(name)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from caption_assets.dataset.base import LeftOut, Listing, left_out, listing_version, unknown_shard
-from caption_assets.dataset.files import CLIP_SUFFIXES, found_with_sidecars, holds_clips, no_clip
+from caption_assets.dataset.files import CLIP_SUFFIXES, found_with_sidecars, holding_clips, no_clip
 from caption_assets.dataset.ids import shard_key, shard_name
 from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
 from caption_assets.names import written
@@ -16,8 +16,8 @@ _SHOWN = 3
 class FolderDataset:
     """A `Dataset` whose root is a local path or an fsspec URL.
 
-    Links are followed; hidden files and folders, and whatever is no regular file, are no clips. A folder of this
-    machine without any clip is no shard; behind a URL, where a look into each would take a request, it is an empty one.
+    Links are followed; hidden files and folders, and whatever is no regular file, are no clips. A folder without any
+    clip is no shard.
     """
 
     def __init__(self, root: str, top: tuple[list[str], list[str]] | None = None) -> None:
@@ -29,16 +29,15 @@ class FolderDataset:
         return place_at(self.root)
 
     def shards(self) -> list[str]:
-        """Partition keys of all shards, in the order of their names. Lists one folder where that may be far away.
+        """Partition keys of all shards, in the order of their names. Where that may be far away, all files are listed.
 
         Hidden folders are left out. Raises DatasetError where there is no shard at all, or where clips lie beside the
         folders.
         """
         (folders, others), self._top = self._top or top_of(self.root, self._place), None
         clips = sorted(name for name in others if not no_clip(File(name)))
-        if self._place.looks_cost_nothing:
-            with place_failures(self.root):
-                folders = [name for name in folders if holds_clips(self._place, name)]
+        with place_failures(self.root):
+            folders = list(holding_clips(self._place, folders))
         if clips and folders:
             shown = ", ".join(map(written, clips[:_SHOWN])) + (", …" if len(clips) > _SHOWN else "")
             raise refused(
@@ -76,20 +75,18 @@ class FolderDataset:
             raise unknown_shard(self, shard) from None
         clips = [each.clip for each in everything if each.clip is not None]
         others = [(each.trouble, each.path) for each in everything if each.clip is None]
-        if not everything and not self._place.looks_cost_nothing and shard not in self.shards():
+        if not everything and not self._place.looks_cost_nothing and folder not in top_of(self.root, self._place)[0]:
             raise unknown_shard(self, shard)  # object stores have no folders that could be missing
         clips.sort(key=lambda clip: clip.relative_path)
         return Listing(clips, left_out(others))
 
     def beside(self) -> list[LeftOut]:
-        """Files in the root, and on this machine folders without clips."""
+        """Files in the root, and folders without clips."""
         folders, others = top_of(self.root, self._place)
-        if self._place.looks_cost_nothing:
-            folders = [name for name in folders if not holds_clips(self._place, name)]
-        else:
-            folders = []
+        with place_failures(self.root):
+            without = sorted(set(folders).difference(holding_clips(self._place, folders)))
         files = [(no_clip(File(name)) or "clips", written(name)) for name in others]
-        return left_out([*(("folders without clips", f"{written(name)}/") for name in sorted(folders)), *sorted(files)])
+        return left_out([*(("folders without clips", f"{written(name)}/") for name in without), *sorted(files)])
 
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         """See `Dataset.versions`. Raises DatasetError where the root cannot be read."""

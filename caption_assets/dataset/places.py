@@ -5,9 +5,11 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, BinaryIO, Protocol
 
 from caption_assets.errors import CaptionAssetsError, DatasetError, first_line
@@ -30,6 +32,7 @@ _AHEAD_BYTES = 1 << 16
 _USUAL = "give the folder (or fsspec URL) whose sub-folders are the shards, or another kind of dataset"
 # So few folders share a listing that one of many large folders still ends soon.
 _LISTED_TOGETHER = 100
+_LISTED_AT_ONCE = 16
 NO_PERMISSION = "folders without permission to read them"
 _SPECIAL = {stat.S_IFIFO: "named pipes", stat.S_IFSOCK: "sockets", stat.S_IFBLK: "devices", stat.S_IFCHR: "devices"}
 
@@ -93,9 +96,8 @@ class Place(Protocol):
         `folders` are all that it has. They are listed as they are asked for.
         """
 
-    def holds(self, folder: str, wanted: Callable[[str], bool]) -> bool:
-        """Whether any file below one of its folders has a name that is `wanted`, or may have where nobody may look.
-        Looks no further than the first."""
+    def holding(self, folders: Sequence[str], wanted: Callable[[str], bool]) -> Iterator[str]:
+        """Those of its folders below which any file has a name that is `wanted`, or may have where nobody may look."""
 
     @property
     def looks_cost_nothing(self) -> bool:
@@ -147,8 +149,8 @@ class LocalPlace:
         for number in range(start, len(folders)):
             yield number, _files_if_there(self, folders[number])
 
-    def holds(self, folder: str, wanted: Callable[[str], bool]) -> bool:
-        return self._holds(self.location(folder), wanted, ())
+    def holding(self, folders: Sequence[str], wanted: Callable[[str], bool]) -> Iterator[str]:
+        return (folder for folder in folders if self._holds(self.location(folder), wanted, ()))
 
     def _holds(self, path: str, wanted: Callable[[str], bool], above: tuple[tuple[int, int], ...]) -> bool:
         try:
@@ -249,24 +251,41 @@ class RemotePlace:
         yield from self._listed(folder, files.find(f"{root}/{folder}" if folder else root, detail=True))
 
     def each(self, folders: Sequence[str], start: int) -> Iterator[tuple[int, list[File]]]:
-        files, root = self._opened
-        if len(folders) == 1 or "prefix" not in inspect.signature(files.find).parameters:
-            for number in range(start, len(folders)):
-                yield number, _files_if_there(self, folders[number])
-            return
-        # An object store lists a thousand files a request, of all folders whose names begin alike.
-        for prefix, numbers in _by_prefix(folders, range(len(folders))):
-            if not (wanted := [number for number in numbers if number >= start]):
-                continue
-            files.invalidate_cache()
-            found: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
-            for path, info in files.find(root, detail=True, prefix=prefix).items():
-                found[self._below(path).partition("/")[0]][path] = info
-            for number in wanted:
-                yield number, list(self._listed(folders[number], found[folders[number]]))
+        for prefix, numbers in self._together(folders):
+            if wanted := [number for number in numbers if number >= start]:
+                yield from self._each_of(folders, prefix, wanted)
 
-    def holds(self, folder: str, wanted: Callable[[str], bool]) -> bool:
-        return any(not file.trouble and wanted(file.path) for file in _files_if_there(self, folder))
+    def holding(self, folders: Sequence[str], wanted: Callable[[str], bool]) -> Iterator[str]:
+        def found(together: tuple[str | None, Sequence[int]]) -> list[str]:
+            of_each = self._each_of(folders, *together)
+            return [folders[n] for n, there in of_each if any(not file.trouble and wanted(file.path) for file in there)]
+
+        with ThreadPoolExecutor(_LISTED_AT_ONCE) as threads:
+            yield from chain.from_iterable(threads.map(found, self._together(folders)))
+
+    def _together(self, folders: Sequence[str]) -> list[tuple[str | None, Sequence[int]]]:
+        """The numbers of folders that are listed at once, and what the names of all of these begin with.
+
+        An object store lists a thousand files a request, of all folders whose names begin alike; others each alone.
+        """
+        if len(folders) == 1 or "prefix" not in inspect.signature(self._opened[0].find).parameters:
+            return [(None, [number]) for number in range(len(folders))]
+        return list(_by_prefix(folders, range(len(folders))))
+
+    def _each_of(
+        self, folders: Sequence[str], prefix: str | None, numbers: Sequence[int]
+    ) -> Iterator[tuple[int, list[File]]]:
+        """All files below these of the folders, whose names begin with `prefix`."""
+        if prefix is None:
+            yield from ((number, _files_if_there(self, folders[number])) for number in numbers)
+            return
+        files, root = self._opened
+        files.invalidate_cache()
+        found: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+        for path, info in files.find(root, detail=True, prefix=prefix).items():
+            found[self._below(path).partition("/")[0]][path] = info
+        for number in numbers:
+            yield number, list(self._listed(folders[number], found[folders[number]]))
 
     def _listed(self, folder: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[File]:
         """What `found` says of the files of a folder, by path as this file system spells it."""

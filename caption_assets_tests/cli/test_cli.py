@@ -85,6 +85,24 @@ def test_a_run_captions_previews_and_enhances_every_shard(caption_assets, clips_
     assert listed.stdout == "a\t2 clips\tregistered\nb\t1 clip\tregistered\n"
 
 
+def test_clips_in_the_root_of_a_bucket_are_captioned_into_another(caption_assets, clips_root, s3):
+    for name in ("short", "long"):
+        s3.put(f"{name}.mp4", (clips_root / "a" / f"{name}.mp4").read_bytes())
+    s3.put("marked/", b"")
+    s3.client.create_bucket(Bucket=f"{s3.bucket}-out")
+    done = caption_assets("run", "--dataset", f"s3://{s3.bucket}/", "--output-path", f"s3://{s3.bucket}-out/")
+    assert done.returncode == 0, done.stderr
+    written = [item["Key"] for item in s3.client.list_objects_v2(Bucket=f"{s3.bucket}-out")["Contents"]]
+    assert f"tables/window_captions/demo/{s3.bucket}.parquet" in written
+    documents = [key for key in written if key.startswith("metas/v0/")]
+    read = [json.load(s3.client.get_object(Bucket=f"{s3.bucket}-out", Key=key)["Body"]) for key in documents]
+    assert {document["clip_location"] for document in read} == {f"s3://{s3.bucket}/{n}.mp4" for n in ("long", "short")}
+    assert all(window["demo_lm_enhanced_caption"] for document in read for window in document["windows"])
+    assert len([key for key in written if key.endswith(".webp")]) == 2
+    listed = caption_assets("shards", "list", "--dataset", f"s3://{s3.bucket}/")
+    assert listed.stdout == f"{s3.bucket}\t2 clips\tregistered\n"
+
+
 def test_the_demo_renders_its_clips_and_shows_what_it_made_of_them(caption_assets, tmp_path):
     done = caption_assets("demo")
     assert done.returncode == 0, done.stderr

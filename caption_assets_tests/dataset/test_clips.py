@@ -98,18 +98,20 @@ def test_what_is_no_dataset_is_one_clear_error(tmp_path, make, wrong):
         open_dataset(str(make(tmp_path))).shards()
 
 
-def test_a_folder_without_clips_is_no_shard_and_one_that_has_lost_them_is_empty(tmp_path):
-    touch(tmp_path, "a/x.mp4", "b/x.mp4", "docs/deep/readme.txt", "b/notes.txt")
-    dataset = open_dataset(str(tmp_path))
-    (tmp_path / "notes.csv").touch()
+def test_a_folder_without_clips_is_no_shard_and_one_that_has_lost_them_is_empty(place):
+    root, put = place
+    for name in ("a/x.mp4", "b/x.mp4", "docs/deep/readme.txt", "b/notes.txt", "notes.csv"):
+        put(name, b"x")
+    dataset = open_dataset(root)
     assert dataset.shards() == ["a", "b"]
     assert [str(of) for of in dataset.beside()] == ["1 *.csv (notes.csv)", "1 folders without clips (docs/)"]
-    (tmp_path / "b" / "x.mp4").unlink()
+    put("b/x.mp4", None)
     listing = dataset.listing("b")
     assert (listing.clips, listing.version) == ([], NO_CLIPS)
     assert [str(left_out) for left_out in listing.left_out] == ["1 *.txt (b/notes.txt)"]
+    assert dataset.shards() == ["a"]
     with pytest.raises(DatasetError, match=r"it is unknown\. Choose: a"):
-        open_dataset(str(tmp_path)).clips("other")
+        open_dataset(root).clips("other")
 
 
 def test_the_clips_of_a_shard_are_listed_without_its_neighbours(tmp_path, monkeypatch):
@@ -125,16 +127,19 @@ def test_the_clips_of_a_shard_are_listed_without_its_neighbours(tmp_path, monkey
     assert listed.count(tmp_path.name) <= 1  # whether the root holds clips itself
 
 
-def test_a_bucket_is_listed_once_for_its_shards_and_once_for_each(s3):
+def test_a_bucket_is_listed_twice_for_its_shards_and_once_for_each(s3):
     for shard in range(20):
         for clip in range(3):
             s3.put(f"s{shard}/{clip}.mp4", b"x")
-    dataset = open_dataset(f"s3://{s3.bucket}")
+    for name in ("marked/", "marked/below/", "other/notes.txt"):  # no shards
+        s3.put(name, b"")
+    dataset = open_dataset(f"s3://{s3.bucket}/")
     s3.asked.clear()
     shards = dataset.shards()
-    assert s3.count() == 1
+    assert s3.count() == 2  # its folders, and what lies in them
     assert sum(len(dataset.clips(shard)) for shard in shards) == 60
     assert s3.count() <= 22
+    assert [str(of) for of in dataset.beside()] == ["2 folders without clips (marked/, other/)"]
 
 
 @pytest.mark.parametrize("key", ["..", "%2E%2E", "a%2Fb", "", ".", ".hidden", "a%20"])
