@@ -31,7 +31,7 @@ def job_of(pipeline: Pipeline) -> Job:
 
 
 def sensors_of(pipeline: Pipeline) -> Sequence[dg.SensorDefinition]:
-    """What looks at the dataset, at what is out of date, at what there is to do if the pipeline is to do it by itself, and at what fails."""
+    """What looks at the dataset, at old shards, at what fails and, if it is to work by itself, at what to do."""
     settings = pipeline.settings
     sensors = [_looking(pipeline), freshness_sensor(pipeline), *([_working(pipeline)] if settings.automation else [])]
     return [*sensors, *([failure_sensor(pipeline, settings.failure_webhook)] if settings.failure_webhook else [])]

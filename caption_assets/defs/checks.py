@@ -14,7 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from caption_assets.defs.assets import PipelineAsset
-from caption_assets.defs.metadata import as_markdown
+from caption_assets.defs.metadata import as_markdown, few
 from caption_assets.defs.names import Names
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.settings import CheckSettings, part
@@ -23,7 +23,6 @@ from caption_assets.steps.checks import CHECKS, check_table
 
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
 _EXAMPLE_BYTES = 600
-_MOST_NAMES = 10
 
 
 def asset_checks(
@@ -93,8 +92,7 @@ def _has_shards(of_run: dg.OpExecutionContext) -> bool:
 def _summary(asset: dg.AssetKey, of_check: Sequence[Checked]) -> dg.AssetCheckEvaluation:
     """How many shards pass a check, and which do not."""
     failed = [checked.shard for checked in of_check if not checked.passed]
-    names = ", ".join(failed[:_MOST_NAMES]) + (f" and {len(failed) - _MOST_NAMES} more" * (len(failed) > _MOST_NAMES))
-    said = f"{len(failed)} of {len(of_check)} shards do not pass: {names}." if failed else "All shards pass."
+    said = f"{len(failed)} of {len(of_check)} shards do not pass: {few(failed)}." if failed else "All shards pass."
     severity, check = _SEVERITIES[of_check[0].severity], of_check[0].check
     return dg.AssetCheckEvaluation(asset, check, passed=not failed, severity=severity, description=said)
 

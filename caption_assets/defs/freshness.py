@@ -14,13 +14,12 @@ from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.temporal_context import TemporalContext
 
-from caption_assets.defs.metadata import listed
+from caption_assets.defs.metadata import few, listed
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.work import Work
 
 CHECK = "shards_up_to_date"
 _SECONDS_BETWEEN = 300
-_MOST_NAMES = 10
 
 
 def freshness_check(pipeline: Pipeline) -> dg.AssetChecksDefinition:
@@ -67,13 +66,12 @@ def evaluation(pipeline: Pipeline, instance: dg.DagsterInstance, now: float) -> 
     hours, keys = pipeline.settings.fresh_within_hours, [asset.key for asset in pipeline.assets]
     found = {key: dict(_out_of_date(work, key, hours)) for key in keys}
     shards = sorted(set().union(*found.values()))
-    names = ", ".join(shards[:_MOST_NAMES]) + (f" and {len(shards) - _MOST_NAMES} more" * (len(shards) > _MOST_NAMES))
     return dg.AssetCheckEvaluation(
         asset_key=pipeline.source.key,
         check_name=CHECK,
         passed=not shards,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"Out of date: {names}." if shards else "No shard is out of date.",
+        description=f"Out of date: {few(shards)}." if shards else "No shard is out of date.",
         metadata={
             "shards_out_of_date": len(shards),
             **{k.to_user_string(): _list(of) for k, of in found.items() if of},
