@@ -40,6 +40,9 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
         default=None,
         description="Root that the source videos of clips cut elsewhere are relative to, if there are any.",
     )
+    review_url: str | None = Field(
+        default=None, description="Address at which the output root is served, for links to the review pages."
+    )
 
     def store(self) -> Store:
         """The output root, checked to be writable. Raises StoreError."""

@@ -73,7 +73,9 @@ class Pipeline:
         settings = self.settings
         plain: dict[str, object] = {
             "clips": ClipDataset(root=settings.dataset, output=settings.output, **settings.clips.model_dump()),
-            "save_export": SaveExportIOManager(output_path=settings.output, source_root=settings.source_root),
+            "save_export": SaveExportIOManager(
+                output_path=settings.output, source_root=settings.source_root, review_url=settings.review_url
+            ),
             "quality": Quality(**settings.quality.model_dump()),
             "checks": Checks(**settings.checks.model_dump()),
             "workers": RunWorkers(**settings.workers.model_dump()),

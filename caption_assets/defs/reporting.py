@@ -78,8 +78,8 @@ class ShardOutcomes:
         return asset
 
     def _places(self, shard: str) -> dict[str, dg.MetadataValue]:
-        store, dataset = self._run.resource("save_export").place(), self._run.resource("clips").root
-        return place_metadata(store, dataset, shard)
+        save_export, dataset = self._run.resource("save_export"), self._run.resource("clips").root
+        return place_metadata(save_export.place(), dataset, shard, save_export.review_url)
 
     def _tags(self, choice: Choice, report: ShardReport) -> dict[str, str]:
         """The versions that Dagster writes on its own events: by these it knows what is stale."""

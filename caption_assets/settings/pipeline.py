@@ -22,7 +22,7 @@ from caption_assets.settings.texts import (
 
 DEMO_DATASET = "demo/clips"
 DEMO_OUTPUT = "demo/output"
-PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook", "checks", "windows_per_run")
+PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook", "review_url", "checks", "windows_per_run")
 """Settings of a pipeline that change nothing in what is made."""
 
 # Of the ready-made prompts that are not as long as others.
@@ -168,6 +168,12 @@ class PipelineSettings(BaseModel):
         default=None,
         pattern="^https?://",
         description="Address to which a message is sent when a run fails, as JSON with a `text` for people.",
+    )
+    review_url: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Address of `caption-assets review --serve`, or another at which the output root is served, for "
+        "links to the pages.",
     )
     automation: bool = Field(
         default=False,
