@@ -118,8 +118,8 @@ def texts_made(part: Part) -> Judgement:
 
 
 def findings(part: Part) -> Judgement:
-    """What rules have against the texts, by rule; those about confidence, duplicates and lost facts are apart, where they
-    are no errors."""
+    """What rules have against the texts, by rule; findings on confidence, duplicates and lost facts only where they are
+    errors, since they have checks of their own."""
     settings, total = part.settings, len(part.found)
     found = list(part.by_rules(lambda rule, severity: rule not in _APART or severity == "error"))
     flagged = sum(row.severity == "error" for _, row, _ in found)
