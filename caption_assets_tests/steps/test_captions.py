@@ -39,7 +39,7 @@ from caption_assets.steps import (
     window_shard,
 )
 from caption_assets.steps.versions import data_version
-from caption_assets.store.rows import CaptionRow, window_of
+from caption_assets.store.rows import CaptionRow, window_key, window_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, rows_to_table
 from caption_assets.workers.tasks import Prepared
@@ -520,9 +520,9 @@ def test_a_prompt_with_the_caption_before_asks_a_clips_windows_in_order(dataset,
         clips.setdefault(row.clip_id, []).append(row)
     assert min(map(len, clips.values())) > 2
     settings = {
-        "": CaptionSettings(prompt_text="<{previous_caption}> Now?", max_output_tokens=6),
-        "brief": CaptionSettings(prompt_variant="short", max_output_tokens=4),
-        "next": CaptionSettings(prompt_text="After {previous_caption}", max_output_tokens=6),
+        "": CaptionSettings(prompt_text="<{previous_caption}> Now?", max_output_tokens=3),
+        "brief": CaptionSettings(prompt_variant="short", max_output_tokens=2),
+        "next": CaptionSettings(prompt_text="After {previous_caption}", max_output_tokens=3),
     }
 
     def run():
