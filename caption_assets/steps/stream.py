@@ -157,6 +157,7 @@ class ShardStream(ABC, Generic[R]):
         self._engine_seconds += row.seconds
         self.waiting.discard(request_id)
         self.buffer.add(row)
+        self.context.progress.answered(self.step.name, self.shard, row)
         if row.status != "ok":
             name = self.clip_name(row)
             log.warning("%s: none of %s %s_%s: %s", self.step.name, name, *window_key(row)[1:], row.error)
