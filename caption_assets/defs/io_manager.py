@@ -1,7 +1,7 @@
 """Where everything is written: tables, documents and previews below one output path."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -67,7 +67,7 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
             raise StoreError(asked, "the asset has no shards", "give it the pipeline's shards as partitions_def")
         shards, name = sorted(context.asset_partition_keys), table_name(_name(context.asset_key))
         tables = by_shard(as_arrow(obj, asked), shards, asked)
-        columns = _columns(context.definition_metadata, name, tables[shards[0]], asked)
+        columns = _columns(context.definition_metadata, name, tables, asked)
         store = self.store()
         for shard, table in tables.items():
             outdate_rendered(store, shard)
@@ -114,18 +114,21 @@ def _added_rows(store: Store, asset: dg.AssetKey, shard: str) -> pa.Table:
     return table
 
 
-def _columns(metadata: Any, name: str, table: pa.Table, asked: str) -> list[str]:
+def _columns(metadata: Any, name: str, tables: Mapping[str, pa.Table], asked: str) -> list[str]:
     """The columns that the asset's metadata asks to be rendered, checked to be there and to be JSON."""
     columns = (metadata or {}).get(RENDER)
     if not columns:
         return []
     check_added_name(name)
     needed = [*WINDOW_COLUMNS, *columns]
-    if missing := [column for column in needed if column not in table.column_names]:
+    if missing := [column for table in tables.values() for column in needed if column not in table.column_names]:
         fix = f"keep {', '.join(WINDOW_COLUMNS)}, and return what {RENDER} names"
         raise StoreError(f"{asked}, to be rendered", f"it has no column {missing[0]!r}", fix)
-    try:
-        json.dumps(table.select(list(columns)).to_pylist())
-    except TypeError as error:
-        raise StoreError(f"{asked}, to be rendered", f"it is no JSON ({error})", "make text of it") from None
+    for shard, table in tables.items():
+        for column in columns:
+            try:
+                json.dumps(table.column(column).to_pylist(), allow_nan=False)
+            except (TypeError, ValueError) as error:
+                of = f"{asked}, to be rendered: column {column!r} of shard {shard!r}"
+                raise StoreError(of, f"it is no JSON ({error})", "make text of it, or null of a number") from None
     return list(columns)

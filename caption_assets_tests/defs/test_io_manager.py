@@ -158,6 +158,12 @@ def test_what_is_rendered_no_more_goes_from_the_documents(captioned):
         ),
         ("fr_caption", lambda rows: rows, {"caption_assets/render": ["text"]}, "would take it for a caption"),
         ("bytes", lambda rows: rows.assign(raw=b"0"), {"caption_assets/render": ["raw"]}, "it is no JSON"),
+        (
+            "infinite",
+            lambda rows: rows.assign(rate=rows["shard"].map({"a": 1.0, "b": float("inf")})),
+            {"caption_assets/render": ["rate"]},
+            "column 'rate' of shard 'b': it is no JSON",
+        ),
         ("window_captions", lambda rows: rows, {}, "table 'window_captions' of an added asset: it is one of ours"),
     ],
 )
