@@ -57,12 +57,12 @@ class Pipeline:
     @cached_property
     def review(self) -> dg.AssetsDefinition:
         """The pages to look at what all the others have made, with what people have said of it."""
-        return review_asset(self.names, self.shards, [made.definition.key for made in self.made], self._condition)
+        return review_asset(self.settings, self.shards, [made.definition.key for made in self.made], self._condition)
 
     @cached_property
     def source(self) -> dg.SourceAsset:
         """The dataset, which all of them are made of."""
-        return source_asset(self.names, self.shards)
+        return source_asset(self.names, self.shards, self.settings.tags)
 
     @cached_property
     def settings_hash(self) -> str:

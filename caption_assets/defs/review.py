@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from caption_assets.defs.catalog import deployment
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.metadata import column_schema, page_link
 from caption_assets.defs.names import Names
@@ -16,6 +17,7 @@ from caption_assets.errors import ShardError
 from caption_assets.records import text_hash
 from caption_assets.review import paths
 from caption_assets.review.render import render_index, render_shard_page
+from caption_assets.settings import PipelineSettings
 from caption_assets.steps.documents import render_documents_of
 from caption_assets.store.tables import SHARD_REVIEW
 
@@ -24,13 +26,14 @@ _VERSION = "1"
 
 
 def review_asset(
-    names: Names,
+    pipeline: PipelineSettings,
     shards: dg.PartitionsDefinition,
     upstream: Sequence[dg.AssetKey],
     condition: dg.AutomationCondition[dg.AssetKey] | None,
 ) -> dg.AssetsDefinition:
     """The asset, which reads all that `upstream` writes and whatever else the shards have. By `condition`, Dagster asks
     for it by itself."""
+    names = Names(pipeline.name)
 
     @dg.asset(
         key=names.asset(SHARD_REVIEW),
@@ -44,6 +47,7 @@ def review_asset(
         output_required=False,  # every shard is reported as it is done
         code_version=_VERSION,
         metadata={"dagster/column_schema": column_schema(SHARD_REVIEW)},
+        **deployment(pipeline),
     )
     def shard_review(context: dg.AssetExecutionContext) -> Reports:
         """A page to look at each window of the shard with its captions, worst first; and how many texts people accept.

@@ -82,7 +82,8 @@ class Work:
 
     def _pausing(self, asset: "_Asset", inputs: Iterable["_Asset"], shards: Collection[str]) -> set[str]:
         """Those of `shards` that have failed, and are not to be tried again yet: not for a day after the first attempt,
-        for two after the second, for four after the third, and so on."""
+        for two after the second, for four after the third, and so on. What people have tried makes for one day,
+        however often: by its config, it may have been something else."""
         failed = {shard: asset.failed[shard] for shard in shards if shard in asset.failed}
         changed = self.changed_at(asset.node.key, failed)
         failed = {
@@ -91,7 +92,8 @@ class Work:
             if attempt.run.dagster_run.tags.get(SETTINGS_TAG, self._settings_hash) == self._settings_hash
             and changed[shard] <= (attempt.run.end_time or 0.0)
         }
-        attempts = asset.history.attempts_since({shard: changed[shard] for shard in failed})
+        own = {SETTINGS_TAG: self._settings_hash}
+        attempts = asset.history.attempts_since({shard: changed[shard] for shard in failed}, own)
         return {s for s, attempt in failed.items() if self._view.effective_dt < _next_time(attempt, attempts[s])}
 
 

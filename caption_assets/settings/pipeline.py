@@ -116,13 +116,16 @@ class PipelineSettings(BaseModel):
     )
     dataset: Annotated[str, BeforeValidator(_lines)] = Field(
         default=DEMO_DATASET,
+        min_length=1,
         description="Where the clips are: a folder or fsspec URL whose sub-folders are the shards, or another kind of "
         "dataset, such as a manifest or tars; of several, a list.",
     )
     clips: DatasetSettings = Field(
         default=DatasetSettings(), description="What kind of dataset it is, and how its clips become shards."
     )
-    output: str = Field(default=DEMO_OUTPUT, description="Folder or fsspec URL for tables, documents and previews.")
+    output: str = Field(
+        default=DEMO_OUTPUT, min_length=1, description="Folder or fsspec URL for tables, documents and previews."
+    )
     source_root: str | None = Field(
         default=None,
         description="Root that the source videos of clips cut elsewhere are relative to, if there are any.",
