@@ -9,10 +9,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from caption_assets.defs.frames import SHARD_COLUMN, as_annotated, as_arrow, by_shard
+from caption_assets.defs.metadata import few
 from caption_assets.errors import StoreError
 from caption_assets.save_export.documents import check_added_name
 from caption_assets.save_export.rendered import outdate_rendered
 from caption_assets.steps.documents import render_documents_of
+from caption_assets.store import paths
 from caption_assets.store.added import WINDOW_COLUMNS, read_added, render_columns, table_name, write_added
 from caption_assets.store.earlier import move_earlier
 from caption_assets.store.store import Store
@@ -57,7 +59,9 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Stores what a user's asset returns, a table a shard, and renders it where its metadata asks for that.
 
-        All is checked before anything is written. Raises StoreError for what is no table of the run's shards.
+        All is checked before anything is written. A shard of which nothing was made, since there was nothing to make it
+        of, is not stored, and keeps no other from being materialized. Raises StoreError for one, and for what is no
+        table of the run's shards.
         """
         if obj is None:  # ours: it is in the store before its step ends
             return
@@ -69,14 +73,25 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
         tables = by_shard(as_arrow(obj, asked), shards, asked)
         columns = _columns(context.definition_metadata, name, tables, asked)
         store = self.store()
-        for shard, table in tables.items():
+        missing = [shard for shard in shards if not tables[shard].num_rows and _lacks_inputs(context, store, shard)]
+        made = {shard: table for shard, table in tables.items() if shard not in missing}
+        for shard, table in made.items():
             outdate_rendered(store, shard)
             write_added(store, name, shard, table)
         render_columns(store, name, columns)
-        for shard in shards:
+        for shard in made:
             render_documents_of(store, shard, self.source_root)
-        rows = sum(table.num_rows for table in tables.values())
-        context.add_output_metadata({"dagster/row_count": rows, "dagster/uri": store.url(f"tables/{name}")})
+        for shard, table in made.items():
+            at = store.url(paths.table(name, shard))
+            metadata = {"dagster/partition_row_count": table.num_rows, "dagster/uri": at}
+            if missing:  # the step fails, and Dagster will say nothing of the others
+                event = dg.AssetMaterialization(context.asset_key, partition=shard, metadata=metadata)
+                context.log_event(event)
+            else:
+                context.step_context.add_asset_metadata(metadata, context.asset_key, shard)
+        if missing:
+            asked = f"{asset} of {len(missing)} of {len(shards)} shards ({few(missing)})"
+            raise StoreError(asked, "there is nothing to make it of", "materialize what it reads for them first")
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The upstream asset's rows for the shards of the run, as the parameter is annotated, with a column `shard`.
@@ -99,6 +114,14 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
 
 def _name(asset: dg.AssetKey) -> str:
     return "__".join(asset.path)
+
+
+def _lacks_inputs(context: dg.OutputContext, store: Store, shard: str) -> bool:
+    """Whether a table of ours that the asset reads has no rows of the shard."""
+    graph = context.step_context.job_def.asset_layer.asset_graph
+    of = [graph.get(key).metadata for key in graph.get(context.asset_key).parent_keys]
+    ours = [(TABLES[each[_TABLE]], each[_KEY] or None) for each in of if _TABLE in each]
+    return any(not store.read_rows(table, shard, key) for table, key in ours)
 
 
 def _own_rows(store: Store, table: Table[Any], shard: str, key: str | None) -> pa.Table:

@@ -91,6 +91,8 @@ def test_the_example_translates_over_a_range_of_shards(captioned):
         assert shown[window] == {"text": " ".join(words.get(word, word) for word in caption.split())}
     stored = pq.read_table(out / "tables" / "french" / "a.parquet")
     assert stored.num_rows == 3
+    told = instance.fetch_materializations(dg.AssetRecordsFilter(dg.AssetKey("french"), asset_partitions=["a"]), 1)
+    assert told.records[0].asset_materialization.metadata["dagster/partition_row_count"].value == 3
     assert set(KEYS[1:]) < set(stored.column_names)
     # Captions that are made anew leave it in the documents; one shard alone is replaced alone.
     assert materialize(instance, pipeline, ["a"], ["window_captions"], {"window_captions": {"max_output_tokens": 3}})
@@ -178,6 +180,15 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(captioned, 
     assert not result.success
     assert wrong in failure(result)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_shard_of_which_there_is_nothing_is_not_made_and_keeps_no_other_from_it(captioned):
+    pipeline, instance, out = captioned
+    instance.add_dynamic_partitions(pipeline.shards.name, ["c"])
+    result = run(captioned, added(pipeline, lambda rows: rows, name="of_three"), shards=("a", "c"))
+    assert "of_three of 1 of 3 shards (c): there is nothing to make it of." in failure(result)
+    assert instance.get_materialized_partitions(dg.AssetKey("of_three")) == {"a", "b"}
+    assert not (out / "tables" / "of_three" / "c.parquet").exists()
 
 
 def test_a_shard_that_the_asset_before_has_not_is_named(captioned):
