@@ -68,17 +68,19 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
         store = self.store()
         for shard, table in tables.items():
             outdate_rendered(store, shard)
-            write_added(store, name, shard, table)
+            told = {
+                "dagster/partition_row_count": table.num_rows,
+                "dagster/uri": write_added(store, name, shard, table),
+            }
+            context.step_context.add_asset_metadata(told, context.asset_key, shard)
         render_columns(store, name, columns)
         for shard in shards:
             render_documents_of(store, shard, self.source_root)
-        rows = sum(table.num_rows for table in tables.values())
-        context.add_output_metadata({"dagster/row_count": rows, "dagster/uri": store.url(f"tables/{name}")})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The upstream asset's rows for the shards of the run, as the parameter is annotated, with a column `shard`.
 
-        Raises StoreError where a shard of a user's asset has no table yet.
+        Raises StoreError where a shard has no table yet.
         """
         upstream = context.upstream_output
         metadata = (upstream.definition_metadata if upstream is not None else None) or {}
@@ -100,15 +102,21 @@ def _name(asset: dg.AssetKey) -> str:
 
 def _own_rows(store: Store, table: Table[Any], shard: str, key: str | None) -> pa.Table:
     move_earlier(store, shard)
-    return rows_to_table(store.read_rows(table, shard, key), table.row)
+    read = store.read_table(table, shard, key)
+    if read.looked.stamp is None and not read.rows:
+        raise _no_table(table.name if key is None else f"{table.name} of {key!r}", shard)
+    return rows_to_table(read.rows, table.row)
 
 
 def _added_rows(store: Store, asset: dg.AssetKey, shard: str) -> pa.Table:
     table = read_added(store, _name(asset), shard)
     if table is None:
-        asked = f"{asset.to_user_string()} of shard {shard!r}"
-        raise StoreError(asked, "there is no table", "materialize it for this shard first")
+        raise _no_table(asset.to_user_string(), shard)
     return table
+
+
+def _no_table(name: str, shard: str) -> StoreError:
+    return StoreError(f"{name} of shard {shard!r}", "there is no table", "materialize it for this shard first")
 
 
 def _columns(metadata: Any, name: str, tables: Mapping[str, pa.Table], asked: str) -> list[str]:

@@ -82,7 +82,9 @@ def test_the_example_translates_over_a_range_of_shards(captioned):
     exec(compile(french, "docs/dagster.md", "exec"), names | {"pipeline": pipeline}, theirs := {})
     translated = run(captioned, theirs["french"])
     assert translated.success
-    assert instance.get_materialized_partitions(dg.AssetKey("french")) == {"a", "b"}
+    made = {each.partition: each.metadata for each in translated.asset_materializations_for_node("french")}
+    assert {shard: told["dagster/partition_row_count"].value for shard, told in made.items()} == {"a": 3, "b": 1}
+    assert made["a"]["dagster/uri"].value.endswith("tables/french/a.parquet")
     captions = windows(out, "demo_caption")
     shown = windows(out, "french")
     assert len(shown) == 4
@@ -187,3 +189,6 @@ def test_a_shard_that_the_asset_before_has_not_is_named(captioned):
     assert run(captioned, first, shards=("a",)).success
     result = run(captioned, first, second, select=[second])
     assert "before of shard 'b': there is no table. Materialize it for this shard first." in failure(result)
+    ours = added(pipeline, lambda rows: rows, name="ours", of="enhanced_captions", keys=("demo", "demo_lm"))
+    wrong = "enhanced_captions of 'demo/demo_lm' of shard 'a': there is no table."
+    assert wrong in failure(run(captioned, ours, shards=("a",)))
