@@ -189,6 +189,6 @@ def test_a_shard_that_the_asset_before_has_not_is_named(captioned):
     assert run(captioned, first, shards=("a",)).success
     result = run(captioned, first, second, select=[second])
     assert "before of shard 'b': there is no table. Materialize it for this shard first." in failure(result)
-    ours = added(pipeline, lambda rows: rows, name="ours", of="enhanced_captions", keys=("demo", "demo_lm"))
-    wrong = "enhanced_captions of 'demo/demo_lm' of shard 'a': there is no table."
+    ours = added(pipeline, lambda rows: rows, name="ours", of="window_previews", keys=())
+    wrong = "window_previews of shard 'a': there is no table."
     assert wrong in failure(run(captioned, ours, shards=("a",)))
