@@ -7,6 +7,8 @@ from typing import Any
 from caption_assets.errors import ConfigError
 
 FIELDS = ("clip.relative_path", "clip.id", "clip.duration_s", "window.start_s", "window.end_s")
+PREVIOUS_CAPTION = "previous_caption"
+"""The caption of the clip's window before, by the same key."""
 COLUMNS = "columns."
 """What the names of a dataset's own columns begin with."""
 
@@ -18,8 +20,9 @@ def places(prompt: str) -> tuple[str, ...]:
     """The names in a prompt, in order. Raises ConfigError for one that stands for nothing."""
     names = tuple(dict.fromkeys(_PLACE.findall(prompt)))
     for name in names:
-        if name not in FIELDS and not (name.startswith(COLUMNS) and name != COLUMNS):
-            fix = f"choose of {', '.join(FIELDS)} and {COLUMNS}<name>, or write it without braces"
+        if name not in (*FIELDS, PREVIOUS_CAPTION) and not (name.startswith(COLUMNS) and name != COLUMNS):
+            known = ", ".join((*FIELDS, PREVIOUS_CAPTION))
+            fix = f"choose of {known} and {COLUMNS}<name>, or write it without braces"
             raise ConfigError(f"prompt with {{{name}}}", "nothing of that name is known of a window", fix)
     return names
 

@@ -14,7 +14,7 @@ from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
 from caption_assets.models.structured import STRUCTURED
-from caption_assets.models.templates import COLUMNS, filled, places
+from caption_assets.models.templates import COLUMNS, PREVIOUS_CAPTION, filled, places
 from caption_assets.models.variants import Sampling
 from caption_assets.settings import CaptionSettings
 from caption_assets.store.rows import WindowRow
@@ -63,8 +63,16 @@ class Ask:
     def all_prompts(self) -> str:
         return "\n\n".join(filter(None, (self.prompt, self.refine)))
 
-    def about(self, row: WindowRow) -> "Ask":
-        """With what its prompts name filled in. Raises ConfigError for a column that the clip does not have."""
+    @property
+    def follows(self) -> bool:
+        """Whether a window's prompts have the caption of the window before it."""
+        return PREVIOUS_CAPTION in places(self.all_prompts)
+
+    def about(self, row: WindowRow, previous: str = "") -> "Ask":
+        """With what its prompts name filled in; `previous` is the caption of the window before, "" where there is none.
+
+        Raises ConfigError for a column that the clip does not have.
+        """
         names = places(self.all_prompts)
         if not names:
             return self
@@ -75,6 +83,7 @@ class Ask:
             "clip.duration_s": row.duration_s,
             "window.start_s": row.start_s,
             "window.end_s": row.end_s,
+            PREVIOUS_CAPTION: previous,
         }
         for name in names:
             if name not in known:
