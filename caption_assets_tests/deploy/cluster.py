@@ -7,13 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-BIN = Path(sys.executable).parent
+from caption_assets_tests.dagster_dev import BIN, wait_for
+
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
@@ -24,28 +25,30 @@ def free_port() -> int:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A server with an empty database, by its URL. It does not run as root: then it is the user postgres."""
+def postgres() -> Iterator[str]:
+    """A server with an empty database, by its URL. Where this is root, it runs as the user postgres."""
     assert _POSTGRES, "PostgreSQL is not installed: `make postgresql` does it"
     programs, port = _POSTGRES[-1], free_port()
-    folder.mkdir()
-    options: dict[str, object] = {"cwd": "/", "stdout": subprocess.DEVNULL, "check": True}
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+    options: dict[str, Any] = {"cwd": "/", "stdout": subprocess.DEVNULL}
     if os.getuid() == 0:
         user = pwd.getpwnam("postgres")
-        for path in (folder, *folder.parents):
-            if path.stat().st_uid == 0 and path != Path("/"):
-                path.chmod(path.stat().st_mode | 0o011)
         shutil.chown(folder, user.pw_uid, user.pw_gid)
         options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     data = str(folder / "data")
-    subprocess.run([programs / "initdb", "-D", data, "-U", "dagster", "-A", "trust", "--no-sync"], **options)  # type: ignore
-    settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = [programs / "pg_ctl", "-D", data, "-w", "-l", str(folder / "log")]
-    subprocess.run([*control, "-o", settings, "start"], **options)  # type: ignore
+    made = [programs / "initdb", "-D", data, "-U", "dagster", "-A", "trust", "--no-sync"]
+    subprocess.run(made, check=True, **options)
+    command = [programs / "postgres", "-D", data, "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-F"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([*map(str, command)], stderr=log, **options)
     try:
+        asked = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
+        wait_for(lambda: subprocess.run(asked).returncode == 0)
         yield f"postgresql+psycopg2://dagster@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **{**options, "check": False})  # type: ignore
+        server.send_signal(signal.SIGQUIT)  # at once, whatever is open
+        server.wait()
+        shutil.rmtree(folder)
 
 
 class RayCluster:
@@ -66,13 +69,16 @@ class RayCluster:
     def __enter__(self) -> "RayCluster":
         head = ["--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}", "--num-gpus=0"]
         self.start("head", *head, "--include-dashboard=true", f"--ray-client-server-port={free_port()}")
-        self.start("worker", f"--address=127.0.0.1:{self._port}", "--num-gpus=1")
+        self.add_worker()
         return self
 
     def __exit__(self, *_: object) -> None:
         for name in list(self._nodes):
             self.kill(name)
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def add_worker(self) -> None:
+        self.start("worker", f"--address=127.0.0.1:{self._port}", "--num-gpus=1")
 
     def start(self, name: str, *options: str) -> None:
         command = [BIN / "ray", "start", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
