@@ -99,6 +99,11 @@ class Dataset(Protocol):
         """
         ...
 
+    def path_of(self, clip: Clip) -> str | None:
+        """The path below the root of a clip that may be gone, by its location; None where it was none of this
+        dataset's, or nothing tells. Its shard and its path, which only some kinds need, are empty where nobody knows them."""
+        ...
+
 
 def unknown_shard(dataset: Dataset, shard: str) -> DatasetError:
     """The error for a shard that a dataset does not have."""

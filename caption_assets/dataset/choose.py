@@ -44,6 +44,9 @@ class ChosenDataset:
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         return self._dataset.versions(shards, start)
 
+    def path_of(self, clip: Clip) -> str | None:
+        return self._dataset.path_of(clip)
+
 
 def choose(root: str, settings: DatasetSettings) -> Dataset:
     """The dataset at one root. Raises DatasetError where there is none, and where the settings do not fit it."""

@@ -95,6 +95,10 @@ class FolderDataset:
                 clips = ((written(file.path), file.stamp) for file in files if not no_clip(file))
                 yield shards[number], listing_version(clips)
 
+    def path_of(self, clip: Clip) -> str | None:
+        """See `Dataset.path_of`."""
+        return self._place.path_of(clip.location)
+
 
 def top_of(root: str, place: Place) -> tuple[list[str], list[str]]:
     """Names of the folders and files of a root that are not hidden. Raises DatasetError where it is no folder."""

@@ -12,6 +12,7 @@ from caption_assets.dataset.files import found
 from caption_assets.dataset.listed import Found, ListedDataset
 from caption_assets.dataset.places import Place, place_at, place_failures, refused
 from caption_assets.dataset.sharding import HashRule
+from caption_assets.records import Clip
 
 _INFO, _VIDEOS, _EPISODES = "meta/info.json", "videos", "meta/episodes"
 
@@ -38,6 +39,10 @@ class LeRobotDataset(ListedDataset):
     def __init__(self, root: str, rule: HashRule | None = None) -> None:
         super().__init__(root, rule)
         self._place = place_at(root)
+
+    def path_of(self, clip: Clip) -> str | None:
+        path = self._place.path_of(clip.location)
+        return path if path and path.startswith(f"{_VIDEOS}/") else None
 
     def find(self) -> Iterator[Found]:
         with place_failures(self.root):

@@ -65,6 +65,13 @@ class ManifestDataset(ListedDataset):
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             return replace(listing, clips=list(threads.map(_stamped, listing.clips)))
 
+    def path_of(self, clip: Clip) -> str | None:
+        """A manifest names clips of any place, as others may: those of shards that it has still were its own."""
+        path = clip.relative_path
+        named = written(_normal(self._place, actual(path))), f"/{path}"
+        is_so = clip.location in named or written(clip.location.replace("://", "/")) == path
+        return path if path and is_so and clip.shard in self._by_shard() else None
+
     def _found(self) -> Iterator[Found]:
         named: set[str] = set()
         default = PurePosixPath(self._name).stem

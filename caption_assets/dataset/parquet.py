@@ -10,7 +10,7 @@ from caption_assets.dataset.base import Listing
 from caption_assets.dataset.ids import clip_id
 from caption_assets.dataset.packed import PackedDataset
 from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
-from caption_assets.names import Cell, written
+from caption_assets.names import Bytes, Cell, written
 from caption_assets.records import Clip
 
 # Where a file has several, the first of these.
@@ -60,6 +60,9 @@ class ParquetDataset(PackedDataset):
             columns = json.loads(json.dumps({k: v for k, v in row.items() if v is not None}, default=str))
             clips.append(Clip(clip_id(path), shard, str(Cell(location, name, number)), path, file.stamp, columns))
         return Listing(clips)
+
+    def path_inside(self, part: Bytes | Cell, path: str) -> str | None:
+        return path if isinstance(part, Cell) and "/" not in path else None
 
 
 def holds_videos(path: str) -> bool:

@@ -12,7 +12,7 @@ from caption_assets.dataset.files import no_clip
 from caption_assets.dataset.ids import clip_id
 from caption_assets.dataset.packed import PackedDataset
 from caption_assets.dataset.places import File, refused
-from caption_assets.names import Bytes, written
+from caption_assets.names import Bytes, Cell, written
 from caption_assets.records import Clip
 
 # What else of a sample is taken along, where it is no longer than that.
@@ -52,6 +52,9 @@ class TarDataset(PackedDataset):
                     clips[name] = self._clip(file, shard, name, member)
         with_columns = [replace(clip, columns=samples.get(_sample(name), {})) for name, clip in clips.items()]
         return Listing(with_columns, left_out(others))
+
+    def path_inside(self, part: Bytes | Cell, path: str) -> str | None:
+        return part.name if isinstance(part, Bytes) else None
 
     def _clip(self, file: File, shard: str, name: str, member: tarfile.TarInfo) -> Clip:
         relative = f"{written(file.path)}/{name}"

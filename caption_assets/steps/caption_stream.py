@@ -1,6 +1,7 @@
 """One shard's captions of one key: which windows lack one, and the rows that answers become."""
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -17,11 +18,13 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.findings import Text, judged
 from caption_assets.steps.report import Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
+from caption_assets.steps.sidecars import SidecarError
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.versions import data_version
 from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowRow, window_key, window_of
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 
+log = logging.getLogger(__name__)
 STEP: Final = Step(WINDOW_CAPTIONS, reads=(CLIP_WINDOWS,))
 _TIME_LINE = ("decode_s", "render_s", "wait_s", "prefill_s", "generate_s")
 
@@ -47,15 +50,21 @@ class Captions(ShardStream[CaptionRow]):
         self._clips = {row.clip_id: row.relative_path for row in planned}
         self.buffer.keep(window_key(row) for row in planned if row.clip_id not in chosen)
         author = author_of(session)
-        made_as = {window_key(row): caption_fingerprint(session, ask, row, author) for row in good}
+        self._asks = ask.of_each(good)
+        made_as = {window_key(row): self._fingerprint(row, author) for row in good}
         pending = [row for row in good if not self.buffer.reuse(window_key(row), made_as[window_key(row)])]
+        for row in pending:
+            if isinstance(error := self._asks[window_key(row)], SidecarError):
+                log.warning("%s %s: %s", row.relative_path, window_of(row), error)
+                self.buffer.add(self._row(row, error))
+        pending = [row for row in pending if isinstance(self._asks[window_key(row)], Ask)]
         self.pending = {request_id(shard, row): row for row in pending}
         self.asked = frozenset(map(window_key, pending))
         self.expect(self.pending)
 
     def questions(self, request_id: str) -> list[Question]:
         """What is asked of a window."""
-        return self.ask.about(self.pending[request_id]).questions(self.key, self.session.variant.sampling)
+        return self._ask_of(self.pending[request_id]).questions(self.key, self.session.variant.sampling)
 
     def answer(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
         return self.row(request_id, [result])
@@ -68,13 +77,21 @@ class Captions(ShardStream[CaptionRow]):
         render_s: float | None = None,
     ) -> CaptionRow:
         """The row of a window, by the results of `questions`, or the first of them alone."""
-        first, *later = (self._row(request_id, result) for result in results)
+        window = self.pending[request_id]
+        first, *later = (self._row(window, result) for result in results)
         first = replace(first, decode_s=decode_s, render_s=render_s)
         return _second_pass(first, later[0]) if later and first.text else first
 
-    def _row(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
-        window = self.pending[request_id]
-        known = result if isinstance(result, Result) else Result(request_id)
+    def _ask_of(self, window: WindowRow) -> Ask:
+        """What is asked of a window, filled in; as it is where that cannot be."""
+        filled = self._asks[window_key(window)]
+        return filled if isinstance(filled, Ask) else self.ask
+
+    def _fingerprint(self, window: WindowRow, author: Author) -> str:
+        return caption_fingerprint(self.session, self._ask_of(window), window, author)
+
+    def _row(self, window: WindowRow, result: Result | CaptionAssetsError) -> CaptionRow:
+        known = result if isinstance(result, Result) else Result("")
         author = author_of(self.session, result)
         return CaptionRow(
             key=self.key,
@@ -83,8 +100,8 @@ class Captions(ShardStream[CaptionRow]):
             end_frame=window.end_frame or 0,
             content_hash=window.content_hash,
             window_hash=window.window_hash,
-            prompt_hash=text_hash(self.ask.about(window).prompt),
-            fingerprint=caption_fingerprint(self.session, self.ask, window, author),
+            prompt_hash=text_hash(self._ask_of(window).prompt),
+            fingerprint=self._fingerprint(window, author),
             is_json=self.ask.schema is not None,
             wait_s=known.wait_s,
             prefill_s=known.prefill_s,
@@ -116,8 +133,7 @@ class Captions(ShardStream[CaptionRow]):
 
 
 def caption_fingerprint(session: EngineSession, ask: Ask, row: WindowRow, author: Author) -> str:
-    """Covers all that a window's caption depends on. Raises ConfigError as `Ask.about`."""
-    ask = ask.about(row)
+    """Covers all that a window's caption depends on; `ask` is what is asked of this one."""
     further = {name: value for name, value in ask.decides.items() if name == "json_schema"}
     question = [ask.prompt, ask.max_tokens, *filter(None, (ask.refine, further))]
     identity = model_identity(session, author, ask.sampled(session.variant.sampling))

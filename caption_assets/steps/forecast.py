@@ -103,7 +103,11 @@ def _captioned(
     if not known:
         return {}
     author = author_of(session)
-    made_as = {window_key(row): caption_fingerprint(session, ask, row, author) for row in windows}
+    made_as = {
+        window_key(row): caption_fingerprint(session, of_window, row, author)
+        for row, of_window in zip(windows, ask.of_each(windows).values(), strict=True)
+        if isinstance(of_window, Ask)
+    }
     return {at: row for at, row in known.items() if row.fingerprint == made_as.get(at)}
 
 
