@@ -9,7 +9,16 @@ from dataclasses import replace
 from rich import box
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +26,7 @@ from caption_assets.dataset import shard_name
 from caption_assets.steps import Progress as StepProgress
 from caption_assets.steps import ShardReport
 from caption_assets.steps.checked import Checked
-from caption_assets.steps.progress import Pace
+from caption_assets.steps.progress import Paces
 from caption_assets.steps.progress_log import duration
 from caption_assets.store import TABLES
 
@@ -68,6 +77,8 @@ class _Plain(logging.Formatter):
 class _Left(ProgressColumn):
     """How long a bar still takes."""
 
+    max_refresh = 0.5
+
     def __init__(self, of: Callable[[str], str]) -> None:
         super().__init__()
         self._of = of
@@ -93,9 +104,8 @@ class RunConsole(StepProgress):
             _Left(self._left),
             console=console,
         )
-        self._tasks: dict[str, object] = {}
-        self._paces: dict[str, Pace] = {}
-        self._shards = shards
+        self._tasks: dict[str, TaskID] = {}
+        self._paces = Paces(shards)
         self._handler = RichHandler(console=console, show_path=False, show_time=False, level=logging.WARNING)
         self._handler.setFormatter(_Plain())
 
@@ -109,35 +119,35 @@ class RunConsole(StepProgress):
         logging.getLogger("caption_assets").removeHandler(self._handler)
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
-        if asset not in self._tasks:
-            self._paces[asset] = Pace(self._shards)
+        if self._paces.start(asset, shard, total, reused):
             self._tasks[asset] = self._bars.add_task(asset, total=0)
-        task = self._bars.tasks[self._tasks[asset]]  # type: ignore[call-overload]
-        self._bars.update(task.id, total=task.total + total, advance=reused)
-        self._paces[asset].start(shard, total, reused)
+        self._move(asset)
+
+    def ready(self, asset: str) -> None:
+        self._paces.ready(asset)
 
     def advance(self, asset: str, shard: str, items: int = 1) -> None:
-        self._bars.advance(self._tasks[asset], items)  # type: ignore[arg-type]
-        self._paces[asset].advance(shard, items)
+        self._paces.advance(asset, shard, items)
+        self._move(asset)
 
     def done(self, report: ShardReport) -> None:
-        self._over(report.asset, report.shard)
+        self._paces.over(report.asset, report.shard)
         # Without what is not shown here: it would be kept for all shards until the end.
         self.reports.setdefault(report.shard, {})[report.asset, report.key] = replace(report, samples=())
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
-        self._over(asset, shard)
+        self._paces.over(asset, shard)
         self.failures.append((asset, shard, str(error)))
 
     def checked(self, checked: Checked) -> None:
         self.checks.append(checked)
 
-    def _over(self, asset: str, shard: str) -> None:
-        if asset in self._paces:
-            self._paces[asset].over(shard)
+    def _move(self, asset: str) -> None:
+        pace = self._paces[asset]
+        self._bars.update(self._tasks[asset], completed=pace.done, total=pace.total)
 
     def _left(self, asset: str) -> str:
-        seconds = self._paces[asset].seconds_left
+        seconds = self._paces.seconds_left(asset)
         return "" if not seconds else f"{duration(seconds)} left"
 
     def summarize(self, shards: list[str], out: Console) -> None:

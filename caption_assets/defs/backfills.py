@@ -7,6 +7,7 @@ import dagster as dg
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from caption_assets.defs.history import History
+from caption_assets.steps.progress import seconds_left
 from caption_assets.steps.progress_log import duration
 
 
@@ -27,17 +28,6 @@ def in_words(asset: str, shards: Collection[str], times: Mapping[str, float], be
     """The sentence, by when each shard was made last, in seconds since 1970."""
     ended = sorted(at for shard, at in times.items() if shard in shards and at >= began)
     text = f"The backfill: {asset} of {len(ended):,} of {len(shards):,} shards is made"
-    left = seconds_left(ended, len(shards) - len(ended), now)
+    # The first one only sets the clock: before it, engines started.
+    left = seconds_left([(at, made) for made, at in enumerate(ended, 1)], len(shards) - len(ended), now)
     return f"{text}, about {duration(left)} left." if left is not None else f"{text}."
-
-
-def seconds_left(ended: Collection[float], left: int, now: float) -> float | None:
-    """How long so many more shards take, where others have ended at these times; None where that cannot be told.
-
-    The first one only sets the clock: before it, engines started. What is under way since the last one counts.
-    """
-    first, last = (min(ended), max(ended)) if ended else (0.0, 0.0)
-    if len(ended) < 2 or last <= first:
-        return None
-    each = (last - first) / (len(ended) - 1)
-    return max(0.0, left * each - (now - last))

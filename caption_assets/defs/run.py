@@ -142,6 +142,9 @@ class _Listener(Progress):
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
         self._progress.start(asset, shard, total, reused)
 
+    def ready(self, asset: str) -> None:
+        self._progress.ready(asset)
+
     def advance(self, asset: str, shard: str, items: int = 1) -> None:
         self._progress.advance(asset, shard, items)
 

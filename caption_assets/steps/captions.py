@@ -1,6 +1,7 @@
 """Caption windows: decode ahead, ask the engine, keep what it answers; and preview them on the way, where asked for."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import prompt_key
@@ -57,6 +58,7 @@ def caption_shards(
             each.unchanged.append({(CLIP_WINDOWS.name, None): windows.looked.stamp})
         return Visits(captions, windows.rows, preparers, batch_size, beside)
 
+    session.when_ready.append(partial(context.progress.ready, STEP.name))
     fails_with = () if previews is None else (PREVIEWS,)
     streams = ShardStreams(STEP, shards, open_shard, session, fails_with, context.shards_at_once)
     yield from charged(context, STEP, streams.outcomes(), session)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 from caption_assets.errors import CaptionAssetsError
@@ -56,6 +57,7 @@ def enhance_shards(
         stream.unchanged.append({(WINDOW_CAPTIONS.name, caption_key): captions.looked.stamp})
         return stream
 
+    session.when_ready.append(partial(context.progress.ready, STEP.name))
     streams = ShardStreams(STEP, shards, open_shard, session, at_once=context.shards_at_once)
     yield from charged(context, STEP, streams.outcomes(), session)
 

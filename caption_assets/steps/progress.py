@@ -1,9 +1,10 @@
 """How the steps get on: who is told, and how long the rest will take."""
 
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Collection
+from statistics import linear_regression
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 # What was done longer ago says little about what comes, unless that is all there is.
 _RECENT_SECONDS = 600.0
 _RECENT_MARKS = 32
+# What comes within this time comes at once, as a batch does.
+_AT_ONCE_SECONDS = 0.25
 
 
 class Progress:
@@ -20,6 +23,9 @@ class Progress:
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
         """A shard has begun, with so many items, of which so many were finished before."""
+
+    def ready(self, asset: str) -> None:
+        """The engine that makes an asset's items has started: from now on it works on them."""
 
     def advance(self, asset: str, shard: str, items: int = 1) -> None:
         """So many more of its items are finished, well or not."""
@@ -46,27 +52,29 @@ class Pace:
         self._totals: dict[str, int] = {}
         self._left: dict[str, int] = {}
         self.reused = self.made = 0
-        # When so many had been made. The first ones only set the clock: engines begin with many at once.
+        # When so many had been made.
         self._marks: deque[tuple[float, int]] = deque()
 
     def start(self, shard: str, total: int, reused: int) -> None:
         self._totals[shard], self._left[shard] = total, total - reused
         self.reused += reused
 
+    def ready(self) -> None:
+        """What is made from now on counts with the time since now, and not only since the first of it."""
+        self._mark()
+
     def advance(self, shard: str, items: int) -> None:
         self._left[shard] = max(0, self._left.get(shard, 0) - items)
         self.made += items
-        now = self._clock()
-        if self._marks and self._marks[-1][0] == now:
-            self._marks.pop()
-        self._marks.append((now, self.made))
-        while len(self._marks) > _RECENT_MARKS and self._marks[0][0] < now - _RECENT_SECONDS:
-            self._marks.popleft()
+        self._mark()
 
     def over(self, shard: str) -> None:
         """The shard has ended, however it did."""
         self._totals.setdefault(shard, 0)
         self._left[shard] = 0
+
+    def has_begun(self, shard: str) -> bool:
+        return shard in self._totals
 
     @property
     def done(self) -> int:
@@ -79,38 +87,109 @@ class Pace:
         return len(self._totals) >= self._shards
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether anything is left of shards that have begun."""
+        return any(self._left.values())
+
+    @property
     def total(self) -> int:
         return round(sum(self._totals.values()) + self._unknown)
 
     @property
     def per_second(self) -> float | None:
         """Items made a second, lately; None where that cannot be told yet."""
-        if len(self._marks) < 2:
-            return None
-        (began, before), (ended, made) = self._stretch
-        return (made - before) / (ended - began)
+        each = seconds_each(self._marks)
+        return 1 / each if each else None
+
+    @property
+    def left(self) -> float:
+        """Items that are not there yet."""
+        return sum(self._left.values()) + self._unknown
 
     @property
     def seconds_left(self) -> float | None:
-        if not self.per_second:
-            return None
-        _, (ended, made) = self._stretch
-        left = (sum(self._left.values()) + self._unknown + self.made - made) / self.per_second
-        return max(0.0, left - (self._clock() - ended))
+        return seconds_left(self._marks, self.left, self._clock()) if self.left else 0.0
 
-    @property
-    def _stretch(self) -> tuple[tuple[float, int], tuple[float, int]]:
-        """The marks from which to which the speed counts: where items come in batches, from the end of one batch to
-        that of another, so that none counts without its time."""
-        marks = list(self._marks)
-        gap = 2 * (marks[-1][0] - marks[0][0]) / (len(marks) - 1)
-        ends = [one for one, after in pairwise(marks) if after[0] - one[0] > gap]
-        if len(ends) > 2:
-            return ends[0], ends[-1]
-        return (ends or marks)[0], marks[-1]
+    def _mark(self) -> None:
+        now = self._clock()
+        if self._marks and self._marks[-1][1] and now - self._marks[-1][0] < _AT_ONCE_SECONDS:
+            now, _ = self._marks.pop()
+        self._marks.append((now, self.made))
+        while len(self._marks) > _RECENT_MARKS and self._marks[0][0] < now - _RECENT_SECONDS:
+            self._marks.popleft()
 
     @property
     def _unknown(self) -> float:
         """Items of the shards that have not begun."""
         begun = len(self._totals)
         return (self._shards - begun) * sum(self._totals.values()) / begun if begun else 0.0
+
+
+class Paces:
+    """The paces of steps that go on beside each other, by asset. For any thread."""
+
+    def __init__(self, shards: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shards, self._clock = shards, clock
+        self._paces: dict[str, Pace] = {}
+        self._lock = threading.Lock()
+
+    def start(self, asset: str, shard: str, total: int, reused: int) -> bool:
+        """Returns whether it is the first shard, of all or of those that begin once more, as with another model."""
+        with self._lock:
+            if is_first := asset not in self._paces or self._paces[asset].has_begun(shard):
+                self._paces[asset] = Pace(self._shards, self._clock)
+            self._paces[asset].start(shard, total, reused)
+            return is_first
+
+    def ready(self, asset: str) -> None:
+        with self._lock:
+            self._of(asset).ready()
+
+    def advance(self, asset: str, shard: str, items: int) -> None:
+        with self._lock:
+            self._of(asset).advance(shard, items)
+
+    def over(self, asset: str, shard: str) -> None:
+        with self._lock:
+            self._of(asset).over(shard)
+
+    def __getitem__(self, asset: str) -> Pace:
+        with self._lock:
+            return self._of(asset)
+
+    @property
+    def assets(self) -> list[str]:
+        """Those that have begun, in that order."""
+        return list(self._paces)
+
+    def seconds_left(self, asset: str) -> float | None:
+        """How long an asset still takes; None where that cannot be told yet.
+
+        What is made on the way of something else, as previews are made of captions, goes no faster than that, however
+        far ahead it is.
+        """
+        with self._lock:
+            own = self._of(asset)
+            if not own.left:
+                return 0.0
+            beside = [pace.seconds_left for pace in self._paces.values() if pace is own or pace.is_at_work]
+            known = [seconds for seconds in beside if seconds is not None]
+            return max(known) if len(known) == len(beside) else None
+
+    def _of(self, asset: str) -> Pace:
+        return self._paces.setdefault(asset, Pace(self._shards, self._clock))
+
+
+def seconds_each(marks: Collection[tuple[float, int]]) -> float | None:
+    """The seconds that one more item takes, by when so many had been made: the slope of the line that comes closest to
+    all of them, since items come in batches of which some are longer than others. None where that cannot be told."""
+    times, made = [at for at, _ in marks], [count for _, count in marks]
+    if not made or made[0] == made[-1]:
+        return None
+    return linear_regression(made, times).slope or None
+
+
+def seconds_left(marks: Collection[tuple[float, int]], left: float, now: float) -> float | None:
+    """How long so many more items take; what is under way since the last mark counts."""
+    each = seconds_each(marks)
+    return None if each is None else max(0.0, left * each - (now - max(at for at, _ in marks)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from caption_assets.models.waits import waits
-from caption_assets.steps.progress import Pace, Progress
+from caption_assets.steps.progress import Paces, Progress
 from caption_assets.steps.report import ShardReport, Step
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,7 @@ class ProgressLog(Progress):
         on what the run is a part of, if it is one."""
         self._step, self._shards, self._say, self._listener = step, shards, say, listener or Progress()
         self._every_s, self._clock, self._beyond = every_s, clock, beyond
-        self._lock = threading.Lock()
-        self._paces = {step.name: Pace(len(shards), clock)}
+        self._paces = Paces(len(shards), clock)
         self._good = self._bad = 0
         self._began, self._stop = clock(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="progress", daemon=True)
@@ -58,43 +57,43 @@ class ProgressLog(Progress):
                 self._say(self._ended())
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
-        with self._lock:
-            self._pace(asset).start(shard, total, reused)
+        self._paces.start(asset, shard, total, reused)
         self._listener.start(asset, shard, total, reused)
 
+    def ready(self, asset: str) -> None:
+        self._paces.ready(asset)
+        self._listener.ready(asset)
+
     def advance(self, asset: str, shard: str, items: int = 1) -> None:
-        with self._lock:
-            self._pace(asset).advance(shard, items)
+        self._paces.advance(asset, shard, items)
         self._listener.advance(asset, shard, items)
 
     def done(self, report: ShardReport) -> None:
-        self._over(report.asset, report.shard)
+        self._paces.over(report.asset, report.shard)
         self._good += report.asset == self._step.name
         if len(self._shards) > 1:
             self._say(f"{report.asset} of shard {report.shard!r} is done: {_counts(report)}.")
         self._listener.done(report)
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
-        self._over(asset, shard)
+        self._paces.over(asset, shard)
         self._bad += asset == self._step.name
         self._listener.failed(asset, shard, error)
 
     def sentences(self) -> list[str]:
         """How far it is."""
-        with self._lock:
-            said = [self._sentence(asset, pace) for asset, pace in self._paces.items()]
+        said = [self._sentence(asset) for asset in dict.fromkeys([self._step.name, *self._paces.assets])]
         return said + [f"{self._step.name} waits for {what}, for {duration(seconds)} now." for what, seconds in waits()]
 
-    def _sentence(self, asset: str, pace: Pace) -> str:
+    def _sentence(self, asset: str) -> str:
+        pace, left = self._paces[asset], self._paces.seconds_left(asset)
         items = self._step.items if asset == self._step.name else "windows"
         about = "" if pace.is_known else "about "
         text = f"{asset}: {pace.done:,} of {about}{pace.total:,} {items} done"
         if pace.reused:
             text += f", {pace.reused:,} of them before"
-        if pace.per_second is None or pace.seconds_left is None:
+        if pace.per_second is None or left is None:
             return f"{text}, in {duration(self._clock() - self._began)}."
-        # What is made on the way of something else goes no faster than that.
-        left = max(pace.seconds_left, self._paces[self._step.name].seconds_left or 0.0)
         return f"{text}, {pace.per_second:.3g} a second, about {duration(left)} left."
 
     def _ended(self) -> str:
@@ -103,13 +102,6 @@ class ProgressLog(Progress):
         items = f"{pace.made:,} {self._step.items} now" + (f", {pace.reused:,} before" if pace.reused else "")
         took = duration(self._clock() - self._began)
         return f"{self._step.name} {how}: {self._good} of {shards} shard{'s' * (shards > 1)}, {items}, in {took}."
-
-    def _pace(self, asset: str) -> Pace:
-        return self._paces.setdefault(asset, Pace(len(self._shards), self._clock))
-
-    def _over(self, asset: str, shard: str) -> None:
-        with self._lock:
-            self._pace(asset).over(shard)
 
     def _work(self) -> None:
         while not self._stop.wait(self._every_s):

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import time
 
 import pytest
@@ -49,17 +50,15 @@ def test_nothing_that_a_terminal_or_rich_would_act_on_is_shown():
     assert not any(kept.samples for kept in console.reports[report.shard].values())
 
 
-def test_a_bar_says_how_long_the_rest_takes():
+def test_a_bar_says_how_far_it_is_of_all_shards_and_how_long_the_rest_takes():
     written = io.StringIO()
-    with RunConsole(Console(file=written, force_terminal=True, width=120), shards=4) as console:
+    with RunConsole(Console(file=written, force_terminal=True, color_system=None, width=120), shards=4) as console:
         console.start("clip_windows", "a", 40)
         for _ in range(3):
             console.advance("clip_windows", "a")
-            time.sleep(0.05)
-        seconds = console._paces["clip_windows"].seconds_left
+            time.sleep(0.3)
         console._bars.refresh()
-    assert seconds == pytest.approx(157 * 0.05, rel=0.5)
-    assert "s left" in written.getvalue()
+    assert re.search(r"3/160 .*[1-9]\d* (s|min) left", written.getvalue())
 
 
 def test_messages_of_the_log_are_shown_so_too():

@@ -17,7 +17,7 @@ from caption_assets.steps import (
     window_shard,
     windows,
 )
-from caption_assets.steps.progress import Pace
+from caption_assets.steps.progress import Pace, Paces
 from caption_assets.steps.progress_log import duration
 from caption_assets.store import Store
 
@@ -52,16 +52,39 @@ def test_after_a_tenth_of_the_work_the_time_left_is_within_a_tenth(at_once):
     assert left == pytest.approx(clock.now - began, rel=0.1)
 
 
-def test_items_that_come_in_batches_count_with_the_time_of_their_batch():
+def test_batches_of_unequal_length_count_with_all_their_time_from_the_engines_start_on():
     clock = Clock()
     pace = Pace(1, clock)
     pace.start("a", 320, reused=0)
-    for batch in range(4):
-        clock.now += 2.0 if batch % 2 else 1.0
+    clock.now += 90
+    pace.ready()
+    for seconds in (1.75, 1.1, 0.8, 0.6):  # an engine begins with the longest, again and again
+        clock.now += seconds
         for _ in range(8):
             clock.now += 0.001
             pace.advance("a", 1)
-    assert pace.seconds_left == pytest.approx((320 - 32) / 8 * 1.5, rel=0.1)
+    assert pace.seconds_left == pytest.approx((320 - 32) / 32 * 4.25, rel=0.1)
+
+
+def test_what_is_made_ahead_of_something_else_takes_as_long_as_that():
+    clock = Clock()
+    paces = Paces(1, clock)
+    for asset in ("window_previews", "window_captions"):
+        paces.start(asset, "a", 100, reused=0)
+    for _ in range(40):
+        clock.now += 0.3
+        paces.advance("window_previews", "a", 1)
+    assert paces.seconds_left("window_previews") is None  # nobody knows yet
+    paces.ready("window_captions")
+    for _ in range(10):
+        clock.now += 2.0
+        paces.advance("window_captions", "a", 1)
+    assert paces.seconds_left("window_previews") == paces.seconds_left("window_captions") == pytest.approx(180)
+    paces.advance("window_previews", "a", 60)
+    assert paces.seconds_left("window_previews") == 0.0
+    paces.over("window_captions", "a")
+    paces.start("window_captions", "a", 50, reused=0)  # with another model
+    assert (paces["window_captions"].total, paces.seconds_left("window_captions")) == (50, None)
 
 
 def test_what_was_there_before_makes_nothing_faster():

@@ -11,7 +11,7 @@ _MOST_REQUESTS = 1024
 
 
 class ReadAhead:
-    """Goes through `requests` once; up to `most_bytes` of them, and some more, are read in a thread until `begin`.
+    """Goes through `requests` once. While this context is entered, up to `most_bytes` of them are read in a thread.
 
     An error of theirs comes after those that were read before it.
     """
@@ -25,16 +25,12 @@ class ReadAhead:
         if most_bytes:
             self._thread.start()
 
-    def begin(self) -> None:
-        """From now on, whoever takes the requests reads them."""
-        self._stopped.set()
-        if self._thread.ident:
-            self._thread.join()
-
     def __iter__(self) -> Iterator[Request]:
         return self
 
     def __next__(self) -> Request:
+        if not self._read and self._thread.ident:
+            self._thread.join()  # not earlier: what makes the next one may wait for the answers to those before it
         if self._read:
             return self._read.popleft()
         if self._error is not None:
@@ -44,11 +40,9 @@ class ReadAhead:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.begin()
-        else:
-            self._stopped.set()  # nobody takes any, and nobody waits for the one that is being made
+    def __exit__(self, *_: object) -> None:
+        """From now on, whoever takes the requests reads them."""
+        self._stopped.set()
 
     def _work(self) -> None:
         num_bytes = 0

@@ -35,13 +35,14 @@ class EngineSession:
     `variant` and `checkpoint` say which model it is without starting anything. Once it is loaded, `start_seconds` is
     what that took, and `ready_at` when it was, by `time.perf_counter`. The `seconds` of its results are their shares of
     the time in which it worked; `answered_s` is the sum of them by now. An hour of a GPU costs `gpu_hour_price`, if
-    that is known. `when_closed` are called when it is closed for good.
+    that is known. `when_ready` are called when it is, and `when_closed` when it is closed for good.
     """
 
     def __init__(
         self, variant: Variant, checkpoint: Checkpoint, engine: CaptionEngine, gpu_hour_price: float | None = None
     ) -> None:
         self.variant, self.checkpoint, self.gpu_hour_price = variant, checkpoint, gpu_hour_price
+        self.when_ready: list[Callable[[], object]] = []
         self.when_closed: list[Callable[[], object]] = []
         self._meter = Meter()
         self.answered_s = 0.0
@@ -154,6 +155,8 @@ class EngineSession:
         if self.ready_at is None:
             self.start_seconds, self.ready_at = seconds, time.perf_counter()
             log.info("The model is ready after %.1f s, on %s.", seconds, self.info.device)
+            for each in self.when_ready:
+                each()
 
 
 def _seconds(result: Result) -> float:

@@ -36,3 +36,18 @@ def test_nothing_is_read_ahead_where_no_bytes_are_given():
     with ReadAhead((read.append(k) or Request(f"r{k}", ()) for k in range(2)), 0) as ahead:
         assert read == []
     assert [request.request_id for request in ahead] == ["r0", "r1"]
+
+
+def test_what_is_made_after_an_answer_is_not_waited_for_before():
+    answered = threading.Event()
+
+    def requests():
+        yield Request("first", (), num_bytes=4)
+        assert answered.wait(60)
+        yield Request("second", (), num_bytes=4)
+
+    with ReadAhead(requests(), 10) as ahead:
+        pass
+    taken = [next(ahead).request_id]
+    answered.set()
+    assert [*taken, *(request.request_id for request in ahead)] == ["first", "second"]
