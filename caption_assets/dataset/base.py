@@ -101,7 +101,8 @@ class Dataset(Protocol):
 
     def path_of(self, clip: Clip) -> str | None:
         """The path below the root of a clip that may be gone, by its location; None where it was none of this
-        dataset's, or nothing tells. Its shard and its path, which only some kinds need, are empty where nobody knows them."""
+        dataset's, or nothing tells. Its shard and its path, which only some kinds need, are empty where they are not
+        known."""
         ...
 
 

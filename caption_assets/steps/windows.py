@@ -170,8 +170,8 @@ def reusable_rows(
         if any(row.status == "failed" and row.error_kind != _DAMAGED for row in of_clip):
             continue
         if _files_are_there(store, of_clip):
-            said = {"columns": columns_of(clip), "sidecars": clip.sidecars}
-            rows += [dataclasses.replace(row, **said) for row in of_clip]
+            columns, sidecars = columns_of(clip), clip.sidecars
+            rows += [dataclasses.replace(row, columns=columns, sidecars=sidecars) for row in of_clip]
     return rows
 
 
