@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from caption_assets.errors import DatasetError
 from caption_assets.records import Clip
@@ -57,6 +58,23 @@ def listing_version(seen: Iterable[tuple[str, str | None]]) -> str:
     """What tells apart two listings of a shard whose clips differ, by their relative paths and stamps, in any order."""
     listed = sorted(seen, key=lambda pair: (pair[0], pair[1] or ""))
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:32] if listed else NO_CLIPS
+
+
+def as_json(value: Any) -> Any:
+    """What a dataset says of a clip, as JSON has it: what that has no word for, as NaN or bytes, is null; dates and the
+    like are text."""
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case bytes():
+            return None
+        case Mapping():
+            return {as_json(str(name)): as_json(each) for name, each in value.items()}
+        case list() | tuple():
+            return [as_json(each) for each in value]
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def left_out(named: Iterable[tuple[str, str]]) -> list[LeftOut]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from caption_assets.dataset.base import as_json
 from caption_assets.dataset.files import found
 from caption_assets.dataset.listed import Found, ListedDataset
 from caption_assets.dataset.places import Place, place_at, place_failures, refused
@@ -56,7 +57,7 @@ class LeRobotDataset(ListedDataset):
                 key = "/".join(path.with_suffix("").parts[1:]) if is_v3 else path.name
                 if each.clip is not None:
                     of_clip = {"camera": camera, **columns.get(key, {})}
-                    each = replace(each, clip=replace(each.clip, columns=of_clip))
+                    each = replace(each, clip=replace(each.clip, columns=as_json(of_clip)))
                 yield each
 
     def _version(self) -> str:

@@ -64,6 +64,8 @@ def place_failures(root: str) -> Iterator[None]:
         raise
     except PermissionError as error:
         raise refused(root, f"access to it is refused ({error})", "check its permissions and credentials") from error
+    except ImportError as error:
+        raise refused(root, first_line(error).rstrip("."), "try again once that is installed, with pip") from error
     except Exception as error:  # every file system has errors of its own
         fix = "check the URL, the network and the credentials" if is_remote(root) else ""
         raise refused(root, f"it cannot be read ({first_line(error)})", fix) from error

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from caption_assets.dataset.base import Listing, left_out
+from caption_assets.dataset.base import Listing, as_json, left_out
 from caption_assets.dataset.files import no_clip
 from caption_assets.dataset.ids import clip_id
 from caption_assets.dataset.packed import PackedDataset
@@ -97,7 +97,8 @@ def _columns(suffix: str, data: bytes) -> Mapping[str, Any]:
         value = json.loads(text)
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {"json": value}
+    columns = as_json(value)
+    return columns if isinstance(columns, dict) else {"json": columns}
 
 
 def _sample(name: str) -> str:

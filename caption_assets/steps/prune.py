@@ -118,6 +118,7 @@ class _Dataset:
             self.clips[name] = listing.clips
         every = [clip for clips in self.clips.values() for clip in clips]
         self.ids = frozenset().union(*(_ids(clip) for clip in every))
+        self.locations = frozenset(clip.location for clip in every)
 
     def had(self, name: str, row: WindowRow) -> bool:
         """Whether the clip of a row, of tables that are called so, was one of this dataset's."""
@@ -212,7 +213,8 @@ class _Search:
         self._waiting_ids |= foreign | waiting | hidden
         for of in gone:
             row = first[of]
-            self._files["documents"].update(own_processed(self._store, of, row.relative_path, row.location))
+            if row.location not in self._dataset.locations:  # else it is there again, or in another shard
+                self._files["documents"].update(own_processed(self._store, of, row.relative_path, row.location))
         nowhere = gone - self._dataset.ids
         self._files["window videos"] |= {row.mp4_path for row in rows if row.mp4_path and row.clip_id in nowhere}
         if nowhere:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from caption_assets.dataset import clip_id, open_dataset
+from caption_assets.settings import DatasetSettings
 from caption_assets.steps import StepContext, preview_shard, window_shard
 from caption_assets.steps.prune import find_leftovers, remove_leftovers
 from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, Store
@@ -94,6 +96,23 @@ def test_nothing_goes_that_a_clip_which_has_moved_may_still_need(house):
     remove(house)
     assert house.texts("b", clip_id("b/named.mp4")) == texts
     assert house.make("a", "b") == NOTHING
+
+
+def test_documents_of_clips_that_are_there_stay_wherever_they_were_before(house, tmp_path):
+    for was, now in (("a/named.mp4", "b/moved.mp4"), ("b/moved.mp4", "a/named.mp4")):
+        house.move(was, now)
+        house.make("a", "b")
+    assert not find(house).files["documents"]
+    store = Store(tmp_path / "hashed")
+    context = replace(house.context, store=store)
+    for shards in (3, 2):
+        dataset = open_dataset(str(house.clips), DatasetSettings(shards=shards))
+        for shard in dataset.shards():
+            window_shard(context, dataset, shard, SETTINGS)
+            preview_shard(context, shard, PREVIEWS)
+    found = find_leftovers(store, dataset)
+    assert {kind for kind, of_kind in found.files.items() if of_kind} <= {"tables", "pages", "kept aside"}
+    assert found.files["tables"]
 
 
 def test_nothing_goes_of_other_datasets_and_of_tables_at_work(house, tmp_path):
