@@ -123,7 +123,7 @@ def said(events: list[Any], asset: str, clock: str) -> Iterator[tuple[float, flo
             paces.advance(of, shard, items)
             done += items * (of == asset)
             left = paces.seconds_left(asset) if of == asset else None
-            if done >= tenths * total / 10 and left is not None and done < total:
+            if done >= tenths * total / 10 and left is not None and now < ended:
                 yield done / total, left, ended - now
                 tenths = int(10 * done / total) + 1
 

@@ -11,6 +11,7 @@ output. Needs Linux (each run is a fork of this process).
 
 import argparse
 import errno
+import gc
 import logging
 import os
 import shutil
@@ -156,6 +157,7 @@ def in_a_fork(work: Callable[[], object]) -> int:
     except BaseException:
         traceback.print_exc()
         status = _FOREIGN
+    gc.collect()  # a process that ends takes its scratch folder with it
     os._exit(status)
 
 
@@ -205,23 +207,24 @@ def count_changes(scene: Scene, out: Path) -> int:
 
 
 def campaign(every: int, seed: int) -> Counter[str]:
-    """What became of a run at every `every`-th place; what begins with FOUND is a fault."""
+    """What became of every `every`-th trial; what begins with FOUND is a fault."""
     outcomes: Counter[str] = Counter()
     os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other beside busy workers
     import torch  # noqa: F401 - forks have it then
     import transformers  # noqa: F401
 
     with tempfile.TemporaryDirectory(prefix="crashes-") as folder:
-        work = Path(folder)
+        work, skipped = Path(folder), seed % every
         for scene in scenes(work):
             out = work / "out"
             places = count_changes(scene, out)
             outcomes[f"places in {scene.name}"] = places
-            for at in range(1 + seed % every, places + 1, every):
-                for how in ("crash", "full"):
-                    for fault in _trial(scene, out, at, how):
-                        outcomes[f"FOUND {fault} ({how} at {at} of {places}, {scene.name})"] += 1
-                    outcomes[f"{how} in {scene.name}"] += 1
+            trials = [(at, how) for at in range(1, places + 1) for how in ("crash", "full")]
+            for at, how in trials[skipped::every]:
+                for fault in _trial(scene, out, at, how):
+                    outcomes[f"FOUND {fault} ({how} at {at} of {places}, {scene.name})"] += 1
+                outcomes[f"{how} in {scene.name}"] += 1
+            skipped = (skipped - len(trials)) % every
     return outcomes
 
 
@@ -244,8 +247,8 @@ def _trial(scene: Scene, out: Path, at: int, how: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--every", type=int, default=1, help="only every so-manieth place (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="which place is the first, with --every")
+    parser.add_argument("--every", type=int, default=1, help="only every so-manieth trial (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="which trial is the first, with --every")
     options = parser.parse_args()
     began = time.perf_counter()
     outcomes = campaign(options.every, options.seed)

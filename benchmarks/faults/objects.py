@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from s3fs import S3FileSystem
@@ -50,10 +50,15 @@ def failing(seed: str, rate: float, counts: Counter[str]) -> Callable[[str, str]
     return fault
 
 
-def put_clips(server: S3Server, clips: int, folder: Path) -> None:
+def render_clips(folder: Path, clips: int) -> None:
     """Two shards with so many clips of the demo together."""
-    for number, path in enumerate(islice(sorted(folder.rglob("*.mp4")), clips)):
-        server.put(f"in/{'ab'[number % 2]}/{path.name}", path.read_bytes())
+    scenes = list(islice(chain.from_iterable(demo_scenes().values()), clips))
+    render_dataset(folder, {"a": scenes[::2], "b": scenes[1::2]})
+
+
+def put_clips(server: S3Server, folder: Path) -> None:
+    for path in sorted(folder.rglob("*.mp4")):
+        server.put(f"in/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
 
 def run(server: S3Server, home: Path) -> tuple[int, str]:
@@ -119,9 +124,9 @@ def main() -> None:
     bad = 0
     with tempfile.TemporaryDirectory(prefix="objects-") as work:
         clips = Path(work) / "clips"
-        render_dataset(clips, demo_scenes())
+        render_clips(clips, options.clips)
         with S3Server() as server:
-            put_clips(server, options.clips, clips)
+            put_clips(server, clips)
             status, said = run(server, Path(work) / "home")
             if status != 0:
                 raise SystemExit(f"the run over a good store ended with status {status}:\n{said[-3000:]}")
@@ -129,7 +134,7 @@ def main() -> None:
         for number in range(options.count):
             began, counts = time.perf_counter(), Counter[str]()
             with S3Server() as server:
-                put_clips(server, options.clips, clips)
+                put_clips(server, clips)
                 server.asked.clear()
                 server.fault = failing(f"{options.seed}.{number}", options.rate, counts)
                 status, said = run(server, Path(work) / f"home-{number}")

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from caption_assets.store import TABLES, Store
 from caption_assets.store.scratch import FOLDER
+from caption_assets.store.tables import RUN_COSTS
 
 # Of a row, what differs from run to run.
 _RUN_FIELDS = {"seconds", "decode_s", "render_s", "wait_s", "prefill_s", "generate_s"}
@@ -78,6 +79,8 @@ def faults_of(root: Path, shards: list[str], wanted: Output | None = None) -> li
             for rel in wanted.files.keys() & now.files.keys()
             if wanted.files[rel] != now.files[rel]
         ]
-        left = [path for path in root.rglob("*") if path.name == FOLDER or (path.is_dir() and ".parts" in path.name)]
+        # The costs of a run that has died stay in parts, from which they are read.
+        tables = [path for path in root.rglob("*.parts") if RUN_COSTS.name not in path.parts]
+        left = [*root.rglob(FOLDER), *tables]
         found += [f"{path.relative_to(root)} was left" for path in left]
     return found

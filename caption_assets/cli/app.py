@@ -35,6 +35,7 @@ from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
 from caption_assets.steps.asked import Ask
 from caption_assets.steps.sharding import dataset_for
+from caption_assets.steps.telemetry import telemetry
 from caption_assets.steps.trial import Trial
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
@@ -156,11 +157,12 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
     from caption_assets.defs.workers import SharedWorkers
 
     with (
+        telemetry() as told,
         local_instance() as instance,
         RunConsole(Console(stderr=True), len(chosen_shards)) as console,
         Workers.from_settings(settings.workers) as clip_workers,
     ):
-        pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers)})
+        pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers, told)})
         failed = materialize_shards(instance, pipeline, chosen_shards, steps, console, trial)
     console.summarize(chosen_shards, Console())
     print_checks(console.checks, Console())

@@ -9,27 +9,13 @@ from click.core import ParameterSource
 from caption_assets.cli.flags import given_fields, parsed_as
 from caption_assets.models.choice import default_text_variant, default_variant
 from caption_assets.settings import (
+    PIPELINE_PARTS,
     Captions,
-    CheckSettings,
-    DatasetSettings,
     EnhancedCaptions,
     PipelineSettings,
-    PreviewSettings,
-    QualitySettings,
-    Settings,
-    WindowSettings,
-    WorkerSettings,
 )
 from caption_assets.settings.environment import deployed_settings, from_environment
 
-_PARTS: Mapping[str, type[Settings]] = {
-    "clips": DatasetSettings,
-    "windows": WindowSettings,
-    "previews": PreviewSettings,
-    "quality": QualitySettings,
-    "checks": CheckSettings,
-    "workers": WorkerSettings,
-}
 # By the names of the flags and by those of the settings.
 _PLACES = {"roots": "dataset", "output_path": "output", "source_root": "source_root"}
 
@@ -58,7 +44,7 @@ def run_settings(given: Mapping[str, Any], deployed: PipelineSettings | None = N
     for flag, field in (("--dataset", "dataset"), ("--output-path", "output")):
         if field not in chosen:
             raise click.UsageError(f"Missing option '{flag}', and no settings of a deployment name it.")
-    for name, of in _PARTS.items():
+    for name, of in PIPELINE_PARTS.items():
         chosen[name] = parsed_as(of, {**chosen.get(name, {}), **given_fields(given, of)})
     captions = _models(Captions, chosen.get("captions"), given, default_variant)
     first = captions[0].model_variant if captions else default_variant()

@@ -132,7 +132,7 @@ def _sample(
     if reason := _unusable(window, caption, text):
         return reason
     opinion, edited = judges.opinion(text) if settings.reviewed != "ignore" else ("", None)
-    if reason := judges.against(text, opinion, settings):
+    if reason := judges.against(text, caption, opinion, settings):
         return reason
     if edited is not None:
         text = replace(text, text=edited, mean_logprob=None)
@@ -146,19 +146,20 @@ def _sample(
 
 @dataclass(frozen=True, slots=True)
 class _Judges:
-    """What rules and people say of a shard's texts."""
+    """What rules and people say of a shard's texts, and rules of the captions that these are or were made of."""
 
     findings: Mapping[WindowKey, FindingRow]
+    of_captions: Mapping[WindowKey, FindingRow]
     standing: Mapping[TextId, Standing]
 
     @classmethod
     def read(cls, store: Store, shard: str, keys: Keys) -> Self:
-        rows: list[FindingRow] = (
-            [*store.read_committed(ENHANCED_FINDINGS, shard, f"{keys.caption}/{keys.text}")]
-            if keys.text
-            else store.read_committed(CAPTION_FINDINGS, shard, keys.caption)
-        )
-        return cls({window_key(row): row for row in rows}, standing(store.read_rows(SHARD_REVIEW, shard)))
+        of_captions = {window_key(row): row for row in store.read_committed(CAPTION_FINDINGS, shard, keys.caption)}
+        findings = of_captions
+        if keys.text:
+            rows = store.read_committed(ENHANCED_FINDINGS, shard, f"{keys.caption}/{keys.text}")
+            findings = {window_key(row): row for row in rows}
+        return cls(findings, of_captions, standing(store.read_rows(SHARD_REVIEW, shard)))
 
     def opinion(self, row: CaptionRow | EnhancedRow) -> tuple[Opinion | Literal[""], str | None]:
         """What people say of a text, and the text as one of them would have it, if any."""
@@ -167,20 +168,30 @@ class _Judges:
             return "", None
         return found.opinion, found.edit.edited if found.opinion == "edited" and found.edit else None
 
-    def against(self, row: CaptionRow | EnhancedRow, opinion: str, settings: ExportSettings) -> str:
-        """Why a text is to stay; empty where nobody has anything against it. People come before rules."""
+    def against(
+        self, row: CaptionRow | EnhancedRow, caption: CaptionRow, opinion: str, settings: ExportSettings
+    ) -> str:
+        """Why a text is to stay; empty where nobody has anything against it, nor rules against the caption that it was
+        made of. People come before rules."""
         if opinion in ("wrong", "disputed"):
             return opinion
         if settings.reviewed == "only" and not opinion:
             return "not_reviewed"
-        if isinstance(row, EnhancedRow) and row.caption_finding and not opinion and not settings.include_flagged:
+        before = _of(self.of_captions, caption)
+        if before and before.severity == "error" and not opinion and not settings.include_flagged:
             return "flagged"
-        found = self.findings.get(window_key(row))
-        if found is None or found.text_hash != text_hash(row.text or "") or opinion == "edited":
+        found = _of(self.findings, row)
+        if found is None or opinion == "edited":
             return ""
         if found.severity == "error" and not settings.include_flagged:
             return "flagged"
         return "finding" if set(found.rules) & set(settings.left_out_findings) else ""
+
+
+def _of(findings: Mapping[WindowKey, FindingRow], row: CaptionRow | EnhancedRow) -> FindingRow | None:
+    """What rules found in this very text."""
+    found = findings.get(window_key(row))
+    return found if found is not None and found.text_hash == text_hash(row.text or "") else None
 
 
 def split_of(window: WindowRow, settings: ExportSettings) -> str:

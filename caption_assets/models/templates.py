@@ -9,6 +9,8 @@ from typing import Any
 from caption_assets.errors import ConfigError
 
 FIELDS = ("clip.relative_path", "clip.id", "clip.duration_s", "window.start_s", "window.end_s")
+PREVIOUS_CAPTION = "previous_caption"
+"""The caption of the clip's window before, by the same key."""
 COLUMNS = "columns."
 """What the names of a dataset's own columns begin with."""
 SIDECAR = "sidecar."
@@ -24,8 +26,8 @@ def places(prompt: str) -> tuple[str, ...]:
     """The names in a prompt, in order. Raises ConfigError for one that stands for nothing."""
     names = tuple(dict.fromkeys(_PLACE.findall(prompt)))
     for name in names:
-        if name not in (*FIELDS, *_SIDECARS) and not name.startswith((COLUMNS, _JSON_FIELD)):
-            known = ", ".join((*FIELDS, f"{COLUMNS}<name>", *_SIDECARS))
+        if name not in (*FIELDS, PREVIOUS_CAPTION, *_SIDECARS) and not name.startswith((COLUMNS, _JSON_FIELD)):
+            known = ", ".join((*FIELDS, PREVIOUS_CAPTION, f"{COLUMNS}<name>", *_SIDECARS))
             fix = f"choose of {known} and {_JSON_FIELD}<name>, or write it without braces"
             raise ConfigError(f"prompt with {{{name}}}", "nothing of that name is known of a window", fix)
     return names

@@ -104,7 +104,7 @@ def low_confidence(texts: Sequence[Judged], settings: QualitySettings) -> Mappin
     lowest = set(sorted(scores, key=lambda at: scores[at])[: math.floor(settings.lowest_share * len(scores))])
     least = settings.least_confidence
     return {
-        at: f"its {name} is {score:.3f}"
+        at: f"its {name} is {score:.3g}"
         for at, score in scores.items()
         if at in lowest or (least is not None and score < least)
     }

@@ -20,7 +20,14 @@ from caption_assets.settings.declare import (
     variables_of,
 )
 from caption_assets.settings.exports import ExportChoices, ExportFormatName, ExportSettings, ExportText, ExportVideos
-from caption_assets.settings.pipeline import PEOPLE_ONLY, Captions, EnhancedCaptions, Exports, PipelineSettings
+from caption_assets.settings.pipeline import (
+    PEOPLE_ONLY,
+    PIPELINE_PARTS,
+    Captions,
+    EnhancedCaptions,
+    Exports,
+    PipelineSettings,
+)
 from caption_assets.settings.quality import ConfidenceScore, FindingRule, FindingSeverity, QualitySettings
 from caption_assets.settings.texts import (
     AskedFamily,
@@ -56,6 +63,7 @@ __all__ = [
     "ALL_SETTINGS",
     "ENVIRONMENT_PREFIX",
     "PEOPLE_ONLY",
+    "PIPELINE_PARTS",
     "AskedFamily",
     "AskedPrecision",
     "CaptionModelSettings",

@@ -15,17 +15,12 @@ from caption_assets.errors import ConfigError
 from caption_assets.settings import (
     ALL_SETTINGS,
     ENVIRONMENT_PREFIX,
+    PIPELINE_PARTS,
     Captions,
-    CheckSettings,
-    DatasetSettings,
     EnhancedCaptions,
     ExportSettings,
     PipelineSettings,
-    PreviewSettings,
-    QualitySettings,
     Settings,
-    WindowSettings,
-    WorkerSettings,
     is_mapping,
     variables_of,
 )
@@ -43,14 +38,6 @@ _SCALARS = (
     "windows_per_run",
 )
 _PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in _SCALARS}
-_PARTS: Mapping[str, type[Settings]] = {
-    "clips": DatasetSettings,
-    "windows": WindowSettings,
-    "previews": PreviewSettings,
-    "quality": QualitySettings,
-    "checks": CheckSettings,
-    "workers": WorkerSettings,
-}
 _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions, "exports": ExportSettings}
 # What there is of each where neither says more.
 _DEFAULTS: Mapping[str, list[dict[str, Any]]] = {"captions": [{}], "enhanced": [{}], "exports": []}
@@ -74,7 +61,7 @@ def deployed_settings() -> PipelineSettings:
     for name, variable_name in _PLAIN.items():
         if text := variable(variable_name):
             chosen[name] = text
-    for name, of in _PARTS.items():
+    for name, of in PIPELINE_PARTS.items():
         chosen[name] = {**chosen.get(name, {}), **from_environment(of)}
     if formats := variable(_EXPORT):
         chosen["exports"] = [{"format": name.strip()} for name in formats.split(",") if name.strip()]

@@ -1,5 +1,7 @@
 """The settings of a whole pipeline: one dataset, one output, and what is made of its shards."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
@@ -7,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from caption_assets.settings.checks import CheckSettings
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
 from caption_assets.settings.dataset import DatasetSettings
-from caption_assets.settings.declare import part, setting
+from caption_assets.settings.declare import Settings, part, setting
 from caption_assets.settings.exports import ExportFormatName, ExportSettings
 from caption_assets.settings.quality import QualitySettings
 from caption_assets.settings.texts import (
@@ -171,3 +173,13 @@ class PipelineSettings(BaseModel):
         default=False,
         description="Make what is missing or out of date by itself, as shards come and change, without a schedule.",
     )
+
+
+PIPELINE_PARTS: Mapping[str, type[Settings]] = MappingProxyType(
+    {
+        name: field.annotation
+        for name, field in PipelineSettings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+    }
+)
+"""The settings of a pipeline that are groups of settings, by field."""

@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
 from caption_assets.models.structured import STRUCTURED
-from caption_assets.models.templates import COLUMNS, SIDECAR, filled, places
+from caption_assets.models.templates import COLUMNS, PREVIOUS_CAPTION, SIDECAR, filled, places
 from caption_assets.models.variants import Sampling
 from caption_assets.settings import CaptionSettings
 from caption_assets.steps.sidecars import SidecarError, Sidecars
-from caption_assets.store.rows import WindowKey, WindowRow, window_key
+from caption_assets.store.rows import WindowRow
 
 _SAMPLING = {field.name: field.type for field in fields(Sampling)}
 
@@ -64,16 +64,24 @@ class Ask:
     def all_prompts(self) -> str:
         return "\n\n".join(filter(None, (self.prompt, self.refine)))
 
-    def of_each(self, rows: Sequence[WindowRow]) -> dict[WindowKey, "Ask | SidecarError"]:
-        """For every window, with what its prompts name filled in; the error where a file beside the clip is missing, or
-        cannot be used. Raises ConfigError for a column that the dataset does not have."""
-        names = places(self.all_prompts)
-        if not names:
-            return dict.fromkeys(map(window_key, rows), self)
-        sidecars = Sidecars(rows, names)
-        return {window_key(row): self._about(row, names, sidecars) for row in rows}
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its prompts name, to be filled in for each window."""
+        return places(self.all_prompts)
 
-    def _about(self, row: WindowRow, names: Sequence[str], sidecars: Sidecars) -> "Ask | SidecarError":
+    @property
+    def follows(self) -> bool:
+        """Whether a window's prompts have the caption of the window before it."""
+        return PREVIOUS_CAPTION in self.names
+
+    def about(self, row: WindowRow, sidecars: Sidecars, previous: str = "") -> "Ask":
+        """With what its prompts name filled in; `previous` is the caption of the window before, "" where there is none.
+
+        Raises ConfigError for a column that the clip does not have, SidecarError for a file beside it that is not there
+        or cannot be used.
+        """
+        if not self.names:
+            return self
         known = {f"{COLUMNS}{name}": value for name, value in json.loads(row.columns or "{}").items()}
         known |= {
             "clip.relative_path": row.relative_path,
@@ -81,20 +89,16 @@ class Ask:
             "clip.duration_s": row.duration_s,
             "window.start_s": row.start_s,
             "window.end_s": row.end_s,
+            PREVIOUS_CAPTION: previous,
+            **sidecars.values(row),
         }
-        try:
-            known |= sidecars.values(row)
-        except SidecarError as error:
-            return error
-        for name in names:
+        for name in self.names:
             if name in known:
                 continue
             asked = f"prompt with {{{name}}}, for clip {row.relative_path}"
             if name.startswith(SIDECAR):
                 there = ", ".join(row.sidecars) or "none"
-                return SidecarError(
-                    asked, f"no file beside it says that (files: {there})", "put one there, and run again"
-                )
+                raise SidecarError(asked, f"no file beside it says that (there: {there})", "put one there")
             there = ", ".join(each for each in known if each.startswith(COLUMNS)) or "none"
             raise ConfigError(asked, "the dataset has no such column of it", f"its columns are: {there}")
         refine = None if self.refine is None else filled(self.refine, known)

@@ -121,10 +121,11 @@ class Part:
         pairs = ((row, known.get(window_key(row))) for row in self.good)
         return [(row, found) for row, found in pairs if found and found.text_hash == text_hash(row.text or "")]
 
-    def by_rules(self, rules: Callable[[str], bool]) -> Iterator[tuple[Text, FindingRow, list[tuple[str, str]]]]:
-        """The texts against which chosen rules have something, with what they say; errors first."""
+    def by_rules(self, chosen: Callable[[str, str], bool]) -> Iterator[tuple[Text, FindingRow, list[tuple[str, str]]]]:
+        """The texts with findings that are chosen by rule and severity, with what they say; errors first."""
         for row, found in sorted(self.found, key=lambda pair: pair[1].severity != "error"):
-            said = [(rule, text) for rule, text in zip(found.rules, found.messages, strict=True) if rules(rule)]
+            findings = zip(found.rules, found.severities, found.messages, strict=True)
+            said = [(rule, text) for rule, severity, text in findings if chosen(rule, severity)]
             if said:
                 yield row, found, said
 

@@ -118,9 +118,10 @@ def texts_made(part: Part) -> Judgement:
 
 
 def findings(part: Part) -> Judgement:
-    """What rules have against the texts, by rule; those about confidence, duplicates and lost facts are apart."""
+    """What rules have against the texts, by rule; findings on confidence, duplicates and lost facts only where they are
+    errors, since they have checks of their own."""
     settings, total = part.settings, len(part.found)
-    found = list(part.by_rules(lambda rule: rule not in _APART))
+    found = list(part.by_rules(lambda rule, severity: rule not in _APART or severity == "error"))
     flagged = sum(row.severity == "error" for _, row, _ in found)
     by_rule = Counter(rule for _, _, said in found for rule, _ in said)
     worst = [example(part, row, said) for row, _, said in found]
@@ -141,7 +142,7 @@ def low_confidence(part: Part) -> Judgement:
     figures: dict[str, float | int] = {"texts_without_logprobs": len(part.good) - len(known)}
     if scores:
         figures |= {"mean_logprob": round(fmean(scores), 6), "lowest_tenth": round(lowest_tenth(scores), 6)}
-    low = [(row, said) for row, _, said in part.by_rules("low_confidence".__eq__)]
+    low = [(row, said) for row, _, said in part.by_rules(lambda rule, _: rule == "low_confidence")]
     low.sort(key=lambda pair: pair[0].mean_logprob or 0.0)
     worst = [example(part, row, said) for row, said in low]
     what = "texts have low confidence"
@@ -150,13 +151,13 @@ def low_confidence(part: Part) -> Judgement:
 
 def near_duplicates(part: Part) -> Judgement:
     """Share of texts that are like one about another clip."""
-    worst = [example(part, row, said) for row, _, said in part.by_rules("near_duplicate".__eq__)]
+    worst = [example(part, row, said) for row, _, said in part.by_rules(lambda rule, _: rule == "near_duplicate")]
     return most("texts are like another's", worst, len(part.found), part.settings.most_near_duplicates, {})
 
 
 def facts_kept(part: Part) -> Judgement:
     """Share of enhanced texts that have lost a number or a colour that their caption names."""
-    worst = [example(part, row, said) for row, _, said in part.by_rules("facts_lost".__eq__)]
+    worst = [example(part, row, said) for row, _, said in part.by_rules(lambda rule, _: rule == "facts_lost")]
     return most("texts have lost a number or a colour", worst, len(part.found), part.settings.most_facts_lost, {})
 
 

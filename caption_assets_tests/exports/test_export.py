@@ -21,10 +21,10 @@ from caption_assets.settings import ExportSettings, WindowSettings
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.windows import window_shard
 from caption_assets.store import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, Store
-from caption_assets.store.rows import FindingRow, VerdictRow
-from caption_assets.store.tables import CAPTION_FINDINGS, SHARD_REVIEW
+from caption_assets.store.rows import VerdictRow
+from caption_assets.store.tables import CAPTION_FINDINGS, ENHANCED_FINDINGS, SHARD_REVIEW
 from caption_assets_tests.exports.conftest import change, changed
-from caption_assets_tests.rows import BIKES, caption, enhanced, failed_caption, window
+from caption_assets_tests.rows import BIKES, caption, enhanced, failed_caption, finding, window
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -221,8 +221,8 @@ def test_enhanced_texts_go_out_only_for_the_captions_that_they_were_made_from(ex
 
 def test_flagged_texts_stay_unless_they_are_asked_for(export, out, tmp_path):
     rows = out.read_rows(WINDOW_CAPTIONS, "a", "qwen")
-    found = [finding(rows[0], "error", "refusal"), finding(rows[1], "warning", "length")]
-    found.append(replace(finding(rows[2], "error", "empty"), text_hash="of an earlier text"))
+    found = [finding(rows[0], "error", refusal="so"), finding(rows[1], "warning", length="so")]
+    found.append(replace(finding(rows[2], "error", empty="so"), text_hash="of an earlier text"))
     out.commit_rows(CAPTION_FINDINGS, "a", found, "qwen")
     done, contents, _ = export("jsonl", tmp_path / "x", videos="links")
     assert (done[0].left_out, contents.samples) == ({"flagged": 1}, 5)
@@ -232,12 +232,15 @@ def test_flagged_texts_stay_unless_they_are_asked_for(export, out, tmp_path):
     assert done[0].left_out == {"flagged": 1, "finding": 1}
     with pytest.raises(ValueError, match="there is no rule 'size'"):
         ExportSettings(leave_out_findings="size")
-
-
-def finding(row, severity, rule):
-    frames = {"clip_id": row.clip_id, "start_frame": row.start_frame, "end_frame": row.end_frame}
-    found = {"severity": severity, "rules": (rule,), "severities": (severity,), "messages": ("so",)}
-    return FindingRow(key=row.key, text_hash=text_hash(row.text), **frames, **found)
+    # So do enhanced texts, their own findings and those of their captions.
+    rewritten = [enhanced(row, f"Better: {row.text}") for row in rows]
+    out.commit_rows(ENHANCED_CAPTIONS, "a", rewritten, "qwen/qwen_lm")
+    out.commit_rows(ENHANCED_FINDINGS, "a", [finding(rewritten[1], "error", refusal="so")], "qwen/qwen_lm")
+    done, contents, _ = export("jsonl", tmp_path / "x", videos="links", text="enhanced")
+    assert (done[0].left_out, contents.samples) == ({"flagged": 2}, 3)
+    assert {row["caption"] for row in lines(tmp_path / "x")} == {row.text for row in rewritten[2:]}
+    done, contents, _ = export("jsonl", tmp_path / "x", videos="links", text="enhanced", include_flagged=True)
+    assert (done[0].left_out, contents.samples) == ({}, 5)
 
 
 def test_what_people_say_of_a_text_comes_before_what_rules_say(export, out, tmp_path):
@@ -245,7 +248,7 @@ def test_what_people_say_of_a_text_comes_before_what_rules_say(export, out, tmp_
     said = [verdict(rows[0], "right"), verdict(rows[1], "edited", " as I would\nhave it"), verdict(rows[2], "wrong")]
     said += [verdict(rows[3], "right"), verdict(rows[3], "wrong", reviewer="b")]
     out.put_part(SHARD_REVIEW, "a", said, None)
-    out.commit_rows(CAPTION_FINDINGS, "a", [finding(rows[1], "error", "refusal")], "qwen")
+    out.commit_rows(CAPTION_FINDINGS, "a", [finding(rows[1], "error", refusal="so")], "qwen")
     done, _, _ = export("jsonl", tmp_path / "x", videos="links")
     assert done[0].left_out == {"wrong": 1, "disputed": 1}
     by_hand = {(row["caption"], row["reviewed"]) for row in lines(tmp_path / "x") if row["shard"] == "a"}

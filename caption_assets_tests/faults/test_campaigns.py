@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "campaign",
     [
-        ("crashes", "--every", "800", "--seed", "60"),
+        ("crashes", "--every", "511", "--seed", "361"),
         ("documents", "--count", "200", "--seed", "3"),
         ("servers", "--count", "5", "--seed", "11", "--shards", "1"),
         ("objects", "--count", "1", "--clips", "1", "--rate", "0.1", "--seed", "3"),

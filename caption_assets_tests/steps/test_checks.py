@@ -120,3 +120,10 @@ def test_what_is_known_of_another_text_is_no_finding_and_a_limit_is_the_users_ch
     assert all(c.passed for c in checked(tmp_path, planted("findings"), most_flagged=0.05))
     with pytest.raises(ValidationError, match="there is no check 'fidnings'"):
         CheckSettings(severities={"fidnings": "off"})
+
+
+def test_a_rule_that_is_an_error_by_choice_counts_among_the_errors_too(tmp_path):
+    rows = good_shard()
+    rows[CAPTION_FINDINGS][3] = finding(rows[WINDOW_CAPTIONS][3], "error", low_confidence="its score is low")
+    (failed,) = (c for c in checked(tmp_path, rows) if not c.passed)
+    assert (failed.check, failed.judgement.figures["texts_flagged"]) == ("findings", 1)

@@ -103,7 +103,7 @@ def test_documents_of_clips_that_are_there_stay_wherever_they_were_before(house,
         house.move(was, now)
         house.make("a", "b")
     assert not find(house).files["documents"]
-    store = Store(tmp_path / "hashed")
+    store = Store(f"memory://{tmp_path}/out")  # where no document is looked at again
     context = replace(house.context, store=store)
     for shards in (3, 2):
         dataset = open_dataset(str(house.clips), DatasetSettings(shards=shards))
@@ -111,6 +111,7 @@ def test_documents_of_clips_that_are_there_stay_wherever_they_were_before(house,
             window_shard(context, dataset, shard, SETTINGS)
             preview_shard(context, shard, PREVIEWS)
     found = find_leftovers(store, dataset)
+    assert store.read_bytes("processed_videos/a/named.mp4.json")
     assert {kind for kind, of_kind in found.files.items() if of_kind} <= {"tables", "pages", "kept aside"}
     assert found.files["tables"]
 
