@@ -74,8 +74,14 @@ def list_shards(output_path: str | None, **options: Any) -> None:
     with local_instance() as instance:
         known = registered_shards(instance, shards_of(root, settings))
     keys = listed.shards()
+    failed = False
     for key in keys:
-        found = listed.listing(key)
+        try:
+            found = listed.listing(key)
+        except DatasetError as error:
+            failed = True
+            click.echo(f"{plain(shard_name(key))}\tcannot be read: {plain(str(error))}")
+            continue
         count = "1 clip" if len(found.clips) == 1 else f"{len(found.clips)} clips"
         words = [count, "registered" if key in known else "new"]
         if found.left_out:
@@ -85,6 +91,8 @@ def list_shards(output_path: str | None, **options: Any) -> None:
         click.echo(plain(f"in no shard: {of}"))
     for key in sorted(set(known) - set(keys)):
         click.echo(f"{plain(shard_name(key))}\t0 clips\tregistered, but no longer there")
+    if failed:
+        raise click.exceptions.Exit(1)
 
 
 @shards.command("sync")
