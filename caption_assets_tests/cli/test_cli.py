@@ -326,3 +326,19 @@ def test_the_ui_leaves_to_a_file_of_settings_what_no_flag_says(caption_assets, t
     assert settings.output == str(tmp_path / "there")
     assert [of.model_variant for of in settings.captions] == ["qwen3", "nemotron-fp8"]
     assert (settings.enhanced, settings.previews.quality) == ((), 77)
+
+
+def test_a_backfill_is_asked_for_of_what_is_missing_in_one_call(caption_assets, clips_root, monkeypatch):
+    monkeypatch.setenv("CAPTION_ASSETS_DATASET", str(clips_root))
+    monkeypatch.setenv("CAPTION_ASSETS_OUTPUT", "out")
+    one_line(caption_assets("backfill", "--shard", "z"), "shard 'z'", "Choose: a, b")
+    asked = caption_assets("backfill", "--missing", "--shard", "b")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    with dg.DagsterInstance.get() as instance:
+        (backfill,) = instance.get_backfills()
+        assert f"Backfill {backfill.backfill_id} of 1 shard " in asked.stdout
+        target = backfill.asset_backfill_data.target_subset
+    assert {key.to_user_string() for key in target.asset_keys} > {"clip_windows", "window_captions_demo"}
+    assert {shard for key in target.asset_keys for shard in target.get_partitions_subset(key).get_partition_keys()} == {
+        "b"
+    }
