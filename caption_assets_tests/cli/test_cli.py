@@ -293,13 +293,20 @@ def test_the_ui_is_dagster_of_the_same_shards_history_and_settings(caption_asset
     monkeypatch.setattr("os.execv", lambda program, command: commands.append(command))
     monkeypatch.setattr("os.environ", os.environ.copy())
     chosen = ("--captioning-algorithm", "qwen3", "--captioning-use-fp8-weights", "--captioning-window-size", "64")
-    chosen += ("--caption", "short")
+    (tmp_path / "more.yaml").write_text(
+        "mood: What mood is it?\nfacts: {prompt_text: As JSON., json_schema: facts.json}\n"
+    )
+    (tmp_path / "facts.json").write_text("{}")
+    chosen += ("--caption", "short", "--caption", "more.yaml")
     done = caption_assets("ui", "--dataset", clips_root.name, "--output-path", "out", *chosen, "--port", "3999")
     assert done.returncode == 0, done.stderr
     settings = deployed_settings()
     assert (settings.dataset, settings.output) == (str(clips_root), str(tmp_path / "out"))
     assert [(of.model_variant, of.precision) for of in settings.captions] == [("qwen3", "fp8")]
-    assert list(settings.captions[0].prompts) == ["short"]
+    prompts = settings.captions[0].prompts
+    assert list(prompts) == ["short", "mood", "facts"]
+    assert prompts["mood"].prompt_text == "What mood is it?"
+    assert prompts["facts"].json_schema == str(tmp_path / "facts.json")
     assert [of.model_variant for of in settings.enhanced] == ["qwen_lm"]
     assert settings.windows.window_size == 64
     assert caption_assets("shards", "list", "--dataset", clips_root).stdout.count("registered") == 2
