@@ -1,6 +1,7 @@
 """One shard's captions of one key: which windows lack one, and the rows that answers become."""
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -18,11 +19,13 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.findings import Text, judged
 from caption_assets.steps.report import Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
+from caption_assets.steps.sidecars import SidecarError, Sidecars
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.versions import data_version
 from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowKey, WindowRow, window_key, window_of
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 
+log = logging.getLogger(__name__)
 STEP: Final = Step(WINDOW_CAPTIONS, reads=(CLIP_WINDOWS,))
 _TIME_LINE = ("decode_s", "render_s", "wait_s", "prefill_s", "generate_s")
 
@@ -47,10 +50,18 @@ class Captions(ShardStream[CaptionRow]):
         good = [row for row in planned if row.clip_id in chosen]
         self._clips = {row.clip_id: row.relative_path for row in planned}
         self.buffer.keep(window_key(row) for row in planned if row.clip_id not in chosen)
+        self._sidecars = Sidecars(good, ask.names)
         self._texts: dict[WindowKey, str] = {}
         self._before = windows_before(good) if ask.follows else {}
         self.pending: dict[str, WindowRow] = {}
         for row in good:
+            try:
+                ask.about(row, self._sidecars)
+            except SidecarError as error:
+                log.warning("%s %s: %s", row.relative_path, window_of(row), error)
+                self.buffer.add(self._row(row, error))
+                self._texts[window_key(row)] = ""
+                continue
             # What a window is asked is not known as long as the caption before it may become another.
             before = self._before.get(window_key(row))
             if (before is not None and before not in self._texts) or not self._reuse(row):
@@ -78,7 +89,7 @@ class Captions(ShardStream[CaptionRow]):
 
     def _about(self, row: WindowRow) -> Ask:
         before = self._before.get(window_key(row))
-        return self.ask.about(row, "" if before is None else self._texts[before])
+        return self.ask.about(row, self._sidecars, "" if before is None else self._texts[before])
 
     def _reuse(self, row: WindowRow) -> bool:
         made_as = caption_fingerprint(self.session, self._about(row), row, author_of(self.session))
@@ -98,14 +109,15 @@ class Captions(ShardStream[CaptionRow]):
         render_s: float | None = None,
     ) -> CaptionRow:
         """The row of a window, by the results of `questions`, or the first of them alone."""
-        first, *later = (self._row(request_id, result) for result in results)
+        window = self.pending[request_id]
+        first, *later = (self._row(window, result) for result in results)
         first = replace(first, decode_s=decode_s, render_s=render_s)
         return _second_pass(first, later[0]) if later and first.text else first
 
-    def _row(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
-        window = self.pending[request_id]
-        known = result if isinstance(result, Result) else Result(request_id)
-        author, ask = author_of(self.session, result), self._about(window)
+    def _row(self, window: WindowRow, result: Result | CaptionAssetsError) -> CaptionRow:
+        known = result if isinstance(result, Result) else Result("")
+        ask = self.ask if isinstance(result, SidecarError) else self._about(window)
+        author = author_of(self.session, result)
         return CaptionRow(
             key=self.key,
             clip_id=window.clip_id,

@@ -82,7 +82,9 @@ def test_the_example_translates_over_a_range_of_shards(captioned):
     exec(compile(french, "docs/dagster.md", "exec"), names | {"pipeline": pipeline}, theirs := {})
     translated = run(captioned, theirs["french"])
     assert translated.success
-    assert instance.get_materialized_partitions(dg.AssetKey("french")) == {"a", "b"}
+    made = {each.partition: each.metadata for each in translated.asset_materializations_for_node("french")}
+    assert {shard: told["dagster/partition_row_count"].value for shard, told in made.items()} == {"a": 3, "b": 1}
+    assert made["a"]["dagster/uri"].value.endswith("tables/french/a.parquet")
     captions = windows(out, "demo_caption")
     shown = windows(out, "french")
     assert len(shown) == 4
@@ -91,8 +93,6 @@ def test_the_example_translates_over_a_range_of_shards(captioned):
         assert shown[window] == {"text": " ".join(words.get(word, word) for word in caption.split())}
     stored = pq.read_table(out / "tables" / "french" / "a.parquet")
     assert stored.num_rows == 3
-    told = instance.fetch_materializations(dg.AssetRecordsFilter(dg.AssetKey("french"), asset_partitions=["a"]), 1)
-    assert told.records[0].asset_materialization.metadata["dagster/partition_row_count"].value == 3
     assert set(KEYS[1:]) < set(stored.column_names)
     # Captions that are made anew leave it in the documents; one shard alone is replaced alone.
     assert materialize(instance, pipeline, ["a"], ["window_captions"], {"window_captions": {"max_output_tokens": 3}})
@@ -198,3 +198,6 @@ def test_a_shard_that_the_asset_before_has_not_is_named(captioned):
     assert run(captioned, first, shards=("a",)).success
     result = run(captioned, first, second, select=[second])
     assert "before of shard 'b': there is no table. Materialize it for this shard first." in failure(result)
+    ours = added(pipeline, lambda rows: rows, name="ours", of="window_previews", keys=())
+    wrong = "window_previews of shard 'a': there is no table."
+    assert wrong in failure(run(captioned, ours, shards=("a",)))
