@@ -44,7 +44,7 @@ def print_forecast(
             found.append(first)
     names = dict.fromkeys(name for of_shard in found for name in of_shard.missing)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("shard", overflow="fold", min_width=10)
+    table.add_column("shard", overflow="fold", no_wrap=True)
     for name in ("clips", "to plan", "windows", *names):
         table.add_column(shown(name), justify="right", overflow="fold")
     total: Counter[str] = Counter()

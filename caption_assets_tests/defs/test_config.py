@@ -105,3 +105,10 @@ def test_definitions_that_cannot_work_are_no_definitions(tmp_path):
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode != 0, json.dumps(environment)
         assert wrong in done.stdout + done.stderr
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(instance, make_pipeline, clips_root, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    pipeline = make_pipeline(clips_root, tmp_path / "file")
+    (event,) = materialize(instance, pipeline, ["a"], ["clip_windows"]).get_step_failure_events()
+    assert str(tmp_path / "file") in event.step_failure_data.user_failure_data.description
