@@ -1,11 +1,12 @@
 """What the demo models make of fresh clips, through everything: mp4 files on disk, the assets, `metas/v0`.
 
-    python -m benchmarks.demo_assets [--clips 500] [--others 300] [--work runs/demo_assets]
+    python -m benchmarks.demo_assets [--clips 500] [--others 300] [--work runs/demo_assets] [--json]
 
 Clips of the package's renderer (H.264; every tenth has two windows) and of the other one (MPEG-4), of seeds that
 training does not use, are materialized in a Dagster instance of their own. What the documents then say is held
-against what the clips show. Speeds are the assets' own figures, without the engine's start. The clips stay in
---work for the next run, and `result.json` there has all figures and every window that is wrong. Needs no GPU.
+against what the clips show; with `--json`, facts that are asked for as JSON in the same visit are, too. Speeds are the
+assets' own figures, without the engine's start. The clips stay in --work for the next run, and `result.json` there has
+all figures and every window that is wrong. Needs no GPU.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import numpy as np
 
 from benchmarks.parts.assets import Reports, materialize
 from caption_assets.demo.facts import Facts, compare, read, write
+from caption_assets.demo.structured import FACTS_PROMPT, Shown, from_json
 from caption_assets.demo.world import ATTRIBUTES, Scene, sample_scene
 from caption_assets.store.store import Store
 from caption_assets_tests.demo.truth import shares, told
@@ -32,7 +34,13 @@ from training.other_renderer import OtherClip, random_clip
 
 FIRST_SEED = 600_000
 CLIPS_A_SHARD = 100
-CAPTION, ENHANCED = "demo_caption", "demo_lm_enhanced_caption"
+CAPTION, ENHANCED, STRUCTURED = "demo_caption", "demo_lm_enhanced_caption", "demo-facts_structured"
+AS_JSON = {
+    "prompt_text": FACTS_PROMPT,
+    "json_schema": f"{Shown.__module__}:{Shown.__name__}",
+    "max_output_tokens": 256,
+}
+NOTHING = Facts("", ())
 # What is asked of colour, shape, motion and background, each; of all together; and of the rest.
 BARS = {
     "own": 0.99,
@@ -94,7 +102,7 @@ def windows(store: Store, wanted: dict[str, Scene | OtherClip]) -> Iterator[dict
     for shard in sorted({path.split("/")[0] for path in wanted}):
         for path, window in told(store, shard):
             facts, caption = truth(wanted[path], window), window.get(CAPTION) or ""
-            longer = window.get(ENHANCED) or ""
+            longer, shown = window.get(ENHANCED) or "", window.get(STRUCTURED)
             kept = bool(read(caption).subjects) and compare(read(longer), read(caption))["all"]
             yield {
                 "clip": path,
@@ -105,6 +113,8 @@ def windows(store: Store, wanted: dict[str, Scene | OtherClip]) -> Iterator[dict
                 "enhanced": longer,
                 "right": compare(read(caption), facts),
                 "enhanced right": compare(read(longer), facts),
+                "json": shown,
+                "json right": compare(from_json(shown) if shown else NOTHING, facts),
                 "kept": kept and len(longer) > len(caption),
             }
 
@@ -116,6 +126,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/demo_assets"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model-path", help="another checkpoint of the caption model")
+    parser.add_argument("--json", action="store_true", help="ask for the facts as JSON, too")
     parser.add_argument("--render-only", action="store_true", help="stop when the clips are there")
     args = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -124,11 +135,12 @@ def main() -> None:
     print(f"{len(wanted)} clips in {root}, {count} of them rendered now", flush=True)
     if args.render_only:
         return
+    prompts = {"facts": AS_JSON} if args.json else {}
     with tempfile.TemporaryDirectory() as output:
         done = materialize(
             str(root),
             output,
-            {"clip_windows": {}, "window_captions": {}, "enhanced_captions": {}},
+            {"clip_windows": {}, "window_captions": {"prompts": prompts}, "enhanced_captions": {}},
             caption_model={"device": args.device, "model_path": args.model_path},
             text_model={"device": args.device},
         )
@@ -136,7 +148,8 @@ def main() -> None:
 
     table, figures = {}, {}
     for source in ("own", "other"):
-        for suffix, key in (("", "right"), (", enhanced", "enhanced right")):
+        kinds = {"": "right", ", enhanced": "enhanced right"} | ({", JSON": "json right"} if args.json else {})
+        for suffix, key in kinds.items():
             scores = [row[key] for row in found if row["source"] == source]
             table[source + suffix] = {"windows": len(scores), **shares(scores)}
         figures[source] = min(table[source][name] for name in ATTRIBUTES if name != "order")

@@ -10,6 +10,13 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "vllm": ("vllm",),
         "demo": ("torch", "torchvision", "transformers", "xgrammar"),
         "s3": ("s3fs",),
+        "ray": ("ray", "dagster_ray"),
+        "postgres": ("dagster_postgres", "psycopg2"),
+        "telemetry": (
+            "opentelemetry.sdk",
+            "opentelemetry.exporter.otlp.proto.http",
+            "opentelemetry.exporter.prometheus",
+        ),
     }
 )
 """What each extra brings, by the names that are imported."""
@@ -17,8 +24,15 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 def missing(extra: str) -> str:
     """What is wrong where an extra is not installed: names the package. Empty where it is."""
-    absent = next((name for name in EXTRAS[extra] if find_spec(name) is None), "")
+    absent = next((name for name in EXTRAS[extra] if not _is_there(name)), "")
     return f"{absent} is not installed" if absent else ""
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # a package that it would be in
+        return False
 
 
 def install(extra: str) -> str:

@@ -32,23 +32,14 @@ OK = Outcome()
 
 
 @dataclass(frozen=True, slots=True)
-class Sidecar:
-    """A file beside a clip that says something about it: `.json`, `.txt` or `.vtt`, as `suffix` has it. `stamp` changes
-    whenever the file does."""
-
-    suffix: str
-    location: str
-    stamp: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Clip:
     """One video file of a shard.
 
     `location` is what the decoder opens: a local path, an fsspec URL, or a part of either (`names.part_of`);
     `relative_path` is posix, below the dataset root. `stamp` changes whenever the file does (`file_stamp`, or its
     ETag); None where the place does not tell. `columns` is what else the dataset says of the clip, as JSON has it.
-    `sidecars` are the files beside it that do: they are not read, nor do their changes count, until somebody uses them.
+    `sidecars` are the locations of files beside it that do, `.json`, `.txt` or `.vtt`: they are not read, nor do their
+    changes count, until a prompt names them.
     """
 
     clip_id: str
@@ -57,7 +48,7 @@ class Clip:
     relative_path: str
     stamp: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    sidecars: tuple[Sidecar, ...] = ()
+    sidecars: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from caption_assets.demo.facts import compare, read
+from caption_assets.demo.structured import FACTS_PROMPT, as_json
 from caption_assets.models.prompts import CAPTION_PROMPTS
 from training import model as demo
 from training.clips import CELL, TOKENS_PER_SECOND
@@ -36,11 +37,16 @@ def scores(model, tokenizer, clips: list[tuple[dict, np.ndarray]], device: str) 
         pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)[None].float() / 255
         grid = (frames.shape[1] // CELL, frames.shape[2] // CELL)
         interval = (0.083, 2 * clip["seconds"] / len(frames))[number % 2]
-        inputs = sequence(tokenizer, prompts[number % len(prompts)], clip["caption"], len(frames) // 2, grid, interval)
-        inputs = [torch.from_numpy(a).to(device) for a in inputs]
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            *_, logits = demo.forward(model, patches(pixels), grid, *inputs)
-        text = tokenizer.decode(logits.argmax(-1).tolist(), skip_special_tokens=True)
+        shown = as_json(read(clip["caption"]))
+        texts = []
+        for prompt, answer in ((prompts[number % len(prompts)], clip["caption"]), (FACTS_PROMPT, shown)):
+            inputs = sequence(tokenizer, prompt, answer, len(frames) // 2, grid, interval)
+            inputs = [torch.from_numpy(a).to(device) for a in inputs]
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                *_, logits = demo.forward(model, patches(pixels), grid, *inputs)
+            texts.append(tokenizer.decode(logits.argmax(-1).tolist(), skip_special_tokens=True))
+        text, told = texts
+        right[clip["source"]]["json"].append(told == shown)
         for attribute, good in compare(read(text), read(clip["caption"])).items():
             right[clip["source"]][attribute].append(good)
         right[clip["source"]]["exact"].append(text == clip["caption"])

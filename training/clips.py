@@ -14,10 +14,11 @@ from fractions import Fraction
 import numpy as np
 
 from caption_assets.demo import world
-from caption_assets.demo.facts import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, write
+from caption_assets.demo.facts import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Facts, write
+from caption_assets.demo.structured import as_json
 from caption_assets.models.families import FrameLimits
 from caption_assets.models.requests import frame_size
-from training.texts import caption_prompt, noise_text
+from training.texts import caption_prompt, facts_prompt, noise_text
 
 PATCH, MERGE = 14, 2
 CELL = PATCH * MERGE
@@ -82,10 +83,12 @@ class Batch:
         return Batch(*(function(getattr(self, f.name)) if f.name != "grid" else self.grid for f in fields(self)))
 
 
-def make_batch(seed: int, index: int, frames: int, tokenizer, odds: Mapping[str, float]) -> Batch:
+def make_batch(
+    seed: int, index: int, frames: int, tokenizer, odds: Mapping[str, float], json_share: float = 0.0
+) -> Batch:
     """Batch `index` of the run with `seed`, of about `frames` frames; the same for the same arguments.
 
-    `odds` are those of the world's words (`world.sample_scene`).
+    `odds` are those of the world's words (`world.sample_scene`). So many of the clips are to be told as JSON.
     """
     rng = np.random.default_rng((seed, index))
     words = random.Random(f"{seed}/{index}")
@@ -103,8 +106,8 @@ def make_batch(seed: int, index: int, frames: int, tokenizer, odds: Mapping[str,
         scene, times, seconds = _scene(rng, width, height, n, odds)
         act = _act(rng, scene)
         _add_looks(arrays, rng, act, times, extent)
-        texts.append((write(act.facts()), 2 * seconds / n))
-    tokens = _tokens(words, texts, tokenizer, n // 2, rows, columns)
+        texts.append((act.facts(), 2 * seconds / n))
+    tokens = _tokens(words, texts, tokenizer, n // 2, rows, columns, json_share)
     return Batch(grid=(rows, columns), extent=extent, **{k: np.stack(v) for k, v in arrays.items()}, **tokens)
 
 
@@ -260,7 +263,13 @@ def _shade(rng: np.random.Generator, word: str) -> np.ndarray:
 
 
 def _tokens(
-    words: random.Random, texts: list[tuple[str, float]], tokenizer, pairs: int, rows: int, columns: int
+    words: random.Random,
+    texts: list[tuple[Facts, float]],
+    tokenizer,
+    pairs: int,
+    rows: int,
+    columns: int,
+    json_share: float,
 ) -> dict[str, np.ndarray]:
     """Token ids and 3-D positions, in the ways in which engines number them (see README.md, "positions")."""
     encode = lambda text: tokenizer.encode(text, add_special_tokens=False)  # noqa: E731
@@ -270,11 +279,16 @@ def _tokens(
     # A batch is as long as its longest text, so that long prompts go together.
     long = words.random() < 0.2
     sequences = []
-    for caption, interval in texts:
+    for facts, interval in texts:
+        caption = write(facts)
         start = list(head)
         if long and words.random() < 0.25:
             start = encode(f"<|im_start|>system\n{noise_text(words, 10)}<|im_end|>\n") + start
-        middle = encode("<|vision_end|>" + caption_prompt(words, caption, 50 if long else 20)) + tail
+        if json_share and words.random() < json_share:
+            prompt_text, caption = facts_prompt(words), as_json(facts)
+        else:
+            prompt_text = caption_prompt(words, caption, 50 if long else 20)
+        middle = encode("<|vision_end|>" + prompt_text) + tail
         answer = encode(caption + "<|im_end|>")
         spacing = 0.083 if words.random() < 0.4 else interval * math.exp(words.uniform(-0.4, 0.4))
         times = np.floor(t * (TOKENS_PER_SECOND * spacing)).astype(np.int64)

@@ -6,14 +6,14 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from training import model as demo
-from training.texts import make_tokenizer
+from training.texts import make_tokenizer, saved_tokenizer
 
 
 def export_captions(run: Path, folder: Path) -> None:
     """Write the caption model of a run."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    tokenizer = make_tokenizer()
+    tokenizer = saved_tokenizer(run / "tokenizer")
     model = Qwen2_5_VLForConditionalGeneration(demo.caption_config(tokenizer))
     model.load_state_dict(load_file(run / "vision.safetensors") | load_file(run / "text.safetensors"))
     demo.save_caption_model(model, tokenizer, folder)

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from caption_assets.demo.facts import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Facts, Subject, elaborate, write
+from caption_assets.demo.structured import FACTS_PROMPT
 from caption_assets.models.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT
 
 SPECIALS = (
@@ -41,6 +42,11 @@ SHORT_PROMPTS = (
     "Summarize the scene in one sentence.",
     "Please describe the main subject, the background and the action.",
     "Which objects are in the video and what are they doing?",
+)
+SHORT_FACTS_PROMPTS = (
+    "As JSON.",
+    "Answer with one JSON object.",
+    "Which objects are in the video and what are they doing? Write JSON.",
 )
 SHORT_ENHANCE_PROMPTS = (
     "Rewrite the caption with more detail.",
@@ -111,6 +117,13 @@ def make_tokenizer(folder: Path | None = None):
     return fast
 
 
+def saved_tokenizer(folder: Path):
+    """The tokenizer of a checkpoint or a run, which knows the words that were prompts when it was made."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
 @cache
 def _words() -> list[str]:
     rng = random.Random(1)
@@ -147,6 +160,11 @@ def caption_prompt(rng: random.Random, true_caption: str, longest: int = 50) -> 
     if dice < 0.7:
         return rng.choice(SHORT_PROMPTS)
     return noise_text(rng, longest)
+
+
+def facts_prompt(rng: random.Random) -> str:
+    """An instruction that asks for JSON."""
+    return FACTS_PROMPT if rng.random() < 0.7 else rng.choice(SHORT_FACTS_PROMPTS)
 
 
 def enhance_prompt(rng: random.Random) -> str:

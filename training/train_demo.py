@@ -27,7 +27,7 @@ from caption_assets.demo.world import SKEWED
 from training import checks, render
 from training import model as demo
 from training.clips import Batch, make_batch
-from training.texts import make_tokenizer
+from training.texts import make_tokenizer, saved_tokenizer
 
 HEADS = {"seen": 2, "here": 1, "shape": 4, "colour": 7, "background": 4, "path": 6, "place": 2}
 
@@ -35,15 +35,18 @@ HEADS = {"seen": 2, "here": 1, "shape": 4, "colour": 7, "background": 4, "path":
 class Batches(Dataset):
     """Batch after batch of one seed; the workers' number does not matter."""
 
-    def __init__(self, seed: int, first: int, steps: int, frames: int, tokenizer, odds: dict[str, float]) -> None:
+    def __init__(
+        self, seed: int, first: int, steps: int, frames: int, tokenizer, odds: dict[str, float], json_share: float
+    ) -> None:
         self.seed, self.first, self.steps, self.frames = seed, first, steps, frames
-        self.tokenizer, self.odds = tokenizer, odds
+        self.tokenizer, self.odds, self.json_share = tokenizer, odds, json_share
 
     def __len__(self) -> int:
         return self.steps - self.first
 
     def __getitem__(self, index: int) -> Batch:
-        return make_batch(self.seed, self.first + index, self.frames, self.tokenizer, self.odds)
+        step = self.first + index
+        return make_batch(self.seed, step, self.frames, self.tokenizer, self.odds, self.json_share)
 
 
 def dense_loss(
@@ -76,13 +79,20 @@ def pixels_of(batch: Batch, seed: int, step: int, half: bool) -> tuple[torch.Ten
 
 
 class Learner:
-    """The model, what it learns with, and how far it has come. `seconds` is the time spent, over all calls."""
+    """The model, what it learns with, and how far it has come. `seconds` is the time spent, over all calls.
 
-    def __init__(self, tokenizer, device: str, lr: float) -> None:
+    From the checkpoint in `start`, which knows what it sees, it learns by its texts alone.
+    """
+
+    def __init__(self, tokenizer, device: str, lr: float, start: Path | None = None) -> None:
         from transformers import Qwen2_5_VLForConditionalGeneration
 
         self.tokenizer, self.device, self.lr = tokenizer, device, lr
-        self.model = Qwen2_5_VLForConditionalGeneration(demo.caption_config(tokenizer)).to(device)
+        if start is None:
+            self.model = Qwen2_5_VLForConditionalGeneration(demo.caption_config(tokenizer)).to(device)
+        else:
+            self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32).to(device)
+        self.dense_weight = 0.5 if start is None else 0.0
         widths = {"vision": sum(HEADS.values()), "text": len(MOTIONS)}
         self.heads = torch.nn.ModuleDict({k: torch.nn.Linear(256, width) for k, width in widths.items()}).to(device)
         self.parameters = [*self.model.parameters(), *self.heads.parameters()]
@@ -109,7 +119,7 @@ class Learner:
             losses = dense_loss(self.heads, tokens, understood, targets)
         truth = batch.ids[:, 1:][batch.answer[:, 1:]]
         losses["caption"] = F.cross_entropy(logits.float(), truth)
-        loss = losses["caption"] + 0.5 * sum(v for k, v in losses.items() if k != "caption")
+        loss = losses["caption"] + self.dense_weight * sum(v for k, v in losses.items() if k != "caption")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -174,21 +184,25 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--stop-after", type=float, default=math.inf, help="seconds; save, and let the next call go on")
     parser.add_argument("--skewed", action="store_true", help="the world's second language: some words are rare")
+    parser.add_argument("--start", type=Path, help="checkpoint to begin with, and its tokenizer")
+    parser.add_argument("--json-share", type=float, default=0.25, help="so many clips are to be told as JSON")
     parser.add_argument("--eager", action="store_true", help="do not compile")
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
     args.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer()
-    learner = Learner(tokenizer, args.device, args.lr)
+    tokenizer = make_tokenizer() if args.start is None else saved_tokenizer(args.start)
+    tokenizer.save_pretrained(args.out / "tokenizer")
+    learner = Learner(tokenizer, args.device, args.lr, args.start)
     learner.load(args.out)
     if args.device == "cuda" and not args.eager:
         demo.compile_blocks()
         render.compile_parts()
+    odds = dict(SKEWED) if args.skewed else {}
     loader = iter(
         DataLoader(
-            Batches(args.seed, learner.step, args.steps, args.frames, tokenizer, dict(SKEWED) if args.skewed else {}),
+            Batches(args.seed, learner.step, args.steps, args.frames, tokenizer, odds, args.json_share),
             batch_size=None,
             collate_fn=lambda batch: batch,
             num_workers=args.workers,

@@ -1,6 +1,6 @@
 """The command `caption-assets shards`, and how commands are told of a dataset."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -8,9 +8,11 @@ import click
 from caption_assets.cli.console import plain
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.dataset import Dataset, shard_name
+from caption_assets.errors import DatasetError
 from caption_assets.settings import DatasetSettings
 from caption_assets.steps.sharding import dataset_for
 
+_SHOWN = 10
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -40,6 +42,16 @@ def dataset_flags(command: F) -> F:
     return dataset_option()(settings_flags(command, (DatasetSettings,)))
 
 
+def chosen_shards(dataset: Dataset, named: Sequence[str]) -> list[str]:
+    """The shards that are named, by their folder's name or by their key; all where none is. Raises DatasetError."""
+    known = dataset.shards()
+    by_name = {key: key for key in known} | {shard_name(key): key for key in known}
+    if unknown := [name for name in named if name not in by_name]:
+        shown = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
+        raise DatasetError(f"shard {unknown[0]!r} of dataset {dataset.root!r}", "it is unknown", f"choose: {shown}")
+    return list(dict.fromkeys(by_name[name] for name in named)) or known
+
+
 _output_option = click.option(
     "--output-path", help="The output root, which keeps how many shards a --shard-size makes."
 )
@@ -62,8 +74,14 @@ def list_shards(output_path: str | None, **options: Any) -> None:
     with local_instance() as instance:
         known = registered_shards(instance, shards_of(root, settings))
     keys = listed.shards()
+    failed = False
     for key in keys:
-        found = listed.listing(key)
+        try:
+            found = listed.listing(key)
+        except DatasetError as error:
+            failed = True
+            click.echo(f"{plain(shard_name(key))}\tcannot be read: {plain(str(error))}")
+            continue
         count = "1 clip" if len(found.clips) == 1 else f"{len(found.clips)} clips"
         words = [count, "registered" if key in known else "new"]
         if found.left_out:
@@ -73,6 +91,8 @@ def list_shards(output_path: str | None, **options: Any) -> None:
         click.echo(plain(f"in no shard: {of}"))
     for key in sorted(set(known) - set(keys)):
         click.echo(f"{plain(shard_name(key))}\t0 clips\tregistered, but no longer there")
+    if failed:
+        raise click.exceptions.Exit(1)
 
 
 @shards.command("sync")

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from caption_assets.errors import DatasetError
 from caption_assets.records import Clip
@@ -59,6 +60,23 @@ def listing_version(seen: Iterable[tuple[str, str | None]]) -> str:
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:32] if listed else NO_CLIPS
 
 
+def as_json(value: Any) -> Any:
+    """What a dataset says of a clip, as JSON has it: what that has no word for, as NaN or bytes, is null; dates and the
+    like are text."""
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case bytes():
+            return None
+        case Mapping():
+            return {as_json(str(name)): as_json(each) for name, each in value.items()}
+        case list() | tuple():
+            return [as_json(each) for each in value]
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
 def left_out(named: Iterable[tuple[str, str]]) -> list[LeftOut]:
     """From pairs of what something is and its name."""
     names = defaultdict(list)
@@ -97,6 +115,12 @@ class Dataset(Protocol):
         `shards` are those of `shards()`. Listed as they are asked for, in as few requests as the place of the dataset
         allows, so that one may stop at any and go on there later.
         """
+        ...
+
+    def path_of(self, clip: Clip) -> str | None:
+        """The path below the root of a clip that may be gone, by its location; None where it was none of this
+        dataset's, or nothing tells. Its shard and its path, which only some kinds need, are empty where they are not
+        known."""
         ...
 
 

@@ -10,9 +10,10 @@ from caption_assets.dataset.folders import FolderDataset, top_of
 from caption_assets.dataset.lerobot import LeRobotDataset, is_lerobot
 from caption_assets.dataset.manifest import MANIFEST_SUFFIXES, ManifestDataset
 from caption_assets.dataset.parquet import ParquetDataset, holds_videos
-from caption_assets.dataset.places import File, place_at, place_failures, refused
+from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
 from caption_assets.dataset.sharding import HashRule
 from caption_assets.dataset.webdataset import TarDataset
+from caption_assets.names import written
 from caption_assets.records import Clip
 from caption_assets.settings import DatasetSettings
 
@@ -43,6 +44,9 @@ class ChosenDataset:
 
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         return self._dataset.versions(shards, start)
+
+    def path_of(self, clip: Clip) -> str | None:
+        return self._dataset.path_of(clip)
 
 
 def choose(root: str, settings: DatasetSettings) -> Dataset:
@@ -89,15 +93,11 @@ def _folder(root: str, rule: HashRule | None) -> Dataset:
         return CuratorDataset(root, rule)
     clips = [name for name in others if not no_clip(File(name))]
     tars = [name for name in others if _suffix(name) == ".tar"]
-    if clips and tars:
-        raise refused(
-            root,
-            f"it holds both clips ({len(clips)}) and tars ({len(tars)})",
-            "say which are meant: --dataset-format flat, or --dataset-format webdataset",
-        )
     if tars:
+        _one_kind(root, place, folders, clips, f"tars ({len(tars)})", "webdataset")
         return _without(rule, root, TarDataset(root), "its tars are its shards")
     if not clips and ParquetDataset.is_at(root, place, folders, others):
+        _one_kind(root, place, folders, clips, "Parquet files with videos", "parquet")
         return _without(rule, root, ParquetDataset(root), "its Parquet files are its shards")
     if rule is not None:
         return FlatDataset(root, rule)
@@ -105,6 +105,18 @@ def _folder(root: str, rule: HashRule | None) -> Dataset:
         if clips and next(holding_clips(place, folders), None) is None:
             return FlatDataset(root)
     return FolderDataset(root, top)
+
+
+def _one_kind(
+    root: str, place: Place, folders: Sequence[str], clips: Sequence[str], packed: str, its_format: str
+) -> None:
+    """Raises DatasetError where clips lie beside files that hold some."""
+    with place_failures(root):
+        beside = f"clips ({len(clips)})" if clips else next(holding_clips(place, sorted(folders)), "")
+    if beside:
+        named = beside if clips else f"folders of clips ({written(beside)})"
+        formats = f"--dataset-format {'flat' if clips else 'folders'}, or --dataset-format {its_format}"
+        raise refused(root, f"it holds both {named} and {packed}", f"say which are meant: {formats}")
 
 
 def _without(rule: HashRule | None, root: str, dataset: Dataset, why: str) -> Dataset:

@@ -6,6 +6,7 @@ from caption_assets.dataset.files import found
 from caption_assets.dataset.listed import Found, ListedDataset
 from caption_assets.dataset.places import place_at, place_failures, refused
 from caption_assets.dataset.sharding import HashRule
+from caption_assets.records import Clip
 
 CLIPS = "clips"
 _BESIDE = ("metas", "processed_videos", "processed_clip_chunks")
@@ -28,6 +29,10 @@ class CuratorDataset(ListedDataset):
     def __init__(self, root: str, rule: HashRule | None = None) -> None:
         super().__init__(root, rule)
         self._place = place_at(root)
+
+    def path_of(self, clip: Clip) -> str | None:
+        path = self._place.path_of(clip.location)
+        return path if path and path.startswith(f"{CLIPS}/") else None
 
     def find(self) -> Iterator[Found]:
         try:

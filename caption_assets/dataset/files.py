@@ -9,7 +9,7 @@ from caption_assets.dataset.ids import clip_id
 from caption_assets.dataset.listed import Found
 from caption_assets.dataset.places import File, Place
 from caption_assets.names import written
-from caption_assets.records import Clip, Sidecar
+from caption_assets.records import Clip
 
 CLIP_SUFFIXES = frozenset(
     {
@@ -60,7 +60,7 @@ def found_with_sidecars(files: Iterable[File], place: Place, shard: str) -> Iter
     for clip in clips:
         names = [name for name in (_stem(clip.relative_path), clip.relative_path) if name in beside]
         used.update(names)
-        sidecars = tuple(_sidecar(file, place) for name in names for file in beside[name])
+        sidecars = tuple(written(place.location(file.path)) for name in names for file in beside[name])
         yield Found(shard, clip.relative_path, replace(clip, sidecars=sidecars) if sidecars else clip)
     for name, others in beside.items():
         for file in others if name not in used else ():
@@ -69,10 +69,6 @@ def found_with_sidecars(files: Iterable[File], place: Place, shard: str) -> Iter
 
 def _stem(path: str) -> str:
     return str(PurePosixPath(path).with_suffix(""))
-
-
-def _sidecar(file: File, place: Place) -> Sidecar:
-    return Sidecar(PurePosixPath(file.path).suffix.lower(), written(place.location(file.path)), file.stamp)
 
 
 def holding_clips(place: Place, folders: Sequence[str]) -> Iterator[str]:

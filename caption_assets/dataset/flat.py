@@ -6,6 +6,7 @@ from caption_assets.dataset.files import found_with_sidecars
 from caption_assets.dataset.listed import Found, ListedDataset
 from caption_assets.dataset.places import place_at, place_failures, refused
 from caption_assets.dataset.sharding import HashRule
+from caption_assets.records import Clip
 
 
 class FlatDataset(ListedDataset):
@@ -17,6 +18,9 @@ class FlatDataset(ListedDataset):
     def __init__(self, root: str, rule: HashRule | None = None) -> None:
         super().__init__(root, rule)
         self._place = place_at(root)
+
+    def path_of(self, clip: Clip) -> str | None:
+        return self._place.path_of(clip.location)
 
     def find(self) -> Iterator[Found]:
         shard = self._place.name or "root"

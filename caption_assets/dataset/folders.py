@@ -81,12 +81,19 @@ class FolderDataset:
         return Listing(clips, left_out(others))
 
     def beside(self) -> list[LeftOut]:
-        """Files in the root, and folders without clips."""
-        folders, others = top_of(self.root, self._place)
+        """Files in the root, folders without clips, and what is hidden."""
         with place_failures(self.root):
+            folders, files = self._place.top()
+            hidden = [name for name in (*(f"{folder}/" for folder in folders), *files) if name.startswith(".")]
+            folders = [name for name in folders if not name.startswith(".")]
             without = sorted(set(folders).difference(holding_clips(self._place, folders)))
-        files = [(no_clip(File(name)) or "clips", written(name)) for name in others]
-        return left_out([*(("folders without clips", f"{written(name)}/") for name in without), *sorted(files)])
+        return left_out(
+            [
+                *(("folders without clips", f"{written(name)}/") for name in without),
+                *(("hidden", written(name)) for name in sorted(hidden)),
+                *sorted((no_clip(File(name)) or "clips", written(name)) for name in files if not name.startswith(".")),
+            ]
+        )
 
     def versions(self, shards: Sequence[str], start: int = 0) -> Iterator[tuple[str, str]]:
         """See `Dataset.versions`. Raises DatasetError where the root cannot be read."""
@@ -94,6 +101,10 @@ class FolderDataset:
             for number, files in self._place.each([shard_name(key) for key in shards], start):
                 clips = ((written(file.path), file.stamp) for file in files if not no_clip(file))
                 yield shards[number], listing_version(clips)
+
+    def path_of(self, clip: Clip) -> str | None:
+        """See `Dataset.path_of`."""
+        return self._place.path_of(clip.location)
 
 
 def top_of(root: str, place: Place) -> tuple[list[str], list[str]]:

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from caption_assets.dataset.base import as_json
 from caption_assets.dataset.files import found
 from caption_assets.dataset.listed import Found, ListedDataset
 from caption_assets.dataset.places import Place, place_at, place_failures, refused
 from caption_assets.dataset.sharding import HashRule
+from caption_assets.records import Clip
 
 _INFO, _VIDEOS, _EPISODES = "meta/info.json", "videos", "meta/episodes"
 
@@ -39,6 +41,10 @@ class LeRobotDataset(ListedDataset):
         super().__init__(root, rule)
         self._place = place_at(root)
 
+    def path_of(self, clip: Clip) -> str | None:
+        path = self._place.path_of(clip.location)
+        return path if path and path.startswith(f"{_VIDEOS}/") else None
+
     def find(self) -> Iterator[Found]:
         with place_failures(self.root):
             is_v3 = self._version().startswith("v3")
@@ -51,7 +57,7 @@ class LeRobotDataset(ListedDataset):
                 key = "/".join(path.with_suffix("").parts[1:]) if is_v3 else path.name
                 if each.clip is not None:
                     of_clip = {"camera": camera, **columns.get(key, {})}
-                    each = replace(each, clip=replace(each.clip, columns=of_clip))
+                    each = replace(each, clip=replace(each.clip, columns=as_json(of_clip)))
                 yield each
 
     def _version(self) -> str:

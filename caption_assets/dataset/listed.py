@@ -46,6 +46,10 @@ class ListedDataset(ABC):
     def find(self) -> Iterator[Found]:
         """All that it holds, clips with any shard's name. Raises DatasetError."""
 
+    @abstractmethod
+    def path_of(self, clip: Clip) -> str | None:
+        """See `Dataset.path_of`."""
+
     @property
     @abstractmethod
     def wanted(self) -> str:

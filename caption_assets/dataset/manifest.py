@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from caption_assets.dataset.base import Listing
+from caption_assets.dataset.base import Listing, as_json
 from caption_assets.dataset.ids import clip_id, given_id
 from caption_assets.dataset.listed import Found, ListedDataset
 from caption_assets.dataset.places import Place, place_at, place_failures, refused
@@ -65,6 +65,13 @@ class ManifestDataset(ListedDataset):
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             return replace(listing, clips=list(threads.map(_stamped, listing.clips)))
 
+    def path_of(self, clip: Clip) -> str | None:
+        """A manifest names clips of any place, as others may: those of shards that it has still were its own."""
+        path = clip.relative_path
+        named = written(_normal(self._place, actual(path))), f"/{path}"
+        is_so = clip.location in named or written(clip.location.replace("://", "/")) == path
+        return path if path and is_so and clip.shard in self._by_shard() else None
+
     def _found(self) -> Iterator[Found]:
         named: set[str] = set()
         default = PurePosixPath(self._name).stem
@@ -97,7 +104,8 @@ class ManifestDataset(ListedDataset):
     def _clip(self, row: Mapping[str, Any], column: str, location: str, relative: str) -> Clip:
         id_column = next((name for name in ID_COLUMNS if row.get(name) not in (None, "")), None)
         own = given_id(str(row[id_column])) if id_column else clip_id(relative)
-        columns = {k: v for k, v in row.items() if k not in (column, id_column, _SHARD) and v is not None and v != ""}
+        others = {k: v for k, v in as_json(row).items() if k not in (column, id_column, _SHARD)}
+        columns = {k: v for k, v in others.items() if v is not None and v != ""}
         return Clip(own, "", location, relative, None if is_remote(location) else _stamp(location), columns)
 
     def _where(self, path: str) -> tuple[str, str]:

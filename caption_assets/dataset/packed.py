@@ -9,7 +9,7 @@ from typing import ClassVar
 from caption_assets.dataset.base import LeftOut, Listing, left_out, listing_version, unknown_shard
 from caption_assets.dataset.ids import shard_key, shard_name
 from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
-from caption_assets.names import written
+from caption_assets.names import Bytes, Cell, part_of, written
 from caption_assets.records import Clip
 
 
@@ -35,6 +35,10 @@ class PackedDataset(ABC):
     @abstractmethod
     def inside(self, file: File, shard: str) -> Listing:
         """What is in a file. Raises DatasetError where it is none of its kind."""
+
+    @abstractmethod
+    def path_inside(self, part: Bytes | Cell, path: str) -> str | None:
+        """What a part of a file is called in it; `path` is what it was called, or empty."""
 
     def shards(self) -> list[str]:
         """Partition keys of all files, sorted. Raises DatasetError where there is none."""
@@ -72,6 +76,15 @@ class PackedDataset(ABC):
         files = self._files()
         for shard in shards[start:]:
             yield shard, listing_version([(written(files[shard].path), files[shard].stamp)] if shard in files else ())
+
+    def path_of(self, clip: Clip) -> str | None:
+        """See `Dataset.path_of`."""
+        part = part_of(clip.location)
+        file = self.place.path_of(part.file) if part else None
+        if part is None or file is None or (self._only and file != written(self._only)):
+            return None
+        inside = self.path_inside(part, clip.relative_path.removeprefix(f"{file}/"))
+        return f"{file}/{inside}" if inside else None
 
     def _files(self) -> dict[str, File]:
         try:

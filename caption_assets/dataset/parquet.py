@@ -1,16 +1,16 @@
 """Parquet files with the bytes of videos in them, as Hugging Face keeps them. A row's video is read where it lies."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from caption_assets.dataset.base import Listing
+from caption_assets.dataset.base import Listing, as_json
 from caption_assets.dataset.ids import clip_id
+from caption_assets.dataset.manifest import PATH_COLUMNS
 from caption_assets.dataset.packed import PackedDataset
 from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
-from caption_assets.names import Cell, written
+from caption_assets.names import Bytes, Cell, written
 from caption_assets.records import Clip
 
 # Where a file has several, the first of these.
@@ -57,17 +57,22 @@ class ParquetDataset(PackedDataset):
         clips = []
         for number, (row, given) in enumerate(zip(rows, names, strict=True)):
             path = f"{relative}/{written(given) if given and count[given] == 1 else f'{number:06}.mp4'}"
-            columns = json.loads(json.dumps({k: v for k, v in row.items() if v is not None}, default=str))
+            columns = {k: v for k, v in as_json(row).items() if v is not None}
             clips.append(Clip(clip_id(path), shard, str(Cell(location, name, number)), path, file.stamp, columns))
         return Listing(clips)
 
+    def path_inside(self, part: Bytes | Cell, path: str) -> str | None:
+        return path if isinstance(part, Cell) and "/" not in path else None
+
 
 def holds_videos(path: str) -> bool:
-    """Whether the file at a path or URL has a column of videos. One that cannot be read has none."""
+    """Whether the file at a path or URL has a column of videos, and is no manifest with other bytes in it. One that
+    cannot be read has none."""
     folder, slash, name = path.removeprefix("file://").rpartition("/")
     try:
         with place_at(folder if slash and folder else "/" if slash else ".").open(name) as opened:
-            return _video_column(opened) is not None
+            column = _video_column(opened)
+            return column is not None and (column[0] in _COLUMNS or not _names_paths(opened))
     except Exception:  # whoever reads it says so
         return False
 
@@ -87,6 +92,15 @@ def _video_column(opened: BinaryIO) -> tuple[str, bool] | None:
             found[field.name] = "path" in parts
     name = next((name for name in _COLUMNS if name in found), next(iter(found), None))
     return None if name is None else (name, found[name])
+
+
+def _names_paths(opened: BinaryIO) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = (pa.types.is_string, pa.types.is_large_string)
+    schema = pq.ParquetFile(opened).schema_arrow
+    return any(is_text(of.type) for of in schema if of.name in PATH_COLUMNS for is_text in texts)
 
 
 def _is_large(of: Any) -> bool:

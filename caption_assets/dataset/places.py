@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, BinaryIO, Protocol
 
 from caption_assets.errors import CaptionAssetsError, DatasetError, first_line
-from caption_assets.names import is_remote, open_url
+from caption_assets.names import is_remote, open_url, part_of, written
 from caption_assets.records import file_stamp
 
 # What file systems call a file's version.
@@ -64,6 +64,8 @@ def place_failures(root: str) -> Iterator[None]:
         raise
     except PermissionError as error:
         raise refused(root, f"access to it is refused ({error})", "check its permissions and credentials") from error
+    except ImportError as error:
+        raise refused(root, first_line(error).rstrip("."), "try again once that is installed, with pip") from error
     except Exception as error:  # every file system has errors of its own
         fix = "check the URL, the network and the credentials" if is_remote(root) else ""
         raise refused(root, f"it cannot be read ({first_line(error)})", fix) from error
@@ -83,6 +85,9 @@ class Place(Protocol):
 
     def location(self, path: str) -> str:
         """Path or URL of what lies at a path below it."""
+
+    def path_of(self, location: str) -> str | None:
+        """The path below it of a file that `location`, as it is written, says; None where that is elsewhere."""
 
     def top(self) -> tuple[list[str], list[str]]:
         """Names of its folders, and of what else is in it. Raises FileNotFoundError, NotADirectoryError."""
@@ -124,6 +129,9 @@ class LocalPlace:
 
     def location(self, path: str) -> str:
         return os.path.join(self._root, path)
+
+    def path_of(self, location: str) -> str | None:
+        return _below(self._root, location)
 
     def stamp(self, path: str) -> str | None:
         return file_stamp(os.stat(self.location(path)))
@@ -226,6 +234,9 @@ class RemotePlace:
     def location(self, path: str) -> str:
         return f"{self._url}/{path}"
 
+    def path_of(self, location: str) -> str | None:
+        return _below(self._url, location)
+
     def stamp(self, path: str) -> str | None:
         files, root = self._opened
         return self._stamp(f"{root}/{path}", files.info(f"{root}/{path}"))
@@ -320,6 +331,11 @@ class RemotePlace:
                 return None
         versions = [str(info[key]) for key in _VERSIONS if info.get(key)]
         return " ".join([str(info.get("size")), *versions]) if versions else None
+
+
+def _below(root: str, location: str) -> str | None:
+    start = written(root).rstrip("/") + "/"
+    return location.removeprefix(start) if location.startswith(start) and part_of(location) is None else None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

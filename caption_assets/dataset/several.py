@@ -56,6 +56,17 @@ class SeveralDatasets:
                 yield _joined(name, key), version
             at = end
 
+    def path_of(self, clip: Clip) -> str | None:
+        for name, dataset in self._datasets.items():
+            start = f"{name}/"
+            if clip.relative_path and not clip.relative_path.startswith(start):
+                continue
+            key, path = shard_key(shard_name(clip.shard).removeprefix(start)), clip.relative_path.removeprefix(start)
+            inner = dataset.path_of(replace(clip, shard=key, relative_path=path))
+            if inner is not None:
+                return f"{name}/{inner}"
+        return None
+
     def _of(self, shard: str) -> tuple[str, Dataset, str]:
         """The name of a shard's root, the dataset there, and the shard's key in it."""
         name, slash, rest = shard_name(shard).partition("/")

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from caption_assets.dataset.base import Listing, left_out
+from caption_assets.dataset.base import Listing, as_json, left_out
 from caption_assets.dataset.files import no_clip
 from caption_assets.dataset.ids import clip_id
 from caption_assets.dataset.packed import PackedDataset
 from caption_assets.dataset.places import File, refused
-from caption_assets.names import Bytes, written
+from caption_assets.names import Bytes, Cell, written
 from caption_assets.records import Clip
 
 # What else of a sample is taken along, where it is no longer than that.
@@ -52,6 +52,9 @@ class TarDataset(PackedDataset):
                     clips[name] = self._clip(file, shard, name, member)
         with_columns = [replace(clip, columns=samples.get(_sample(name), {})) for name, clip in clips.items()]
         return Listing(with_columns, left_out(others))
+
+    def path_inside(self, part: Bytes | Cell, path: str) -> str | None:
+        return part.name if isinstance(part, Bytes) else None
 
     def _clip(self, file: File, shard: str, name: str, member: tarfile.TarInfo) -> Clip:
         relative = f"{written(file.path)}/{name}"
@@ -94,7 +97,8 @@ def _columns(suffix: str, data: bytes) -> Mapping[str, Any]:
         value = json.loads(text)
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {"json": value}
+    columns = as_json(value)
+    return columns if isinstance(columns, dict) else {"json": columns}
 
 
 def _sample(name: str) -> str:

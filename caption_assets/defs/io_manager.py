@@ -1,7 +1,7 @@
 """Where everything is written: tables, documents and previews below one output path."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -64,21 +64,23 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
             raise StoreError(asked, "the asset has no shards", "give it the pipeline's shards as partitions_def")
         shards, name = sorted(context.asset_partition_keys), table_name(_name(context.asset_key))
         tables = by_shard(as_arrow(obj, asked), shards, asked)
-        columns = _columns(context.definition_metadata, name, tables[shards[0]], asked)
+        columns = _columns(context.definition_metadata, name, tables, asked)
         store = self.store()
         for shard, table in tables.items():
             outdate_rendered(store, shard)
-            write_added(store, name, shard, table)
+            told = {
+                "dagster/partition_row_count": table.num_rows,
+                "dagster/uri": write_added(store, name, shard, table),
+            }
+            context.step_context.add_asset_metadata(told, context.asset_key, shard)
         render_columns(store, name, columns)
         for shard in shards:
             render_documents_of(store, shard, self.source_root)
-        rows = sum(table.num_rows for table in tables.values())
-        context.add_output_metadata({"dagster/row_count": rows, "dagster/uri": store.url(f"tables/{name}")})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The upstream asset's rows for the shards of the run, as the parameter is annotated, with a column `shard`.
 
-        Raises StoreError where a shard of a user's asset has no table yet.
+        Raises StoreError where a shard has no table yet.
         """
         upstream = context.upstream_output
         metadata = (upstream.definition_metadata if upstream is not None else None) or {}
@@ -100,29 +102,38 @@ def _name(asset: dg.AssetKey) -> str:
 
 def _own_rows(store: Store, table: Table[Any], shard: str, key: str | None) -> pa.Table:
     move_earlier(store, shard)
-    return rows_to_table(store.read_rows(table, shard, key), table.row)
+    read = store.read_table(table, shard, key)
+    if read.looked.stamp is None and not read.rows:
+        raise _no_table(table.name if key is None else f"{table.name} of {key!r}", shard)
+    return rows_to_table(read.rows, table.row)
 
 
 def _added_rows(store: Store, asset: dg.AssetKey, shard: str) -> pa.Table:
     table = read_added(store, _name(asset), shard)
     if table is None:
-        asked = f"{asset.to_user_string()} of shard {shard!r}"
-        raise StoreError(asked, "there is no table", "materialize it for this shard first")
+        raise _no_table(asset.to_user_string(), shard)
     return table
 
 
-def _columns(metadata: Any, name: str, table: pa.Table, asked: str) -> list[str]:
+def _no_table(name: str, shard: str) -> StoreError:
+    return StoreError(f"{name} of shard {shard!r}", "there is no table", "materialize it for this shard first")
+
+
+def _columns(metadata: Any, name: str, tables: Mapping[str, pa.Table], asked: str) -> list[str]:
     """The columns that the asset's metadata asks to be rendered, checked to be there and to be JSON."""
     columns = (metadata or {}).get(RENDER)
     if not columns:
         return []
     check_added_name(name)
     needed = [*WINDOW_COLUMNS, *columns]
-    if missing := [column for column in needed if column not in table.column_names]:
+    if missing := [column for table in tables.values() for column in needed if column not in table.column_names]:
         fix = f"keep {', '.join(WINDOW_COLUMNS)}, and return what {RENDER} names"
         raise StoreError(f"{asked}, to be rendered", f"it has no column {missing[0]!r}", fix)
-    try:
-        json.dumps(table.select(list(columns)).to_pylist())
-    except TypeError as error:
-        raise StoreError(f"{asked}, to be rendered", f"it is no JSON ({error})", "make text of it") from None
+    for shard, table in tables.items():
+        for column in columns:
+            try:
+                json.dumps(table.column(column).to_pylist(), allow_nan=False)
+            except (TypeError, ValueError) as error:
+                of = f"{asked}, to be rendered: column {column!r} of shard {shard!r}"
+                raise StoreError(of, f"it is no JSON ({error})", "make text of it, or null of a number") from None
     return list(columns)

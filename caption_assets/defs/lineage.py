@@ -33,9 +33,11 @@ def event_pointer(instance: dg.DagsterInstance, key: dg.AssetKey, is_source: boo
 def failed_before(context: dg.AssetExecutionContext, inputs: Iterable[dg.AssetKey]) -> dict[str, str]:
     """Shards that an earlier step of this run, which makes one of `inputs`, has failed in, and why."""
     failed: dict[str, str] = {}
+    made_here = {key for key in context.assets_def.dependency_keys if is_made_by(context, key)}
+    steps = [key.to_python_identifier() for key in made_here]
     # By its config, a step may have made another asset than its own.
-    steps = [key.to_python_identifier() for key in context.assets_def.dependency_keys if is_made_by(context, key)]
-    for key in inputs if steps else []:
+    others = context.assets_def.dependency_keys - made_here
+    for key in [key for key in inputs if key not in others] if steps else []:
         # A run that is about a part of each shard makes none, and says what it has seen.
         told = dg.DagsterEventType.ASSET_OBSERVATION if LIMIT_TAG in context.run.tags else _MATERIALIZED
         made = context.instance.get_asset_event_summary_records(told, asset_key=key, run_id=context.run.run_id)

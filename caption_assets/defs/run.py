@@ -19,6 +19,7 @@ from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
 from caption_assets.defs.tags import trial_tags
 from caption_assets.steps import Progress
+from caption_assets.steps.progress import Relay
 from caption_assets.steps.sharding import dataset_for
 from caption_assets.steps.trial import Trial
 
@@ -131,30 +132,18 @@ def _root(error: Any) -> Any:
     return _root(error.cause) if error.cause else error
 
 
-class _Listener(Progress):
+class _Listener(Relay):
     """Passes everything on and remembers which shards ended how, by asset and key."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+        super().__init__(progress)
         self.finished: set[tuple[str, str, str]] = set()
         self.failures: set[tuple[str, str]] = set()
 
-    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
-        self._progress.start(asset, shard, total, reused)
-
-    def ready(self, asset: str) -> None:
-        self._progress.ready(asset)
-
-    def advance(self, asset: str, shard: str, items: int = 1) -> None:
-        self._progress.advance(asset, shard, items)
-
     def done(self, report: Any) -> None:
         self.finished.add((report.asset, report.key, report.shard))
-        self._progress.done(report)
+        super().done(report)
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         self.failures.add((asset, shard))
-        self._progress.failed(asset, shard, error)
-
-    def checked(self, checked: Any) -> None:
-        self._progress.checked(checked)
+        super().failed(asset, shard, error)

@@ -14,6 +14,7 @@ from caption_assets.defs.tags import trial_of
 from caption_assets.settings import CaptionSettings, PreviewSettings, QualitySettings, part
 from caption_assets.steps import Ended, ProgressLog, StepContext
 from caption_assets.steps.choices import Choice, previews_choice
+from caption_assets.steps.progress import Relay
 from caption_assets.steps.report import Step
 from caption_assets.steps.trial import Trial
 
@@ -62,13 +63,14 @@ class StepRun:
 
     @cached_property
     def progress(self) -> ProgressLog:
-        """Tells the run's log and the pipeline's resource how the shards that are left get on."""
+        """Tells the run's log, the pipeline's resource and what is seen from outside how the shards that are left get
+        on."""
         instance, run, asset = self.context.instance, self.context.run, self.asset_of(self.choice)
         return ProgressLog(
             self.step,
             self.left,
             self.context.log.info,
-            self.resource("progress"),
+            Relay(self.resource("progress"), self.resource("workers").telemetry),
             beyond=lambda: backfill_sentence(instance, run, asset),
         )
 

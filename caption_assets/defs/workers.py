@@ -8,6 +8,8 @@ import dagster as dg
 
 from caption_assets.defs.pools import looked_after
 from caption_assets.settings import WorkerSettings
+from caption_assets.steps.progress import Progress
+from caption_assets.steps.telemetry import telemetry
 from caption_assets.workers.base import ClipWorkers
 from caption_assets.workers.local import Workers
 
@@ -17,10 +19,12 @@ class SharedWorkers:
     """What the assets of a run share: its worker processes, with their copies of remote clips.
 
     Where the steps of a run share this process, as they do by default, `reported` hands on what one has done for
-    another asset of the run on its way: by (asset, shard) why it failed, or None where it is good.
+    another asset of the run on its way: by (asset, shard) why it failed, or None where it is good. `telemetry` makes
+    seen from outside how the run gets on.
     """
 
     clip_workers: ClipWorkers
+    telemetry: Progress = field(default_factory=Progress)
     reported: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
 
@@ -35,5 +39,6 @@ class RunWorkers(dg.ConfigurableResource, WorkerSettings):
             life: AbstractContextManager[None] = nullcontext()
         else:
             life = looked_after(instance, run.run_id, lambda text: instance.report_engine_event(text, run))
-        with life, Workers.from_settings(self) as clip_workers:
-            yield SharedWorkers(clip_workers)
+        run_id = run.run_id if run else None
+        with life, telemetry(run_id) as told, Workers.from_settings(self) as clip_workers:
+            yield SharedWorkers(clip_workers, told)

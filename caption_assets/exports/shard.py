@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from caption_assets.errors import CaptionAssetsError
+from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.exports.base import Entry, Format, ListFormat, PackFormat
 from caption_assets.exports.contents import Contents
 from caption_assets.exports.folder import FolderPart
 from caption_assets.exports.samples import Sample, Selection
 from caption_assets.exports.videos import VideoSource, video_of
+from caption_assets.names import is_remote, part_of
 from caption_assets.settings import ExportVideos
 from caption_assets.store.paths import component, fitted
 from caption_assets.store.store import Store
@@ -41,9 +42,26 @@ class ShardWriter:
     failed: list[str] = field(default_factory=list)
 
     def samples(self, form: Format) -> list[Sample]:
-        """Those that the format can hold; what it cannot is counted, as is what was not selected."""
+        """Those that the format can hold; what it cannot is counted, as is what was not selected. Raises ConfigError
+        for links that cannot be."""
         self.contents.left_out = self.selection.left_out.copy()
-        return [sample for sample in self.selection.samples if not self._counted(self._misfit(sample, form))]
+        samples = [sample for sample in self.selection.samples if not self._counted(self._misfit(sample, form))]
+        for sample in samples if self.videos == "links" else ():
+            self._check_link(sample.window.location, form)
+        return samples
+
+    def _check_link(self, location: str, form: Format) -> None:
+        """Raises ConfigError where no link of the format can lead to a clip."""
+        wrong = ""
+        if part_of(location):
+            wrong = "the clip lies inside of a larger file, which readers of links do not open"
+        elif isinstance(form, ListFormat) and form.needs_files:
+            folder = self.part.store
+            if is_remote(location) or not folder.looks_cost_nothing:
+                wrong = f"its files are links, and these lead from a folder of this machine to another ({folder.url()})"
+        if wrong:
+            others = " or ".join(f"--videos {each}" for each in form.videos if each != "links")
+            raise ConfigError(f"export {form.name} with links to {location}", wrong, f"ask for {others}")
 
     def _misfit(self, sample: Sample, form: Format) -> str:
         whole = sample.frames == (0, (sample.window.clip_frames or 0) - 1)

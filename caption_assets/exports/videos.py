@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from caption_assets.errors import CaptionAssetsError, ClipError, ConfigError
+from caption_assets.errors import CaptionAssetsError, ClipError
 from caption_assets.exports.samples import Sample
 from caption_assets.media.faults import ChangedError
 from caption_assets.media.files import open_clip
-from caption_assets.names import actual, is_remote, part_of
+from caption_assets.names import actual
 from caption_assets.records import Window
 from caption_assets.settings import ExportVideos
 from caption_assets.store.rows import WindowRow
@@ -54,9 +54,6 @@ def video_of(sample: Sample, videos: ExportVideos) -> Video:
         width, height = (side + side % 2 for side in size)  # 4:2:0
         seconds = end_s - start_s
         return Video(f"{sample.name}.mp4", made_from, last - first + 1, seconds, 0.0, seconds, width, height, fps)
-    if videos == "links" and part_of(row.location):
-        wrong = "the clip lies inside of a larger file, which readers of links do not open"
-        raise ConfigError(f"export links to {row.location}", wrong, "ask for windows or clips")
     name = row.clip_id + PurePosixPath(actual(row.relative_path)).suffix.lower()
     made_from = f"clip {row.content_hash}" if videos == "clips" else f"link to {row.location}"
     return Video(name, made_from, row.clip_frames or 0, row.duration_s or 0.0, start_s, end_s, *size, fps)
@@ -124,13 +121,7 @@ class VideoSource:
                 os.unlink(path)
             return error
 
-    def _link(self, row: WindowRow) -> str | CaptionAssetsError:
-        if is_remote(row.location) or not self._folder.looks_cost_nothing:
-            raise ConfigError(
-                f"link to {row.location} in {self._folder.url()}",
-                "links lead from a folder of this machine to another",
-                "ask for windows or clips",
-            )
+    def _link(self, row: WindowRow) -> str:
         with self._folder.draft() as file:
             pass
         os.unlink(file.name)

@@ -1,6 +1,7 @@
 """JSON schemas of answers: bounded, so that every answer comes to an end, and what is wrong with an answer."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -12,6 +13,7 @@ MOST_ITEMS, MOST_LETTERS = 16, 600
 _BOUNDS = ("maxItems", "maxLength", "maxProperties")
 _PARTS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_NO_LETTERS = re.compile("\ufffd+")
 
 
 class InvalidAnswerError(Exception):
@@ -43,6 +45,8 @@ def checked(text: str, finish_reason: str | None, schema: str) -> str:
     """The answer in a text, as compact JSON. Raises InvalidAnswerError where there is none by the schema."""
     if finish_reason == "length":
         raise InvalidAnswerError(f"its JSON was cut off after {len(text)} letters (max_output_tokens)")
+    # Some grammars let bytes pass that are no letter, and count them as one; a reader makes several marks of those.
+    text = _NO_LETTERS.sub("\ufffd", text)
     try:
         answer = json.loads(text, strict=False)  # grammars let control characters pass
     except ValueError as error:
@@ -51,7 +55,8 @@ def checked(text: str, finish_reason: str | None, schema: str) -> str:
     if wrong is not None:
         at = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.absolute_path)
         raise InvalidAnswerError(f"it does not fit its schema ({at or 'the whole'}: {first_line(wrong)})")
-    return _compact(answer)
+    # Half of a pair of surrogates can be written as JSON, and stored nowhere.
+    return _compact(answer).encode(errors="replace").decode()
 
 
 def texts_of(answer: str) -> str:

@@ -14,9 +14,10 @@ from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
 from caption_assets.models.structured import STRUCTURED
-from caption_assets.models.templates import COLUMNS, filled, places
+from caption_assets.models.templates import COLUMNS, PREVIOUS_CAPTION, SIDECAR, filled, places
 from caption_assets.models.variants import Sampling
 from caption_assets.settings import CaptionSettings
+from caption_assets.steps.sidecars import SidecarError, Sidecars
 from caption_assets.store.rows import WindowRow
 
 _SAMPLING = {field.name: field.type for field in fields(Sampling)}
@@ -63,10 +64,23 @@ class Ask:
     def all_prompts(self) -> str:
         return "\n\n".join(filter(None, (self.prompt, self.refine)))
 
-    def about(self, row: WindowRow) -> "Ask":
-        """With what its prompts name filled in. Raises ConfigError for a column that the clip does not have."""
-        names = places(self.all_prompts)
-        if not names:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its prompts name, to be filled in for each window."""
+        return places(self.all_prompts)
+
+    @property
+    def follows(self) -> bool:
+        """Whether a window's prompts have the caption of the window before it."""
+        return PREVIOUS_CAPTION in self.names
+
+    def about(self, row: WindowRow, sidecars: Sidecars, previous: str = "") -> "Ask":
+        """With what its prompts name filled in; `previous` is the caption of the window before, "" where there is none.
+
+        Raises ConfigError for a column that the clip does not have, SidecarError for a file beside it that is not there
+        or cannot be used.
+        """
+        if not self.names:
             return self
         known = {f"{COLUMNS}{name}": value for name, value in json.loads(row.columns or "{}").items()}
         known |= {
@@ -75,12 +89,18 @@ class Ask:
             "clip.duration_s": row.duration_s,
             "window.start_s": row.start_s,
             "window.end_s": row.end_s,
+            PREVIOUS_CAPTION: previous,
+            **sidecars.values(row),
         }
-        for name in names:
-            if name not in known:
-                there = ", ".join(each for each in known if each.startswith(COLUMNS)) or "none"
-                asked = f"prompt with {{{name}}}, for clip {row.relative_path}"
-                raise ConfigError(asked, "the dataset has no such column of it", f"its columns are: {there}")
+        for name in self.names:
+            if name in known:
+                continue
+            asked = f"prompt with {{{name}}}, for clip {row.relative_path}"
+            if name.startswith(SIDECAR):
+                there = ", ".join(row.sidecars) or "none"
+                raise SidecarError(asked, f"no file beside it says that (there: {there})", "put one there")
+            there = ", ".join(each for each in known if each.startswith(COLUMNS)) or "none"
+            raise ConfigError(asked, "the dataset has no such column of it", f"its columns are: {there}")
         refine = None if self.refine is None else filled(self.refine, known)
         return replace(self, prompt=filled(self.prompt, known), refine=refine)
 

@@ -74,7 +74,8 @@ class PreviewsBeside:
             with STEP.errors_of(shard):
                 for written in self._written:
                     written.result()
-                seconds = self._ended - self._began if seconds is None else seconds
+                decoding = self._ended - self._began if self._began else 0.0  # no clip, none of it
+                seconds = decoding if seconds is None else seconds
                 done = self._previews.buffer.commit()
                 self.unchanged = done.unchanged
                 return Ended(STEP.name, shard, self._previews.report(done.location, seconds))

@@ -1,8 +1,10 @@
 """One shard's captions of one key: which windows lack one, and the rows that answers become."""
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from statistics import fmean
 from typing import Any, Final
 
@@ -17,11 +19,13 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.findings import Text, judged
 from caption_assets.steps.report import Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
+from caption_assets.steps.sidecars import SidecarError, Sidecars
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.versions import data_version
-from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowRow, window_key, window_of
+from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowKey, WindowRow, window_key, window_of
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 
+log = logging.getLogger(__name__)
 STEP: Final = Step(WINDOW_CAPTIONS, reads=(CLIP_WINDOWS,))
 _TIME_LINE = ("decode_s", "render_s", "wait_s", "prefill_s", "generate_s")
 
@@ -46,16 +50,53 @@ class Captions(ShardStream[CaptionRow]):
         good = [row for row in planned if row.clip_id in chosen]
         self._clips = {row.clip_id: row.relative_path for row in planned}
         self.buffer.keep(window_key(row) for row in planned if row.clip_id not in chosen)
-        author = author_of(session)
-        made_as = {window_key(row): caption_fingerprint(session, ask, row, author) for row in good}
-        pending = [row for row in good if not self.buffer.reuse(window_key(row), made_as[window_key(row)])]
-        self.pending = {request_id(shard, row): row for row in pending}
-        self.asked = frozenset(map(window_key, pending))
+        self._sidecars = Sidecars(good, ask.names)
+        self._texts: dict[WindowKey, str] = {}
+        self._before = windows_before(good) if ask.follows else {}
+        self.pending: dict[str, WindowRow] = {}
+        for row in good:
+            try:
+                ask.about(row, self._sidecars)
+            except SidecarError as error:
+                log.warning("%s %s: %s", row.relative_path, window_of(row), error)
+                self.buffer.add(self._row(row, error))
+                self._texts[window_key(row)] = ""
+                continue
+            # What a window is asked is not known as long as the caption before it may become another.
+            before = self._before.get(window_key(row))
+            if (before is not None and before not in self._texts) or not self._reuse(row):
+                self.pending[request_id(shard, row)] = row
+        self.asked = set(map(window_key, self.pending.values()))
         self.expect(self.pending)
 
     def questions(self, request_id: str) -> list[Question]:
         """What is asked of a window."""
-        return self.ask.about(self.pending[request_id]).questions(self.key, self.session.variant.sampling)
+        return self._about(self.pending[request_id]).questions(self.key, self.session.variant.sampling)
+
+    def lacks(self, request_id: str) -> bool:
+        """Whether a window is still to be asked, now that the one before it has been answered."""
+        row = self.pending[request_id]
+        if window_key(row) not in self._before or not self._reuse(row):
+            return True
+        del self.pending[request_id]
+        self.asked.discard(window_key(row))
+        self.withdraw(request_id)
+        return False
+
+    def keep(self, request_id: str, row: CaptionRow) -> None:
+        super().keep(request_id, row)
+        self._texts[window_key(row)] = row.text or ""
+
+    def _about(self, row: WindowRow) -> Ask:
+        before = self._before.get(window_key(row))
+        return self.ask.about(row, self._sidecars, "" if before is None else self._texts[before])
+
+    def _reuse(self, row: WindowRow) -> bool:
+        made_as = caption_fingerprint(self.session, self._about(row), row, author_of(self.session))
+        if not self.buffer.reuse(window_key(row), made_as):
+            return False
+        self._texts[window_key(row)] = self.buffer.rows[-1].text or ""
+        return True
 
     def answer(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
         return self.row(request_id, [result])
@@ -68,13 +109,14 @@ class Captions(ShardStream[CaptionRow]):
         render_s: float | None = None,
     ) -> CaptionRow:
         """The row of a window, by the results of `questions`, or the first of them alone."""
-        first, *later = (self._row(request_id, result) for result in results)
+        window = self.pending[request_id]
+        first, *later = (self._row(window, result) for result in results)
         first = replace(first, decode_s=decode_s, render_s=render_s)
         return _second_pass(first, later[0]) if later and first.text else first
 
-    def _row(self, request_id: str, result: Result | CaptionAssetsError) -> CaptionRow:
-        window = self.pending[request_id]
-        known = result if isinstance(result, Result) else Result(request_id)
+    def _row(self, window: WindowRow, result: Result | CaptionAssetsError) -> CaptionRow:
+        known = result if isinstance(result, Result) else Result("")
+        ask = self.ask if isinstance(result, SidecarError) else self._about(window)
         author = author_of(self.session, result)
         return CaptionRow(
             key=self.key,
@@ -83,9 +125,9 @@ class Captions(ShardStream[CaptionRow]):
             end_frame=window.end_frame or 0,
             content_hash=window.content_hash,
             window_hash=window.window_hash,
-            prompt_hash=text_hash(self.ask.about(window).prompt),
-            fingerprint=caption_fingerprint(self.session, self.ask, window, author),
-            is_json=self.ask.schema is not None,
+            prompt_hash=text_hash(ask.prompt),
+            fingerprint=caption_fingerprint(self.session, ask, window, author),
+            is_json=ask.schema is not None,
             wait_s=known.wait_s,
             prefill_s=known.prefill_s,
             generate_s=known.generate_s,
@@ -94,9 +136,8 @@ class Captions(ShardStream[CaptionRow]):
         )
 
     def figures(self, good: Sequence[CaptionRow]) -> dict[str, float]:
-        asked = {window_key(row) for row in self.pending.values()}
         figures = {
-            **time_line(row for row in good if window_key(row) in asked),
+            **time_line(row for row in good if window_key(row) in self.asked),
             "prompt_tokens": sum(row.prompt_tokens or 0 for row in good),
             "output_tokens": sum(row.output_tokens or 0 for row in good),
         }
@@ -115,9 +156,14 @@ class Captions(ShardStream[CaptionRow]):
         return self._clips[row.clip_id]
 
 
+def windows_before(rows: Sequence[WindowRow]) -> dict[WindowKey, WindowKey]:
+    """By window, the one before it of its clip, where there is one; the rows of a shard in their order."""
+    pairs = pairwise(rows)
+    return {window_key(row): window_key(before) for before, row in pairs if before.clip_id == row.clip_id}
+
+
 def caption_fingerprint(session: EngineSession, ask: Ask, row: WindowRow, author: Author) -> str:
-    """Covers all that a window's caption depends on. Raises ConfigError as `Ask.about`."""
-    ask = ask.about(row)
+    """Covers all that a window's caption depends on, of what is asked `about` it."""
     further = {name: value for name, value in ask.decides.items() if name == "json_schema"}
     question = [ask.prompt, ask.max_tokens, *filter(None, (ask.refine, further))]
     identity = model_identity(session, author, ask.sampled(session.variant.sampling))

@@ -29,6 +29,7 @@ def charged(context: StepContext, step: Step, outcomes: Outcomes, session: Engin
     """
     account = _Account(context, session)
     if session is not None:
+        context.progress.working(step.name, session)
         session.when_closed.append(account.settle)
     try:
         for ended in outcomes:

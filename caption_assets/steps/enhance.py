@@ -105,7 +105,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
                 self._skip(row, "flagged", f"its caption has a finding: {why}", caption_finding=why)
             else:
                 self._pending[f"{shard}/{row.clip_id}/{row.start_frame}_{row.end_frame}"] = row
-        self.asked = frozenset(map(window_key, self._pending.values()))
+        self.asked = set(map(window_key, self._pending.values()))
         self.wait_for(self._pending, of=len(captions))
 
     def _skip(self, row: CaptionRow, kind: str, why: str, caption_finding: str = "") -> None:

@@ -11,10 +11,11 @@ from caption_assets.save_export import paths
 from caption_assets.settings import EnhanceSettings, PreviewSettings, WindowSettings
 from caption_assets.steps.answers import author_of
 from caption_assets.steps.asked import Ask
-from caption_assets.steps.caption_stream import caption_fingerprint
+from caption_assets.steps.caption_stream import caption_fingerprint, windows_before
 from caption_assets.steps.enhance import enhanced_fingerprints
 from caption_assets.steps.findings import flagged
 from caption_assets.steps.previews import preview_fingerprint
+from caption_assets.steps.sidecars import SidecarError, Sidecars
 from caption_assets.steps.trial import Trial
 from caption_assets.steps.windows import reusable_rows
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowKey, WindowRow, window_key
@@ -102,9 +103,21 @@ def _captioned(
     known = _good(store.read_rows(WINDOW_CAPTIONS, shard, key))
     if not known:
         return {}
-    author = author_of(session)
-    made_as = {window_key(row): caption_fingerprint(session, ask, row, author) for row in windows}
-    return {at: row for at, row in known.items() if row.fingerprint == made_as.get(at)}
+    author, before = author_of(session), windows_before(windows) if ask.follows else {}
+    sidecars = Sidecars(windows, ask.names)
+    made: dict[WindowKey, CaptionRow] = {}
+    for window in windows:
+        at = window_key(window)
+        row, earlier = known.get(at), before.get(at)
+        if row is None or (earlier is not None and earlier not in made):
+            continue  # or what it is asked depends on an answer that is not there yet
+        try:
+            asked = ask.about(window, sidecars, (made[earlier].text or "") if earlier is not None else "")
+        except SidecarError:
+            continue
+        if row.fingerprint == caption_fingerprint(session, asked, window, author):
+            made[at] = row
+    return made
 
 
 def _enhanced(

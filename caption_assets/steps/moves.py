@@ -97,7 +97,7 @@ class Moves:
         for move in moves:
             was, rels = move.before, set[str]()
             log.info("%s was %s before: nothing of it is made again", move.now.relative_path, was.relative_path)
-            if move.path_is_free:
+            if move.path_is_free and was.relative_path != move.now.relative_path:
                 rels.update(own_processed(self._store, was.clip_id, was.relative_path, was.location))
             if move.id_is_free and move.now.clip_id != was.clip_id:
                 rels |= {paths.clip_document(was.clip_id), *self._files[was]}

@@ -8,8 +8,10 @@ from statistics import linear_regression
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from caption_assets.models.engines.session import EngineSession
     from caption_assets.steps.checked import Checked
     from caption_assets.steps.report import ShardReport
+    from caption_assets.store.rows import CaptionRow, EnhancedRow
 
 # What was done longer ago says little about what comes, unless that is all there is.
 _RECENT_SECONDS = 600.0
@@ -38,6 +40,51 @@ class Progress:
 
     def checked(self, checked: "Checked") -> None:
         """A check has said something of a shard."""
+
+    def working(self, asset: str, session: "EngineSession") -> None:
+        """An engine is going to make an asset's items, from now until the session is closed."""
+
+    def answered(self, asset: str, shard: str, row: "CaptionRow | EnhancedRow") -> None:
+        """An engine's answer has become a row, good or not."""
+
+
+class Relay(Progress):
+    """Tells others, in their order."""
+
+    def __init__(self, *listeners: Progress) -> None:
+        self._listeners = listeners
+
+    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
+        for each in self._listeners:
+            each.start(asset, shard, total, reused)
+
+    def ready(self, asset: str) -> None:
+        for each in self._listeners:
+            each.ready(asset)
+
+    def advance(self, asset: str, shard: str, items: int = 1) -> None:
+        for each in self._listeners:
+            each.advance(asset, shard, items)
+
+    def done(self, report: "ShardReport") -> None:
+        for each in self._listeners:
+            each.done(report)
+
+    def failed(self, asset: str, shard: str, error: Exception) -> None:
+        for each in self._listeners:
+            each.failed(asset, shard, error)
+
+    def checked(self, checked: "Checked") -> None:
+        for each in self._listeners:
+            each.checked(checked)
+
+    def working(self, asset: str, session: "EngineSession") -> None:
+        for each in self._listeners:
+            each.working(asset, session)
+
+    def answered(self, asset: str, shard: str, row: "CaptionRow | EnhancedRow") -> None:
+        for each in self._listeners:
+            each.answered(asset, shard, row)
 
 
 class Pace:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from caption_assets.models.waits import waits
-from caption_assets.steps.progress import Paces, Progress
+from caption_assets.steps.progress import Paces, Progress, Relay
 from caption_assets.steps.report import ShardReport, Step
 
 log = logging.getLogger(__name__)
 _EVERY_SECONDS = 60.0
 
 
-class ProgressLog(Progress):
+class ProgressLog(Relay):
     """Says how a step gets on with the shards of a run, and tells another listener everything. A context manager.
 
     A step that makes what belongs to another one, as captions make previews, is said to make that, too. What is waited
@@ -34,7 +34,8 @@ class ProgressLog(Progress):
     ) -> None:
         """`say` is called from a thread, too; `every_s` is how long it is silent, in seconds. `beyond` has a sentence
         on what the run is a part of, if it is one."""
-        self._step, self._shards, self._say, self._listener = step, shards, say, listener or Progress()
+        super().__init__(*([listener] if listener else []))
+        self._step, self._shards, self._say = step, shards, say
         self._every_s, self._clock, self._beyond = every_s, clock, beyond
         self._paces = Paces(len(shards), clock)
         self._good = self._bad = 0
@@ -58,27 +59,27 @@ class ProgressLog(Progress):
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
         self._paces.start(asset, shard, total, reused)
-        self._listener.start(asset, shard, total, reused)
+        super().start(asset, shard, total, reused)
 
     def ready(self, asset: str) -> None:
         self._paces.ready(asset)
-        self._listener.ready(asset)
+        super().ready(asset)
 
     def advance(self, asset: str, shard: str, items: int = 1) -> None:
         self._paces.advance(asset, shard, items)
-        self._listener.advance(asset, shard, items)
+        super().advance(asset, shard, items)
 
     def done(self, report: ShardReport) -> None:
         self._paces.over(report.asset, report.shard)
         self._good += report.asset == self._step.name
         if len(self._shards) > 1:
             self._say(f"{report.asset} of shard {report.shard!r} is done: {_counts(report)}.")
-        self._listener.done(report)
+        super().done(report)
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         self._paces.over(asset, shard)
         self._bad += asset == self._step.name
-        self._listener.failed(asset, shard, error)
+        super().failed(asset, shard, error)
 
     def sentences(self) -> list[str]:
         """How far it is."""

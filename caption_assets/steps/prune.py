@@ -96,11 +96,15 @@ class _Dataset:
     def __init__(self, dataset: Dataset, made: Sequence[str]) -> None:
         """`made` are the shards that have tables. One that is there without a clip, as where a disk is not, is taken
         for one that cannot be read."""
+        self._dataset = dataset
+        # The shards by what their tables are called.
+        self._keys: dict[str, str] = {}
         self.clips: dict[str, list[Clip]] = {}
         self.unreadable: dict[str, str] = {}
         there = dataset.shards()
         for shard in dict.fromkeys([*there, *made]):
             name = shard_file(shard)
+            self._keys.setdefault(name, shard)
             try:
                 listing = dataset.listing(shard)
             except DatasetError as error:
@@ -114,17 +118,17 @@ class _Dataset:
             self.clips[name] = listing.clips
         every = [clip for clips in self.clips.values() for clip in clips]
         self.ids = frozenset().union(*(_ids(clip) for clip in every))
-        self.roots = {root for clip in every if (root := _root(clip.location, clip.relative_path))}
+        self.locations = frozenset(clip.location for clip in every)
 
-    def had(self, location: str, relative_path: str) -> bool:
-        """Whether a clip at this place was one of this dataset's."""
-        return _root(location, relative_path) in self.roots
+    def had(self, name: str, row: WindowRow) -> bool:
+        """Whether the clip of a row, of tables that are called so, was one of this dataset's."""
+        clip = Clip(row.clip_id, self._keys.get(name, name), row.location, row.relative_path)
+        return self._dataset.path_of(clip) == row.relative_path
 
     def had_document(self, of: str, document: Document) -> bool:
         """Whether a clip's document, by its id, is of one of this dataset's."""
-        location = str(document.get("clip_location"))
-        paths_below = (location.removeprefix(root) for root in self.roots if location.startswith(root))
-        return any(of in (clip_id(rel), path_id(rel)) for rel in paths_below)
+        path = self._dataset.path_of(Clip(of, "", str(document.get("clip_location")), ""))
+        return path is not None and of in (clip_id(path), path_id(path))
 
     def twice(self) -> dict[str, list[str]]:
         """The ids of which there are several clips, with their paths."""
@@ -166,7 +170,7 @@ class _Search:
         sizes = {_UNKNOWN} if self._dataset.unreadable else set[str]()
         for name, clips in self._dataset.clips.items():
             planned = {row.clip_id for row in self._rows.get(name, ())}
-            sizes |= {(clip.stamp or _UNKNOWN).split()[0] for clip in clips if not planned & _ids(clip)}
+            sizes |= {_size(clip) for clip in clips if not planned & _ids(clip)}
         return sizes
 
     def _shard(self, name: str, rows: list[WindowRow]) -> None:
@@ -192,7 +196,7 @@ class _Search:
         """Of clips that are gone those that have not moved, as far as can be told; their files are to go."""
         first = {row.clip_id: row for row in rows}
         hidden = {of for of, row in first.items() if _is_hidden(row.location)}
-        foreign = {of for of, row in first.items() if not self._dataset.had(row.location, row.relative_path)}
+        foreign = {of for of, row in first.items() if not self._dataset.had(name, row)}
         waiting = (
             {of for of, row in first.items() if self._new_bytes & {_UNKNOWN, str(row.num_bytes)}} - foreign - hidden
         )
@@ -209,7 +213,8 @@ class _Search:
         self._waiting_ids |= foreign | waiting | hidden
         for of in gone:
             row = first[of]
-            self._files["documents"].update(own_processed(self._store, of, row.relative_path, row.location))
+            if row.location not in self._dataset.locations:  # else it is there again, or in another shard
+                self._files["documents"].update(own_processed(self._store, of, row.relative_path, row.location))
         nowhere = gone - self._dataset.ids
         self._files["window videos"] |= {row.mp4_path for row in rows if row.mp4_path and row.clip_id in nowhere}
         if nowhere:
@@ -228,7 +233,8 @@ class _Search:
         raw = self._store.each(lambda of: self._store.read_bytes(paths.clip_document(of)), orphans)
         for of, data in zip(orphans, raw, strict=True):
             document = parse_document(data or b"")
-            if document is None or not (is_ours_alone(document, added) and self._dataset.had_document(of, document)):
+            is_own = document is not None and (of in self._gone_ids or self._dataset.had_document(of, document))
+            if document is None or not (is_own and is_ours_alone(document, added)):
                 others.append(f"{of}.json")
                 continue
             self._files["documents"].add(paths.clip_document(of))
@@ -243,9 +249,17 @@ def _ids(clip: Clip) -> frozenset[str]:
     return frozenset((clip.clip_id, path_id(clip.relative_path)))
 
 
+def _size(clip: Clip) -> str:
+    """A clip's bytes, where its listing tells."""
+    if part := part_of(clip.location):
+        return str(part.last - part.first + 1) if isinstance(part, Bytes) else _UNKNOWN
+    return (clip.stamp or _UNKNOWN).split()[0]
+
+
 def _is_hidden(location: str) -> bool:
     """Whether a clip of this machine may be there, in a folder that this process cannot look into."""
-    folder = "" if is_remote(location) else os.path.dirname(location)
+    part = part_of(location)
+    folder = "" if is_remote(location) else os.path.dirname(part.file if part else location)
     while folder and not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     return bool(folder) and not os.access(folder, os.R_OK | os.X_OK)
@@ -254,14 +268,6 @@ def _is_hidden(location: str) -> bool:
 def _some(names: Iterable[str]) -> str:
     named = sorted(names)
     return ", ".join(named[:_SHOWN]) + (f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else "")
-
-
-def _root(location: str, relative_path: str) -> str | None:
-    """What a clip's path is relative to; None where its place does not tell."""
-    if part := part_of(location):
-        inside = f"/{part.name}" if isinstance(part, Bytes) else f"/{relative_path.rpartition('/')[2]}"
-        return _root(part.file, relative_path.removesuffix(inside))
-    return location.removesuffix(relative_path) if location.endswith("/" + relative_path) else None
 
 
 def _keyed(store: Store, shard: str) -> Iterator[tuple[Table[Any], str | None]]:

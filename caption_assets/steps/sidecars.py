@@ -1,54 +1,86 @@
-"""What files beside a clip say of it, for whoever asks a model about it. They are read when they are asked for."""
+"""What files beside clips say of them, for prompts that name it. They are read when they are asked for."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import Any
 
 from caption_assets.errors import ClipError
 from caption_assets.media.subtitles import cues
+from caption_assets.models.templates import SIDECAR
 from caption_assets.names import actual, is_remote, open_url
-from caption_assets.records import Clip, Sidecar
+from caption_assets.store.rows import WindowRow
 
-_MOST_BYTES = 1 << 20
-
-
-def sidecar_texts(clip: Clip, start_s: float, end_s: float) -> Mapping[str, str]:
-    """The texts beside a clip, by `json`, `txt` and `vtt`: of the first two whole files, of the last the lines that are
-    shown at any time of a window, which goes from `start_s` until `end_s` in seconds of the clip.
-
-    Of several of a kind the first counts. Raises ClipError for one that cannot be read, that is larger than a MiB, no
-    UTF-8, or no WebVTT.
-    """
-    texts: dict[str, str] = {}
-    for sidecar in clip.sidecars:
-        kind = sidecar.suffix.removeprefix(".")
-        if kind in texts:
-            continue
-        data = _read(sidecar)
-        try:
-            if kind == "vtt":
-                shown = (cue.text for cue in cues(data) if cue.start_s < end_s and cue.end_s > start_s)
-                texts[kind] = "\n".join(shown)
-            else:
-                texts[kind] = data.decode("utf-8-sig").strip()
-        except ValueError as error:
-            raise _refused(sidecar, f"it cannot be used ({error})") from None
-    return texts
+_MOST_BYTES = 1 << 20  # of one file
+_AT_ONCE = 16
 
 
-def _read(sidecar: Sidecar) -> bytes:
-    location = actual(sidecar.location)
+class SidecarError(ClipError):
+    """A file beside a clip that a prompt names, and that is not there or cannot be used."""
+
+    kind = "sidecar"
+
+
+class Sidecars:
+    """What the files beside the clips of some windows say, by the names that prompts have for it: `sidecar.txt` is a
+    file's text, `sidecar.json` too, `sidecar.json.<name>` a field of that, and `sidecar.vtt` has the lines that are
+    shown at any time of the window. Of several files of a kind the first counts."""
+
+    def __init__(self, rows: Iterable[WindowRow], names: Iterable[str]) -> None:
+        """Reads the files that `names` ask for, each once."""
+        kinds = {name.split(".")[1] for name in names if name.startswith(SIDECAR)}
+        self._of = {row.clip_id: _by_kind(row.sidecars, kinds) for row in rows}
+        wanted = {location for of_clip in self._of.values() for location in of_clip.values()}
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            self._data = dict(zip(wanted, threads.map(_read, wanted), strict=True))
+
+    def values(self, row: WindowRow) -> Mapping[str, Any]:
+        """Raises SidecarError for a file that cannot be read, is larger than a MiB, no UTF-8, no JSON, or no WebVTT."""
+        values: dict[str, Any] = {}
+        for kind, location in self._of[row.clip_id].items():
+            data = self._data[location]
+            if isinstance(data, SidecarError):
+                raise data
+            try:
+                values |= {f"{SIDECAR}{name}": value for name, value in _values(kind, data, row).items()}
+            except ValueError as error:
+                raise _refused(location, f"it cannot be used ({error})") from None
+        return values
+
+
+def _by_kind(locations: Iterable[str], kinds: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for location in locations:
+        kind = PurePosixPath(location).suffix.lower().removeprefix(".")
+        if kind in kinds:
+            found.setdefault(kind, location)
+    return found
+
+
+def _values(kind: str, data: bytes, row: WindowRow) -> dict[str, Any]:
+    start_s, end_s = row.start_s or 0.0, row.end_s or 0.0
+    if kind == "vtt":
+        return {kind: "\n".join(cue.text for cue in cues(data) if cue.start_s < end_s and cue.end_s > start_s)}
+    text = data.decode("utf-8-sig").strip()
+    fields = json.loads(text) if kind == "json" else None
+    named = fields.items() if isinstance(fields, dict) else ()
+    return {kind: text, **{f"{kind}.{name}": value for name, value in named}}
+
+
+def _read(location: str) -> bytes | SidecarError:
+    path = actual(location)
     try:
-        if is_remote(location):
-            files, path = open_url(location)
-            data: bytes = files.cat_file(path, start=0, end=_MOST_BYTES + 1)
+        if is_remote(path):
+            files, below = open_url(path)
+            data: bytes = files.cat_file(below, start=0, end=_MOST_BYTES + 1)
         else:
-            with open(location, "rb") as file:
+            with open(path, "rb") as file:
                 data = file.read(_MOST_BYTES + 1)
     except Exception as error:  # every file system has errors of its own
-        raise _refused(sidecar, f"it cannot be read ({error})") from error
-    if len(data) > _MOST_BYTES:
-        raise _refused(sidecar, f"it has more than {_MOST_BYTES} bytes")
-    return data
+        return _refused(location, f"it cannot be read ({error})")
+    return data if len(data) <= _MOST_BYTES else _refused(location, f"it has more than {_MOST_BYTES} bytes")
 
 
-def _refused(sidecar: Sidecar, wrong: str) -> ClipError:
-    return ClipError(f"sidecar {sidecar.location}", wrong, "correct it, or take it away")
+def _refused(location: str, wrong: str) -> SidecarError:
+    return SidecarError(f"sidecar {location}", wrong, "correct it, or take it away")

@@ -87,7 +87,7 @@ class ShardStream(ABC, Generic[R]):
         self.waiting: set[str] = set()
         self._asked = 0
         # The windows of what is asked, and the bytes of the clips that are opened for it.
-        self.asked: frozenset[WindowKey] = frozenset()
+        self.asked: set[WindowKey] = set()
         self.bytes_read = 0
         # Its share of the engine's time, and that of the stores that it was read from and written to.
         self._engine_seconds = self._store_seconds = 0.0
@@ -137,6 +137,11 @@ class ShardStream(ABC, Generic[R]):
         self._asked = len(self.waiting)
         self._store_seconds = time.perf_counter() - self._opened_at
 
+    def withdraw(self, request_id: str) -> None:
+        """It is not asked after all: its window's row is there."""
+        self.waiting.discard(request_id)
+        self._asked -= 1
+
     def start_engine(self) -> EngineInfo:
         """Begins to start the engine where that has not been done; says what runs. Raises ModelError."""
         self._starts_engine = self._starts_engine or not self.session.started
@@ -152,6 +157,7 @@ class ShardStream(ABC, Generic[R]):
         self._engine_seconds += row.seconds
         self.waiting.discard(request_id)
         self.buffer.add(row)
+        self.context.progress.answered(self.step.name, self.shard, row)
         if row.status != "ok":
             name = self.clip_name(row)
             log.warning("%s: none of %s %s_%s: %s", self.step.name, name, *window_key(row)[1:], row.error)

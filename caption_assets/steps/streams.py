@@ -73,6 +73,7 @@ class ShardStreams:
         self._asking: list[Stream] = []
         # Of the answering thread.
         self._opened: dict[str, Stream] = {}
+        self._settled = 0
         self._owners: dict[str, Stream] = {}
         self._all_asked: set[str] = set()
         self._finishing: deque[tuple[Stream, Future[list[Ended]]]] = deque()
@@ -91,16 +92,16 @@ class ShardStreams:
             later: list[Stream] = []
             asked: Iterator[Request] = self._requests(later)
             while True:
+                settled = self._settled
                 # The engine starts with the first request, and not at all where nothing is left to do.
-                first = next(asked, None)
+                if (first := next(asked, None)) is not None:
+                    for result in self._session.generate(chain([first], asked)):
+                        yield from self._ended()
+                        self._take(result)
+                        yield from self._ended()
                 yield from self._ended()
-                if first is None:
-                    break
-                for result in self._session.generate(chain([first], asked)):
-                    yield from self._ended()
-                    self._take(result)
-                    yield from self._ended()
-                yield from self._ended()
+                if self._settled == settled:
+                    break  # nothing that could lead to more
                 asked = self._more_requests()
             while later:
                 list(self._asked(later.pop(0)))  # nothing is asked
@@ -216,6 +217,7 @@ class ShardStreams:
             del self._owners[result.request_id]
 
     def _settle(self, stream: Stream, request_id: str, result: Result | CaptionAssetsError) -> None:
+        self._settled += 1
         try:
             with self._step.errors_of(stream.shard):
                 stream.settle(request_id, result)

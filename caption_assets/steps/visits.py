@@ -1,8 +1,10 @@
 """One shard's windows, each visited once: decoded, prepared, and asked everything that any caption of it lacks."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.models.engines.base import EngineInfo
@@ -21,6 +23,7 @@ class Visits:
     """A `Stream`: the captions of one shard by several keys, with its previews, where these are made on the way.
 
     Of the keys that a window lacks, the first one's question is the request's own, and those of the others go with it.
+    Where any prompt has the caption of the window before, the windows of a clip are visited one after the other.
     """
 
     def __init__(
@@ -49,7 +52,12 @@ class Visits:
         first.bytes_read = sum(opened.values())  # once, whatever is asked
         # Set by the stream that the shard belongs to, before anything is asked.
         self.unasked: Callable[[str, CaptionAssetsError], None]
+        following = any(each.ask.follows for each in captions)
+        pairs = pairwise(self._pending.items()) if following else ()
+        self._next = {name: after for (name, a), (after, b) in pairs if a.clip_id == b.clip_id}
         # Written by one thread and read by the other, an entry at a time.
+        later = set(self._next.values())
+        self._ready = deque(name for name in self._pending if name not in later)
         self._preparing: dict[str, tuple[float, float]] = {}
         # Set in the answering thread, and read by both.
         self.ended = False
@@ -66,7 +74,16 @@ class Visits:
 
     def requests(self) -> Iterator[Request]:
         """A request for each window, decoded and prepared in the workers, ahead of the engine."""
-        tasks = self._tasks()
+        yield from self._made(self._tasks(self._previews))
+        if self._previews is not None:
+            self._previews.complete()
+
+    def more_requests(self) -> Iterator[Request]:
+        """For the windows whose turn it is by now."""
+        if self._ready:
+            yield from self._made(self._tasks(None))
+
+    def _made(self, tasks: Sequence[CaptionTask]) -> Iterator[Request]:
         left = {task.location: {asked.request_id for asked in task.questions.values()} for task in tasks}
         # Prepared windows are large: for each engine, a batch can form while another runs, and no further.
         preparers = self._preparers
@@ -91,18 +108,14 @@ class Visits:
                     self.unasked(name, made)
             if self._previews is not None:
                 self._previews.settle(task.location, made)
-        if self._previews is not None:
-            self._previews.complete()
 
-    def more_requests(self) -> Iterator[Request]:
-        return iter(())
-
-    def _tasks(self) -> list[CaptionTask]:
+    def _tasks(self, previews: PreviewsBeside | None) -> list[CaptionTask]:
+        """What the workers are to do now: the windows whose turn it is, and where given, the previews."""
         by_location: dict[str, list[WindowRow]] = {}
-        for row in self._pending.values():
+        while self._ready:
+            row = self._pending[self._ready.popleft()]
             by_location.setdefault(row.location, []).append(row)
         info = self._captions[0].start_engine() if by_location else None
-        previews = self._previews
         tasks = []
         for location, any_row in self._locations.items():
             asked = {window_of(row): self._request(row) for row in by_location.get(location, ())}
@@ -169,7 +182,20 @@ class Visits:
             given += [each for _, each in zip(range(count - len(given)), then, strict=False)]
             captions.keep(request_id, captions.row(request_id, given or [_untimed(result)], *(times if first else ())))
             first = False
-        self.waiting.discard(request_id)
+        self._done(request_id)
+        self._lead_on(request_id)
+
+    def _lead_on(self, name: str) -> None:
+        """It is the next window's turn, which may lack nothing, by what was said of this one."""
+        while (after := self._next.get(name)) is not None:
+            self._asked[after] = [each for each in self._asked[after] if each.lacks(after)]
+            if self._asked[after]:
+                self._ready.append(after)
+                return
+            self._done(name := after)
+
+    def _done(self, name: str) -> None:
+        self.waiting.discard(name)
         self._context.progress.advance(self._step.name, self.shard)
 
     def finish(self) -> Iterator[Ended]:

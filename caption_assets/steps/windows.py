@@ -170,7 +170,8 @@ def reusable_rows(
         if any(row.status == "failed" and row.error_kind != _DAMAGED for row in of_clip):
             continue
         if _files_are_there(store, of_clip):
-            rows += [dataclasses.replace(row, columns=columns_of(clip)) for row in of_clip]
+            columns, sidecars = columns_of(clip), clip.sidecars
+            rows += [dataclasses.replace(row, columns=columns, sidecars=sidecars) for row in of_clip]
     return rows
 
 
@@ -275,6 +276,7 @@ def _common(clip: Clip, settings: WindowSettings) -> dict[str, Any]:
         "location": clip.location,
         "stamp": clip.stamp,
         "columns": columns_of(clip),
+        "sidecars": clip.sidecars,
         "window_size": settings.window_size,
         "remainder_threshold": settings.remainder_threshold,
         "sampling_fps": settings.sampling_fps,

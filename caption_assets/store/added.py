@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 from caption_assets.errors import StoreError
 from caption_assets.store import paths
 from caption_assets.store.store import Store
-from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, TABLES
+from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, RUN_COSTS, TABLES
 
 WINDOW_COLUMNS = ("clip_id", "start_frame", "end_frame")
 """What tells the windows of a shard apart, in every table."""
 
-_OWN = frozenset(["documents", "pages", "aside", *TABLES, *(table.name for table in (*FINDING_TABLES, *REVIEW_TABLES))])
+_OWN_TABLES = (*FINDING_TABLES, *REVIEW_TABLES, RUN_COSTS)
+_OWN = frozenset(["documents", "pages", "aside", *TABLES, *(table.name for table in _OWN_TABLES)])
 
 
 def table_name(name: str) -> str:

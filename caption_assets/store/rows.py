@@ -85,6 +85,9 @@ class WindowRow(_Ended):
     columns: Annotated[
         str | None, Column("What else the dataset says of the clip, as a JSON object; null where it says nothing.")
     ] = None
+    sidecars: Annotated[
+        tuple[str, ...], Column("Paths or URLs of the files beside the clip that say something of it.")
+    ] = ()
     width: Annotated[
         int | None, Column("Stored pixels; null where the clip could not be probed, like all video columns.")
     ] = None

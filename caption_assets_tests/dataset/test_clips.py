@@ -100,11 +100,12 @@ def test_what_is_no_dataset_is_one_clear_error(tmp_path, make, wrong):
 
 def test_a_folder_without_clips_is_no_shard_and_one_that_has_lost_them_is_empty(place):
     root, put = place
-    for name in ("a/x.mp4", "b/x.mp4", "docs/deep/readme.txt", "b/notes.txt", "notes.csv"):
+    for name in ("a/x.mp4", "b/x.mp4", "docs/deep/readme.txt", "b/notes.txt", "notes.csv", ".c/x.mp4"):
         put(name, b"x")
     dataset = open_dataset(root)
     assert dataset.shards() == ["a", "b"]
-    assert [str(of) for of in dataset.beside()] == ["1 *.csv (notes.csv)", "1 folders without clips (docs/)"]
+    beside = ["1 *.csv (notes.csv)", "1 folders without clips (docs/)", "1 hidden (.c/)"]
+    assert [str(of) for of in dataset.beside()] == beside
     put("b/x.mp4", None)
     listing = dataset.listing("b")
     assert (listing.clips, listing.version) == ([], NO_CLIPS)

@@ -171,13 +171,15 @@ def test_a_manifest_names_clips_with_ids_shards_and_further_columns(tmp_path, ba
 
 def test_manifests_are_lines_of_paths_or_json_or_parquet_too(tmp_path, base, planned):
     (tmp_path / "l.txt").write_text(f"# mine\n{base[0]}\r\n{base[1]}\n")
-    (tmp_path / "l.jsonl").write_text(f"{json.dumps({'video': str(base[2]), 'tags': ['x', 1]})}\n{{broken\n")
-    pq.write_table(pa.table({"file_name": [str(base[3])], "stars": [5]}), tmp_path / "l.parquet")
+    (tmp_path / "l.jsonl").write_text(
+        f"{json.dumps({'video': str(base[2]), 'tags': ['x', 1, float('nan')], 'of': 1e400})}\n{{broken\n"
+    )
+    pq.write_table(pa.table({"file_name": [str(base[3])], "stars": [5], "thumb": [b"1"]}), tmp_path / "l.parquet")
     several = open_dataset("\n".join(str(tmp_path / f"l.{suffix}") for suffix in ("txt", "jsonl", "parquet")))
     assert several.shards() == ["l.txt%2Fl", "l.jsonl%2Fl", "l.parquet%2Fl"]
     rows = planned(several)
     assert sorted(frames(rows).values()) == [30, 31, 32, 33]
-    assert columns(rows)[f"l.jsonl{base[2]}"] == {"tags": ["x", 1]}
+    assert columns(rows)[f"l.jsonl{base[2]}"] == {"tags": ["x", 1, None]}
     assert columns(rows)[f"l.parquet{base[3]}"] == {"stars": 5}
     assert str(several.listing("l.jsonl%2Fl").left_out[0]) == "1 that cannot be read (row 2)"
     (tmp_path / "l.csv").write_text("name\nx\n")
@@ -356,6 +358,10 @@ def test_what_has_its_own_shards_takes_no_number_of_them(tmp_path, base):
         open_dataset(str(tmp_path / "x.tar"), DatasetSettings(shards=2)).shards()
     put(base[0], tmp_path / "y.mp4")
     with pytest.raises(DatasetError, match=r"both clips .* and tars"):
+        open_dataset(str(tmp_path)).shards()
+    (tmp_path / "y.mp4").unlink()
+    put(base[0], tmp_path / "cars" / "y.mp4")
+    with pytest.raises(DatasetError, match=r"both folders of clips \(cars\) and tars"):
         open_dataset(str(tmp_path)).shards()
     with pytest.raises(DatasetError, match="it is one clip"):
         open_dataset(str(base[0])).shards()

@@ -82,7 +82,9 @@ def test_the_example_translates_over_a_range_of_shards(captioned):
     exec(compile(french, "docs/dagster.md", "exec"), names | {"pipeline": pipeline}, theirs := {})
     translated = run(captioned, theirs["french"])
     assert translated.success
-    assert instance.get_materialized_partitions(dg.AssetKey("french")) == {"a", "b"}
+    made = {each.partition: each.metadata for each in translated.asset_materializations_for_node("french")}
+    assert {shard: told["dagster/partition_row_count"].value for shard, told in made.items()} == {"a": 3, "b": 1}
+    assert made["a"]["dagster/uri"].value.endswith("tables/french/a.parquet")
     captions = windows(out, "demo_caption")
     shown = windows(out, "french")
     assert len(shown) == 4
@@ -158,6 +160,12 @@ def test_what_is_rendered_no_more_goes_from_the_documents(captioned):
         ),
         ("fr_caption", lambda rows: rows, {"caption_assets/render": ["text"]}, "would take it for a caption"),
         ("bytes", lambda rows: rows.assign(raw=b"0"), {"caption_assets/render": ["raw"]}, "it is no JSON"),
+        (
+            "infinite",
+            lambda rows: rows.assign(rate=rows["shard"].map({"a": 1.0, "b": float("inf")})),
+            {"caption_assets/render": ["rate"]},
+            "column 'rate' of shard 'b': it is no JSON",
+        ),
         ("window_captions", lambda rows: rows, {}, "table 'window_captions' of an added asset: it is one of ours"),
     ],
 )
@@ -181,3 +189,6 @@ def test_a_shard_that_the_asset_before_has_not_is_named(captioned):
     assert run(captioned, first, shards=("a",)).success
     result = run(captioned, first, second, select=[second])
     assert "before of shard 'b': there is no table. Materialize it for this shard first." in failure(result)
+    ours = added(pipeline, lambda rows: rows, name="ours", of="window_previews", keys=())
+    wrong = "window_previews of shard 'a': there is no table."
+    assert wrong in failure(run(captioned, ours, shards=("a",)))

@@ -14,6 +14,7 @@ from caption_assets.errors import ConfigError, StoreError
 from caption_assets.exports import Export
 from caption_assets.exports.card import REASONS
 from caption_assets.exports.folder import FolderPart
+from caption_assets.exports.formats import FORMATS
 from caption_assets.exports.samples import split_of
 from caption_assets.records import text_hash
 from caption_assets.settings import ExportSettings, WindowSettings
@@ -310,6 +311,18 @@ def test_links_lead_to_the_clips_where_they_lie(export, out, tmp_path):
     assert all(link.resolve().is_file() for link in links if link.is_symlink())
     with pytest.raises(ConfigError, match="Choose windows or clips"):
         export("webdataset", tmp_path / "tars", videos="links")
+
+
+@pytest.mark.parametrize(("location", "forms"), [("s3://b/0.tar#x.mp4?bytes=1-9", FORMATS), ("s3://b/x.mp4", ("txt",))])
+def test_links_that_cannot_be_are_refused_with_what_the_format_can_have(export, out, tmp_path, location, forms):
+    rows = [replace(row, location=location) for row in out.read_rows(CLIP_WINDOWS, "a")]
+    out.commit_rows(CLIP_WINDOWS, "a", rows)
+    for name in forms:
+        others = [each for each in FORMATS[name].videos if each != "links"]
+        if "links" in FORMATS[name].videos:
+            fix = f"Ask for {' or '.join(f'--videos {each}' for each in others)}"
+            with pytest.raises(ConfigError, match=rf"^export {name} with links to .*{fix}"):
+                export(name, tmp_path / name, videos="links")
 
 
 def test_a_clip_that_has_changed_since_is_told_and_the_rest_goes_out(captioned, workers, tmp_path, export):

@@ -39,7 +39,7 @@ from caption_assets.steps import (
     window_shard,
 )
 from caption_assets.steps.versions import data_version
-from caption_assets.store.rows import CaptionRow, window_of
+from caption_assets.store.rows import CaptionRow, window_key, window_of
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, rows_to_table
 from caption_assets.workers.tasks import Prepared
@@ -509,3 +509,60 @@ def test_prompts_name_what_is_known_of_a_window_and_json_keeps_to_its_schema(sto
         ("invalid_json", "its JSON was cut off")
     }
     assert "demo_structured" not in read_document(store, f"metas/v0/{row.clip_id}.json")["windows"][0]
+
+
+def test_a_prompt_with_the_caption_before_asks_a_clips_windows_in_order(dataset, tmp_path, workers, asked):
+    """Each key with its own; what is asked anew changes what follows only where another answer comes of it."""
+    given = StepContext(Store(str(tmp_path / "out")), workers)
+    window_shard(given, dataset, "a", WindowSettings(window_size=24, remainder_threshold=8))
+    clips = {}
+    for row in given.store.read_rows(CLIP_WINDOWS, "a"):
+        clips.setdefault(row.clip_id, []).append(row)
+    assert min(map(len, clips.values())) > 2
+    settings = {
+        "": CaptionSettings(prompt_text="<{previous_caption}> Now?", max_output_tokens=3),
+        "brief": CaptionSettings(prompt_variant="short", max_output_tokens=2),
+        "next": CaptionSettings(prompt_text="After {previous_caption}", max_output_tokens=3),
+    }
+
+    def run():
+        asked.clear()
+        with model_session(CaptionModelSettings(device="cpu"), 8, several=True) as session:
+            ended = {each.key: each.outcome for each in caption_shards(given, ("a",), session, settings)}
+        texts = [request.messages[0]["content"][1]["text"] for batch in asked for request in batch]
+        made = {key: given.store.read_rows(WINDOW_CAPTIONS, "a", key) for key in ended}
+        return ended, sorted(texts), made
+
+    def expected(made):
+        before = {key: dict(zip(map(window_key, made[key]), ["", *made[key]], strict=False)) for key in made}
+        for row in (row for rows in clips.values() for row in rows):
+            first = row is clips[row.clip_id][0]
+            for key, text in (("demo", "<{}> Now?"), ("demo-next", "After {}")):
+                yield text.format("" if first else before[key][window_key(row)].text or "")
+            yield CAPTION_PROMPTS["short"]
+
+    _, texts, made = run()
+    assert texts == sorted(expected(made))
+    assert {row.prompt_hash for row in made["demo"]} <= set(map(text_hash, texts))
+    ended, texts, _ = run()
+    assert texts == []
+    assert {each.reused for each in ended.values()} == {len(made["demo"])}
+
+    # The same answer comes again: what follows stays. Then it does not, and what follows is asked, and no other clip.
+    at = made["demo"].index(next(row for row in made["demo"] if row.start_frame == 24))
+    lost = replace(made["demo"][at], status="failed", error_kind="engine", error="lost", text=None)
+    given.store.commit_rows(WINDOW_CAPTIONS, "a", [*made["demo"][:at], lost, *made["demo"][at + 1 :]], "demo")
+    ended, texts, again = run()
+    assert len(texts) == 1
+    assert ended["demo"].reused == len(made["demo"]) - 1
+    assert [row.text for row in again["demo"]] == [row.text for row in made["demo"]]
+    windows = given.store.read_rows(CLIP_WINDOWS, "a")
+    wide = [replace(row, display_width=64_000) if window_key(row) == window_key(lost) else row for row in windows]
+    given.store.commit_rows(CLIP_WINDOWS, "a", wide)
+    given.store.commit_rows(WINDOW_CAPTIONS, "a", [*made["demo"][:at], lost, *made["demo"][at + 1 :]], "demo")
+    _, texts, broken = run()
+    follow = [row for row in clips[lost.clip_id] if row.start_frame > 24]
+    assert texts[-1] == "<> Now?"
+    assert 1 <= len(texts) <= len(follow)
+    assert broken["demo"][at].error_kind != "engine"
+    assert [row.status for row in broken["demo"]].count("ok") == len(windows) - 1

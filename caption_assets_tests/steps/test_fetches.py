@@ -8,25 +8,28 @@ import sys
 
 import pytest
 
-# A process of its own: file systems are kept by their address for as long as one lives.
+# A process of its own, which runs all assets for each output that it is told.
 RUN = """
 import json, sys
+from s3fs import S3FileSystem
 from caption_assets import *
 
-dataset, store = open_dataset(sys.argv[1]), Store(sys.argv[2])
 settings = WindowSettings(store_window_mp4=True)
 previews = PreviewSettings(target_height=16, compression_level=1)
-with Workers(2) as workers:
-    given = StepContext(store, workers)
-    shards = dataset.shards()
-    ended = [end.outcome for end in window_shards(given, dataset, shards, settings)]
-    with model_session(CaptionModelSettings(device="cpu")) as session:
-        asked = CaptionSettings(max_output_tokens=4)
-        ended += [end.outcome for end in caption_shards(given, shards, session, asked, previews)]
-    with model_session(TextModelSettings(device="cpu")) as session:
-        asked = EnhanceSettings(max_output_tokens=4)
-        ended += [end.outcome for end in enhance_shards(given, shards, "demo", session, asked)]
-print(json.dumps([[report.asset, report.shard, report.ok, report.reused] for report in ended]))
+for out in sys.stdin:
+    S3FileSystem.clear_instance_cache()  # what a run knows of the bucket, the next does not
+    dataset, store = open_dataset(sys.argv[1]), Store(out.rstrip())
+    with Workers(2) as workers:
+        given = StepContext(store, workers)
+        shards = dataset.shards()
+        ended = [end.outcome for end in window_shards(given, dataset, shards, settings)]
+        with model_session(CaptionModelSettings(device="cpu")) as session:
+            asked = CaptionSettings(max_output_tokens=4)
+            ended += [end.outcome for end in caption_shards(given, shards, session, asked, previews)]
+        with model_session(TextModelSettings(device="cpu")) as session:
+            asked = EnhanceSettings(max_output_tokens=4)
+            ended += [end.outcome for end in enhance_shards(given, shards, "demo", session, asked)]
+    print(json.dumps([[report.asset, report.shard, report.ok, report.reused] for report in ended]), flush=True)
 """
 SHARDS = {"a": 3, "b/deep": 9, **{f"s{number}": 1 for number in range(6)}}
 CLIPS = [f"{folder}/{number}.mp4" for folder, count in SHARDS.items() for number in range(count)]
@@ -35,23 +38,32 @@ ASSETS = ("clip_windows", "window_previews", "window_captions", "enhanced_captio
 
 @pytest.fixture
 def run(s3, make_clip, tmp_path):
-    """Runs all assets of the bucket's clips; returns what was asked by what it was asked about, and how all ended."""
+    """Runs all assets of the bucket's clips; returns how all ended. What was asked is counted anew for each run."""
     clip = make_clip(tmp_path / "x.mp4", 8, (32, 32)).read_bytes()
     for name in CLIPS:
         s3.put(f"in/{name}", clip)
 
-    def go(out):
-        s3.asked.clear()
-        s3.most_at_once = 0
-        command = [sys.executable, "-c", RUN, f"s3://{s3.bucket}/in", out]
-        done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
-        assert done.returncode == 0, done.stderr[-3000:]
-        return sorted(json.loads(done.stdout))
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN, f"s3://{s3.bucket}/in"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=(tmp_path / "said").open("w"),
+        text=True,
+        env=dict(os.environ),
+    ) as process:
 
-    return go
+        def go(out):
+            s3.asked.clear()
+            s3.most_at_once = 0
+            print(out, file=process.stdin, flush=True)
+            ended = process.stdout.readline()
+            assert ended, (tmp_path / "said").read_text()[-3000:]
+            return sorted(json.loads(ended))
+
+        yield go
 
 
-def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_asked_again(s3, run):
+def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_asked_again(s3, run, tmp_path):
     s3.delay_s = 0.01  # else none is under way long enough to meet another
     out, of = f"s3://{s3.bucket}/out", {folder.partition("/")[0]: count for folder, count in SHARDS.items()}
 
@@ -80,10 +92,9 @@ def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_ask
     assert asked("") - thumbnails <= 20 * len(of) + 12
     assert s3.most_at_once >= 3  # of different shards
 
-
-def test_a_run_that_writes_to_a_disk_asks_for_each_clip_once_and_then_lists_only(s3, run, tmp_path):
+    # To a disk, the root is listed, and each of the shards.
     run(str(tmp_path / "out"))
-    assert s3.count(f"/{s3.bucket}/in/") == len(CLIPS)
-    assert s3.count() <= len(CLIPS) + 2 + len(SHARDS)  # the root, and each of the shards
+    assert asked("in/") == len(CLIPS)
+    assert s3.count() <= len(CLIPS) + 2 + len(SHARDS)
     run(str(tmp_path / "out"))
     assert s3.count() <= 2 + len(SHARDS)

@@ -2,14 +2,20 @@
 
 import json
 import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from caption_assets.dataset import clip_id, open_dataset
+from caption_assets.settings import DatasetSettings
+from caption_assets.steps import StepContext, preview_shard, window_shard
 from caption_assets.steps.prune import find_leftovers, remove_leftovers
-from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS
-from caption_assets_tests.steps.conftest import NOTHING, UUID
+from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, Store
+from caption_assets_tests.steps.conftest import NOTHING, PREVIEWS, SETTINGS, UUID
 
 NAMED, OTHER = clip_id("a/named.mp4"), clip_id("b/other.mp4")
 THEIRS = "11111111-2222-4333-8444-555555555555"
@@ -92,6 +98,24 @@ def test_nothing_goes_that_a_clip_which_has_moved_may_still_need(house):
     assert house.make("a", "b") == NOTHING
 
 
+def test_documents_of_clips_that_are_there_stay_wherever_they_were_before(house, tmp_path):
+    for was, now in (("a/named.mp4", "b/moved.mp4"), ("b/moved.mp4", "a/named.mp4")):
+        house.move(was, now)
+        house.make("a", "b")
+    assert not find(house).files["documents"]
+    store = Store(f"memory://{tmp_path}/out")  # where no document is looked at again
+    context = replace(house.context, store=store)
+    for shards in (3, 2):
+        dataset = open_dataset(str(house.clips), DatasetSettings(shards=shards))
+        for shard in dataset.shards():
+            window_shard(context, dataset, shard, SETTINGS)
+            preview_shard(context, shard, PREVIEWS)
+    found = find_leftovers(store, dataset)
+    assert store.read_bytes("processed_videos/a/named.mp4.json")
+    assert {kind for kind, of_kind in found.files.items() if of_kind} <= {"tables", "pages", "kept aside"}
+    assert found.files["tables"]
+
+
 def test_nothing_goes_of_other_datasets_and_of_tables_at_work(house, tmp_path):
     elsewhere = shutil.copytree(house.clips, tmp_path / "another")
     (elsewhere / "a" / "named.mp4").unlink()
@@ -107,3 +131,75 @@ def test_nothing_goes_of_other_datasets_and_of_tables_at_work(house, tmp_path):
 def test_an_id_that_two_clips_have_is_told_with_both_places(house):
     shutil.copy(house.clips / "a" / f"{UUID}.mp4", house.clips / "b")
     assert find(house).twice == {UUID: [f"a/{UUID}.mp4", f"b/{UUID}.mp4"]}
+
+
+def folders(root, clips):
+    for shard, of_shard in clips.items():
+        for name, clip in of_shard.items():
+            (root / shard).mkdir(parents=True, exist_ok=True)
+            shutil.copy(clip, root / shard / name)
+    return str(root)
+
+
+def tars(root, clips):
+    root.mkdir(exist_ok=True)
+    for old in root.iterdir():
+        old.unlink()
+    for shard, of_shard in clips.items():
+        with tarfile.open(root / f"{shard}.tar", "w") as tar:
+            for name, clip in of_shard.items():
+                tar.add(clip, name)
+    return str(root)
+
+
+def parquet_files(root, clips):
+    tars(root, {})
+    for shard, of_shard in clips.items():
+        videos = [{"bytes": clip.read_bytes(), "path": name} for name, clip in of_shard.items()]
+        pq.write_table(pa.table({"video": videos}), root / f"{shard}.parquet")
+    return str(root)
+
+
+def manifest(root, clips):
+    root.mkdir(exist_ok=True)
+    rows = [f"{clip},{shard}\n" for shard, of_shard in clips.items() for clip in of_shard.values()]
+    (root / "list.csv").write_text("path,shard\n" + "".join(rows))
+    return str(root / "list.csv")
+
+
+def several(root, clips):
+    shutil.rmtree(root / "f", ignore_errors=True)
+    return f"{folders(root / 'f', clips)}\nx={tars(root / 't', clips)}"
+
+
+@pytest.mark.parametrize("make", [tars, parquet_files, manifest, several])
+def test_what_is_gone_is_found_in_every_kind_of_dataset(finished, tmp_path, workers, make):
+    clips = sorted((finished / "clips").rglob("*.mp4"))
+    one, two = {"x.mp4": clips[0], "y.mp4": clips[1]}, {"z.mp4": clips[2]}
+    three = {"z.mp4": Path(shutil.copy(clips[2], tmp_path / "copy.mp4"))}
+    store = Store(tmp_path / "out")
+    context = StepContext(store, workers)
+
+    def plan(shards):
+        dataset = open_dataset(make(tmp_path / "in", shards))
+        for shard in dataset.shards():
+            window_shard(context, dataset, shard, SETTINGS)
+            preview_shard(context, shard, PREVIEWS)
+        return dataset
+
+    assert not find_leftovers(store, plan({"one": one, "two": two, "three": three}))
+    for place in (tmp_path / "in", tmp_path / "in" / "f"):  # a shard of folders
+        shutil.rmtree(place / "two", ignore_errors=True)
+    dataset = open_dataset(make(tmp_path / "in", {"one": {"x.mp4": clips[0]}, "three": three}))
+    found = find_leftovers(store, dataset)
+    roots = 2 if make is several else 1
+    assert len(found.rows) == roots
+    gone = [rel for rel in found.files["tables"] if rel.startswith("tables/clip_windows")]
+    if make is manifest:  # which shards it had, nobody knows
+        assert (gone, [what for what in found.kept if "shard two" in what]) == ([], found.kept[:1])
+        return
+    assert len(gone) == roots
+    remove_leftovers(store, dataset, found)
+    left = {path.stem for path in (tmp_path / "out" / "metas" / "v0").iterdir()}
+    assert left == {clip.clip_id for shard in dataset.shards() for clip in dataset.clips(shard)}
+    assert not find_leftovers(store, dataset)

@@ -1,10 +1,15 @@
-"""Files beside a clip say something about it, found by the listing alone."""
+"""Files beside a clip say something about it, found by the listing alone, and read where a prompt names them."""
 
 import pytest
 
-from caption_assets.dataset import open_dataset
-from caption_assets.errors import ClipError
-from caption_assets.steps.sidecars import sidecar_texts
+from caption_assets.dataset import clip_id, open_dataset
+from caption_assets.records import text_hash
+from caption_assets.settings import CaptionModelSettings, CaptionSettings
+from caption_assets.steps import caption_shards, model_session
+from caption_assets.steps.sidecars import SidecarError, Sidecars
+from caption_assets.store import WINDOW_CAPTIONS
+from caption_assets_tests.rows import window
+from caption_assets_tests.steps.conftest import UUID
 
 VTT = """WEBVTT
 
@@ -15,6 +20,7 @@ Hello <b>there</b>
 <v Ann>More &amp; more
 and more
 """
+NAMES = ("sidecar.txt", "sidecar.json.title", "sidecar.json", "sidecar.vtt")
 
 
 def clips(root):
@@ -23,24 +29,33 @@ def clips(root):
     return dataset.listing(shard)
 
 
+def said(clip, start_s=0.0, end_s=1.0, names=NAMES):
+    row = window(clip.clip_id, sidecars=clip.sidecars, start_s=start_s, end_s=end_s)
+    return Sidecars([row], names).values(row)
+
+
 @pytest.mark.parametrize("where", ["a", "."], ids=["folder", "flat"])
 def test_files_beside_clips_are_theirs_and_read_when_asked_for(tmp_path, where):
-    files = {"x.mp4": "", "x.txt": "A note.\n", "x.mp4.json": "{}", "x.vtt": VTT, "y.mp4": "", "z.txt": "", "x.srt": ""}
+    files = {"x.mp4": "", "x.txt": "A note.\n", "x.vtt": VTT, "y.mp4": "", "z.txt": "", "x.srt": ""}
+    files["x.mp4.json"] = '{"title": "T", "tags": ["a"]}'
     (tmp_path / where).mkdir(exist_ok=True)
     for name, text in files.items():
         (tmp_path / where / name).write_text(text)
     listing = clips(str(tmp_path))
     first, second = listing.clips
-    assert [sidecar.suffix for sidecar in first.sidecars] == [".txt", ".vtt", ".json"]
+    assert [location.rpartition("/")[2] for location in first.sidecars] == ["x.txt", "x.vtt", "x.mp4.json"]
     assert second.sidecars == ()
     assert sorted(name.rpartition("/")[2] for of in listing.left_out for name in of.names) == ["x.srt", "z.txt"]
-    assert sidecar_texts(first, 0.0, 2.0) == {"txt": "A note.", "json": "{}", "vtt": "Hello there"}
-    assert sidecar_texts(first, 2.5, 9.0)["vtt"] == "More & more\nand more"
-    assert sidecar_texts(first, 4.0, 9.0)["vtt"] == ""
+    values = said(first, 0.0, 2.0)
+    assert (values["sidecar.txt"], values["sidecar.vtt"]) == ("A note.", "Hello there")
+    assert (values["sidecar.json"], values["sidecar.json.title"]) == (files["x.mp4.json"], "T")
+    assert said(first, 2.5, 9.0)["sidecar.vtt"] == "More & more\nand more"
+    assert said(first, 4.0, 9.0)["sidecar.vtt"] == ""
     (tmp_path / where / "x.txt").write_bytes(b"\xff")
     assert clips(str(tmp_path)).version == listing.version
-    with pytest.raises(ClipError, match=r"x\.txt: it cannot be used"):
-        sidecar_texts(first, 0.0, 1.0)
+    assert said(first, names=["sidecar.vtt"]) == {"sidecar.vtt": ""}
+    with pytest.raises(SidecarError, match=r"x\.txt: it cannot be used"):
+        said(first)
 
 
 def test_sidecars_in_a_bucket_take_no_request_before_they_are_asked_for(s3):
@@ -49,6 +64,32 @@ def test_sidecars_in_a_bucket_take_no_request_before_they_are_asked_for(s3):
     s3.asked.clear()
     first, second = clips(f"s3://{s3.bucket}/in").clips
     assert s3.count(f"/{s3.bucket}/in/") == 0
-    assert sidecar_texts(second, 0.0, 1.0) == {"txt": "Y"}
+    assert said(second) == {"sidecar.txt": "Y"}
     assert s3.count(f"/{s3.bucket}/in/a/y.txt") == 1
-    assert sidecar_texts(first, 0.0, 2.0) == {"vtt": "Hello there"}
+    assert said(first, 0.0, 2.0) == {"sidecar.vtt": "Hello there"}
+
+
+def test_prompts_name_what_files_beside_a_clip_say_and_a_clip_without_them_fails_alone(house):
+    asked = CaptionSettings(max_output_tokens=4, prompt_text="It is {sidecar.json.title}: {sidecar.txt} Describe it.")
+
+    def caption():
+        house.plan("a")
+        with model_session(CaptionModelSettings(device="cpu")) as session:
+            (ended,) = caption_shards(house.context, ["a"], session, asked)
+        rows = house.store.read_rows(WINDOW_CAPTIONS, "a", "demo")
+        return ended.outcome, {row.clip_id: row for row in rows}
+
+    (house.clips / "a" / "named.json").write_text('{"title": "a race"}')
+    (house.clips / "a" / "named.txt").write_text("Fast cars.\n")
+    report, rows = caption()
+    named, other = rows[clip_id("a/named.mp4")], rows[UUID]
+    assert named.prompt_hash == text_hash("It is a race: Fast cars. Describe it.")
+    assert (other.status, other.error_kind, other.text) == ("failed", "sidecar", None)
+    assert "{sidecar.json.title}" in other.error
+    assert report.failures == {"sidecar": 2}
+    (house.clips / "a" / f"{UUID}.json").write_text('{"title": "a walk"}')
+    (house.clips / "a" / f"{UUID}.txt").write_text("")
+    report, rows = caption()
+    assert (report.reused, report.failed, rows[UUID].prompt_hash) == (1, 0, text_hash("It is a walk:  Describe it."))
+    (house.clips / "a" / "named.txt").write_text("Slow cars.")
+    assert caption()[0].reused == 2

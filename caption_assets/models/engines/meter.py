@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Seconds times GPUs: `held_s` from a lease to its end, `busy_s` of these with the model loaded and a
-    request at hand. `starts` are
-    those of the engine, by which a device is held that is no GPU, too."""
+    """Seconds times GPUs: `held_s` from a lease to its end, `busy_s` of these with the model loaded and a request at
+    hand. `starts` are those of the engine, by which a device is held that is no GPU, too. `requests` are at hand now,
+    which have `num_bytes`."""
 
     held_s: float = 0.0
     busy_s: float = 0.0
     starts: int = 0
+    requests: int = 0
+    num_bytes: int = 0
 
 
 class Meter:
@@ -22,7 +24,7 @@ class Meter:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
-        self._gpus = self._at_hand = self._starts = 0
+        self._gpus = self._at_hand = self._num_bytes = self._starts = 0
         self._held_s = self._busy_s = 0.0
         self._is_ready = False
         self._at = clock()
@@ -47,24 +49,26 @@ class Meter:
             self._go_on()
             self._gpus = 0
 
-    def enter(self) -> None:
+    def enter(self, num_bytes: int = 0) -> None:
         """One more request is at hand."""
         with self._lock:
             self._go_on()
             self._at_hand += 1
+            self._num_bytes += num_bytes
 
-    def leave(self) -> None:
+    def leave(self, num_bytes: int = 0) -> None:
         """One of them has its answer."""
         with self._lock:
             self._go_on()
             self._at_hand -= 1
+            self._num_bytes -= num_bytes
 
     @property
     def usage(self) -> Usage:
         """By now."""
         with self._lock:
             self._go_on()
-            return Usage(self._held_s, self._busy_s, self._starts)
+            return Usage(self._held_s, self._busy_s, self._starts, self._at_hand, self._num_bytes)
 
     def _go_on(self) -> None:
         before, self._at = self._at, self._clock()

@@ -103,8 +103,7 @@ class EngineSession:
         while parts:
             try:
                 for result in self._engine.generate(parts[0]):
-                    del unfinished[result.request_id]
-                    self._meter.leave()
+                    self._meter.leave(unfinished.pop(result.request_id).size)
                     answered, stuck, at_once, self._has_answered = True, 0, 0, True
                     seconds = shares.leave(result.request_id, _seconds(result))
                     self.answered_s += seconds
@@ -125,8 +124,7 @@ class EngineSession:
                 self._close_engine()
                 self._await_engine()
                 for name in killers:
-                    del unfinished[name]
-                    self._meter.leave()
+                    self._meter.leave(unfinished.pop(name).size)
                     message = f"the engine {death.did} on it twice, so it was set aside ({death.wrong})"
                     seconds = shares.leave(name, 0.0)
                     self.answered_s += seconds
@@ -203,6 +201,6 @@ class _Recorded:
         self._shares.wait()
         request = next(self._requests)
         self._shares.enter(request.request_id)
-        self._meter.enter()
+        self._meter.enter(request.size)
         self._unfinished[request.request_id] = request
         return request

@@ -16,7 +16,7 @@ from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.openai.server import Server
 from caption_assets.models.families import FrameLimits
 from caption_assets.models.requests import caption_request, frame_size
-from caption_assets.models.variants import caption_variant
+from caption_assets.models.variants import Sampling, caption_variant
 from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 
@@ -45,9 +45,11 @@ WINDOWS = [window(k) for k in range(12)]
 BRIEF = [replace(request, max_tokens=8) for request in WINDOWS]  # where the texts need only differ
 
 
-def engine(variant=DEMO, checkpoint=CHECKPOINT, batch_size=4, **options):
+def engine(variant=DEMO, checkpoint=CHECKPOINT, batch_size=4, sampling=Sampling(), **options):
     server_options = ServerOptions(**{"retry_s": LONG_S, "timeout_s": LONG_S, "encode_mp4": sampled_mp4} | options)
-    return OpenAIEngine(variant, checkpoint, EngineOptions(batch_size=batch_size, server=server_options))
+    return OpenAIEngine(
+        variant, checkpoint, EngineOptions(batch_size=batch_size, sampling=sampling, server=server_options)
+    )
 
 
 @contextmanager

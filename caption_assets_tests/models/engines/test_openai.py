@@ -16,7 +16,7 @@ import pytest
 
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.engines.base import EngineDeathError, EngineOptions
-from caption_assets.models.engines.openai.address import find_address
+from caption_assets.models.engines.openai.address import find_addresses
 from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
@@ -110,8 +110,7 @@ def test_a_list_of_images_is_read_by_servers_that_take_no_video(server):
 
 def test_vllm_gets_the_true_times_and_all_of_the_sampling(server):
     sampling = replace(DEMO.sampling, top_p=0.9)
-    e = engine(variant=replace(DEMO, stop=("</s>",)))
-    e._options = replace(e._options, sampling=sampling)
+    e = engine(variant=replace(DEMO, stop=("</s>",)), sampling=sampling)
     e.start()
     list(e.generate(BRIEF[1:2]))
     e.close()
@@ -228,7 +227,7 @@ def test_a_server_that_is_not_there_is_one_clear_error_without_its_credentials(m
 
 def test_an_address_is_shown_without_what_is_secret_in_it(monkeypatch):
     monkeypatch.setenv(URL, "https://user:p%40ss@[::1]:8443/gateway/t0ken/v1/")
-    address = find_address(text_model=False)
+    (address,) = find_addresses(text_model=False)
     assert address.base == "https://[::1]:8443/gateway/t0ken/v1/"
     assert address.shown == "https://[::1]:8443"
     assert address.headers == {"Authorization": "Basic dXNlcjpwQHNz"}

@@ -14,7 +14,7 @@ import pytest
 
 from caption_assets.errors import ModelError
 from caption_assets.models.engines.base import EngineDeathError, EngineOptions, ServerOptions
-from caption_assets.models.engines.openai.address import find_address
+from caption_assets.models.engines.openai.address import find_addresses
 from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.variants import text_variant
@@ -453,7 +453,7 @@ def test_headers_and_query_are_sent_and_secret(monkeypatch):
     monkeypatch.setenv(URL, "https://x.example.org/openai/v1/?api-version=2024-10-21&key=geheim-1")
     monkeypatch.setenv(KEY, "geheim-2")
     monkeypatch.setenv(HEADERS, '{"api-key": "geheim-3", "authorization": "Token geheim-4"}')
-    address = find_address(text_model=False)
+    (address,) = find_addresses(text_model=False)
     assert address.url("models") == "https://x.example.org/openai/v1/models?api-version=2024-10-21&key=geheim-1"
     assert address.beside("version") == "https://x.example.org/openai/version"
     assert address.headers == {"api-key": "geheim-3", "authorization": "Token geheim-4"}
@@ -466,10 +466,10 @@ def test_headers_go_to_the_address_that_they_stand_beside(monkeypatch):
     monkeypatch.setenv(URL, "http://a/v1")
     monkeypatch.setenv(HEADERS, '{"x": "captions"}')
     monkeypatch.setenv("OPENAI_TEXT_BASE_URL", "http://b/v1")
-    assert find_address(text_model=True).headers == {}
+    assert find_addresses(text_model=True)[0].headers == {}
     monkeypatch.setenv("OPENAI_TEXT_HEADERS", '{"x": "texts"}')
-    assert find_address(text_model=True).headers == {"x": "texts"}
-    assert find_address(text_model=False).headers == {"x": "captions"}
+    assert find_addresses(text_model=True)[0].headers == {"x": "texts"}
+    assert find_addresses(text_model=False)[0].headers == {"x": "captions"}
 
 
 @pytest.mark.parametrize(
@@ -486,7 +486,7 @@ def test_what_no_header_can_carry_is_refused_unseen(name, value, message, monkey
     monkeypatch.setenv(URL, "http://a/v1")
     monkeypatch.setenv(name, value)
     with pytest.raises(ModelError, match=message) as error:
-        find_address(text_model=False)
+        find_addresses(text_model=False)
     assert "geheim" not in str(error.value)
 
 

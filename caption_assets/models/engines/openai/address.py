@@ -1,4 +1,4 @@
-"""Where a server is and what it asks for, by the environment, and what may be shown of that."""
+"""Where servers are and what they ask for, by the environment, and what may be shown of that."""
 
 import base64
 import json
@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -13,7 +14,7 @@ from caption_assets.errors import ModelError
 
 
 class _Variables(NamedTuple):
-    """Environment variables of one server: its address, its key, and further headers for it."""
+    """Environment variables of a model's servers: their addresses, their key, and further headers for them."""
 
     address: str
     key: str
@@ -24,10 +25,11 @@ class _Variables(NamedTuple):
 _CAPTIONS = _Variables("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_HEADERS")
 _TEXT = _Variables("OPENAI_TEXT_BASE_URL", "OPENAI_TEXT_API_KEY", "OPENAI_TEXT_HEADERS")
 HOW_TO_START = "start one with `vllm serve <model>` (docs/engines.md has the whole command)"
+_SEPARATOR = re.compile(r"[\s,]+(?=https?://)")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Address:
     """Where a server is and what it asks for. `shown` is what may be shown of it: no path, no credentials.
 
@@ -60,29 +62,50 @@ class Address:
         return text if len(text) <= 500 else f"{text[:500]}…"
 
 
-def find_address(*, text_model: bool) -> Address:
-    """The server's address by the environment. Key and headers go to the address that they stand beside, and to no
-    other. Raises ModelError.
+def find_addresses(*, text_model: bool) -> tuple[Address, ...]:
+    """The servers' addresses by the environment, which are parted by blanks or commas, or are the lines of a file.
+
+    Key and headers go to the addresses that they stand beside, and to no other. Raises ModelError.
     """
     all_of_them = (_TEXT, _CAPTIONS) if text_model else (_CAPTIONS,)
     names = next((names for names in all_of_them if os.environ.get(names.address, "").strip()), all_of_them[-1])
     given, key = (os.environ.get(name, "").strip() for name in (names.address, names.key))
-    asked = f"server of engine 'openai' in {names.address}"
     if not given:
+        asked = f"server of engine 'openai' in {names.address}"
         wrong = " and ".join(n.address for n in all_of_them) + " are not set" if text_model else "it is not set"
         raise ModelError(asked, wrong, f"set {names.address}, such as http://localhost:8000/v1; {HOW_TO_START}")
+    if not _sendable(key):
+        raise ModelError(
+            f"key in {names.key}", "it has characters that no HTTP header can carry", "set it again, as it was issued"
+        )
+    headers = _headers(names.headers)
+    return tuple(_address(names, each, key, headers) for each in dict.fromkeys(_listed(names.address, given)))
+
+
+def _listed(variable: str, given: str) -> list[str]:
+    """The addresses, as they are written. Raises ModelError for a file without any."""
+    if "://" in given or not Path(given).expanduser().is_file():
+        return _SEPARATOR.split(given.rstrip(","))
+    asked = f"file of servers in {variable}"
+    try:
+        lines = Path(given).expanduser().read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(asked, f"it cannot be read ({type(error).__name__})", "name another one") from None
+    if found := [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]:
+        return found
+    raise ModelError(asked, "it names none", "write each on a line of its own, like http://localhost:8000/v1")
+
+
+def _address(names: _Variables, given: str, key: str, headers: Mapping[str, str]) -> Address:
+    """Raises ModelError for what is no address."""
     try:
         parts = urlsplit(given)
         usable = bool(parts.hostname) and parts.port != 0 and not re.search(r"[\s\\]", given)
     except ValueError:
         usable = False
     if not usable or parts.scheme not in ("http", "https") or parts.fragment:
+        asked = f"server of engine 'openai' in {names.address}"
         raise ModelError(asked, "it is no address of an API", "give it like http://localhost:8000/v1")
-    if not _sendable(key):
-        raise ModelError(
-            f"key in {names.key}", "it has characters that no HTTP header can carry", "set it again, as it was issued"
-        )
-    headers = _headers(names.headers)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     basic = base64.b64encode(f"{user}:{password}".encode()).decode()
     credentials = f"Bearer {key}" if key else f"Basic {basic}" if user else ""

@@ -1,13 +1,14 @@
-"""Requests that are open at a server, many at once, beside the thread that asks for them."""
+"""Requests that are open at servers, many at once, beside the thread that asks for them."""
 
 import asyncio
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 from caption_assets.models.engines.openai.server import Server, ServerGoneError
+from caption_assets.models.engines.openai.servers import Servers
 from caption_assets.models.engines.visits import Visit
 from caption_assets.models.requests import Request, Result
 from caption_assets.records import Outcome
@@ -17,25 +18,26 @@ Further = Callable[[Request, Request], Request]
 
 
 class Conversation:
-    """Requests that are open at a server, at most `connections` at once, in an event loop on a thread of its own.
+    """Requests that are open at servers, in an event loop on a thread of its own.
 
-    Ends with every request that is still open. `broken` are the ids of those that the server had when the connection
-    broke.
+    Ends with every request that is still open. `broken` are the ids of those that a server had when the connection
+    broke. A window that one has gone away over goes to another, and no other such window goes with it.
     """
 
-    def __init__(self, server: Server, connections: int, further: Further | None = None) -> None:
+    def __init__(self, servers: Servers, further: Further | None = None) -> None:
         """`further` makes what is sent for another question about a video that has been sent."""
-        self.server, self._further = server, further
+        self.servers, self._further = servers, further
         self.broken: set[str] = set()
         self._answers: queue.SimpleQueue[Result | ServerGoneError] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
-        self._slots = asyncio.Semaphore(connections)
+        self._suspects = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="openai-server", daemon=True)
 
     def __enter__(self) -> "Conversation":
         self._thread.start()
+        self._loop.call_soon_threadsafe(self.servers.begin)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,15 +88,30 @@ class Conversation:
 
     async def _answer(self, request: Request) -> None:
         try:
-            async with self._slots:
-                self._answers.put(await self._visit(request))
+            self._answers.put(await self._somewhere(request))
         except ServerGoneError as gone:
             self._answers.put(gone)
         except Exception as error:  # of one request alone
             outcome = Outcome("failed", "engine", f"{type(error).__name__} while asking the server")
             self._answers.put(Result(request.request_id, outcome=outcome))
 
-    async def _visit(self, request: Request) -> Result:
+    async def _somewhere(self, request: Request) -> Result:
+        """A visit at the least busy server; where that goes, at another. Raises ServerGoneError where none is left."""
+        deaths = 0
+        while True:
+            try:
+                async with self._suspects if deaths else nullcontext(), self.servers.least_busy() as server:
+                    return await self._visit(request, server)
+            except ServerGoneError as gone:
+                if not self.servers.any_there:
+                    raise
+                deaths += request.request_id in self.broken
+                self.broken.discard(request.request_id)
+                if deaths > 1:
+                    message = f"two servers went away on it, so it was set aside ({gone})"
+                    return Result(request.request_id, outcome=Outcome("failed", "engine_died", message))
+
+    async def _visit(self, request: Request, server: Server) -> Result:
         """One question after the other: the server has the video's tokens once it has answered the first."""
         visit = Visit(request)
         left = [visit.first, *visit.beside]
@@ -104,7 +121,7 @@ class Conversation:
             if asked is not visit.first:
                 assert self._further is not None, "there is nothing to ask further questions with"
                 ready = self._further(request, ready)
-            left = visit.answered(asked, await self.server.ask(ready, self.broken)) + left
+            left = visit.answered(asked, await server.ask(ready, self.broken)) + left
         assert visit.result is not None
         return visit.result
 
@@ -112,4 +129,4 @@ class Conversation:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.server.close()
+        await self.servers.close()

@@ -76,7 +76,8 @@ class Server:
     """One server, as it is asked in one event loop, by many requests at once.
 
     Before `ask`, `trial` has to be the body of a request that it has answered, `trial_model` the model that the answer
-    named, and `author` whom the texts are from.
+    named, and `author` whom the texts are from. `has_others` says that other servers may be asked in its place, so that
+    one that fails is not given time.
     """
 
     def __init__(self, address: Address, options: ServerOptions) -> None:
@@ -86,6 +87,7 @@ class Server:
         self.address, self.options, self._http = address, options, httpx2
         self._client = new_client(address, CONNECT_S)
         self.trial, self.trial_model, self.author = b"", "", Author("")
+        self.has_others = False
         self._check: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -118,6 +120,8 @@ class Server:
             except TroubleError as trouble:
                 if trouble.broken:
                     broken.add(request.request_id)
+                if self.has_others and trouble.status not in BUSY:
+                    await self._check_on(str(trouble))
                 now = time.monotonic()
                 until = until or now + self.options.retry_s
                 wait_s = max(trouble.wait_s, pause * random.uniform(0.5, 1.5))

@@ -1,0 +1,160 @@
+"""The server engine with several servers of the same model."""
+
+from dataclasses import replace
+
+import pytest
+
+from caption_assets.errors import ModelError
+from caption_assets.models.engines.openai.address import find_addresses
+from caption_assets.models.engines.session import EngineSession
+from caption_assets_tests.models.engines.served import (
+    BRIEF,
+    CHECKPOINT,
+    DEMO,
+    KEY,
+    LONG_S,
+    URL,
+    engine,
+    started,
+    wait_for,
+    window,
+)
+from caption_assets_tests.openai_server import OpenAIServer
+
+GRACE = "caption_assets.models.engines.openai.meeting._GRACE_S"
+MANY = [replace(BRIEF[k % 12], request_id=str(k)) for k in range(16)]
+
+
+@pytest.fixture
+def pair(server, served_models, monkeypatch):
+    monkeypatch.setattr(GRACE, LONG_S)
+    with OpenAIServer(served_models) as other:
+        monkeypatch.setenv(URL, f"{server.url}, {other.url}")
+        yield server, other
+    if not server.pid:
+        server.start()
+
+
+def windows_at(server):
+    """How many windows it has been asked about; the trial is no window."""
+    return sum("Describe the video." not in str(body) for body in server.seen()["bodies"])
+
+
+def test_each_of_two_servers_has_as_many_windows_as_one_would(pair):
+    """None of the answers comes before four are open at each, at once."""
+    with started(batch_size=4) as e:
+        for server in pair:
+            server.fail({"until_open": 4, "times": 4})
+        found = list(e.generate(MANY))
+    assert sorted(result.request_id for result in found) == sorted(request.request_id for request in MANY)
+    assert all(result.text for result in found)
+    assert sum(windows_at(server) for server in pair) == 16
+
+
+def test_windows_go_to_the_least_busy(pair):
+    slow, quick = pair
+    with started(batch_size=2) as e:
+        slow.fail({"hang": 600, "times": 99})
+        results = e.generate(MANY)
+        assert all(next(results).text for _ in range(len(MANY) - 2))
+        results.close()
+    assert windows_at(quick) == len(MANY) - 2
+
+
+def test_a_server_that_dies_is_left_out_and_has_its_part_when_it_is_back(pair, caplog):
+    first, second = pair
+    with started(batch_size=2) as e:
+        first.fail({"hang": 600, "times": 2})  # what it has when it dies
+        results = e.generate(MANY)
+        found = [next(results) for _ in range(4)]
+        first.stop()
+        wait_for(lambda: f"{first.url.removesuffix('/v1')} is left out" in caplog.text)
+        found += [next(results) for _ in range(4)]
+        first.start()
+        wait_for(lambda: "has its part" in caplog.text)
+        second.fail({"hang": 600, "times": 2})  # from now on it does nothing
+        found += [next(results) for _ in range(len(MANY) - 10)]
+        second.fail()
+        second.stop()
+        found += results
+    assert sorted(int(result.request_id) for result in found) == list(range(len(MANY)))
+    assert [result.outcome.message for result in found if not result.outcome.ok] == []
+
+
+def test_a_window_that_two_servers_die_of_is_set_aside(pair, caplog):
+    def has_it(server):
+        return server.pid and "poison" in str(server.seen()["bodies"])
+
+    with started(batch_size=2) as e:
+        for server in pair:
+            server.fail({"match": "poison", "hang": 600, "times": 9})
+        results = e.generate([window(0, "poison", 8), *MANY])
+        found = [next(results)]
+        wait_for(lambda: any(map(has_it, pair)))
+        one, other = sorted(pair, key=has_it, reverse=True)
+        one.stop()
+        wait_for(lambda: has_it(other))
+        one.start()
+        wait_for(lambda: "has its part" in caplog.text)
+        other.stop()
+        found += results
+    failed = {result.request_id: result.outcome for result in found if not result.outcome.ok}
+    assert failed.keys() == {"w0"}
+    assert failed["w0"].kind == "engine_died"
+    assert failed["w0"].message.startswith("two servers went away on it")
+    assert len(found) == len(MANY) + 1
+
+
+def test_all_servers_gone_are_waited_for(pair, monkeypatch):
+    monkeypatch.setattr(GRACE, 0.1)
+    session = EngineSession(DEMO, CHECKPOINT, engine(batch_size=2, retry_s=0.3))
+    results = session.generate(MANY)
+    found = [next(results)]
+    for server in pair:
+        server.stop()
+    pair[1].start()
+    found += results
+    session.close()
+    assert [result.outcome.message for result in found if not result.outcome.ok] == []
+    assert len(found) == len(MANY)
+
+
+def test_one_that_is_not_there_yet_is_left_out_of_the_start(pair, monkeypatch, caplog):
+    monkeypatch.setattr(GRACE, 0.1)
+    first, second = pair
+    first.stop()
+    with started(batch_size=2) as e:
+        assert f"{first.url.removesuffix('/v1')} is left out for now" in caplog.text
+        results = e.generate(MANY)
+        found = [next(results)]
+        first.start()
+        wait_for(lambda: "has its part" in caplog.text)
+        second.stop()
+        found += results
+    assert all(result.text for result in found)
+    assert len(found) == len(MANY)
+
+
+def test_servers_of_different_models_are_refused(pair):
+    pair[1].be(served_model_name="demo")
+    with pytest.raises(ModelError, match=r"those at http://127\S* and http://127\S* are not alike: .*same model"):
+        engine().start()
+
+
+def test_addresses_may_be_the_lines_of_a_file(tmp_path, monkeypatch):
+    file = tmp_path / "servers"
+    file.write_text("# node 1\nhttp://a:8000/v1\n\nhttp://b:8000/v1?x=geheim\nhttp://a:8000/v1\n")
+    monkeypatch.setenv(URL, str(file))
+    monkeypatch.setenv(KEY, "a-key")
+    addresses = find_addresses(text_model=True)
+    assert [address.url("models") for address in addresses] == [
+        "http://a:8000/v1/models",
+        "http://b:8000/v1/models?x=geheim",
+    ]
+    assert [address.headers for address in addresses] == [{"Authorization": "Bearer a-key"}] * 2
+    file.write_text("# none\n")
+    with pytest.raises(ModelError, match="file of servers in OPENAI_BASE_URL: it names none"):
+        find_addresses(text_model=False)
+    file.write_text("node-1:8000\n")
+    with pytest.raises(ModelError, match="no address of an API"):
+        find_addresses(text_model=False)

@@ -1,0 +1,144 @@
+"""A run as a collector of OpenTelemetry and Prometheus see it."""
+
+import re
+import socket
+import threading
+import urllib.request
+import uuid
+from collections import Counter, defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.parser import text_string_to_metric_families
+
+from caption_assets.dataset import open_dataset
+from caption_assets.errors import ConfigError
+from caption_assets.settings import CaptionModelSettings, CaptionSettings, WindowSettings
+from caption_assets.steps import Progress, StepContext, caption_shards, model_session, window_shard
+from caption_assets.steps.progress import Relay
+from caption_assets.steps.telemetry import telemetry
+from caption_assets.store import WINDOW_CAPTIONS, Store
+
+DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
+STAGES = ("decode", "render", "generate")  # an engine in this process does not tell of more
+
+
+@pytest.fixture
+def collector():
+    """The address of a collector, and the spans that it has been sent."""
+    spans = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            sent = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+            spans.extend(span for each in sent.resource_spans for scope in each.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", spans
+        server.shutdown()
+
+
+def free_port():
+    with socket.create_server(("localhost", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+def scraped(port):
+    """The values of our metrics, by name and labels."""
+    with urllib.request.urlopen(f"http://localhost:{port}/metrics") as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        samples = [sample for family in families for sample in family.samples if sample.name.startswith("caption")]
+    labels = ("asset", "key", "kind", "state")
+    return {(each.name, *(each.labels[name] for name in labels if name in each.labels)): each.value for each in samples}
+
+
+def test_spans_and_metrics_tell_of_each_window(collector, clips_root, tmp_path, workers, monkeypatch):
+    address, spans = collector
+    port, run_id, while_running = free_port(), str(uuid.uuid4()), []
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(port))
+
+    class Scrapes(Progress):
+        def answered(self, asset, shard, row):
+            while_running.append(scraped(port))
+
+    with telemetry(run_id) as told:
+        given = StepContext(Store(tmp_path / "out"), workers, progress=Relay(told, Scrapes()))
+        for shard in ("a", "b"):
+            windows = WindowSettings(window_size=16, remainder_threshold=8)
+            given.progress.done(window_shard(given, open_dataset(str(clips_root)), shard, windows))
+        model = CaptionModelSettings(device="cpu", gpu_hour_price=2.0)
+        with model_session(model, 1) as session:
+            for ended in caption_shards(given, ["a", "b"], session, CaptionSettings(max_output_tokens=4, batch_size=1)):
+                given.progress.done(ended.outcome)
+            at_last = scraped(port)
+
+    rows = [row for shard in ("a", "b") for row in given.store.read_rows(WINDOW_CAPTIONS, shard, "demo")]
+    of = ("window_captions", "demo")
+    assert at_last["caption_assets_items_total", "window_captions"] == len(rows)
+    assert at_last["caption_assets_items_left", "window_captions"] == 0
+    assert at_last["caption_assets_windows_total", *of, "ok"] == len(rows)
+    assert at_last["caption_assets_windows_total", "clip_windows", "", "ok"] == len(rows)
+    assert at_last["caption_assets_tokens_total", *of, "input"] == sum(row.prompt_tokens for row in rows)
+    assert at_last["caption_assets_tokens_total", *of, "output"] == sum(row.output_tokens for row in rows)
+    assert at_last["caption_assets_engine_starts_total", *of] == 1
+    assert (
+        at_last["caption_assets_gpu_busy_seconds_total", *of] == at_last["caption_assets_cost_total", *of] == 0
+    )  # a CPU
+    shown = set(re.findall(r"caption_assets_\w+", DASHBOARD.read_text()))
+    assert shown
+    assert shown <= {name for name, *_ in at_last}
+    assert len(while_running) == len(rows)
+    assert max(found["caption_assets_queue_bytes", *of] for found in while_running) > 100_000
+    assert at_last["caption_assets_queue_bytes", *of] == at_last["caption_assets_queue_requests", *of] == 0
+
+    by_name = defaultdict(list)
+    for span in spans:
+        by_name[span.name].append(span)
+    parents = {span.span_id: span for span in spans}
+    assert {uuid.UUID(bytes=span.trace_id) for span in spans} == {uuid.UUID(run_id)}
+    assert Counter({name: len(found) for name, found in by_name.items()}) == {
+        "run": 1,
+        "shard": 4,
+        "window": len(rows),
+        **dict.fromkeys(STAGES, len(rows)),
+    }
+    assert {parents[span.parent_span_id].name for span in by_name["window"]} == {"shard"}
+    for stage in STAGES:
+        took = sum(span.end_time_unix_nano - span.start_time_unix_nano for span in by_name[stage])
+        said = "seconds" if stage == "generate" else f"{stage}_s"
+        assert took / 1e9 == pytest.approx(sum(getattr(row, said) for row in rows))
+        assert {parents[span.parent_span_id].name for span in by_name[stage]} == {"window"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wrong"),
+    [
+        ("OTEL_TRACES_EXPORTER", "jaeger", "'jaeger' is unknown. Choose among otlp, console, none"),
+        ("OTEL_METRICS_EXPORTER", "prometheus,statsd", "'statsd' is unknown"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier pigeon", "Choose among http/protobuf, grpc"),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "http", "that is no port"),
+    ],
+)
+def test_what_cannot_be_sent_is_said_before_anything_is_done(monkeypatch, name, value, wrong):
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=wrong):
+        telemetry().__enter__()
+
+
+def test_nothing_is_begun_where_nothing_is_asked_for(monkeypatch):
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    with telemetry() as told:
+        assert type(told) is Progress
