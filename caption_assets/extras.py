@@ -10,6 +10,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "vllm": ("vllm",),
         "demo": ("torch", "torchvision", "transformers", "xgrammar"),
         "s3": ("s3fs",),
+        "ray": ("ray", "dagster_ray"),
+        "postgres": ("dagster_postgres", "psycopg2"),
         "telemetry": (
             "opentelemetry.sdk",
             "opentelemetry.exporter.otlp.proto.http",

@@ -31,7 +31,7 @@ _LONGEST = tuple(f"test_{name}.py" for name in _LONG)
 
 
 # The tests of these files need servers, whose models are loaded once a process.
-_SERVED = ("test_openai.py", "test_openai_servers.py", "test_server.py", "test_wheel.py")
+_SERVED = ("test_openai.py", "test_openai_servers.py", "test_openai_several.py", "test_server.py", "test_wheel.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -107,14 +107,18 @@ def wait_for(found: Callable[[], T | None]) -> T:
 
 
 @contextmanager
-def dagster_dev(home: Path, workspace: str) -> Iterator[DagsterDev]:
-    """One in the folder `home`, which gets the checkout's dagster.yaml, with the code locations of `workspace`."""
-    shutil.copy(CHECKOUT / "dagster.yaml", home)
+def dagster_dev(
+    home: Path, workspace: str, instance: Path = CHECKOUT / "dagster.yaml", **variables: str
+) -> Iterator[DagsterDev]:
+    """One in the folder `home`, which gets the file of an instance, with the code locations of `workspace` and further
+    environment variables."""
+    shutil.copy(instance, home)
     (home / "workspace.yaml").write_text(workspace)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("CAPTION_ASSETS_", "DAGSTER_"))}
     environment = {**plain, "PYTHONPATH": str(CHECKOUT), "DAGSTER_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment |= variables
     with (home / "log").open("w") as log:
         command = [BIN / "dagster", "dev", "--port", str(port)]
         process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True)

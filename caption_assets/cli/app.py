@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 import caption_assets
+from caption_assets.cli.backfill import backfill
 from caption_assets.cli.calibrate import calibrate
 from caption_assets.cli.check import check, print_checks
 from caption_assets.cli.chosen import given_flags, run_settings
@@ -22,12 +23,11 @@ from caption_assets.cli.export import export
 from caption_assets.cli.flags import caption_option, settings_flags
 from caption_assets.cli.prune import prune
 from caption_assets.cli.review import review
-from caption_assets.cli.shards import dataset_option, shards
+from caption_assets.cli.shards import chosen_shards, dataset_option, shards
 from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
-from caption_assets.dataset import Dataset, shard_name
 from caption_assets.demo.clips import demo_scenes, render_dataset
-from caption_assets.errors import CaptionAssetsError, ConfigError, DatasetError
+from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.extras import install, missing
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.prompts import enhance_prompt
@@ -42,7 +42,6 @@ from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WIND
 from caption_assets.workers.local import Workers
 
 OK, SHARD_FAILED, WRONG_USAGE = 0, 1, 2
-_SHOWN = 10
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -110,6 +109,7 @@ cli.add_command(calibrate)
 cli.add_command(check)
 cli.add_command(estimate)
 cli.add_command(shards)
+cli.add_command(backfill)
 
 
 @cli.command("reference")
@@ -127,7 +127,7 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
     if not options["dry_run"]:
         Store(settings.output).check_writable()
     dataset = dataset_for(settings.dataset, settings.clips, settings.output, keep=not options["dry_run"])
-    chosen_shards, trial = _chosen(dataset, named), Trial(options["limit"], options["verify"])
+    asked_for, trial = chosen_shards(dataset, named), Trial(options["limit"], options["verify"])
     steps = {"clip_windows"}
     if previews:
         check_ffmpeg()
@@ -147,7 +147,7 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
                 pass
 
     if options["dry_run"]:
-        print_forecast(dataset, Store(settings.output), chosen_shards, settings, steps, trial)
+        print_forecast(dataset, Store(settings.output), asked_for, settings, steps, trial)
         return OK
 
     # Dagster takes a second or two to import: wrong usage has been answered by now.
@@ -159,26 +159,16 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
     with (
         telemetry() as told,
         local_instance() as instance,
-        RunConsole(Console(stderr=True), len(chosen_shards)) as console,
+        RunConsole(Console(stderr=True), len(asked_for)) as console,
         Workers.from_settings(settings.workers) as clip_workers,
     ):
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers, told)})
-        failed = materialize_shards(instance, pipeline, chosen_shards, steps, console, trial)
-    console.summarize(chosen_shards, Console())
+        failed = materialize_shards(instance, pipeline, asked_for, steps, console, trial)
+    console.summarize(asked_for, Console())
     print_checks(console.checks, Console())
     if trial.limit is not None:
         click.echo(f"Only the first {trial.limit} clips of each shard: a run without --limit goes on from here.")
     return SHARD_FAILED if failed else OK
-
-
-def _chosen(dataset: Dataset, named: Sequence[str]) -> list[str]:
-    """The shards that are named, by their folder's name or by their key; all where none is. Raises DatasetError."""
-    known = dataset.shards()
-    by_name = {key: key for key in known} | {shard_name(key): key for key in known}
-    if unknown := [name for name in named if name not in by_name]:
-        shown = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
-        raise DatasetError(f"shard {unknown[0]!r} of dataset {dataset.root!r}", "it is unknown", f"choose: {shown}")
-    return list(dict.fromkeys(by_name[name] for name in named)) or known
 
 
 def _show_samples(store: Store, shards: list[str], console: Console) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import annotated_types
@@ -22,6 +23,7 @@ from caption_assets.settings import (
     is_mapping,
     variables_of,
 )
+from caption_assets.settings.file import read_prompts
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
@@ -116,19 +118,24 @@ def variables_from(context: click.Context) -> dict[str, str]:
     return variables
 
 
-def _prompts(given: Sequence[str]) -> dict[str, str | None]:
-    """Further prompts by their names, each with its text, or none where it is ready-made."""
-    named = [each.partition("=") for each in given]
-    return {name: text if equals else None for name, equals, text in named}
+def _prompts(given: Sequence[str]) -> dict[str, Any]:
+    """Further prompts by their names: each with its text, none where it is ready-made, or all that a file has."""
+    prompts: dict[str, Any] = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        is_file = not equals and name.endswith((".yaml", ".yml", ".json"))
+        prompts |= read_prompts(Path(name)) if is_file else {name: text if equals else None}
+    return prompts
 
 
 caption_option = click.option(
     "--caption",
     multiple=True,
-    metavar="NAME[=TEXT]",
+    metavar="NAME[=TEXT]|FILE",
     callback=lambda _ctx, _param, values: _prompts(values),
     help="Ask every window this, too, in the same visit: its caption stands under <variant>-<NAME>. Without a text, a "
-    "ready-made prompt: short, dense, camera or structured. May be repeated.",
+    "ready-made prompt: short, dense, camera or structured. A YAML or JSON file has several by name, each a text or a "
+    "prompt's settings. May be repeated.",
 )
 """The flag of a setting that is given piece by piece."""
 

@@ -1,6 +1,6 @@
 """The command `caption-assets shards`, and how commands are told of a dataset."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +12,7 @@ from caption_assets.errors import DatasetError
 from caption_assets.settings import DatasetSettings
 from caption_assets.steps.sharding import dataset_for
 
+_SHOWN = 10
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -39,6 +40,16 @@ def given_dataset(
 def dataset_flags(command: F) -> F:
     """Adds the flags that say which dataset, and how it is read."""
     return dataset_option()(settings_flags(command, (DatasetSettings,)))
+
+
+def chosen_shards(dataset: Dataset, named: Sequence[str]) -> list[str]:
+    """The shards that are named, by their folder's name or by their key; all where none is. Raises DatasetError."""
+    known = dataset.shards()
+    by_name = {key: key for key in known} | {shard_name(key): key for key in known}
+    if unknown := [name for name in named if name not in by_name]:
+        shown = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
+        raise DatasetError(f"shard {unknown[0]!r} of dataset {dataset.root!r}", "it is unknown", f"choose: {shown}")
+    return list(dict.fromkeys(by_name[name] for name in named)) or known
 
 
 _output_option = click.option(

@@ -16,6 +16,7 @@ from caption_assets.defs.config import config_class, config_schema
 from caption_assets.defs.io_manager import table_metadata
 from caption_assets.defs.metadata import column_schema
 from caption_assets.defs.names import Names, model_names
+from caption_assets.defs.placing import beside_model, on_cpus, with_priority
 from caption_assets.defs.reporting import Reports, ShardOutcomes
 from caption_assets.defs.run_sizes import shards_per_run
 from caption_assets.defs.step_run import StepRun
@@ -25,7 +26,6 @@ from caption_assets.models.choice import ModelChoice, prompt_key
 from caption_assets.settings import (
     CaptionSettings,
     EnhanceSettings,
-    ModelSettings,
     PipelineSettings,
     PreviewSettings,
     Settings,
@@ -36,8 +36,6 @@ from caption_assets.steps import Outcomes, caption_shards, captions, enhance_sha
 from caption_assets.steps.asked import asks_several
 from caption_assets.steps.choices import Choice, captions_choice, enhanced_choice, previews_choice, windows_choice
 from caption_assets.steps.report import Step
-
-GPU_POOL, CPU_POOL = "gpu", "cpu"
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,10 @@ def make_assets(
     """
     caption_models = model_names("caption_model", settings.captions)
     text_models = model_names("text_model", settings.enhanced)
-    size, on_cpus = shards_per_run(settings), {"pool": CPU_POOL}
+    size, cpus = shards_per_run(settings), on_cpus(settings)
     recipes = [
-        _Recipe(clip_windows, settings.windows, windows_choice, 2 * size, {"python", "parquet"}, more=on_cpus),
-        _Recipe(window_previews, settings.previews, previews_choice, size, {"python", "ffmpeg", "webp"}, more=on_cpus),
+        _Recipe(clip_windows, settings.windows, windows_choice, 2 * size, {"python", "parquet"}, more=cpus),
+        _Recipe(window_previews, settings.previews, previews_choice, size, {"python", "ffmpeg", "webp"}, more=cpus),
     ]
     for name, model in caption_models.items():
         for prompt, asked in model.asked.items():
@@ -78,7 +76,7 @@ def make_assets(
                 models={"caption_model": (name, model)},
                 prompt=prompt,
                 # Before the previews of the same run, which it then makes on its way.
-                more={**_pool_of(model), "op_tags": {"dagster/priority": "1"}},
+                more=with_priority(beside_model(settings, model), 1),
             )
             recipes.append(recipe)
     for name, model in caption_models.items():
@@ -90,16 +88,11 @@ def make_assets(
                 4 * size,
                 _MODEL_KINDS,
                 models={"caption_model": (name, model), "text_model": (text_name, text_model)},
-                more=_pool_of(text_model),
+                more=beside_model(settings, text_model),
             )
             recipes.append(recipe)
     names, preview_config = Names(settings.name), config_class(settings.previews)
     return [recipe.make(settings, names, shards, preview_config, condition) for recipe in recipes]
-
-
-def _pool_of(model: ModelSettings) -> dict[str, str]:
-    """A model that a server runs takes no GPU of this machine."""
-    return {} if model.engine == "openai" else {"pool": GPU_POOL}
 
 
 _MODEL_KINDS = {"python", "pytorch", "huggingface"}

@@ -1,14 +1,38 @@
-"""How a backfill gets on as a whole, of which a run makes some shards."""
+"""Backfills: asked for from the command line, and how one gets on as a whole, of which a run makes some shards."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import dagster as dg
+from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.storage.tags import BACKFILL_ID_TAG
+from dagster._core.utils import make_new_backfill_id
 
 from caption_assets.defs.history import History
 from caption_assets.steps.progress import seconds_left
 from caption_assets.steps.progress_log import duration
+
+
+def ask_for_backfill(
+    instance: dg.DagsterInstance, assets: dg.Definitions, keys: Sequence[dg.AssetKey], shards: Sequence[str]
+) -> str:
+    """Has Dagster's daemon make the assets `keys` of registered shards, as *Materialize all* does: neighbouring shards
+    are one run. Returns the backfill's id."""
+    backfill = PartitionBackfill.from_asset_partitions(
+        backfill_id=make_new_backfill_id(),
+        asset_graph=assets.resolve_asset_graph(),
+        partition_names=shards,
+        asset_selection=keys,
+        backfill_timestamp=time.time(),
+        tags={},
+        dynamic_partitions_store=instance,
+        all_partitions=False,
+        title=None,
+        description=None,
+        run_config=None,
+    )
+    instance.add_backfill(backfill)
+    return backfill.backfill_id
 
 
 def backfill_sentence(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: dg.AssetKey) -> str:

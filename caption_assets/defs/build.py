@@ -7,6 +7,7 @@ import dagster as dg
 from caption_assets.defs.automation import job_of, schedule_of, sensors_of
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.prune import prune_job
+from caption_assets.defs.ray_executor import ray_executor, require_ray
 from caption_assets.settings import PipelineSettings
 from caption_assets.settings.environment import deployed_settings
 
@@ -18,6 +19,7 @@ _STEPS_GO_ON = {"step_dependency_config": {"require_upstream_step_success": Fals
 EXECUTORS = {
     "in_process": dg.in_process_executor.configured(_STEPS_GO_ON),
     "multiprocess": dg.multiprocess_executor.configured(_STEPS_GO_ON),
+    "ray": ray_executor,
     "of_the_project": None,
 }
 
@@ -31,6 +33,8 @@ def build_defs(
     ConfigError for what cannot be.
     """
     pipeline = Pipeline(settings or deployed_settings(), resource_overrides)
+    if pipeline.settings.executor == "ray":
+        require_ray()
     job = job_of(pipeline)
     return dg.Definitions(
         assets=[pipeline.source, *pipeline.assets],

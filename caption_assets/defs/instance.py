@@ -1,5 +1,6 @@
 """Where Dagster keeps history: beside the dagster.yaml that says so, from wherever it is started."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +13,13 @@ from dagster._core.instance.ref import ConfigurableClassData, InstanceRef
 from dagster._core.storage.tags import PRIORITY_TAG
 
 from caption_assets.errors import ConfigError
-from caption_assets.store.tables import WINDOW_CAPTIONS
+from caption_assets.settings.declare import ENVIRONMENT_PREFIX
+from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, Table
 
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
 """The code location of `caption_assets.definitions`, for `dagster dev` and its like."""
+GPU_RUN_TAGS = ENVIRONMENT_PREFIX + "GPU_RUN_TAGS"
+"""The variable with the tags, as JSON, of runs that ask a model: what Kubernetes is to give them, say."""
 _INSTANCE_FILE = "dagster.yaml"
 _STORAGE = ".dagster_home"
 # Dagster's folder for an instance of no other place, made in the working directory.
@@ -38,11 +42,16 @@ class StoredBesideInstance(dg.DagsterInstance):
         return {}
 
     def submit_run(self, run_id: str, workspace: Any) -> dg.DagsterRun:
-        """Puts runs that caption before all others in the queue, unless they say otherwise: previews of a large dataset
-        would keep its GPUs waiting for hours."""
+        """Puts runs that caption before all others in the queue: previews of a large dataset would keep its GPUs
+        waiting for hours. Runs that ask a model have the tags of GPU_RUN_TAGS. What tags of its own say counts first.
+        """
         run = self.get_run_by_id(run_id)
-        if run is not None and PRIORITY_TAG not in run.tags and _captions(run):
-            self.add_run_tags(run_id, {PRIORITY_TAG: "1"})
+        if run is not None:
+            tags = {PRIORITY_TAG: "1"} if _makes(run, WINDOW_CAPTIONS) else {}
+            if _makes(run, WINDOW_CAPTIONS, ENHANCED_CAPTIONS):
+                tags |= _gpu_run_tags()
+            if new := {name: value for name, value in tags.items() if name not in run.tags}:
+                self.add_run_tags(run_id, new)
         return super().submit_run(run_id, workspace)
 
     @staticmethod
@@ -75,8 +84,21 @@ def instance_home() -> str:
     return folder
 
 
-def _captions(run: dg.DagsterRun) -> bool:
-    return any(WINDOW_CAPTIONS.name in part for key in run.asset_selection or () for part in key.path)
+def _makes(run: dg.DagsterRun, *tables: Table[Any]) -> bool:
+    return any(table.name in part for key in run.asset_selection or () for part in key.path for table in tables)
+
+
+def _gpu_run_tags() -> dict[str, str]:
+    """Tags by name, of the environment. Raises ConfigError for what is no JSON of these."""
+    text = os.environ.get(GPU_RUN_TAGS, "").strip()
+    try:
+        given = json.loads(text or "{}")
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        fix = 'write it as {"dagster/max_retries": "5"}'
+        raise ConfigError(f"tags of runs in {GPU_RUN_TAGS}", "they are no JSON of names with values", fix)
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
 
 
 @contextmanager

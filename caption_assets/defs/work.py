@@ -11,6 +11,7 @@ from functools import cached_property
 import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
+from dagster._core.definitions.temporal_context import TemporalContext
 
 from caption_assets.dataset import NO_CLIPS
 from caption_assets.defs.history import Attempt, History
@@ -147,6 +148,16 @@ class _Asset:
         if not self.node.is_materializable:
             return self.history.versions.get(shard) != NO_CLIPS
         return shard not in self.outdated and shard not in self.busy
+
+
+def outdated_shards(
+    instance: dg.DagsterInstance, defs: dg.Definitions, keys: Iterable[dg.AssetKey], settings_hash: str
+) -> set[str]:
+    """Shards of which one of the assets `keys` is missing or out of date now, whether or not it can be made yet."""
+    now = TemporalContext(effective_dt=datetime.now(UTC), last_event_id=None)
+    graph = defs.get_repository_def().asset_graph
+    work = Work(AssetGraphView(temporal_context=now, instance=instance, asset_graph=graph), settings_hash)
+    return set().union(*(work.asset(key).outdated for key in keys))
 
 
 def _next_time(failed: Attempt, attempts: int) -> datetime:

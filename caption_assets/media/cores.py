@@ -5,19 +5,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+CORES = "CAPTION_ASSETS_CORES"
+"""The variable by which somebody else who shares cores out, such as Ray, says how many are this process's."""
 # Where the hierarchies are mounted; containers and distributions use these names.
 _V2 = ("sys/fs/cgroup", "sys/fs/cgroup/unified")
 _V1 = ("sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct", "sys/fs/cgroup/cpuacct,cpu")
 
 
 def usable_cores(root: str | Path = "/") -> int:
-    """Cores that this process may use, at least 1: by its CPU affinity, and by the CPU time of its control groups.
+    """Cores that this process may use, at least 1: by CORES, its CPU affinity, and the CPU time of its control groups.
 
     A group's limit holds for all groups within it, so the lowest on the way up counts; parts of a core are left out.
     `root` is the folder that has `proc` and `sys`.
     """
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    return max(1, math.floor(min([cores, *_group_limits(Path(root))])))
+    given = os.environ.get(CORES, "")
+    said = [float(given)] if given.isdecimal() else []
+    return max(1, math.floor(min([cores, *said, *_group_limits(Path(root))])))
 
 
 def decoder_threads(asked: int) -> int:

@@ -21,8 +21,12 @@ from caption_assets.settings import AskedPrecision
 
 log = logging.getLogger(__name__)
 
-LEASES = Path(os.environ.get("CAPTION_ASSETS_GPU_LEASES") or "/tmp/caption_assets-gpus")
+LEASES_VARIABLE = "CAPTION_ASSETS_GPU_LEASES"
+LEASES = Path(os.environ.get(LEASES_VARIABLE) or "/tmp/caption_assets-gpus")
 """The folder of lock files: one for all users and processes of the machine, so it does not follow TMPDIR."""
+
+NO_LEASES = "none"
+"""The value of that variable by which GPUs are handed out by somebody else, such as Ray: all visible ones are ours."""
 
 _GIB = 1 << 30
 _POLL_S = 0.5
@@ -161,7 +165,7 @@ def lease(
         while True:
             gpus = visible_gpus()
             fitting = need.fitting(gpus)
-            taken, leased = _take(need, fitting, turn)
+            taken, leased = _handed_out(need, fitting) if _no_leases() else _take(need, fitting, turn)
             if taken is not None:
                 for note in taken.notes:
                     log.warning("%s", note)
@@ -287,6 +291,19 @@ class _Turn:
         if self._held is not None:
             self._held.close()
         self._held = None
+
+
+def _no_leases() -> bool:
+    return os.environ.get(LEASES_VARIABLE) == NO_LEASES
+
+
+def _handed_out(need: _Need, fitting: Sequence[Gpu]) -> tuple[GpuLease | None, list[Gpu]]:
+    """The first of `fitting` with room, or None if they are too few."""
+    ready = [gpu for gpu in fitting if need.has_room(gpu)][: need.count]
+    if len(ready) < need.count:
+        return None, []
+    gpus = tuple(sorted(ready, key=lambda gpu: gpu.ordinal))
+    return GpuLease(gpus, tuple(_notes(need.variant, fitting))), []
 
 
 def _take(need: _Need, fitting: Sequence[Gpu], turn: _Turn) -> tuple[GpuLease | None, list[Gpu]]:

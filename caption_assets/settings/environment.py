@@ -36,6 +36,7 @@ _SCALARS = (
     "fresh_within_hours",
     "failure_webhook",
     "windows_per_run",
+    "executor",
 )
 _PLAIN = {name: ENVIRONMENT_PREFIX + name.upper() for name in _SCALARS}
 _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": EnhancedCaptions, "exports": ExportSettings}
@@ -44,7 +45,11 @@ _DEFAULTS: Mapping[str, list[dict[str, Any]]] = {"captions": [{}], "enhanced": [
 # Formats of exports, with commas: in place of those of the file.
 _EXPORT = ENVIRONMENT_PREFIX + "EXPORT"
 # Read where they are needed, and no settings of a run.
-_OTHERS = frozenset(ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "RENDERS_ONLY", "REVIEW_TOKEN"))
+_OTHERS = frozenset(
+    ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "GPU_RUN_TAGS", "CORES", "RENDERS_ONLY", "REVIEW_TOKEN")
+)
+SECRETS = frozenset({ENVIRONMENT_PREFIX + "REVIEW_TOKEN"})
+"""Variables that are shown to nobody."""
 
 
 def deployed_settings() -> PipelineSettings:

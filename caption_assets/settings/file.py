@@ -1,4 +1,4 @@
-"""A pipeline's settings in a YAML file, as a deployment has them."""
+"""A pipeline's settings in a YAML file, as a deployment has them, and prompts in one."""
 
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,23 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises ConfigError for a file that cannot be read, and for what in it is no setting.
     """
     asked = f"settings file {path}"
+    found = _read(path, asked, like="dataset: /data/clips")
+    try:
+        PipelineSettings.model_validate(found)
+    except ValidationError as error:
+        raise ConfigError(asked, problems(error), "see docs/reference.md for names and values") from None
+    return found
+
+
+def read_prompts(path: Path) -> dict[str, Any]:
+    """What a file asks of every window: by name a prompt's text, its settings, or nothing for a ready-made one.
+
+    Raises ConfigError for a file that cannot be read; what is in it is for the settings to judge.
+    """
+    return _read(path, f"file of prompts {path}", like="mood: Describe the mood of this video.")
+
+
+def _read(path: Path, asked: str, like: str) -> dict[str, Any]:
     try:
         given = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -29,12 +46,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise ConfigError(asked, "it holds no names with values", "write it like `dataset: /data/clips`")
+        raise ConfigError(asked, "it holds no names with values", f"write it like `{like}`")
     found: dict[str, Any] = _below(given, path.absolute().parent)
-    try:
-        PipelineSettings.model_validate(found)
-    except ValidationError as error:
-        raise ConfigError(asked, problems(error), "see docs/reference.md for names and values") from None
     return found
 
 
@@ -48,6 +61,7 @@ def _below(value: Any, folder: Path, name: object = None) -> Any:
         return {key: _below(each, folder, key) for key, each in value.items()}
     if isinstance(value, list):
         return [_below(each, folder, name) for each in value]
-    if name in _PATHS and isinstance(value, str):
+    # A schema may also be a model in a module.
+    if isinstance(value, str) and (name in _PATHS or (name == "json_schema" and (folder / value).is_file())):
         return absolute(value, str(folder))
     return value

@@ -22,7 +22,7 @@ from caption_assets.settings.texts import (
 
 DEMO_DATASET = "demo/clips"
 DEMO_OUTPUT = "demo/output"
-PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook", "checks", "windows_per_run")
+PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook", "checks", "windows_per_run", "executor")
 """Settings of a pipeline that change nothing in what is made."""
 
 # Of the ready-made prompts that are not as long as others.
@@ -140,10 +140,11 @@ class PipelineSettings(BaseModel):
     exports: tuple[Exports, ...] = Field(
         default=(), description="Exports that are made of the captions, for trainers; by default none."
     )
-    executor: Literal["in_process", "multiprocess", "of_the_project"] = Field(
+    executor: Literal["in_process", "multiprocess", "ray", "of_the_project"] = Field(
         default="in_process",
         description="How the steps of a run are executed: in one process, which lets them share worker processes and "
-        "decoded frames; each in its own; or as the project's other definitions say.",
+        "decoded frames; each in its own; each as a job of a Ray cluster, the one that RAY_ADDRESS names; or as the "
+        "project's other definitions say.",
     )
     windows_per_run: int = Field(
         default=2048,

@@ -293,13 +293,20 @@ def test_the_ui_is_dagster_of_the_same_shards_history_and_settings(caption_asset
     monkeypatch.setattr("os.execv", lambda program, command: commands.append(command))
     monkeypatch.setattr("os.environ", os.environ.copy())
     chosen = ("--captioning-algorithm", "qwen3", "--captioning-use-fp8-weights", "--captioning-window-size", "64")
-    chosen += ("--caption", "short")
+    (tmp_path / "more.yaml").write_text(
+        "mood: What mood is it?\nfacts: {prompt_text: As JSON., json_schema: facts.json}\n"
+    )
+    (tmp_path / "facts.json").write_text("{}")
+    chosen += ("--caption", "short", "--caption", "more.yaml")
     done = caption_assets("ui", "--dataset", clips_root.name, "--output-path", "out", *chosen, "--port", "3999")
     assert done.returncode == 0, done.stderr
     settings = deployed_settings()
     assert (settings.dataset, settings.output) == (str(clips_root), str(tmp_path / "out"))
     assert [(of.model_variant, of.precision) for of in settings.captions] == [("qwen3", "fp8")]
-    assert list(settings.captions[0].prompts) == ["short"]
+    prompts = settings.captions[0].prompts
+    assert list(prompts) == ["short", "mood", "facts"]
+    assert prompts["mood"].prompt_text == "What mood is it?"
+    assert prompts["facts"].json_schema == str(tmp_path / "facts.json")
     assert [of.model_variant for of in settings.enhanced] == ["qwen_lm"]
     assert settings.windows.window_size == 64
     assert caption_assets("shards", "list", "--dataset", clips_root).stdout.count("registered") == 2
@@ -319,3 +326,19 @@ def test_the_ui_leaves_to_a_file_of_settings_what_no_flag_says(caption_assets, t
     assert settings.output == str(tmp_path / "there")
     assert [of.model_variant for of in settings.captions] == ["qwen3", "nemotron-fp8"]
     assert (settings.enhanced, settings.previews.quality) == ((), 77)
+
+
+def test_a_backfill_is_asked_for_of_what_is_missing_in_one_call(caption_assets, clips_root, monkeypatch):
+    monkeypatch.setenv("CAPTION_ASSETS_DATASET", str(clips_root))
+    monkeypatch.setenv("CAPTION_ASSETS_OUTPUT", "out")
+    one_line(caption_assets("backfill", "--shard", "z"), "shard 'z'", "Choose: a, b")
+    asked = caption_assets("backfill", "--missing", "--shard", "b")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    with dg.DagsterInstance.get() as instance:
+        (backfill,) = instance.get_backfills()
+        assert f"Backfill {backfill.backfill_id} of 1 shard " in asked.stdout
+        target = backfill.asset_backfill_data.target_subset
+    assert {key.to_user_string() for key in target.asset_keys} > {"clip_windows", "window_captions_demo"}
+    assert {shard for key in target.asset_keys for shard in target.get_partitions_subset(key).get_partition_keys()} == {
+        "b"
+    }

@@ -12,6 +12,7 @@ from caption_assets.defs.metadata import as_markdown
 from caption_assets.defs.partitions import ranges
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.resources import CaptionModel
+from caption_assets.settings import PipelineSettings
 from caption_assets.steps import buffer
 from caption_assets.steps.choices import windows_choice
 from caption_assets.store.store import Store
@@ -311,6 +312,23 @@ def test_the_catalog_has_what_people_read(pipeline):
     pools = {made.step.name: made.definition.op.pool for made in pipeline.made}
     assert pools["window_captions"] == pools["enhanced_captions"] == "gpu"
     assert pools["clip_windows"] == pools["window_previews"] == "cpu"
+
+
+def test_on_ray_a_step_asks_for_cores_and_gpus_and_waits_for_no_pool():
+    captions = [{"model_variant": "qwen", "tensor_parallel": 2}, {"model_variant": "nemotron", "engine": "openai"}]
+    made = Pipeline(PipelineSettings(executor="ray", captions=captions, enhanced=[])).made
+    ops = {made.definition.key.to_user_string(): made.definition.op for made in made}
+    asked = {name: json.loads(op.tags["dagster-ray/config"]) for name, op in ops.items()}
+    assert {name: (each["num_cpus"], each["num_gpus"]) for name, each in asked.items()} == {
+        "clip_windows": (4, 0),
+        "window_previews": (4, 0),
+        "window_captions_qwen": (16, 2),
+        "window_captions_nemotron": (8, 0),
+    }
+    told = {name: each["runtime_env"]["env_vars"]["CAPTION_ASSETS_CORES"] for name, each in asked.items()}
+    assert told == {name: str(each["num_cpus"]) for name, each in asked.items()}
+    assert {op.pool for op in ops.values()} == {None}
+    assert {op.retry_policy.max_retries for op in ops.values()} == {3}
 
 
 def test_shards_are_grouped_into_contiguous_ranges():

@@ -6,9 +6,10 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._core.events import AssetMaterializationPlannedData
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.test_utils import create_run_for_test
 
+from caption_assets.defs.backfills import ask_for_backfill
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.tags import LIMIT_TAG
@@ -162,22 +163,9 @@ def planned(pipeline, step, shard):
 def test_what_a_backfill_is_going_to_make_is_not_asked_for(automation):
     instance, pipeline = automation.instance, automation.pipeline
     automation.sensor.tick()
-    backfill = PartitionBackfill.from_asset_partitions(
-        backfill_id="backfill",
-        asset_graph=build_defs(pipeline.settings).resolve_asset_graph(),
-        partition_names=["a"],
-        asset_selection=[asset_key(pipeline, WINDOWS)],
-        backfill_timestamp=datetime.now(UTC).timestamp(),
-        tags={},
-        dynamic_partitions_store=instance,
-        all_partitions=False,
-        title=None,
-        description=None,
-        run_config=None,
-    )
-    instance.add_backfill(backfill)
+    asked = ask_for_backfill(instance, build_defs(pipeline.settings), [asset_key(pipeline, WINDOWS)], ["a"])
     assert automation.asks(after=0.01 * DAY) == {WINDOWS: {"b"}}
-    instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+    instance.update_backfill(instance.get_backfill(asked).with_status(BulkActionStatus.CANCELED))
     assert automation.asks() == {WINDOWS: {"a", "b"}}
 
 

@@ -1,5 +1,6 @@
 """The instance of a dagster.yaml is one and the same, from wherever it is opened."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -84,3 +85,10 @@ def test_runs_that_caption_come_before_others_in_the_queue_unless_they_say_other
         assert priority(captions, previews) == "1"
         assert priority(previews) is None
         assert priority(captions, **{"dagster/priority": "-3"}) == "-3"
+
+        # Those that ask a model have what the deployment's environment says, too.
+        pod = {"pod_spec_config": {"node_selector": {"pool": "gpu"}}}
+        monkeypatch.setenv("CAPTION_ASSETS_GPU_RUN_TAGS", json.dumps({"dagster-k8s/config": pod}))
+        tagged = [create_run_for_test(instance, asset_selection=frozenset({key})) for key in (captions, previews)]
+        tags = [instance.submit_run(run.run_id, None).tags.get("dagster-k8s/config") for run in tagged]
+        assert [json.loads(tag) if tag else tag for tag in tags] == [pod, None]

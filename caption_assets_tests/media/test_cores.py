@@ -65,3 +65,10 @@ def test_a_decoder_has_the_threads_that_are_asked_for_or_those_that_the_cores_ar
 
 def test_the_real_system_can_be_read() -> None:
     assert 1 <= usable_cores() <= 8
+
+
+def test_whoever_shares_cores_out_may_say_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = system(tmp_path, "0::/\n", {"cpu.max": "600000 100000\n"})
+    for said, cores in (("2", 2), ("7", 6), ("", 6)):
+        monkeypatch.setenv("CAPTION_ASSETS_CORES", said)
+        assert usable_cores(root) == cores

@@ -75,6 +75,16 @@ def printed(process):
     return process.stdout.readline().strip()
 
 
+def test_gpus_that_somebody_else_hands_out_are_taken_without_locks(machine, monkeypatch):
+    monkeypatch.setenv("CAPTION_ASSETS_GPU_LEASES", "none")
+    machine(gpu(0, free=3), gpu(1))
+    with lease(QWEN) as first, lease(QWEN) as second:
+        assert first.visible_devices == second.visible_devices == "GPU-1"
+    assert not gpus.LEASES.exists()
+    with pytest.raises(ModelError, match="other programs use the rest"):
+        lease(QWEN, tensor_parallel=2)
+
+
 def test_free_gpus_are_taken_and_given_back(machine):
     machine(gpu(0), gpu(1))
     with lease(QWEN) as first:

@@ -97,6 +97,35 @@ def test_further_questions_about_a_window_get_the_text_they_get_alone(checkpoint
         s.close()
 
 
+def test_weights_that_know_nothing_write_valid_json_or_fail_by_name(checkpoints):
+    """`python -m benchmarks.grammar` asks a thousand."""
+    parts = {"kind": {"enum": ["a", "b"]}, "what": {"type": "array", "maxItems": 2, "items": {"type": "integer"}}}
+    drawn = {"type": "object", "properties": parts, "required": ["kind", "what"]}
+    endless = {"type": "object", "properties": {"all": {"type": "string", "minLength": 200}}, "required": ["all"]}
+    schemas = [bounded(schema, "the test's schema") for schema in (*[drawn] * 9, endless)]
+    s = session("qwen2.5", checkpoints["qwen2.5-vl"], batch_size=10)
+    warm = replace(s.variant.sampling, temperature=1.0, seed=5)
+    try:
+        limits = s.start().frame_limits
+        asked = [
+            replace(window(0, limits, 100), request_id=str(k), sampling=warm, schema=schema)
+            for k, schema in enumerate(schemas)
+        ]
+        results = {result.request_id: result for result in s.generate(asked)}
+    finally:
+        s.close()
+    *others, last = (results[request.request_id] for request in asked)
+    assert len({result.text for result in others if result.outcome.ok}) > 3
+    for result in others:
+        if result.outcome.ok:
+            assert checked(result.text, "stop", schemas[0]) == result.text
+        else:  # an integer may be longer than the answer
+            assert (result.outcome.kind, result.text) == ("invalid_json", None)
+    assert last.outcome.kind == "invalid_json"
+    assert "cut off" in last.outcome.message
+    assert last.output_tokens <= 200
+
+
 def test_a_request_that_breaks_the_batch_fails_alone(checkpoints):
     s = session("qwen2.5", checkpoints["qwen2.5-vl"])
     try:

@@ -1,0 +1,43 @@
+"""What a step is given to work with: a slot of a pool of this machine, or cores and GPUs of a Ray cluster."""
+
+from typing import Any
+
+import dagster as dg
+
+from caption_assets.media.cores import CORES
+from caption_assets.models.gpus import LEASES_VARIABLE, NO_LEASES
+from caption_assets.settings import ModelSettings, PipelineSettings
+
+GPU_POOL, CPU_POOL = "gpu", "cpu"
+RAY_TAG = "dagster-ray/config"
+# Cores of a step where the deployment does not say how many workers it has.
+_CPU_STEP_CORES, _GPU_STEP_CORES = 4, 8
+# A node that is taken away takes its steps with it. What went wrong in our own words is not tried again (`Failure`).
+_AFTER_DEATH = dg.RetryPolicy(max_retries=3, delay=10)
+
+
+def on_cpus(settings: PipelineSettings) -> dict[str, Any]:
+    """Arguments of the asset of a step that uses cores."""
+    if settings.executor != "ray":
+        return {"pool": CPU_POOL}
+    return _on_ray(settings.workers.processes or _CPU_STEP_CORES, 0)
+
+
+def beside_model(settings: PipelineSettings, model: ModelSettings) -> dict[str, Any]:
+    """Those of a step that asks a model. One that a server runs takes no GPU of this machine."""
+    gpus = 0 if model.engine == "openai" or model.device == "cpu" else model.tensor_parallel
+    if settings.executor != "ray":
+        return {} if model.engine == "openai" else {"pool": GPU_POOL}
+    return _on_ray(settings.workers.processes or _GPU_STEP_CORES * max(1, gpus), gpus)
+
+
+def with_priority(given: dict[str, Any], priority: int) -> dict[str, Any]:
+    """The same, before or after other steps of its run."""
+    return {**given, "op_tags": {**given.get("op_tags", {}), "dagster/priority": str(priority)}}
+
+
+def _on_ray(cores: int, gpus: int) -> dict[str, Any]:
+    """Ray counts, and sets CUDA_VISIBLE_DEVICES; that a process stays within its cores is its own affair."""
+    variables = {CORES: str(cores), LEASES_VARIABLE: NO_LEASES}
+    config = {"num_cpus": cores, "num_gpus": gpus, "runtime_env": {"env_vars": variables}}
+    return {"op_tags": {RAY_TAG: config}, "retry_policy": _AFTER_DEATH}
