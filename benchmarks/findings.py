@@ -34,7 +34,7 @@ def planted_defects(count: int) -> dict[str, dict[str, Any]]:
         good = [_judged(text, language, k) for k, text in enumerate(captions(language, SHARD))]
         for rule in PLANTED:
             texts = [_judged(text, language, SHARD) for text in planted(rule, language, count)]
-            found = sum(_found(rule, [*good[:60], text])[-1] for text in texts)
+            found = sum(_found(rule, [*good[:20], text])[-1] for text in texts)
             figures.setdefault(rule, {})[language] = {"planted": len(texts), "found": found}
         for rule, shard, at in _others(language, count):
             found = sum(_found(rule, shard, least_confidence=-1.0)[at:])

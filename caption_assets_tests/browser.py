@@ -5,8 +5,10 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+# Only for what hangs, in milliseconds.
+_HANG = 200_000
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -26,6 +28,7 @@ def browser() -> Iterator[Browser]:
         # Without the sandbox, which root has none of; /dev/shm is small in containers.
         options = ["--no-sandbox", "--disable-dev-shm-usage"]
         browser = playwright.chromium.launch(executable_path=chromium(), args=options)
+        expect.set_options(timeout=_HANG)
         yield browser
         browser.close()
 
@@ -35,6 +38,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page of its own session, 1280 by 800. What a script raises, or a policy refuses, fails the test."""
     with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
         page = context.new_page()
+        page.set_default_timeout(_HANG)
         wrong: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: wrong.append(said.text) if _is_refusal(said.text) else None)

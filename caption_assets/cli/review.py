@@ -93,9 +93,15 @@ def print_result(result: Mapping[str, Any]) -> None:
         table.add_column(shown(key), justify="right")
     figures = [result["figures"][key] for key in result["keys"]]
     for name in figures[0]:
-        cells = ("" if of[name] is None else f"{of[name]:,.3f}".rstrip("0").rstrip(".") for of in figures)
-        table.add_row(name.replace("_", " "), *cells)
+        table.add_row(name.replace("_", " "), *(_shown(of[name]) for of in figures))
     console.print(table)
+
+
+def _shown(figure: float | None) -> str:
+    """To three decimals, and below one to three digits."""
+    if figure is None:
+        return ""
+    return f"{figure:.3g}" if abs(figure) < 1 else f"{figure:,.3f}".rstrip("0").rstrip(".")
 
 
 def _serve(store: Store, shards: list[str], host: str, port: int, source_root: str | None, pairs: Study | None) -> None:

@@ -26,6 +26,7 @@ def length(found: list[str]) -> float:
     return sum(0.5 if is_unspaced(unit) else 1 for unit in found)
 
 
+@lru_cache(maxsize=20_000)
 def is_unspaced(unit: str) -> bool:
     """Whether a unit is a letter of a script without spaces."""
     return bool(_UNSPACED.match(unit))

@@ -16,8 +16,8 @@ SCORES = ("mean_logprob", "min_logprob", "low_logprob")
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     out = tmp_path_factory.mktemp("trust") / "trust.json"
-    command = [sys.executable, "-m", "benchmarks.trust", "--no-vllm", "--processes", "2", "--out", str(out)]
-    done = subprocess.run([*command, "--scenes", "16", "--captions", "1000"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.trust", "--no-vllm", "--processes", "1", "--out", str(out)]
+    done = subprocess.run([*command, "--scenes", "8", "--captions", "300"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(out.read_text())
 
@@ -46,7 +46,7 @@ def test_all_planted_defects_are_found_and_true_captions_are_not_accused(report)
 def test_one_wrong_fact_makes_a_caption_less_likely_and_words_alone_do_not_know(figures):
     planted = figures["planted, video"]
     assert set(planted) == {
-        *("all", "colour (16)", "shape (16)", "motion (16)", "background (16)", "order (8)"),
+        *("all", "colour (8)", "shape (8)", "motion (8)", "background (8)", "order (4)"),
     }
     for kind in planted.values():
         assert all(kind[score][0] >= 0.95 for score in SCORES)

@@ -76,7 +76,7 @@ function askReviewer(then) {
 /* What is on its way to the server: in order, one after the other, and kept until the server has it. */
 
 const unsent = [];
-let sending = false;
+let sending = null;
 const saved = el("span", { class: "dim" });
 
 function showUnsent() {
@@ -102,9 +102,13 @@ function send(path, body, done, refused) {
   pump();
 }
 
-async function pump() {
-  if (sending) return;
-  sending = true;
+/** Sends what waits; ends once that is sent, or cannot be. */
+function pump() {
+  sending ||= sendAll().finally(() => { sending = null; });
+  return sending;
+}
+
+async function sendAll() {
   while (unsent.length) {
     const next = unsent[0];
     try {
@@ -126,7 +130,6 @@ async function pump() {
       break;
     }
   }
-  sending = false;
 }
 
 addEventListener("beforeunload", (event) => { if (unsent.length) event.preventDefault(); });

@@ -89,10 +89,12 @@ function answer(pair, choice) {
 
 async function showResult() {
   try {
+    await pump();
     const result = await get("../api/comparison");
     const figures = Object.entries(result.figures);
     const names = Object.keys(figures[0][1]);
-    const value = (number) => (number === null ? "" : number.toLocaleString("en", { maximumFractionDigits: 3 }));
+    const digits = (number) => (Math.abs(number) < 1 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 3 });
+    const value = (number) => (number === null ? "" : number.toLocaleString("en", digits(number)));
     const row = (head, ...cells) => el("tr", {}, el("th", { scope: "row", text: head }), ...cells.map((cell) => el("td", { class: "number", text: cell })));
     const dialog = el("dialog", { "aria-label": "Result", class: "wide" },
       el("h2", { text: "Result so far" }),
