@@ -12,6 +12,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "s3": ("s3fs",),
         "ray": ("ray", "dagster_ray"),
         "postgres": ("dagster_postgres", "psycopg2"),
+        "kubernetes": ("dagster_aws", "dagster_k8s", "dagster_postgres", "psycopg2", "s3fs"),
         "telemetry": (
             "opentelemetry.sdk",
             "opentelemetry.exporter.otlp.proto.http",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from caption_assets.dataset.base import Dataset, LeftOut, Listing
-from caption_assets.dataset.curator import CuratorDataset, is_curator
+from caption_assets.dataset.curator import CLIPS, WRITTEN, CuratorDataset, is_curator
 from caption_assets.dataset.files import CLIP_SUFFIXES, holding_clips, no_clip
 from caption_assets.dataset.flat import FlatDataset
 from caption_assets.dataset.folders import FolderDataset, top_of
@@ -90,6 +90,7 @@ def _folder(root: str, rule: HashRule | None) -> Dataset:
     if is_lerobot(place, folders):
         return LeRobotDataset(root, rule)
     if is_curator(folders):
+        _one_kind(root, place, [name for name in folders if name not in {CLIPS, *WRITTEN}], (), "clips/", "curator")
         return CuratorDataset(root, rule)
     clips = [name for name in others if not no_clip(File(name))]
     tars = [name for name in others if _suffix(name) == ".tar"]

@@ -115,6 +115,17 @@ def test_a_folder_without_clips_is_no_shard_and_one_that_has_lost_them_is_empty(
         open_dataset(root).clips("other")
 
 
+def test_an_output_in_the_root_adds_no_shard_and_hides_none(tmp_path):
+    touch(tmp_path, "a/x.mp4", "clips/x.mp4", "exports/videofolder/x.mp4", "window_clips/x.mp4", "tables/t", "metas/m")
+    with pytest.raises(
+        DatasetError, match=r"both folders of clips \(a\) and clips/.*--dataset-format folders, or .*curator"
+    ):
+        open_dataset(str(tmp_path)).shards()
+    dataset = open_dataset(str(tmp_path), DatasetSettings(dataset_format="folders"))
+    assert dataset.shards() == ["a", "clips"]
+    assert "2 folders of an output (exports/, window_clips/)" in map(str, dataset.beside())
+
+
 def test_the_clips_of_a_shard_are_listed_without_its_neighbours(tmp_path, monkeypatch):
     for shard in range(50):
         touch(tmp_path, f"s{shard}/x.mp4")
