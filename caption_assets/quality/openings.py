@@ -38,7 +38,8 @@ THINKING = (
     r"look at|identify|write|provide|create|figure|break|start|examine|rewrite|check|consider|focus|summari[sz]e|"
     r"determine|mention|ensure|make sure|come up|generate|caption|go through|pay|capture|note|keep)\b",
     rf"{_WELL}(?:i|we)(?:'ll|’ll| will| should| must) (?:\w+ )?(?:describe|analy[sz]e|start|begin|look at|examine|"
-    r"go through|break|write|identify|focus|provide|watch|review)\b",
+    r"go through|break|write|identify|focus|watch|review|"
+    r"provide an? (?:\w+ )?(?:description|caption|summary|analysis))\b",
     rf"{_WELL}(?:we are|we're|we’re|i am|i'm|i’m|i was|i have been) (?:asked to|tasked|supposed to|expected to)\b",
     r"(?:my|the) task (?:here )?is to\b",
     r"(?:here(?:'s|’s| is) (?:an?|my|the) )?(?:thinking|thought|reasoning) process\b",

@@ -50,6 +50,7 @@ def test_good_captions_have_no_findings(language):
         "让人惊讶的是，猫跳上了桌子。",
         "好的天气里，三角形的风筝在天上飞，四周都是人。",
         "这是一个描述不出来的美丽海滩，海浪一次又一次涌上来。",
+        "We should provide food and shelter to all these children here.",
         "Wait staff carry trays through a busy restaurant.",
         "As an assistant coach watches, the players run laps.",
         "As an AI robot arm moves, sparks fly.",
