@@ -32,25 +32,21 @@ def print_forecast(
     """Prints what a run would do, shard by shard and in all. Raises ModelError where a server does not answer."""
     out, found = Console(), list[Forecast]()
     with ExitStack() as sessions:
-        captions, enhanced = settings.captions[0], settings.enhanced[0]
-        wanted = Wanted(settings.windows, settings.previews if "window_previews" in steps else None, trial=trial)
-        if "window_captions" in steps:
-            session, of = sessions.enter_context(model_session(captions, 1)), ModelChoice(captions).key
-            asks = {prompt_key(of, name): Ask.of(each) for name, each in captions.asked.items()}
-            wanted = replace(wanted, captions=(session, asks))
-        if "enhanced_captions" in steps:
-            session = sessions.enter_context(model_session(enhanced, 1))
-            wanted = replace(wanted, enhanced=(session, enhanced, ModelChoice(captions).key))
+        every = _wanted(sessions, settings, steps, trial)
         for shard in shards:
             try:
-                found.append(forecast(store, dataset, shard, wanted))
+                first, *others = [_named(forecast(store, dataset, shard, each), each, settings) for each in every]
             except (DatasetError, StoreError) as error:
                 out.print(shown(f"shard {shard_name(shard)}: {error}"), style="red", soft_wrap=True)
+                continue
+            for other in others:
+                first = replace(first, missing={**first.missing, **other.missing})
+            found.append(first)
     names = dict.fromkeys(name for of_shard in found for name in of_shard.missing)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("shard", overflow="fold", min_width=10)
+    table.add_column("shard", overflow="fold", no_wrap=True)
     for name in ("clips", "to plan", "windows", *names):
-        table.add_column(shown(name), justify="right")
+        table.add_column(shown(name), justify="right", overflow="fold")
     total: Counter[str] = Counter()
     for of_shard in found:
         row = {"clips": of_shard.clips, "to plan": of_shard.to_plan, "windows": of_shard.windows, **of_shard.missing}
@@ -67,3 +63,29 @@ def print_forecast(
         soft_wrap=True,
     )
     out.print("Nothing was written.")
+
+
+def _wanted(sessions: ExitStack, settings: PipelineSettings, steps: Container[str], trial: Trial) -> list[Wanted]:
+    """What is to be made, for each captioning model, and each text model that enhances its captions."""
+    base = Wanted(settings.windows, settings.previews if "window_previews" in steps else None, trial=trial)
+    texts = [(sessions.enter_context(model_session(each, 1)), each) for each in settings.enhanced]
+    found = list[Wanted]()
+    for captions in settings.captions:
+        of, wanted = ModelChoice(captions).key, replace(base, previews=None)
+        if "window_captions" in steps:
+            asks = {prompt_key(of, name): Ask.of(each) for name, each in captions.asked.items()}
+            wanted = replace(wanted, captions=(sessions.enter_context(model_session(captions, 1)), asks))
+            found.append(wanted)
+        if "enhanced_captions" in steps:
+            found.extend(replace(wanted, enhanced=(*text, of)) for text in texts)
+    return [base, *found]
+
+
+def _named(one: Forecast, wanted: Wanted, settings: PipelineSettings) -> Forecast:
+    """With the key beside the enhanced captions of all models but the first, which has the layout's own name."""
+    of = wanted.enhanced[2] if wanted.enhanced is not None else None
+    if of is None or of == ModelChoice(settings.captions[0]).key:
+        return one
+    end = "_enhanced_caption"
+    words = {name: f"{name.removesuffix(end)} of {of}" if name.endswith(end) else name for name in one.missing}
+    return replace(one, missing={words[name]: number for name, number in one.missing.items()})

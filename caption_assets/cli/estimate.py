@@ -55,7 +55,7 @@ def estimate(
     Plans the windows as a run does, of all shards or of a sample; writes nothing, and starts no model. How fast a model
     is was measured by runs into --output-path, or else by us: docs/engines.md has the figures for some variants.
     """
-    root, _, listed = given_dataset(options, output_path, keep=False)
+    root, _, listed, _ = given_dataset(options, output_path, keep=False)
     known = listed.shards()
     if unknown := [shard for shard in named if shard not in known]:
         raise DatasetError(f"shard {unknown[0]!r} of {root!r}", "it is unknown", f"choose: {', '.join(known[:10])}")

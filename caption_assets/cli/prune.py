@@ -16,10 +16,10 @@ _SHOWN = 10
 
 @click.command()
 @dataset_flags
-@click.option("--output-path", required=True, help="Folder or fsspec URL of tables, documents and previews.")
+@click.option("--output-path", help="Folder or fsspec URL of tables, documents and previews.")
 @click.option("--apply", is_flag=True, help="Remove it.")
 @click.option("--all", "show_all", is_flag=True, help=f"Name every file, not the first {_SHOWN} of a kind.")
-def prune(output_path: str, apply: bool, show_all: bool, **options: Any) -> None:
+def prune(output_path: str | None, apply: bool, show_all: bool, **options: Any) -> None:
     """Show what belongs to no clip of the dataset any more; with --apply, remove it.
 
     Documents, previews, window videos and rows of clips that are gone, tables and pages of shards that are gone, what
@@ -30,8 +30,10 @@ def prune(output_path: str, apply: bool, show_all: bool, **options: Any) -> None
     from caption_assets.defs.instance import local_instance
     from caption_assets.defs.partitions import gone_shards, remove_shards, shards_of
 
-    root, settings, clips = given_dataset(options, output_path, keep=apply)
-    store, console, shards = Store(output_path), Console(), shards_of(root, settings)
+    root, settings, clips, output = given_dataset(options, output_path, keep=apply)
+    if output is None:
+        raise click.UsageError("Missing option '--output-path'.")
+    store, console, shards = Store(output), Console(), shards_of(root, settings)
     found = find_leftovers(store, clips)
     with local_instance() as instance:
         gone, why_not = gone_shards(instance, shards, clips)

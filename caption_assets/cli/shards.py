@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from caption_assets.cli.chosen import given_flags, run_settings
 from caption_assets.cli.console import plain
 from caption_assets.cli.flags import settings_flags, settings_from
 from caption_assets.dataset import Dataset, shard_name
@@ -30,16 +31,20 @@ def dataset_option(required: bool = True) -> Callable[[F], F]:
 
 def given_dataset(
     options: Mapping[str, Any], output: str | None, *, keep: bool = True
-) -> tuple[str, DatasetSettings, Dataset]:
-    """The dataset that parsed flags ask for, by its root, how it is read, and itself; without `keep`, nothing is
-    written. Raises DatasetError."""
+) -> tuple[str, DatasetSettings, Dataset, str | None]:
+    """The dataset that parsed flags ask for, or else the deployment's, by its root, how it is read, and itself, with
+    the output root; without `keep`, nothing is written. Raises DatasetError, and click.UsageError where there is none.
+    """
     root, settings = "\n".join(options["roots"]), settings_from(options, DatasetSettings)
-    return root, settings, dataset_for(root, settings, output, keep=keep)
+    if not root:
+        deployed = run_settings(given_flags(click.get_current_context()))
+        root, settings, output = deployed.dataset, deployed.clips, deployed.output
+    return root, settings, dataset_for(root, settings, output, keep=keep), output
 
 
 def dataset_flags(command: F) -> F:
-    """Adds the flags that say which dataset, and how it is read."""
-    return dataset_option()(settings_flags(command, (DatasetSettings,)))
+    """Adds the flags that say which dataset, by default that of the deployment, and how it is read."""
+    return dataset_option(required=False)(settings_flags(command, (DatasetSettings,)))
 
 
 def chosen_shards(dataset: Dataset, named: Sequence[str]) -> list[str]:
@@ -70,7 +75,7 @@ def list_shards(output_path: str | None, **options: Any) -> None:
     from caption_assets.defs.instance import local_instance
     from caption_assets.defs.partitions import registered_shards, shards_of
 
-    root, settings, listed = given_dataset(options, output_path)
+    root, settings, listed, _ = given_dataset(options, output_path)
     with local_instance() as instance:
         known = registered_shards(instance, shards_of(root, settings))
     keys = listed.shards()
@@ -103,7 +108,7 @@ def sync(output_path: str | None, **options: Any) -> None:
     from caption_assets.defs.instance import local_instance
     from caption_assets.defs.partitions import add_new_shards, shards_of
 
-    root, settings, listed = given_dataset(options, output_path)
+    root, settings, listed, _ = given_dataset(options, output_path)
     with local_instance() as instance:
         new = add_new_shards(instance, shards_of(root, settings), listed)
     click.echo(f"{len(new)} new shards registered" + "".join(f"\n{plain(shard_name(key))}" for key in new))

@@ -66,5 +66,7 @@ def ui(
             add_new_shards(instance, shards_of(settings.dataset, settings.clips), listed)
     click.echo(f"{settings.dataset} and {settings.output} in Dagster, on http://{host}:{port}")
     click.echo(f"History: {instance_home()} (Ctrl-C stops)")
-    command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(WORKSPACE)]
+    # Dagster would rather have `dg dev`, which wants a project around it.
+    quiet = ["-W", "ignore:Function `dev_command` is superseded"]
+    command = [sys.executable, *quiet, "-m", "dagster", "dev", "--workspace", str(WORKSPACE)]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])

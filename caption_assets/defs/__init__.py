@@ -17,6 +17,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Parameter `u
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Class `DataVersionsByPartition`")
 warnings.filterwarnings("ignore", category=dg.PreviewWarning, message="Specifying a partitions_def on an AssetCheck")
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Class `(LocalFileCodeReference|CodeReferencesM)")
+warnings.filterwarnings("ignore", category=dg.BetaWarning, message="Parameter `execution_type`")
 warnings.filterwarnings("ignore", category=DeprecationWarning, message="Property `OpDefinition.version`")
 # The assets' policies differ on purpose (see `assets`); a job over all of them takes the smallest, as it should.
 warnings.filterwarnings("ignore", category=UserWarning, message="Asset job .* varying BackfillPolicies")

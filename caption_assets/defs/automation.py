@@ -12,6 +12,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from caption_assets.dataset import NO_CLIPS
 from caption_assets.defs.as_they_come import DESCRIPTION
 from caption_assets.defs.failures import failure_sensor
+from caption_assets.defs.freshness import freshness_sensor
 from caption_assets.defs.partitions import range_tags, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.run_sizes import shards_per_run
@@ -30,9 +31,9 @@ def job_of(pipeline: Pipeline) -> Job:
 
 
 def sensors_of(pipeline: Pipeline) -> Sequence[dg.SensorDefinition]:
-    """What looks at the dataset, at what there is to do if the pipeline is to do it by itself, and at what fails."""
+    """What looks at the dataset, at old shards, at what fails and, if it is to work by itself, at what to do."""
     settings = pipeline.settings
-    sensors = [_looking(pipeline), *([_working(pipeline)] if settings.automation else [])]
+    sensors = [_looking(pipeline), freshness_sensor(pipeline), *([_working(pipeline)] if settings.automation else [])]
     return [*sensors, *([failure_sensor(pipeline, settings.failure_webhook)] if settings.failure_webhook else [])]
 
 

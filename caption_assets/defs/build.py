@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from caption_assets.defs.automation import job_of, schedule_of, sensors_of
+from caption_assets.defs.freshness import freshness_check
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.prune import prune_job
 from caption_assets.defs.ray_executor import ray_executor, require_ray
@@ -38,7 +39,7 @@ def build_defs(
     job = job_of(pipeline)
     return dg.Definitions(
         assets=[pipeline.source, *pipeline.assets],
-        asset_checks=pipeline.checks,
+        asset_checks=[*pipeline.checks, freshness_check(pipeline)],
         jobs=[job, prune_job(pipeline)],
         sensors=sensors_of(pipeline),
         schedules=[schedule_of(pipeline, job)],

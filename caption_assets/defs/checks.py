@@ -4,6 +4,7 @@ They are steps of their own, after the assets that they are about, and can be ru
 stored, report, and hold nothing up: texts that are of no use are left out one by one, by whoever reads them.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from caption_assets.defs.assets import PipelineAsset
-from caption_assets.defs.metadata import as_markdown
+from caption_assets.defs.metadata import as_markdown, few
 from caption_assets.defs.names import Names
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.settings import CheckSettings, part
@@ -51,7 +52,8 @@ def _checks_of(made: PipelineAsset, names: Names, shards: dg.PartitionsDefinitio
         place, settings, progress = resources
         wanted = {check.name for check in context.selected_asset_check_keys}
         unread: list[str] = []
-        for shard in of_run.partition_keys:
+        found: dict[str, list[Checked]] = defaultdict(list)
+        for shard in _shards(of_run, asset):
             try:
                 tables = ShardTables(place.place(), shard)
                 results = check_table(tables, table.name, key, part(settings, CheckSettings))
@@ -65,13 +67,34 @@ def _checks_of(made: PipelineAsset, names: Names, shards: dg.PartitionsDefinitio
             for checked in results:
                 if checked.check in wanted:
                     progress.checked(checked)
+                    found[checked.check].append(checked)
                     of_run.log_event(_evaluation(asset, checked, target))  # type: ignore[arg-type]  # it takes them
         if unread:
             raise dg.Failure(" ".join(unread), allow_retries=False)
+        if not _has_shards(of_run):
+            for of_check in found.values():
+                of_run.log_event(_summary(asset, of_check))  # type: ignore[arg-type]
         # Results would be of the whole run: each shard has had its own by now.
         yield from ()
 
     return checks
+
+
+def _shards(of_run: dg.OpExecutionContext, asset: dg.AssetKey) -> Sequence[str]:
+    """Those of the run; of one without any, as *Execute all* in the UI makes them, all that there are of the asset."""
+    return of_run.partition_keys if _has_shards(of_run) else sorted(of_run.instance.get_materialized_partitions(asset))
+
+
+def _has_shards(of_run: dg.OpExecutionContext) -> bool:
+    return of_run.has_partition_key or of_run.has_partition_key_range
+
+
+def _summary(asset: dg.AssetKey, of_check: Sequence[Checked]) -> dg.AssetCheckEvaluation:
+    """How many shards pass a check, and which do not."""
+    failed = [checked.shard for checked in of_check if not checked.passed]
+    said = f"{len(failed)} of {len(of_check)} shards do not pass: {few(failed)}." if failed else "All shards pass."
+    severity, check = _SEVERITIES[of_check[0].severity], of_check[0].check
+    return dg.AssetCheckEvaluation(asset, check, passed=not failed, severity=severity, description=said)
 
 
 def _evaluation(asset: dg.AssetKey, checked: Checked, target: Target | None) -> dg.AssetCheckEvaluation:

@@ -19,7 +19,7 @@ from dagster._config import (
     ScalarUnion,
 )
 from dagster._config.pythonic_config.config import infer_schema_from_config_class
-from dagster._config.source import IntSourceType
+from dagster._config.source import IntSourceType, StringSourceType
 from pydantic import TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
@@ -72,6 +72,8 @@ def _checked_type(config_type: ConfigType, info: FieldInfo) -> ConfigType:
         return config_type
     if isinstance(config_type, IntSourceType):
         return _BoundedInt(info)
+    if isinstance(config_type, StringSourceType):
+        return _BoundedText(info)
     if isinstance(config_type, ConfigScalar) and config_type.scalar_kind == ConfigScalarKind.FLOAT:
         return _BoundedFloat(info)
     return config_type
@@ -86,6 +88,17 @@ class _BoundedInt(IntSourceType):
 
     def post_process(self, value: Any) -> int:
         return _within(self._info, int, super().post_process(value))
+
+
+class _BoundedText(StringSourceType):
+    """A text of the form that a setting has, or the environment variable that has it."""
+
+    def __init__(self, info: FieldInfo) -> None:
+        self._info = info
+        ScalarUnion.__init__(self, str, dg.Selector({"env": str}), _key=f"String[{_bounds(info)}]")
+
+    def post_process(self, value: Any) -> str:
+        return _within(self._info, str, super().post_process(value))
 
 
 class _BoundedFloat(ConfigScalar):

@@ -15,17 +15,26 @@ _LONGEST = 2000
 
 
 def failure_sensor(pipeline: Pipeline, webhook: str) -> dg.SensorDefinition:
-    """Sends what has failed to `webhook`, for each run of the code location that fails."""
+    """Sends to `webhook` what has failed in the pipeline's runs or, where it has no name, in the code location's."""
 
     @dg.run_failure_sensor(
         name=pipeline.names.of("tell_of_failures"),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Sends a message to the webhook of the settings when a run has failed.",
     )
-    def tell_of_failures(context: dg.RunFailureSensorContext) -> None:
+    def tell_of_failures(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+        if not _is_told_of(pipeline, context.dagster_run):
+            return dg.SkipReason("the run is another pipeline's")
         _post(webhook, message(context))
+        return None
 
     return tell_of_failures
+
+
+def _is_told_of(pipeline: Pipeline, run: dg.DagsterRun) -> bool:
+    name = pipeline.settings.name
+    keys = run.asset_selection or ()
+    return not name or run.job_name.startswith(f"{name}_") or any(key.path[0] == name for key in keys)
 
 
 def message(context: dg.RunFailureSensorContext) -> dict[str, Any]:

@@ -77,9 +77,9 @@ class History:
                 found[record.partition or ""] = record.timestamp
         return found
 
-    def attempts_since(self, since: Mapping[str, float]) -> dict[str, int]:
-        """How often each of few shards was tried since it was made last, and since a time."""
-        count = dict.fromkeys(since, 0)
+    def attempts_since(self, since: Mapping[str, float], tags: Mapping[str, str]) -> dict[str, int]:
+        """How often each of few shards was tried by runs with these tags since it was made last, and since a time."""
+        tried: list[tuple[str, str]] = []
         for shards in _chunks(list(since)):
             wanted = EventRecordsFilter(
                 dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=self.key, asset_partitions=shards
@@ -87,8 +87,12 @@ class History:
             for record in self._storage.get_event_records(wanted):
                 shard = record.partition_key or ""
                 if record.storage_id > self.latest.get(shard, 0) and record.timestamp >= since[shard]:
-                    count[shard] += 1
-        return count
+                    tried.append((shard, record.run_id))
+        counted: set[str] = set()
+        for ids in _chunks({run_id for _, run_id in tried}):
+            runs = self.instance.get_runs(dg.RunsFilter(run_ids=list(ids), tags=dict(tags)))
+            counted |= {run.run_id for run in runs}
+        return {shard: sum(of == shard and run_id in counted for of, run_id in tried) for shard in since}
 
     @property
     def _storage(self) -> EventLogStorage:

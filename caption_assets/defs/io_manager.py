@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from caption_assets.defs.frames import SHARD_COLUMN, as_annotated, as_arrow, by_shard
+from caption_assets.defs.metadata import few
 from caption_assets.errors import StoreError
 from caption_assets.save_export.documents import check_added_name
 from caption_assets.save_export.rendered import outdate_rendered
@@ -40,6 +41,9 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
         default=None,
         description="Root that the source videos of clips cut elsewhere are relative to, if there are any.",
     )
+    review_url: str | None = Field(
+        default=None, description="Address at which the output root is served, for links to the review pages."
+    )
 
     def store(self) -> Store:
         """The output root, checked to be writable. Raises StoreError."""
@@ -54,7 +58,8 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Stores what a user's asset returns, a table a shard, and renders it where its metadata asks for that.
 
-        All is checked before anything is written. Raises StoreError for what is no table of the run's shards.
+        All is checked before anything is written. A shard of which there was nothing to make it of is not stored, and
+        keeps no other from being materialized. Raises StoreError for one, and for what is no table of the run's shards.
         """
         if obj is None:  # ours: it is in the store before its step ends
             return
@@ -66,32 +71,41 @@ class SaveExportIOManager(dg.ConfigurableIOManager):
         tables = by_shard(as_arrow(obj, asked), shards, asked)
         columns = _columns(context.definition_metadata, name, tables, asked)
         store = self.store()
-        for shard, table in tables.items():
+        missing = [shard for shard in shards if not tables[shard].num_rows and _lacks_inputs(context, store, shard)]
+        told = {}
+        for shard in sorted(set(shards) - set(missing)):
             outdate_rendered(store, shard)
-            told = {
-                "dagster/partition_row_count": table.num_rows,
-                "dagster/uri": write_added(store, name, shard, table),
-            }
-            context.step_context.add_asset_metadata(told, context.asset_key, shard)
+            at = write_added(store, name, shard, tables[shard])
+            told[shard] = {"dagster/partition_row_count": tables[shard].num_rows, "dagster/uri": at}
         render_columns(store, name, columns)
-        for shard in shards:
+        for shard, metadata in told.items():
             render_documents_of(store, shard, self.source_root)
+            if missing:  # the step fails, and Dagster would say nothing of the others
+                event = dg.AssetMaterialization(context.asset_key, partition=shard, metadata=metadata)
+                context.log_event(event)
+            else:
+                context.step_context.add_asset_metadata(metadata, context.asset_key, shard)
+        if missing:
+            asked = f"{asset} of {len(missing)} of {len(shards)} shards ({few(missing)})"
+            raise StoreError(asked, "there is nothing to make it of", "materialize what it reads for them first")
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The upstream asset's rows for the shards of the run, as the parameter is annotated, with a column `shard`.
 
-        Raises StoreError where a shard has no table yet.
+        A shard without a table of ours has no rows. Raises StoreError where none has one, and for one without a table
+        of a user's asset.
         """
         upstream = context.upstream_output
         metadata = (upstream.definition_metadata if upstream is not None else None) or {}
         store = self.place()
-        tables = []
-        for shard in sorted(context.asset_partition_keys):
-            if _TABLE in metadata:
-                table = _own_rows(store, TABLES[metadata[_TABLE]], shard, metadata[_KEY] or None)
-            else:
-                table = _added_rows(store, context.asset_key, shard)
-            tables.append(table.append_column(SHARD_COLUMN, pa.array([shard] * table.num_rows, pa.string())))
+        shards, tables = sorted(context.asset_partition_keys), []
+        for shard in shards:
+            is_ours = _TABLE in metadata
+            table = _own_rows(store, metadata, shard) if is_ours else _added_rows(store, context.asset_key, shard)
+            if table is not None:
+                tables.append(table.append_column(SHARD_COLUMN, pa.array([shard] * table.num_rows, pa.string())))
+        if not tables:
+            raise _no_table(context.asset_key, shards[0])
         rows = pa.concat_tables(tables, promote_options="permissive")
         return as_annotated(rows, context.dagster_type.typing_type, f"parameter {context.name}")
 
@@ -100,22 +114,30 @@ def _name(asset: dg.AssetKey) -> str:
     return "__".join(asset.path)
 
 
-def _own_rows(store: Store, table: Table[Any], shard: str, key: str | None) -> pa.Table:
+def _lacks_inputs(context: dg.OutputContext, store: Store, shard: str) -> bool:
+    """Whether there is no table of ours for the shard, of those that the asset reads."""
+    graph = context.step_context.job_def.asset_layer.asset_graph
+    of = [graph.get(key).metadata for key in graph.get(context.asset_key).parent_keys]
+    return any(_own_rows(store, metadata, shard) is None for metadata in of if _TABLE in metadata)
+
+
+def _own_rows(store: Store, metadata: Mapping[str, Any], shard: str) -> pa.Table | None:
+    """A shard's table of one of our assets, which has this metadata."""
     move_earlier(store, shard)
-    read = store.read_table(table, shard, key)
-    if read.looked.stamp is None and not read.rows:
-        raise _no_table(table.name if key is None else f"{table.name} of {key!r}", shard)
-    return rows_to_table(read.rows, table.row)
+    table = TABLES[metadata[_TABLE]]
+    read = store.read_table(table, shard, metadata[_KEY] or None)
+    return rows_to_table(read.rows, table.row) if read.looked.stamp is not None or read.rows else None
 
 
 def _added_rows(store: Store, asset: dg.AssetKey, shard: str) -> pa.Table:
     table = read_added(store, _name(asset), shard)
     if table is None:
-        raise _no_table(asset.to_user_string(), shard)
+        raise _no_table(asset, shard)
     return table
 
 
-def _no_table(name: str, shard: str) -> StoreError:
+def _no_table(asset: dg.AssetKey, shard: str) -> StoreError:
+    name = asset.to_user_string()
     return StoreError(f"{name} of shard {shard!r}", "there is no table", "materialize it for this shard first")
 
 

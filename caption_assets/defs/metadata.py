@@ -8,8 +8,9 @@ import json
 import math
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 
@@ -28,6 +29,7 @@ _THUMBNAIL_BYTES = 7680
 # Bytes of texts in an event, where each letter outside of ASCII takes six or twelve.
 _TEXT_BYTES = 460
 _ITEMS_BYTES = 3000
+_MOST_NAMES = 10
 _PUNCTUATION = re.compile(rf"[{re.escape(string.punctuation)}]")
 _METAS = "metas/v0"
 
@@ -57,7 +59,7 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
         "failures_by_reason": dg.MetadataValue.json(dict(report.failures)),
     }
     if report.failed_items:
-        metadata["failed_items"] = dg.MetadataValue.md("\n".join(_listed(report.failed_items)))
+        metadata["failed_items"] = dg.MetadataValue.md("\n".join(listed(report.failed_items)))
     if report.samples:
         metadata["samples"] = dg.MetadataValue.md(samples_table(report.samples))
     return metadata | {
@@ -69,16 +71,23 @@ def report_metadata(report: ShardReport) -> dict[str, Any]:
     }
 
 
-def place_metadata(store: Store, dataset: str, shard: str) -> dict[str, dg.MetadataValue]:
+def place_metadata(store: Store, dataset: str, shard: str, served_at: str | None) -> dict[str, dg.MetadataValue]:
     """Where the clips and the documents are, and the page to look at the shard, where it has been made."""
-    places = {"dataset_root": dataset, "documents": store.url(_METAS)}
+    places = {"dataset_root": _place(dataset), "documents": _place(store.url(_METAS))}
     review = review_paths.page(shard)
     if store.sizes([review])[review] is not None:
-        places["review_page"] = store.url(review)
-    return {
-        name: dg.MetadataValue.url(place) if is_remote(place) else dg.MetadataValue.path(place)
-        for name, place in places.items()
-    }
+        places["review_page"] = page_link(store, review, served_at)
+    return places
+
+
+def page_link(store: Store, page: str, served_at: str | None) -> dg.MetadataValue:
+    """A page of the store, at the address where that is served, or else where it lies: from Dagster's pages, browsers
+    open no files."""
+    return dg.MetadataValue.url(f"{served_at.rstrip('/')}/{quote(page)}") if served_at else _place(store.url(page))
+
+
+def _place(at: str) -> dg.MetadataValue:
+    return dg.MetadataValue.url(at) if is_remote(at) else dg.MetadataValue.path(at)
 
 
 def samples_table(samples: tuple[Sample, ...]) -> str:
@@ -104,7 +113,7 @@ def _cells(sample: Sample) -> dict[str, str]:
     }
 
 
-def _listed(items: tuple[str, ...]) -> Iterator[str]:
+def listed(items: Sequence[str]) -> Iterator[str]:
     """Items as a Markdown list, as many as there is room for."""
     room = _ITEMS_BYTES
     for at, item in enumerate(items):
@@ -114,6 +123,12 @@ def _listed(items: tuple[str, ...]) -> Iterator[str]:
             yield f"- and {len(items) - at} more"
             return
         yield line
+
+
+def few(names: Sequence[str]) -> str:
+    """The first ten names, and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def data_url(webp: bytes) -> str | None:

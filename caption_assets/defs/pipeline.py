@@ -57,12 +57,12 @@ class Pipeline:
     @cached_property
     def review(self) -> dg.AssetsDefinition:
         """The pages to look at what all the others have made, with what people have said of it."""
-        return review_asset(self.names, self.shards, [made.definition.key for made in self.made], self._condition)
+        return review_asset(self.settings, self.shards, [made.definition.key for made in self.made], self._condition)
 
     @cached_property
     def source(self) -> dg.SourceAsset:
         """The dataset, which all of them are made of."""
-        return source_asset(self.names, self.shards)
+        return source_asset(self.names, self.shards, self.settings.tags)
 
     @cached_property
     def settings_hash(self) -> str:
@@ -73,7 +73,9 @@ class Pipeline:
         settings = self.settings
         plain: dict[str, object] = {
             "clips": ClipDataset(root=settings.dataset, output=settings.output, **settings.clips.model_dump()),
-            "save_export": SaveExportIOManager(output_path=settings.output, source_root=settings.source_root),
+            "save_export": SaveExportIOManager(
+                output_path=settings.output, source_root=settings.source_root, review_url=settings.review_url
+            ),
             "quality": Quality(**settings.quality.model_dump()),
             "checks": Checks(**settings.checks.model_dump()),
             "workers": RunWorkers(**settings.workers.model_dump()),

@@ -9,7 +9,7 @@ from caption_assets.defs.lineage import FAILED_SHARDS, event_pointer
 from caption_assets.defs.metadata import choice_metadata, place_metadata, report_metadata
 from caption_assets.defs.source import observation, observed
 from caption_assets.defs.step_run import StepRun
-from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError
+from caption_assets.errors import CaptionAssetsError, ConfigError, ModelError, StoreError
 from caption_assets.steps import Ended, ShardReport
 from caption_assets.steps.choices import Choice
 from caption_assets.steps.windows import SOURCE
@@ -41,7 +41,7 @@ class ShardOutcomes:
                 asset = self._tell(ended)
                 failure = str(ended.outcome) if isinstance(ended.outcome, CaptionAssetsError) else None
                 self._reported[asset.to_user_string(), ended.shard] = failure
-        except (ConfigError, ModelError) as error:
+        except (ConfigError, ModelError, StoreError) as error:
             stopped = error  # nothing that another shard could do better
             for shard in shards:
                 if (own, shard) not in self._reported:
@@ -78,8 +78,8 @@ class ShardOutcomes:
         return asset
 
     def _places(self, shard: str) -> dict[str, dg.MetadataValue]:
-        store, dataset = self._run.resource("save_export").place(), self._run.resource("clips").root
-        return place_metadata(store, dataset, shard)
+        save_export, dataset = self._run.resource("save_export"), self._run.resource("clips").root
+        return place_metadata(save_export.place(), dataset, shard, save_export.review_url)
 
     def _tags(self, choice: Choice, report: ShardReport) -> dict[str, str]:
         """The versions that Dagster writes on its own events: by these it knows what is stale."""

@@ -7,17 +7,18 @@ from typing import Any
 
 import dagster as dg
 
-from caption_assets.defs.metadata import column_schema
+from caption_assets.defs.catalog import deployment
+from caption_assets.defs.io_manager import SaveExportIOManager
+from caption_assets.defs.metadata import column_schema, page_link
 from caption_assets.defs.names import Names
 from caption_assets.defs.renderings import Rendered, inputs_of, render_shards
 from caption_assets.defs.reporting import Reports
 from caption_assets.errors import ShardError
-from caption_assets.names import is_remote
 from caption_assets.records import text_hash
 from caption_assets.review import paths
 from caption_assets.review.render import render_index, render_shard_page
+from caption_assets.settings import PipelineSettings
 from caption_assets.steps.documents import render_documents_of
-from caption_assets.store.store import Store
 from caption_assets.store.tables import SHARD_REVIEW
 
 _SHARDS_PER_RUN = 96  # of none that it reads: see `assets`
@@ -25,13 +26,14 @@ _VERSION = "1"
 
 
 def review_asset(
-    names: Names,
+    pipeline: PipelineSettings,
     shards: dg.PartitionsDefinition,
     upstream: Sequence[dg.AssetKey],
     condition: dg.AutomationCondition[dg.AssetKey] | None,
 ) -> dg.AssetsDefinition:
     """The asset, which reads all that `upstream` writes and whatever else the shards have. By `condition`, Dagster asks
     for it by itself."""
+    names = Names(pipeline.name)
 
     @dg.asset(
         key=names.asset(SHARD_REVIEW),
@@ -45,6 +47,7 @@ def review_asset(
         output_required=False,  # every shard is reported as it is done
         code_version=_VERSION,
         metadata={"dagster/column_schema": column_schema(SHARD_REVIEW)},
+        **deployment(pipeline),
     )
     def shard_review(context: dg.AssetExecutionContext) -> Reports:
         """A page to look at each window of the shard with its captions, worst first; and how many texts people accept.
@@ -62,25 +65,23 @@ def review_asset(
                 asked = f"{SHARD_REVIEW} of shard {shard!r}"
                 raise ShardError(asked, "it has no windows", "materialize clip_windows for it first")
             version = text_hash(json.dumps(summary, sort_keys=True))
-            return Rendered(version, _metadata(store, shard, summary), made_from.tags(shard, _VERSION))
+            return Rendered(version, _metadata(place, shard, summary), made_from.tags(shard, _VERSION))
 
         yield from render_shards(context, render, lambda: render_index(store))
 
     return shard_review
 
 
-def _metadata(store: Store, shard: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(place: SaveExportIOManager, shard: str, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Where the page is, and of each key how many of its texts were judged, and which share of these is right."""
-    links = {"review_page": store.url(paths.page(shard)), "review_index": store.url(paths.INDEX)}
+    pages = {"review_page": paths.page(shard), "review_index": paths.INDEX}
     figures: dict[str, Any] = {"windows": summary["windows"], "failed": summary["failed"]}
     for key, of_key in summary["keys"].items():
         figures[f"judged {key}"] = of_key["judged"]
         if of_key["accepted_share"] is not None:
             figures[f"accepted_share {key}"] = of_key["accepted_share"]
     return {
-        **{
-            name: dg.MetadataValue.url(at) if is_remote(at) else dg.MetadataValue.path(at) for name, at in links.items()
-        },
+        **{name: page_link(place.place(), page, place.review_url) for name, page in pages.items()},
         **figures,
         "keys": dg.MetadataValue.json(dict(summary["keys"])),
     }

@@ -24,8 +24,8 @@ _PAUSE = 20.0
 _QUICK_SECONDS = 1.0
 
 
-def source_asset(names: Names, shards: dg.DynamicPartitionsDefinition) -> dg.SourceAsset:
-    """The clips of a dataset; to observe it is to look at all its shards."""
+def source_asset(names: Names, shards: dg.DynamicPartitionsDefinition, tags: Mapping[str, str]) -> dg.SourceAsset:
+    """The clips of a dataset, with `tags` of the catalog; to observe it is to look at all its shards."""
     key, clips = names.source, names.of("clips")
 
     @dg.observable_source_asset(
@@ -35,7 +35,7 @@ def source_asset(names: Names, shards: dg.DynamicPartitionsDefinition) -> dg.Sou
         required_resource_keys={clips},
         description="The dataset's clips. A shard's data version is that of its listing: paths, sizes and times of "
         "change, or ETags. The sensor looks for changes; Observe looks at all shards at once.",
-        tags={"dagster/kind/mp4": ""},
+        tags={"dagster/kind/mp4": "", **tags},
     )
     def observe(context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
         dataset: Dataset = getattr(context.resources, clips).dataset()

@@ -83,7 +83,8 @@ class Work:
 
     def _pausing(self, asset: "_Asset", inputs: Iterable["_Asset"], shards: Collection[str]) -> set[str]:
         """Those of `shards` that have failed, and are not to be tried again yet: not for a day after the first attempt,
-        for two after the second, for four after the third, and so on."""
+        for two after the second, for four after the third, and so on. What people have tried makes for one day,
+        however often: by its config, it may have been something else."""
         failed = {shard: asset.failed[shard] for shard in shards if shard in asset.failed}
         changed = self.changed_at(asset.node.key, failed)
         failed = {
@@ -92,7 +93,8 @@ class Work:
             if attempt.run.dagster_run.tags.get(SETTINGS_TAG, self._settings_hash) == self._settings_hash
             and changed[shard] <= (attempt.run.end_time or 0.0)
         }
-        attempts = asset.history.attempts_since({shard: changed[shard] for shard in failed})
+        own = {SETTINGS_TAG: self._settings_hash}
+        attempts = asset.history.attempts_since({shard: changed[shard] for shard in failed}, own)
         return {s for s, attempt in failed.items() if self._view.effective_dt < _next_time(attempt, attempts[s])}
 
 
@@ -110,22 +112,29 @@ class _Asset:
         return list(shards.get_partition_keys(dynamic_partitions_store=self._view.instance)) if shards else []
 
     @cached_property
-    def outdated(self) -> set[str]:
-        """Shards that are missing, or that Dagster takes to be stale; none of the source."""
+    def outdated(self) -> Mapping[str, str]:
+        """Shards that are missing, or that Dagster takes to be stale, and why; none of the source."""
         if not self.node.is_materializable:
-            return set()
+            return {}
         made = self.history.provenances
         inputs = {key: self._work.asset(key).history.versions for key in self.node.parent_keys}
-        outdated = set()
+        outdated = {}
         for shard in self.registered:
             if shard not in made:
-                outdated.add(shard)
+                outdated[shard] = "it is missing"
             elif (by := made[shard]) is not None:
                 read = {key: version.value for key, version in by.input_data_versions.items()}
-                now = {key: versions[shard] for key, versions in inputs.items() if shard in versions}
-                if by.code_version != self.node.code_version or {**read, **now} != read:
-                    outdated.add(shard)
+                others = {key for key, now in inputs.items() if shard in now and now[shard] != read.get(key)}
+                if others:
+                    outdated[shard] = f"{self._words(others)} changed since it was made"
+                elif by.code_version != self.node.code_version:
+                    outdated[shard] = "it was made with other settings"
         return outdated
+
+    def _words(self, inputs: Collection[dg.AssetKey]) -> str:
+        if not all(self._work.asset(key).node.is_materializable for key in inputs):
+            return "its clips have"
+        return f"{' and '.join(sorted(key.to_user_string() for key in inputs))} {'has' if len(inputs) == 1 else 'have'}"
 
     @cached_property
     def busy(self) -> set[str]:

@@ -35,6 +35,7 @@ _SCALARS = (
     "automation",
     "fresh_within_hours",
     "failure_webhook",
+    "review_url",
     "windows_per_run",
     "executor",
 )

@@ -22,7 +22,16 @@ from caption_assets.settings.texts import (
 
 DEMO_DATASET = "demo/clips"
 DEMO_OUTPUT = "demo/output"
-PEOPLE_ONLY = ("owners", "tags", "fresh_within_hours", "failure_webhook", "checks", "windows_per_run", "executor")
+PEOPLE_ONLY = (
+    "owners",
+    "tags",
+    "fresh_within_hours",
+    "failure_webhook",
+    "review_url",
+    "checks",
+    "windows_per_run",
+    "executor",
+)
 """Settings of a pipeline that change nothing in what is made."""
 
 # Of the ready-made prompts that are not as long as others.
@@ -116,13 +125,16 @@ class PipelineSettings(BaseModel):
     )
     dataset: Annotated[str, BeforeValidator(_lines)] = Field(
         default=DEMO_DATASET,
+        min_length=1,
         description="Where the clips are: a folder or fsspec URL whose sub-folders are the shards, or another kind of "
         "dataset, such as a manifest or tars; of several, a list.",
     )
     clips: DatasetSettings = Field(
         default=DatasetSettings(), description="What kind of dataset it is, and how its clips become shards."
     )
-    output: str = Field(default=DEMO_OUTPUT, description="Folder or fsspec URL for tables, documents and previews.")
+    output: str = Field(
+        default=DEMO_OUTPUT, min_length=1, description="Folder or fsspec URL for tables, documents and previews."
+    )
     source_root: str | None = Field(
         default=None,
         description="Root that the source videos of clips cut elsewhere are relative to, if there are any.",
@@ -162,13 +174,19 @@ class PipelineSettings(BaseModel):
     fresh_within_hours: float | None = Field(
         default=None,
         gt=0,
-        description="Hours within which each asset is to be materialized for some shard; Dagster shows it as overdue "
-        "otherwise. It knows no shards there.",
+        description="Hours within which shards are to be made, and made again: others do not pass the check "
+        "`shards_up_to_date`, and an asset of which none was made is shown as overdue.",
     )
     failure_webhook: str | None = Field(
         default=None,
         pattern="^https?://",
         description="Address to which a message is sent when a run fails, as JSON with a `text` for people.",
+    )
+    review_url: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Address of `caption-assets review --serve`, or another at which the output root is served, for "
+        "links to the pages.",
     )
     automation: bool = Field(
         default=False,

@@ -160,7 +160,12 @@ class ModelSettings(Settings):
         "auto", "What runs the model.", flag="--engine", env="ENGINE", shared=True, meanings=_ENGINES
     )
     device: str = setting(
-        "auto", "Device: auto, cpu, cuda, or one GPU as cuda:<n>.", flag="--device", env="DEVICE", shared=True
+        "auto",
+        "Device: auto, cpu, cuda, or one GPU as cuda:<n>.",
+        flag="--device",
+        env="DEVICE",
+        shared=True,
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
     )
     gpus: str | None = setting(
         None,
@@ -169,6 +174,7 @@ class ModelSettings(Settings):
         flag="--gpus",
         env="GPUS",
         shared=True,
+        pattern=r"^(all|\d+( *, *\d+)*)$",
     )
     tensor_parallel: int = setting(
         1,

@@ -25,7 +25,8 @@ from caption_assets_tests.processes import at_work, hear_signals
 
 _HANG_SECONDS = 240
 _STOPPED = "caption-assets: stopped; what is finished is kept"
-_TINY = ("--device", "cpu", "--captioning-max-output-tokens", "4", "--enhance-captions-max-output-tokens", "4")
+_TINY = ("--device", "cpu", "--workers", "1", "--captioning-max-output-tokens", "4")
+_TINY += ("--enhance-captions-max-output-tokens", "4")
 
 
 def _environment(home: Path, **more: str) -> dict[str, str]:
@@ -131,7 +132,7 @@ def test_ctrl_c_among_previews_stops_everything_and_keeps_what_is_made(
     for k in range(8):
         make_clip(clips / "a" / f"{k}.mp4", 128, (320, 240))
     models = ("--model-path", checkpoints["qwen2.5-vl"], "--text-model-path", checkpoints["text"], *_TINY)
-    running = command("out", clips, *models, "--workers", "1")
+    running = command("out", clips, *models)
     previews = Path(running.out.url()) / "previews"
     running.wait_for(lambda: any(previews.glob("*/*.webp")))
     os.killpg(running.process.pid, signal.SIGINT)
@@ -143,7 +144,7 @@ def test_ctrl_c_among_previews_stops_everything_and_keeps_what_is_made(
     assert 0 < len(made) < 8
     assert not running.out.read_rows(ENHANCED_CAPTIONS, "a", "demo/text")
     assert _run_states(own_home) == ["FAILURE", "SUCCESS"]
-    again = command("out", clips, "--generate-previews", "--device", "cpu")
+    again = command("out", clips, "--generate-previews", "--device", "cpu", "--workers", "1")
     assert again.ended() == 0, again.said()
     assert {row.seconds for row in made} <= {row.seconds for row in again.out.read_rows(WINDOW_PREVIEWS, "a")}
 

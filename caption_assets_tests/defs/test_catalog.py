@@ -28,6 +28,9 @@ def test_assets_have_owners_tags_their_code_and_how_fresh_they_are_to_be():
         (reference,) = spec.metadata["dagster/code_references"].code_references
         line = Path(reference.file_path).read_text().splitlines()[reference.line_number - 1]
         assert line.startswith(f"def {made.step.name}(")
+    pipeline = Pipeline(PipelineSettings(**chosen))
+    assert list(next(iter(pipeline.review.specs)).owners) == ["team:video", "ann@example.org"]
+    assert pipeline.source.tags["domain"] == "video"
     captions = Pipeline(PipelineSettings()).made[2].definition
     assert next(iter(captions.specs)).tags["caption_assets/caption_key"] == "demo"
     assert yaml.safe_load((Path(__file__).parents[2] / "dagster.yaml").read_text())["freshness"] == {"enabled": True}
@@ -84,6 +87,8 @@ def test_a_failed_run_is_told_to_the_webhook_by_its_assets_shards_and_reasons(in
         sensor = build_defs(settings).resolve_sensor_def("tell_of_failures")
         assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
         tick(sensor, instance, failed)
+        named = settings.model_copy(update={"name": "cars"})  # whose run it is not
+        tick(build_defs(named).resolve_sensor_def("cars_tell_of_failures"), instance, failed)
     (sent,) = got
     assert sent["run_id"] == failed[0].run_id
     assert sent["shards"] == "a to bad"

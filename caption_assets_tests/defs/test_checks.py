@@ -9,7 +9,6 @@ from dagster._core.execution.backfill import PartitionBackfill
 
 from caption_assets.defs.backfills import backfill_sentence, in_words
 from caption_assets.defs.build import build_defs
-from caption_assets.defs.partitions import range_tags
 from caption_assets_tests.pipelines import QUIET, run_job
 
 MADE = ("clip_windows", "window_previews")
@@ -50,20 +49,21 @@ def test_each_shard_of_a_run_has_an_evaluation_that_says_what_is_wrong_with_it(c
         assert all(one.passed for one in evaluations(instance, "window_previews", check).values())
 
 
-def test_a_check_is_run_alone_with_the_thresholds_of_the_run(checked):
+def test_a_check_is_run_alone_for_all_shards_with_the_thresholds_of_the_run(checked):
     instance, pipeline, _ = checked
     key = dg.AssetCheckKey(dg.AssetKey("clip_windows"), "clips_without_windows")
     defs = dg.Definitions(assets=pipeline.assets, asset_checks=pipeline.checks, resources=pipeline.resources)
     lenient = {"checks": {"config": {"most_clips_without_windows": 0.4}}}
-    done = (
-        defs.resolve_implicit_global_asset_job_def()
-        .get_subset(asset_check_selection={key})
-        .execute_in_process(
-            instance=instance, run_config={"resources": lenient, "loggers": QUIET}, tags=range_tags(("a", "b"))
-        )
-    )
+    alone = defs.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection={key})
+    # Without shards, as "Execute all" in the UI does it.
+    done = alone.execute_in_process(instance=instance, run_config={"resources": lenient, "loggers": QUIET})
     assert {event.step_key for event in done.all_events if event.step_key} == {"clip_windows_checks"}
-    assert all(one.passed for one in evaluations(instance, "clip_windows", key.name).values())
+    of_shard = evaluations(instance, "clip_windows", key.name)
+    assert {shard: one.passed for shard, one in of_shard.items()} == {"a": True, "b": True, None: True}
+    assert of_shard[None].description == "All shards pass."
+    strict = {"checks": {"config": {"most_clips_without_windows": 0.1}}}
+    alone.execute_in_process(instance=instance, run_config={"resources": strict, "loggers": QUIET})
+    assert evaluations(instance, "clip_windows", key.name)[None].description == "1 of 2 shards do not pass: a."
     described = {spec.name: spec.description for checks in pipeline.checks for spec in checks.check_specs}
     assert described["facts_kept"].startswith("Share of enhanced texts that have lost a number")
 

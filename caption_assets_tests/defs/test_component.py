@@ -8,7 +8,9 @@ import dagster as dg
 import pytest
 import yaml
 
+from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets_tests.dagster_dev import BIN, CHECKOUT, COMPONENT, make_project, write_component
+from caption_assets_tests.pipelines import QUIET
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +83,19 @@ def test_two_of_them_in_one_project_are_what_their_files_say(project, tmp_path, 
         "cars",
         name="cars",
         dataset=str(tmp_path / "cars"),
-        output="out",
+        output=str(tmp_path / "out"),
         enhanced=[],
+        workers={"processes": 1},
         exports=[{"format": "csv"}],
     )
     models = [{}, {"caption_key": "other"}]
-    write_component(project, "boats", name="boats", dataset="{{ env.BOATS }}", output="out-boats", captions=models)
+    write_component(
+        project, "boats", name="boats", dataset="{{ env.BOATS }}", output=str(tmp_path / "out-boats"), captions=models
+    )
     monkeypatch.syspath_prepend(str(project))
     defs = dg.load_from_defs_folder(path_within_project=project / "mine")
+    for name in ("cars", "boats"):
+        render_dataset(tmp_path / name, {f"{name}-in-june": demo_scenes()["shard-000"][:1]})
     keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     texts = ("window_captions_demo", "window_captions_other", "enhanced_captions_demo_by_demo_lm")
     assert {"cars/window_captions_demo", "cars/export_csv_demo", *(f"boats/{name}" for name in texts)} < keys
@@ -96,3 +103,13 @@ def test_two_of_them_in_one_project_are_what_their_files_say(project, tmp_path, 
     for name in ("cars", "boats"):
         shards = defs.resolve_assets_def(dg.AssetKey([name, "clip_windows"])).partitions_def
         assert shards.name.startswith(f"{name}-")  # of its own dataset
+    with dg.DagsterInstance.ephemeral() as instance:
+        made = dg.AssetKey(["cars", "clip_windows"])
+        instance.add_dynamic_partitions(defs.resolve_assets_def(made).partitions_def.name, ["cars-in-june"])
+        job = defs.resolve_implicit_global_asset_job_def()
+        done = job.execute_in_process(
+            instance=instance, asset_selection=[made], partition_key="cars-in-june", run_config={"loggers": QUIET}
+        )
+        assert done.success
+    assert (tmp_path / "out" / "tables" / "clip_windows" / "cars-in-june.parquet").is_file()
+    assert not (tmp_path / "out-boats").exists()

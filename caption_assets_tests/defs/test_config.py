@@ -44,6 +44,8 @@ def test_the_defaults_are_those_of_the_deployment():
         ({"tensor_parallel": 0}, "greater than or equal to 1, not 0"),
         ({"in_flight_gib": 0}, "greater than 0, not 0"),
         ({"model_variant": "qwen99"}, "not in enum type"),
+        ({"device": "gpu"}, "not gpu .Device: auto, cpu, cuda, or one GPU as cuda:<n>"),
+        ({"gpus": "0,x"}, "not 0,x .GPUs to use at once"),
     ],
 )
 def test_a_resource_refuses_what_its_settings_refuse_when_a_run_is_planned(instance, pipeline, config, wrong):
@@ -59,6 +61,7 @@ def test_a_resource_refuses_what_its_settings_refuse_when_a_run_is_planned(insta
     [
         ({"device": "cuda:7"}, "device 'cuda:7': there "),
         ({"device": "cpu", "model_path": "nowhere"}, "nowhere"),
+        ({"engine": "openai"}, "OPENAI_BASE_URL"),
         ({"device": "cpu", "caption_key": "a/b"}, "caption key 'a/b'"),
     ],
 )
@@ -102,3 +105,10 @@ def test_definitions_that_cannot_work_are_no_definitions(tmp_path):
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode != 0, json.dumps(environment)
         assert wrong in done.stdout + done.stderr
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(instance, make_pipeline, clips_root, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    pipeline = make_pipeline(clips_root, tmp_path / "file")
+    (event,) = materialize(instance, pipeline, ["a"], ["clip_windows"]).get_step_failure_events()
+    assert str(tmp_path / "file") in event.step_failure_data.user_failure_data.description

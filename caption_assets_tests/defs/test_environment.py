@@ -120,7 +120,11 @@ def test_a_file_that_is_named_must_be_there(monkeypatch):
 def test_automation_is_switched_on_by_the_environment_in_words_that_are_checked(monkeypatch):
     assert not deployed_settings().automation
     monkeypatch.setenv("CAPTION_ASSETS_AUTOMATION", "true")
-    assert [sensor.name for sensor in build_defs().sensors] == ["register_new_shards", "work_on_shards"]
+    assert [sensor.name for sensor in build_defs().sensors] == [
+        "register_new_shards",
+        "look_for_old_shards",
+        "work_on_shards",
+    ]
     monkeypatch.setenv("CAPTION_ASSETS_AUTOMATION", "perhaps")
     with pytest.raises(ConfigError, match=r"automation: .*valid boolean"):
         deployed_settings()

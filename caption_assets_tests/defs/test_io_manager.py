@@ -182,6 +182,15 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(captioned, 
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_a_shard_of_which_there_is_nothing_is_not_made_and_keeps_no_other_from_it(captioned):
+    pipeline, instance, out = captioned
+    instance.add_dynamic_partitions(pipeline.shards.name, ["c"])
+    result = run(captioned, added(pipeline, lambda rows: rows, name="of_three"), shards=("a", "c"))
+    assert "of_three of 1 of 3 shards (c): there is nothing to make it of." in failure(result)
+    assert instance.get_materialized_partitions(dg.AssetKey("of_three")) == {"a", "b"}
+    assert not (out / "tables" / "of_three" / "c.parquet").exists()
+
+
 def test_a_shard_that_the_asset_before_has_not_is_named(captioned):
     pipeline, _, _ = captioned
     first = added(pipeline, lambda rows: rows, name="before")

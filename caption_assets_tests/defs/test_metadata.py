@@ -86,8 +86,10 @@ def test_an_event_has_at_most_what_the_log_can_take():
 
 def test_the_page_to_review_is_named_once_it_is_there(tmp_path):
     store = Store(tmp_path)
-    assert set(place_metadata(store, "s3://bucket/clips", "a b")) == {"dataset_root", "documents"}
+    assert set(place_metadata(store, "s3://bucket/clips", "a b", None)) == {"dataset_root", "documents"}
     store.write_bytes("review/a b.html", b"<html>")
-    places = place_metadata(store, "s3://bucket/clips", "a b")
+    places = place_metadata(store, "s3://bucket/clips", "a b", None)
     assert places["review_page"] == dg.MetadataValue.path(str(tmp_path / "review" / "a b.html"))
+    served = place_metadata(store, "s3://bucket/clips", "a b", "http://127.0.0.1:3001/")
+    assert served["review_page"] == dg.MetadataValue.url("http://127.0.0.1:3001/review/a%20b.html")
     assert places["dataset_root"] == dg.MetadataValue.url("s3://bucket/clips")

@@ -3,6 +3,7 @@
 from caption_assets.errors import ModelError
 from caption_assets.extras import install, missing
 from caption_assets.models.engines.base import CaptionEngine, EngineOptions
+from caption_assets.models.engines.openai.address import find_addresses
 from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.transformers import TransformersEngine, require_classes
 from caption_assets.models.engines.vllm.engine import VllmEngine
@@ -34,6 +35,7 @@ def create_engine(
         if variant.video_pruning:
             fix = "leave it at 0, and start the server with --video-pruning-rate"
             raise ModelError(f"{asked} and video_pruning", "a server prunes by itself or not at all", fix)
+        find_addresses(text_model=variant.is_text)  # so that none is said before anything is made
         return OpenAIEngine(variant, checkpoint, options, model_dir)
     if engine == "auto":
         fits = not missing("vllm") and not built_for_cpus() and options.device != "cpu" and visible_gpus()
