@@ -10,6 +10,7 @@ from caption_assets.errors import ConfigError
 from caption_assets.quality.calibration import auroc, auroc_interval, reliability, threshold
 from caption_assets.review.marks import Joined, Scored, read_marks, reviewed_marks, scored
 from caption_assets.store.store import Store
+from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
 _SCORES = ("mean_logprob", "min_logprob", "low_logprob")
 # With fewer of either, the figures say little.
@@ -35,6 +36,12 @@ def calibrate(marks: str | None, output_path: str, key: str, precision: float, s
     """
     store = Store(output_path)
     shards = chosen_shards(store, ())
+    keys = {
+        of for shard in shards for of in (*store.keys(WINDOW_CAPTIONS, shard), *store.keys(ENHANCED_CAPTIONS, shard))
+    }
+    if key not in keys:
+        known = ", ".join(sorted(keys))
+        raise ConfigError(f"calibration of {key!r}", "no shard has texts of this key", f"choose: {known}")
     given = read_marks(marks, key) if marks else reviewed_marks(store, shards, key)
     joined = scored(store, shards, key, given)
     for line in _report(joined, len(given), key, precision, score, bins):
@@ -63,20 +70,26 @@ def _report(joined: Joined, given: int, key: str, precision: float, score: str |
     values = _values(texts, chosen)
     yield from ("", f"{chosen:>21s} {'texts':>6s} {'right':>6s}  95 %")
     for part in reliability(values, right, bins):
-        span = f"{part.lowest:.4f} to {part.highest:.4f}"
+        span = f"{part.lowest:.4g} to {part.highest:.4g}"
         yield f"{span:>21s} {part.count:6d} {part.share:6.0%}  {part.low:.0%} to {part.high:.0%}"
     yield ""
     found = threshold(values, right, precision)
     if found is None:
         yield f"No {chosen} is high enough for {precision:.1%} to be right."
         return
-    least = math.floor(found.score * 1e6) / 1e6
+    least = _below(found.score)
     low, high = found.interval
     yield (
-        f"From {chosen} {least:.6f} on, {found.precision:.1%} are right (95 %: {low:.1%} to {high:.1%}): "
+        f"From {chosen} {least:.6g} on, {found.precision:.1%} are right (95 %: {low:.1%} to {high:.1%}): "
         f"{found.kept} of {found.of} texts."
     )
-    yield f"To find the others: --finding-confidence-score {chosen} --finding-least-confidence {least:.6f}"
+    yield f"To find the others: --finding-confidence-score {chosen} --finding-least-confidence {least:.6g}"
+
+
+def _below(score: float) -> float:
+    """The score with six digits, and no higher."""
+    unit = 10 ** (5 - math.floor(math.log10(abs(score)))) if score else 1
+    return math.floor(score * unit) / unit
 
 
 def _values(texts: Sequence[Scored], name: str) -> list[float]:

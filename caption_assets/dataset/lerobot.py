@@ -97,7 +97,7 @@ class LeRobotDataset(ListedDataset):
                     names = [n for n in table.schema_arrow.names if n.startswith("videos/")]
                     rows = table.read(columns=["episode_index", "tasks", *names]).to_pylist()
                 for row in rows:
-                    for camera in {name.split("/")[1] for name in names}:
+                    for camera in {name.removeprefix("videos/").rpartition("/")[0] for name in names}:
                         of = {part: row.get(f"videos/{camera}/{part}") for part in ("chunk_index", "file_index")}
                         if None in of.values():
                             continue

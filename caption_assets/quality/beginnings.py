@@ -40,7 +40,7 @@ def preamble(judged: Judged, _: QualitySettings) -> str | None:
 
 
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile(rf"[\s*_>#]*(?:{'|'.join(patterns)})", re.IGNORECASE)
+    return re.compile(rf"[\s*_>#]*+(?:{'|'.join(patterns)})", re.IGNORECASE)
 
 
 _THINKING, _REFUSAL, _PREAMBLE = map(_any_of, (openings.THINKING, openings.REFUSAL, openings.PREAMBLE))

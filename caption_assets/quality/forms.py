@@ -20,13 +20,16 @@ _CHAT_TOKEN = re.compile(
     r"<\|[A-Za-z0-9_ :-]{1,40}\|>|<｜[^｜<>]{1,40}｜>|</?s>|<(?:bos|eos|pad|unk|mask)>|\[/?INST\]|<</?SYS>>|"
     r"</?(?:start|end)_of_(?:turn|image|text)>|<SPECIAL_\d+>|<extra_id_\d+>|<0x[0-9A-F]{2}>|"
     r"</?(?:image|img|video|image_soft_token|vision_start|vision_end)>|"
-    r"^\s*(?:<\|?)?(?:assistant|user|system)\s*[:：\n]"
+    r"</?tool_(?:call|response)>|^\s*(?:<\|?)?(?:assistant|user|system|Assistant|ASSISTANT|USER|SYSTEM)\s*[:：\n]"
 )
-_HEADING = re.compile(r"^ {0,3}(?:#{1,6}\s+[^\W\d]|(?:\*\*|__)[^*_\n]{1,80}(?:\*\*|__)\s*:?\s*$)", re.MULTILINE)
-_BULLET = re.compile(r"^\s*(?:[-*•●▪◦‣·–—]|\d{1,2}[.)、]|[（(]\d{1,2}[)）])\s*\S", re.MULTILINE)
+_NOTHING = re.compile(r"[\s\"'`]*+(?:n/?a|none|null|nil)[\s\"'`.]*+", re.IGNORECASE)
+_HEADING = re.compile(
+    r"^ {0,3}(?:#{1,6}[ \t]+[^\W\d].*\n|(?:\*\*|__)[^*_\n]{1,80}(?:\*\*|__)[ \t]*:?[ \t]*$)", re.MULTILINE
+)
+_BULLET = re.compile(r"^[ \t]*(?:[-*•●▪◦‣·–—]|\d{1,2}[.)、]|[（(]\d{1,2}[)）])[ \t]*\S", re.MULTILINE)
 _EMPHASIS = re.compile(r"(\*\*|__)(?=\S)[^*_\n]{1,80}?(?<=\S)\1")
-_TABLE = re.compile(r"^\s*\|.*\|\s*$", re.MULTILINE)
-_FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
+_TABLE = re.compile(r"^[ \t]*\|.*\|[ \t]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _TAG = re.compile(r"</?(?:p|br|div|span|b|i|strong|em|ul|ol|li|h[1-6]|table|tr|td|html|body)\s*/?>", re.IGNORECASE)
 _WANTS_FORM = re.compile(
     r"json|markdown|bullet|list|table|heading|section|html|liste|tabelle|überschrift|列表|表格|标题|分点", re.I
@@ -34,11 +37,12 @@ _WANTS_FORM = re.compile(
 
 
 def empty(judged: Judged, _: QualitySettings) -> str | None:
-    """There is nothing but white space, punctuation and signs.
+    """There is nothing but white space, punctuation and signs, or a word for nothing: N/A, None, null.
 
-    Wrong to fire on nothing that is meant as a caption: one letter or digit is enough to pass.
+    Wrong to fire on nothing that is meant as a caption: any other letter or digit is enough to pass.
     """
-    return None if any(letter.isalnum() for letter in judged.text) else f"it has no word: {judged.text[:40]!r}"
+    is_blank = not any(letter.isalnum() for letter in judged.text) or _NOTHING.fullmatch(judged.text)
+    return f"it has no word: {judged.text[:40]!r}" if is_blank else None
 
 
 def cut_off(judged: Judged, _: QualitySettings) -> str | None:

@@ -176,7 +176,7 @@ def _figures(texts: Sequence[TextView]) -> dict[str, float | int | None]:
 
     def mean(of: Callable[[TextView], float | None]) -> float | None:
         known = [value for text in texts if (value := of(text)) is not None]
-        return round(fmean(known), 4) if known else None
+        return round(fmean(known), 7) if known else None
 
     def total(of: Callable[[TextView], float | None]) -> float:
         return round(sum(of(text) or 0 for text in texts), 3)

@@ -67,11 +67,12 @@ def frames_decoded(part: Part) -> Judgement:
 
 
 def previews_made(part: Part) -> Judgement:
-    """Share of the shard's windows that have a preview."""
+    """Share of the windows that have a preview, of clips of which any was asked for: a trial leaves the others."""
     tables = part.tables
     made = {window_key(row) for row in tables.previews if row.status == "ok"}
     failed = {window_key(row): row.error for row in tables.previews if row.status != "ok"}
-    windows = [row for row in tables.windows if row.status == "ok"]
+    asked = {row.clip_id for row in tables.previews}
+    windows = [row for row in tables.windows if row.status == "ok" and row.clip_id in asked]
     lacking = [row for row in windows if window_key(row) not in made]
     worst = [f"{tables.name(row)}: {failed.get(window_key(row), 'not made yet')}" for row in lacking]
     return most("windows have no preview", worst, len(windows), 1 - part.settings.least_previews, {})

@@ -20,7 +20,7 @@ def cost_rows(store: Store, asset: str) -> list[CostRow]:
 
 
 def cost_a_text(store: Store, key: str) -> float | None:
-    """What a text of a key has cost on average, in runs whose price of a GPU was known; None without one."""
-    rows = [row for row in cost_rows(store, costed_asset(key)) if row.gpu_hour_price]
+    """What a text of a key has cost on average, in runs on GPUs whose price was known; None without one."""
+    rows = [row for row in cost_rows(store, costed_asset(key)) if row.cost]
     items = sum(row.items for row in rows)
     return sum(row.cost or 0.0 for row in rows) / items if items else None

@@ -50,11 +50,61 @@ def test_good_captions_have_no_findings(language):
         "让人惊讶的是，猫跳上了桌子。",
         "好的天气里，三角形的风筝在天上飞，四周都是人。",
         "这是一个描述不出来的美丽海滩，海浪一次又一次涌上来。",
+        "We should provide food and shelter to all these children here.",
+        "Wait staff carry trays through a busy restaurant.",
+        "As an assistant coach watches, the players run laps.",
+        "As an AI robot arm moves, sparks fly.",
+        "Step 1: the cook chops an onion. Step 2: she fries it in butter.",
+        "User asks a chatbot for a recipe on a laptop screen.",
+        "The user request form is filled in on a screen.",
+        "Sorry We're Closed sign hangs on a shop door.",
+        "# hashtag printed on a shirt",
+        "Der Nutzer hat ein Telefon in der Hand und tippt.",
+        "Die Nutzerin fragt am Schalter nach einer Karte.",
+        "Als KI-Roboter verkleidet tanzt ein Kind.",
+        "用户的手指在手机屏幕上滑动。",
+        "用户给手机充电。",
+        "现在我们来到海边，看到几艘船。",
+        "下面是大海，上面是天空，中间有一架飞机飞过。",
     ],
 )
 def test_words_that_look_like_a_defect_are_none_where_they_belong_to_the_video(text):
     language = "zh" if any(letter >= "\u4e00" for letter in text) and "“" not in text else "en"
     assert rules_of(shard([text], language)) == [[]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Thinking Process:\n\n1. **Analyze the Request:**",
+        "**Thinking Process:** The user wants a caption.",
+        "Here's a thinking process that leads to the caption:",
+        "◁think▷So there is a dog",
+        "The user uploaded a video",
+        "First, I will analyze the video frame by frame.",
+        "We are asked to describe the video.",
+        "Ich soll das Video beschreiben.",
+        "我来分析一下这个视频。",
+        "No video was provided.",
+        "It looks like you haven't provided a video.",
+        "The video is not available for me to view.",
+        "I'm just an AI",
+        "As an AI developed by somebody, I have no eyes.",
+        "Es wurde kein Video bereitgestellt.",
+        "您没有提供视频。",
+        "ASSISTANT: A dog runs.",
+        "<tool_call>",
+        "N/A",
+    ],
+)
+def test_what_models_write_in_place_of_a_caption_is_an_error(text):
+    (findings,) = judge(shard([text]), DEFAULT)
+    assert worst(findings) == "error"
+
+
+def test_long_runs_of_one_sign_take_no_time_to_speak_of():
+    for run in ("\n", " ", "_", "#", "**", "|"):
+        assert len(rules_of(shard([f"A dog{200_000 * run}b", 200_000 * run]))) == 2  # minutes where it is quadratic
 
 
 def test_what_the_limit_of_tokens_cut_off_is_found_by_the_engines_word():

@@ -1,6 +1,7 @@
 """Clips that are moved or renamed keep what was made of them, and what people said; nothing is made again."""
 
 import shutil
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -9,7 +10,7 @@ from upath import UPath
 from caption_assets.dataset import clip_id
 from caption_assets.settings import CaptionModelSettings, CaptionSettings
 from caption_assets.steps import caption_shards, model_session
-from caption_assets.store import Store
+from caption_assets.store import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, Store
 from caption_assets_tests.steps.conftest import NOTHING, UUID, copied
 
 
@@ -31,15 +32,26 @@ def test_a_clip_that_is_moved_keeps_everything_whichever_shard_is_done_first(
     texts, previews, files = house.texts("a", old), house.previews("a", old), house.files()
     assert all(texts)
     assert all(previews)
+    others = [replace(row, key="other") for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo")]
+    store.commit_rows(WINDOW_CAPTIONS, "a", others, "other")
+    of_others = [replace(row, caption_key="other") for row in store.read_rows(ENHANCED_CAPTIONS, "a", "demo/demo_lm")]
+    store.commit_rows(ENHANCED_CAPTIONS, "a", of_others, "other/demo_lm")
     house.add(old, aesthetic_score=0.7, theirs=1)
     house.move(f"a/{name}.mp4", f"b/{name}.mp4")
     for shard in order:
         assert house.make(shard) == NOTHING
     assert (house.texts("b", new), house.previews("b", new)) == (texts, previews)
+    for table, key, rows in (
+        (WINDOW_CAPTIONS, "other", others),
+        (ENHANCED_CAPTIONS, "other/demo_lm", of_others),
+    ):
+        moved = [replace(row, clip_id=new) for row in rows if row.clip_id == old]
+        assert [row for row in store.read_rows(table, "b", key) if row.clip_id == new] == moved
     document = house.document(new)
     assert document["clip_location"] == str(house.clips / "b" / f"{name}.mp4")
     assert (document["span_uuid"], document["aesthetic_score"], document["theirs"]) == (new, 0.7, 1)
-    assert [window["demo_caption"] for window in document["windows"]] == [text for _, text in texts[0]]
+    for key in ("demo_caption", "other_caption"):
+        assert [window[key] for window in document["windows"]] == [text for _, text in texts[0]]
     assert house.files() == sorted(rel.replace(old, new).replace(f"a/{name}", f"b/{name}") for rel in files)
     for shard in order:
         assert house.make(shard) == NOTHING

@@ -5,9 +5,16 @@ from dataclasses import replace
 import pytest
 
 from caption_assets.dataset import clip_id, open_dataset
-from caption_assets.settings import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
+from caption_assets.settings import (
+    CaptionModelSettings,
+    CaptionSettings,
+    CheckSettings,
+    EnhanceSettings,
+    TextModelSettings,
+)
 from caption_assets.steps import model_session
 from caption_assets.steps.asked import Ask
+from caption_assets.steps.checks import check_shard
 from caption_assets.steps.forecast import Wanted, forecast
 from caption_assets.steps.trial import Trial
 from caption_assets.store import CLIP_WINDOWS, WINDOW_CAPTIONS, WINDOW_PREVIEWS, Store
@@ -57,6 +64,8 @@ def test_what_there_is_of_clips_beyond_a_trial_stays(house):
     assert foreseen(house, limit=1) == (0, 2, [2, 2, 2])
     trial(house, limit=1).make("a")
     assert foreseen(house) == (0, 3, [1, 1, 1])
+    made = [one for one in check_shard(house.store, "a", CheckSettings()) if one.table == WINDOW_PREVIEWS.name]
+    assert all(one.passed for one in made)  # of the clips that it left, none was asked for
     house.make("a")
     (house.clips / "a" / "named.mp4").touch()  # it would have to be planned again
     tables = CLIP_WINDOWS, WINDOW_PREVIEWS
