@@ -56,8 +56,10 @@ def make_assets(
 ) -> list[PipelineAsset]:
     """The assets of a pipeline, each after those that it reads: of captions one for each model and prompt, of enhanced
     captions one for each captioning model and each text model. By `condition`, Dagster asks for them by itself. Raises
-    ConfigError for choices that cannot be.
+    ConfigError or ModelError for choices that cannot be.
     """
+    for choice in (*map(ModelChoice, settings.captions), *map(ModelChoice, settings.enhanced)):
+        choice.check()
     caption_models = model_names("caption_model", settings.captions)
     text_models = model_names("text_model", settings.enhanced)
     size, cpus = shards_per_run(settings), on_cpus(settings)

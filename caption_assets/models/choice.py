@@ -9,6 +9,7 @@ from typing import Any
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.engines.base import CaptionEngine, EngineOptions, ServerOptions
 from caption_assets.models.engines.select import create_engine
+from caption_assets.models.engines.transformers import require_classes
 from caption_assets.models.families import FAMILIES, Family
 from caption_assets.models.gpus import visible_gpus
 from caption_assets.models.seats import Seats, seats
@@ -65,6 +66,14 @@ class ModelChoice:
             if value := getattr(settings, name, None):
                 chosen[name] = value
         return chosen
+
+    def check(self) -> None:
+        """Raises ConfigError or ModelError for what cannot be on any machine."""
+        settings = self.settings
+        if settings.model_id is not None:
+            self._own_checkpoint()
+        elif settings.model_path is None and settings.engine == "transformers":
+            require_classes(self._row.family, f"variant {self._row.name!r} with engine 'transformers'")
 
     def model(self) -> tuple[Variant, Checkpoint]:
         """The chosen row of the table as it is to run, and its checkpoint.

@@ -8,9 +8,18 @@ import sys
 import dagster as dg
 import pytest
 
+from caption_assets.defs.build import build_defs
 from caption_assets.defs.config import config_schema
 from caption_assets.defs.resources import CaptionModel
-from caption_assets.settings import ALL_SETTINGS, CaptionSettings, WindowSettings, choices_of, meanings_of
+from caption_assets.errors import CaptionAssetsError
+from caption_assets.settings import (
+    ALL_SETTINGS,
+    CaptionSettings,
+    PipelineSettings,
+    WindowSettings,
+    choices_of,
+    meanings_of,
+)
 from caption_assets_tests.pipelines import asset_key, materialize
 
 _WITH_MEANINGS = {"model_variant", "prompt_variant", "precision", "engine"}
@@ -105,6 +114,18 @@ def test_definitions_that_cannot_work_are_no_definitions(tmp_path):
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode != 0, json.dumps(environment)
         assert wrong in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "wrong"),
+    [
+        ({"model_variant": "nemotron", "engine": "transformers"}, "run with vLLM only"),
+        ({"model_id": "a/b", "model_path": "/x"}, "they are two models"),
+    ],
+)
+def test_there_are_no_definitions_of_a_model_that_cannot_be(model, wrong):
+    with pytest.raises(CaptionAssetsError, match=wrong):
+        build_defs(PipelineSettings(captions=[model]))
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(instance, make_pipeline, clips_root, tmp_path):
