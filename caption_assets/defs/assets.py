@@ -173,8 +173,12 @@ class _Recipe:
             made = self._captions(context, names, settings, chosen["caption_model"])
             run = replace(run, captions=made, beside=previews_beside(context, names, previews))
         with run.progress:
-            ended = self.body(run, settings) if run.shards else ()
-            yield from ShardOutcomes(run).report(chain(run.not_ready, ended))
+            yield from ShardOutcomes(run).report(chain(run.not_ready, self._outcomes(run, settings)))
+
+    def _outcomes(self, run: StepRun, settings: Any) -> Outcomes:
+        """What the body gives; it begins when the first is asked for, so that what stops it is reported, too."""
+        if run.shards:
+            yield from self.body(run, settings)
 
     def _captions(
         self, context: dg.AssetExecutionContext, names: Names, own: Any, model: Any
