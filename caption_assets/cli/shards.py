@@ -1,5 +1,6 @@
 """The command `caption-assets shards`, and how commands are told of a dataset."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -97,7 +98,7 @@ def list_shards(output_path: str | None, **options: Any) -> None:
     for key in sorted(set(known) - set(keys)):
         click.echo(f"{plain(shard_name(key))}\t0 clips\tregistered, but no longer there")
     if failed:
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
 @shards.command("sync")

@@ -1,7 +1,6 @@
 """The dataset of an output root: how many shards a shard size makes is decided once, and kept there."""
 
 import json
-import logging
 import math
 from pathlib import PurePosixPath
 
@@ -9,8 +8,6 @@ from caption_assets.dataset import Dataset, dataset_name, open_dataset
 from caption_assets.errors import StoreError
 from caption_assets.settings import DatasetSettings
 from caption_assets.store.store import Store
-
-log = logging.getLogger(__name__)
 
 
 def dataset_for(root: str, settings: DatasetSettings, output: str | None, *, keep: bool = True) -> Dataset:
@@ -35,15 +32,8 @@ def dataset_for(root: str, settings: DatasetSettings, output: str | None, *, kee
             store.write_bytes(rel, kept)
             kept = store.read_bytes(rel) or b""
     try:
-        decided = json.loads(kept)
-        count, size = int(decided["shards"]), decided.get("shard_size")
+        count = int(json.loads(kept)["shards"])
     except (ValueError, KeyError, TypeError):
         fix = "write the number of shards there again, as the shards' names have it"
         raise StoreError(f"read {store.url(rel)}", "it names no number of shards", fix) from None
-    if size != settings.shard_size:
-        log.warning(
-            "shard size %s: it stays at %d shards, which an earlier size of %s has made (%s). For others, ask for a "
-            "number of shards",
-            *(settings.shard_size, count, size, store.url(rel)),
-        )
     return open_dataset(root, settings.model_copy(update={"shard_size": None, "shards": count}))
