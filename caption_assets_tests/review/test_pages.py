@@ -22,7 +22,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Store(root)
     write_shard(store, "street", 8)
     write_shard(store, "a%20b", 2, text=HOSTILE, path=f"{HOSTILE}.mp4")
-    for shard in ("street", "a%20b"):
+    write_shard(store, "long", 2, text=f"\u202eA man\u202c {'walks on and on ' * 20_000}to the end.")
+    for shard in ("street", "a%20b", "long"):
         render_shard_page(store, shard)
     render_index(store)
     return root
@@ -38,7 +39,7 @@ def windows(page: Page) -> list[str]:
 def test_the_index_leads_to_every_shard(out: Path, page: Page) -> None:
     page.goto((out / paths.INDEX).as_uri())
     rows = page.locator("tbody tr")
-    expect(rows).to_have_count(6)
+    expect(rows).to_have_count(9)
     assert rows.nth(0).inner_text().split("\t")[:5] == ["a b", "2", "0", "qwen3", "2"]
     page.get_by_label("Search shards").fill("street")
     expect(rows).to_have_count(3)
@@ -75,6 +76,20 @@ def test_the_worst_window_is_first_and_everything_about_it_is_there(out: Path, p
     expect(image).to_have_js_property("naturalWidth", 64)
     assert image.get_attribute("src").startswith("../previews/")
     assert (out / "review" / first.get_by_role("link", name="JSON").get_attribute("href")).parent.name == "v0"
+
+
+def test_a_long_text_is_folded_and_control_characters_are_shown_as_such(out: Path, page: Page) -> None:
+    page.goto((out / paths.page("long")).as_uri())
+    article = page.locator("article").first
+    text = article.locator("section.text").first.locator(".body p")
+    assert text.inner_text().startswith("\\u202eA man\\u202c walks on")
+    assert len(text.inner_text()) < 2100
+    article.get_by_role("button", name="Show all 320,0").first.click()
+    assert text.inner_text().endswith("to the end.")
+    article.get_by_role("button", name="Show less").click()
+    assert len(text.inner_text()) < 2100
+    page.get_by_label("Search texts and clips").fill("to the end")  # of the whole text
+    expect(page.get_by_text("1 window of 2")).to_be_visible()
 
 
 def test_windows_are_sorted_filtered_and_searched(out: Path, page: Page) -> None:

@@ -15,6 +15,12 @@ function el(tag, options, ...children) {
   return node;
 }
 
+// What acts on the order of letters, or on a terminal, and shows nothing of itself.
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+
+/** A text as it is, but for control characters, which stand there by their numbers and do nothing. */
+const plain = (text) => text.replace(CONTROLS, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 const count = (number, one, many) => `${number.toLocaleString("en")} ${number === 1 ? one : many || one + "s"}`;
 const percent = (share) => (share === null || share === undefined ? "" : `${Math.round(share * 1000) / 10} %`);
 const signed = (number, digits) => number.toFixed(digits).replace("-", "\u2212");
@@ -77,6 +83,8 @@ function askReviewer(then) {
 
 const unsent = [];
 let sending = null;
+const SHORTEST_PAUSE = 2, LONGEST_PAUSE = 30;  // seconds until what could not be sent is sent again
+let pause = SHORTEST_PAUSE, again = 0;
 const saved = el("span", { class: "dim" });
 
 function showUnsent() {
@@ -102,8 +110,9 @@ function send(path, body, done, refused) {
   pump();
 }
 
-/** Sends what waits; ends once that is sent, or cannot be. */
+/** Sends what waits; ends once that is sent, or cannot be. Then it is tried again after a while, by itself. */
 function pump() {
+  clearTimeout(again);
   sending ||= sendAll().finally(() => { sending = null; });
   return sending;
 }
@@ -117,6 +126,7 @@ async function sendAll() {
       showUnsent();
       next.done(answer);
       banner.hidden = true;
+      pause = SHORTEST_PAUSE;
     } catch (error) {
       if (error.refused) {
         unsent.shift();
@@ -127,6 +137,8 @@ async function sendAll() {
       }
       const waiting = unsent.length > 1 ? ` (${unsent.length} verdicts wait)` : "";
       complain(`Not saved${waiting}: ${error.message}`, "Try again", () => { banner.hidden = true; pump(); });
+      again = setTimeout(pump, 1000 * pause);
+      pause = Math.min(2 * pause, LONGEST_PAUSE);
       break;
     }
   }

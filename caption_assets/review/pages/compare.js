@@ -54,7 +54,7 @@ function show() {
   place.replaceChildren(
     el("p", { class: "dim where", text: `${pair.path}  ${pair.frames.join("\u2013")}` }), image,
     el("div", { class: "pair" }, ...["left", "right"].map((side) =>
-      el("button", { type: "button", class: "side-text", "data-choice": side, text: pair[side], "aria-label": `${side}: ${pair[side]}` }))),
+      el("button", { type: "button", class: "side-text", "data-choice": side, dir: "auto", text: plain(pair[side]), "aria-label": `${side}: ${pair[side]}` }))),
     el("div", { class: "actions middle" },
       el("button", { type: "button", "data-choice": "tie", text: "As good  \u2193" }),
       el("button", { type: "button", "data-choice": "both_bad", text: "Both bad  x" })));

@@ -98,13 +98,33 @@ function drawConfidence(of) {
   return el("span", { class: `sure${of.rank < 0.1 ? " low" : ""}`, title }, bar, signed(mean, 2));
 }
 
+// Letters of a text that are shown at first.
+const FOLDED = 2000;
+
+/** A model's or a person's text, of which a long one is folded until it is asked for. `item` remembers that. */
+function drawWords(item, text, options) {
+  const body = el("p", { dir: "auto", ...options });
+  if (text.length <= 1.2 * FOLDED) {
+    body.textContent = plain(text);
+    return [body];
+  }
+  const unfold = el("button", { type: "button", class: "quiet", on: { click: () => { item.unfolded = !item.unfolded; draw(); } } });
+  const draw = () => {
+    body.textContent = item.unfolded ? plain(text) : `${plain(text.slice(0, FOLDED).replace(/[\ud800-\udbff]$/, ""))}\u2026`;
+    unfold.textContent = item.unfolded ? "Show less" : `Show all ${count(text.length, "letter")}`;
+    unfold.setAttribute("aria-expanded", String(Boolean(item.unfolded)));
+  };
+  draw();
+  return [body, unfold];
+}
+
 function showText(item) {
   if (item.editing) return;  // an answer of the server takes no text away that is being written
   const { of } = item;
   const edits = item.said.filter((one) => one.verdict === "edited");
   item.body.replaceChildren(
-    of.text === null ? el("p", { class: "failed", text: `${of.status}: ${of.error}` }) : el("p", { class: edits.length && "replaced", text: of.text }),
-    ...edits.map((one) => el("p", { class: "edit", title: `edited by ${one.reviewer}, ${one.at}`, text: one.edited })));
+    ...of.text === null ? [el("p", { class: "failed", text: `${of.status}: ${of.error}` })] : drawWords(item, of.text, { class: edits.length && "replaced" }),
+    ...edits.flatMap((one) => drawWords(item, one.edited, { class: "edit", title: `edited by ${one.reviewer}, ${one.at}` })));
 }
 
 function showVerdict(item) {
@@ -148,7 +168,7 @@ function judge(item, verdict, edited) {
 function edit(item) {
   if (!live || !item || !judgeable(item) || item.editing) return;
   const before = [...item.said].reverse().find((one) => one.verdict === "edited");
-  const area = el("textarea", { rows: "4", "aria-label": `The text of ${item.of.key} as you would have it`, maxlength: "100000" });
+  const area = el("textarea", { rows: "4", dir: "auto", "aria-label": `The text of ${item.of.key} as you would have it`, maxlength: "100000" });
   area.value = before ? before.edited : item.of.text;
   const leave = () => { item.editing = false; showText(item); item.node.focus(); };
   item.editing = true;
