@@ -117,7 +117,7 @@ def _serve(store: Store, shards: list[str], host: str, port: int, source_root: s
     store.check_writable()
     with Upkeep(store, lambda shard: render_documents_of(store, shard, source_root), shards) as upkeep:
         comparisons = None if pairs is None else Comparisons(store, pairs)
-        app = server.application(Reviews(store, upkeep.changed), token, comparisons)
+        app = server.application(Reviews(store, upkeep.changed), token, comparisons, host)
         server.serve(app, host, port, lambda url: click.echo(f"Review at {url} (Ctrl-C stops)"))
 
 

@@ -1,8 +1,9 @@
 """Who may ask the review server, and for what: everything that a request can be refused for before it is looked into.
 
 A server without a token listens on the loopback device only. Pages of other sites, which a browser on this machine may
-show, must neither read from it nor write to it: a name that such a site has made to mean this machine is no loopback
-name (`Host`), and what changes something comes from the server's own pages (`Origin`).
+show, must neither read from it nor write to it: a name that such a site has made to mean this machine is neither a
+loopback name nor the one that the server was given (`Host`), and what changes something comes from the server's own
+pages (`Origin`).
 """
 
 import hashlib
@@ -71,8 +72,9 @@ def is_inside(store: Store, rel: str) -> bool:
 class Guard:
     """Refuses what is not to be answered, and puts the headers that browsers heed on every answer."""
 
-    def __init__(self, token: str | None = None) -> None:
-        self._token = token
+    def __init__(self, token: str | None = None, host: str = "") -> None:
+        """`host` is the name that the server was told to listen on, by which it may be asked for."""
+        self._token, self._host = token, host.lower()
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """An application that asks `app` only what may be asked."""
@@ -92,7 +94,7 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")
-        if self._token is None and not _is_loopback_name(host):
+        if self._token is None and not self._is_own_name(host):
             return PlainTextResponse("This server is asked for by a name that is not this machine's.\n", 421)
         if scope["method"] not in _CHANGES_NOTHING and not _is_own(headers, host):
             return PlainTextResponse("This does not come from a page of this server.\n", 403)
@@ -101,6 +103,13 @@ class Guard:
                 return RedirectResponse(LOGIN, 303)
             return PlainTextResponse("Log in first: open this server's page, and give the token.\n", 401)
         return None
+
+    def _is_own_name(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            return (name != "" and name in ("localhost", self._host)) or ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
 
     def _is_known(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -111,14 +120,6 @@ class Guard:
         except CookieError:
             return False
         return cookie is not None and hmac.compare_digest(cookie.value.encode(), self.session().encode())
-
-
-def _is_loopback_name(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_own(headers: Headers, host: str) -> bool:

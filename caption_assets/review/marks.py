@@ -50,14 +50,14 @@ class Joined:
     left_out: Mapping[str, int]
 
 
-def read_marks(path: str, key: str) -> list[Mark]:
-    """The marks of a CSV or Parquet file.
+def read_marks(path: str, key: str) -> tuple[list[Mark], int]:
+    """The marks of a CSV or Parquet file, and how many rows have none.
 
     Columns: `clip_id` (or `clip`, a path in the dataset), `start_frame`, `right` (or `verdict`), and if there are any
-    `key`, of which only `key`'s rows count, and `text` or `text_hash`, by which a mark is of that text alone. Rows
-    without a mark are left out. Raises ConfigError for a file, a column or a mark that cannot be read.
+    `key`, of which only `key`'s rows count, and `text` or `text_hash`, by which a mark is of that text alone.
+    Raises ConfigError for a file, a column or a mark that cannot be read.
     """
-    asked, marks = f"marks in {path}", []
+    asked, marks, blank = f"marks in {path}", [], 0
     rows = _rows(path, asked)
     for number, row in enumerate(rows, 1):
         if number == 1:
@@ -66,6 +66,7 @@ def read_marks(path: str, key: str) -> list[Mark]:
             continue
         said = str("" if row[mark] is None else row[mark]).strip().lower()
         if said in _NONE:
+            blank += 1
             continue
         if said not in _RIGHT | _WRONG:
             raise ConfigError(asked, f"row {number} has the mark {row[mark]!r}", "mark each as right or wrong")
@@ -79,7 +80,7 @@ def read_marks(path: str, key: str) -> list[Mark]:
         marks.append(Mark(str(row[clip]), frame, said in _RIGHT, known))
     if not marks:
         raise ConfigError(asked, "there is none", f"mark windows of {key!r} as right or wrong")
-    return marks
+    return marks, blank
 
 
 def reviewed_marks(store: Store, shards: Iterable[str], key: str) -> list[Mark]:

@@ -32,10 +32,12 @@ _LOGGED_IN = 30 * 24 * 3600  # seconds
 Asked = TypeVar("Asked", bound=BaseModel)
 
 
-def application(reviews: Reviews, token: str | None = None, comparisons: Comparisons | None = None) -> ASGIApp:
-    """The server's application. With a `token`, only those who have given it are answered; with `comparisons`, it asks
-    for these first."""
-    guard = Guard(token)
+def application(
+    reviews: Reviews, token: str | None = None, comparisons: Comparisons | None = None, host: str = ""
+) -> ASGIApp:
+    """The server's application, which listens on `host`. With a `token`, only those who have given it are answered;
+    with `comparisons`, it asks for these first."""
+    guard = Guard(token, host)
 
     async def file(request: Request) -> Response:
         rel = request.path_params["rel"]

@@ -37,7 +37,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def open_server(out: Path) -> Iterator[str]:
-    with Serving(out) as serving:
+    with Serving(out, "--serve", "--host", "127.1") as serving:  # a name of this machine, by which it is then asked
         yield serving.url
 
 
