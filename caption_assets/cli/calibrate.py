@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import click
 
@@ -42,8 +43,10 @@ def calibrate(marks: str | None, output_path: str, key: str, precision: float, s
     if key not in keys:
         known = ", ".join(sorted(keys))
         raise ConfigError(f"calibration of {key!r}", "no shard has texts of this key", f"choose: {known}")
-    given = read_marks(marks, key) if marks else reviewed_marks(store, shards, key)
+    given, blank = read_marks(marks, key) if marks else (reviewed_marks(store, shards, key), 0)
     joined = scored(store, shards, key, given)
+    if blank:
+        joined = replace(joined, left_out={**joined.left_out, "rows without a mark": blank})
     for line in _report(joined, len(given), key, precision, score, bins):
         click.echo(line)
 
@@ -57,7 +60,7 @@ def _report(joined: Joined, given: int, key: str, precision: float, score: str |
         f"; left out: {left_out}" if left_out else ""
     )
     if not good or not bad:
-        there = "all are right" if good else "all are wrong" if bad else "none of them has a score"
+        there = "all are right" if good else "all are wrong" if bad else f"none is left: {left_out or 'there was none'}"
         raise ConfigError(f"calibration of {key!r}", there, "mark some texts as right and some as wrong")
     if min(good, bad) < _FEW:
         yield f"With fewer than {_FEW} of either, take these figures for a first impression."

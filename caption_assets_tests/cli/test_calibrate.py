@@ -114,7 +114,7 @@ def test_enhanced_captions_have_their_own_key(calibrate, store, tmp_path):
     status, out, _ = calibrate(file, key="qwen/qwen_lm")
     assert status == 0
     assert "With fewer than 30 of either" in out
-    assert "mean_logprob    1.000" in out
+    assert "mean_logprob    1.000  0.207 to 1.000" in out
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,8 @@ def test_enhanced_captions_have_their_own_key(calibrate, store, tmp_path):
         ("clip_id,start_frame,right", ["clip-000,first,1"], "row 1 has the start_frame 'first'"),
         ("clip_id,start_frame,right", [], "there is none"),
         ("clip_id,start_frame,right", ["clip-000,0,1", "clip-001,0,1"], "all are right"),
-        ("clip_id,start_frame,right", ["nowhere,0,1"], "none of them has a score"),
+        ("clip_id,start_frame,right", ["nowhere,0,1"], "none is left: 1 of no window here"),
+        ("clip_id,start_frame,right", ["clip-000,0,1", "clip-000,0,0", "clip-001,0,"], "1 disputed, 1 rows without"),
     ],
 )
 def test_marks_that_cannot_be_used_are_one_clear_error(calibrate, tmp_path, head, lines, wrong):

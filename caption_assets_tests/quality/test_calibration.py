@@ -26,6 +26,10 @@ def test_the_interval_covers_the_true_area_about_as_often_as_it_says():
         low, high = auroc_interval(rng.normal(0, 1, 120) + right, right)
         covered += low < true < high
     assert 0.91 <= covered / 300 <= 0.99
+    assert auroc_interval([1, 2], [False, True]) == (pytest.approx(0.207, abs=1e-3), 1.0)  # two texts tell nothing
+    low, high = auroc_interval([*range(60)], [k >= 14 for k in range(60)])
+    assert 0.9 < low < 0.92
+    assert high == 1.0
 
 
 def test_bins_hold_all_texts_once_and_equal_scores_together():
