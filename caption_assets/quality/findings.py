@@ -8,7 +8,7 @@ from caption_assets.quality import beginnings, facts, forms, shards
 from caption_assets.quality.texts import Judged
 from caption_assets.settings import FindingSeverity, QualitySettings
 
-VERSION = 2
+VERSION = 3
 """Goes up when equal texts and settings give other findings."""
 
 TextRule = Callable[[Judged, QualitySettings], str | None]
@@ -40,6 +40,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "refusal": Rule("error", beginnings.refusal),
         "prompt_echo": Rule("error", forms.prompt_echo),
         "chat_token": Rule("error", forms.chat_token),
+        "control_characters": Rule("error", forms.control_characters),
         "preamble": Rule("warning", beginnings.preamble),
         "markup": Rule("warning", forms.markup),
         "length": Rule("warning", of_shard=shards.length),

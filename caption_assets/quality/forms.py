@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import unicodedata
 from collections import defaultdict
 from itertools import pairwise
 
@@ -22,6 +23,8 @@ _CHAT_TOKEN = re.compile(
     r"</?(?:image|img|video|image_soft_token|vision_start|vision_end)>|"
     r"</?tool_(?:call|response)>|^\s*(?:<\|?)?(?:assistant|user|system|Assistant|ASSISTANT|USER|SYSTEM)\s*[:：\n]"
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]")
+_DIRECTION = re.compile(r"[\u202a-\u202c\u2066-\u2069]")
 _NOTHING = re.compile(r"[\s\"'`]*+(?:n/?a|none|null|nil)[\s\"'`.]*+", re.IGNORECASE)
 _HEADING = re.compile(
     r"^ {0,3}(?:#{1,6}[ \t]+[^\W\d].*\n|(?:\*\*|__)[^*_\n]{1,80}(?:\*\*|__)[ \t]*:?[ \t]*$)", re.MULTILINE
@@ -121,6 +124,20 @@ def chat_token(judged: Judged, _: QualitySettings) -> str | None:
     """
     found = _CHAT_TOKEN.search(judged.text)
     return f"it has {found[0].strip()!r} in it" if found else None
+
+
+def control_characters(judged: Judged, _: QualitySettings) -> str | None:
+    """There are signs that show nothing and act on whoever shows the text: null, ESC, overrides of the direction.
+
+    Marks that embed or isolate a direction belong to texts with letters that run from right to left, and pass there.
+    Wrong to fire on no caption that is known: line breaks and tabs are none of them.
+    """
+    found = _CONTROL.search(judged.text) or (None if _is_right_to_left(judged.text) else _DIRECTION.search(judged.text))
+    return f"it has the control character U+{ord(found[0]):04X} in it" if found else None
+
+
+def _is_right_to_left(text: str) -> bool:
+    return any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
 
 
 def markup(judged: Judged, _: QualitySettings) -> str | None:

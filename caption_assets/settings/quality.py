@@ -16,6 +16,7 @@ FindingRule = Literal[
     "refusal",
     "prompt_echo",
     "chat_token",
+    "control_characters",
     "preamble",
     "markup",
     "length",

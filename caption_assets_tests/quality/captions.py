@@ -368,6 +368,9 @@ PLANTED: dict[str, Callable[[str, str, int], str]] = {
     "chat_token": lambda text, _, k: [f"{text}{_TOKENS[k % 8]}", f"{_TOKENS[k % 8]}{text}", f"assistant\n{text}"][
         k % 3
     ],
+    "control_characters": lambda text, _, k: (
+        text[: k % 9] + "\0\x1b\x07\x9b\u202e\u202d\u202a\u2066"[k % 8] + text[k % 9 :]
+    ),
     "preamble": lambda text, language, k: _PREAMBLES[language][k % len(_PREAMBLES[language])] + text,
     "markup": _marked,
     "length": lambda text, language, k: [text * 30, _first_words(text, language, 1)[:2] if k % 2 else text[:1]][k % 2],

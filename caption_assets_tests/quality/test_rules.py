@@ -66,6 +66,8 @@ def test_good_captions_have_no_findings(language):
         "用户给手机充电。",
         "现在我们来到海边，看到几艘船。",
         "下面是大海，上面是天空，中间有一架飞机飞过。",
+        "A man walks.\r\n\tHe stops.",
+        "A sign above the door reads \u2067שלום\u2069.",
     ],
 )
 def test_words_that_look_like_a_defect_are_none_where_they_belong_to_the_video(text):
@@ -95,6 +97,9 @@ def test_words_that_look_like_a_defect_are_none_where_they_belong_to_the_video(t
         "ASSISTANT: A dog runs.",
         "<tool_call>",
         "N/A",
+        "A man\x00 walks.",
+        "\u202eA man walks\u202c in a room.",
+        "A \u2066man\u2069 walks.",
     ],
 )
 def test_what_models_write_in_place_of_a_caption_is_an_error(text):
