@@ -25,7 +25,7 @@ REASONS: Mapping[str, str] = {
     "wrong": "a person judged the text wrong",
     "disputed": "people disagree about the text",
     "not_reviewed": "no person has looked at the text",
-    "flagged": "a rule found an error in the text",
+    "flagged": "a rule found an error in the text, or in the caption that it is or was to be made of",
     "finding": "a rule has found something that was to be left out",
     "min_characters": "the text is too short",
     "max_characters": "the text is too long",

@@ -216,6 +216,8 @@ def _unusable(window: WindowRow, caption: CaptionRow, text: CaptionRow | Enhance
         return "changed"
     if isinstance(text, EnhancedRow) and (caption.text is None or text_hash(caption.text) != text.caption_hash):
         return "changed"
+    if text.status != "ok" and text.error_kind == "flagged":
+        return "flagged"
     if caption.status != "ok" or text.status != "ok" or text.text is None:
         return "failed"
     return "" if text.text.strip() else "blank"

@@ -234,13 +234,14 @@ def test_flagged_texts_stay_unless_they_are_asked_for(export, out, tmp_path):
         ExportSettings(leave_out_findings="size")
     # So do enhanced texts, their own findings and those of their captions.
     rewritten = [enhanced(row, f"Better: {row.text}") for row in rows]
+    rewritten[0] = replace(rewritten[0], text=None, status="skipped", error_kind="flagged")
     out.commit_rows(ENHANCED_CAPTIONS, "a", rewritten, "qwen/qwen_lm")
     out.commit_rows(ENHANCED_FINDINGS, "a", [finding(rewritten[1], "error", refusal="so")], "qwen/qwen_lm")
     done, contents, _ = export("jsonl", tmp_path / "x", videos="links", text="enhanced")
     assert (done[0].left_out, contents.samples) == ({"flagged": 2}, 3)
     assert {row["caption"] for row in lines(tmp_path / "x")} == {row.text for row in rewritten[2:]}
     done, contents, _ = export("jsonl", tmp_path / "x", videos="links", text="enhanced", include_flagged=True)
-    assert (done[0].left_out, contents.samples) == ({}, 5)
+    assert (done[0].left_out, contents.samples) == ({"flagged": 1}, 4)
 
 
 def test_what_people_say_of_a_text_comes_before_what_rules_say(export, out, tmp_path):
