@@ -25,7 +25,8 @@ class EngineInfo:
     it starts. `in_batches` says that requests run in batches, so that a result's `seconds` are its part of its batch's.
     `engines` is how many share the requests. `gpus` are all of theirs, held since `held_since`, a time of
     `time.monotonic`; none on a CPU or behind a server. `notes` are sentences that whoever reads the metadata should
-    know, such as a precision that this GPU only emulates.
+    know, such as a precision that this GPU only emulates. `is_server` says that the model runs elsewhere already, so
+    that nothing was started.
     """
 
     engine: str
@@ -41,6 +42,7 @@ class EngineInfo:
     gpus: int = 0
     held_since: float | None = None
     notes: tuple[str, ...] = ()
+    is_server: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,8 @@ class EngineSession:
         if self._info is None:
             with waiting(_START):
                 self._info = self._engine.start()
-            self._meter.take(self._info.gpus, self._info.held_since)
+            if not self._info.is_server:
+                self._meter.take(self._info.gpus, self._info.held_since)
         return self._info
 
     @property

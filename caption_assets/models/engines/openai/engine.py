@@ -78,6 +78,7 @@ class OpenAIEngine:
             prepare=met.passed.prepare,
             engines=len(self._found.addresses),
             notes=tuple(self._notes(met)),
+            is_server=True,
         )
 
     def ready(self) -> float:
