@@ -132,17 +132,21 @@ class RunConsole(StepProgress):
 
     def done(self, report: ShardReport) -> None:
         self._paces.over(report.asset, report.shard)
+        self._move(report.asset)
         # Without what is not shown here: it would be kept for all shards until the end.
         self.reports.setdefault(report.shard, {})[report.asset, report.key] = replace(report, samples=())
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
-        self._paces.over(asset, shard)
+        self._paces.failed(asset, shard)
+        self._move(asset)
         self.failures.append((asset, shard, str(error)))
 
     def checked(self, checked: Checked) -> None:
         self.checks.append(checked)
 
     def _move(self, asset: str) -> None:
+        if asset not in self._tasks:
+            return  # it has ended before it was begun
         pace = self._paces[asset]
         self._bars.update(self._tasks[asset], completed=pace.done, total=pace.total)
 
@@ -157,16 +161,18 @@ class RunConsole(StepProgress):
         for name in ("clips", *_COLUMNS.values(), "failed", "seconds"):
             table.add_column(name, justify="right")
         total: Counter[str] = Counter()
+        broken = {shard for _, shard, _ in self.failures} & set(shards)
         seconds = 0.0
         for shard in shards:
             row = self._row(shard)
             took = _seconds(self.reports.get(shard, {}))
             total.update(row)
             seconds += took
-            table.add_row(shown(shard_name(shard)), *_cells(row), f"{took:.1f}")
+            table.add_row(shown(shard_name(shard)), *_cells(row, "shard" if shard in broken else ""), f"{took:.1f}")
         if len(shards) > 1:
             table.add_section()
-            table.add_row("total", *_cells(total), f"{seconds:.1f}")
+            whole = f"{len(broken)} shard{'s' * (len(broken) > 1)}" if broken else ""
+            table.add_row("total", *_cells(total, whole), f"{seconds:.1f}")
         out.print(table)
         self._show_costs(out)
         reasons: Counter[str] = Counter()
@@ -221,5 +227,7 @@ def _seconds(reports: Mapping[tuple[str, str], ShardReport]) -> float:
     return together + sum(seconds.values())
 
 
-def _cells(row: Counter[str]) -> list[str]:
-    return [str(row[name]) for name in ("clips", *_COLUMNS.values(), "failed")]
+def _cells(row: Counter[str], broken: str) -> list[str]:
+    """A row's numbers; `broken` says what failed as a whole, of which nobody has counted the windows."""
+    *counts, failed = (str(row[name]) for name in ("clips", *_COLUMNS.values(), "failed"))
+    return [*counts, ", ".join([failed] * bool(row["failed"] or not broken) + [broken] * bool(broken))]

@@ -116,8 +116,8 @@ class Pace:
         self._mark()
 
     def over(self, shard: str) -> None:
-        """The shard has ended, however it did."""
-        self._totals.setdefault(shard, 0)
+        """The shard has ended, however it did. What it has not made by now will not be made."""
+        self._totals[shard] = self._totals.get(shard, 0) - self._left.get(shard, 0)
         self._left[shard] = 0
 
     def has_begun(self, shard: str) -> bool:
@@ -169,7 +169,7 @@ class Pace:
     def _unknown(self) -> float:
         """Items of the shards that have not begun."""
         begun = len(self._totals)
-        return (self._shards - begun) * sum(self._totals.values()) / begun if begun else 0.0
+        return max(0, self._shards - begun) * sum(self._totals.values()) / begun if begun else 0.0
 
 
 class Paces:
@@ -178,13 +178,15 @@ class Paces:
     def __init__(self, shards: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._shards, self._clock = shards, clock
         self._paces: dict[str, Pace] = {}
+        self._failed: set[str] = set()
         self._lock = threading.Lock()
 
     def start(self, asset: str, shard: str, total: int, reused: int) -> bool:
         """Returns whether it is the first shard, of all or of those that begin once more, as with another model."""
         with self._lock:
             if is_first := asset not in self._paces or self._paces[asset].has_begun(shard):
-                self._paces[asset] = Pace(self._shards, self._clock)
+                # What failed before gets no further; should it do so after all, the estimate is too low for a while.
+                self._paces[asset] = Pace(self._shards - len(self._failed - {shard}), self._clock)
             self._paces[asset].start(shard, total, reused)
             return is_first
 
@@ -199,6 +201,12 @@ class Paces:
     def over(self, asset: str, shard: str) -> None:
         with self._lock:
             self._of(asset).over(shard)
+
+    def failed(self, asset: str, shard: str) -> None:
+        """The shard has ended in this step, and so in those after it."""
+        with self._lock:
+            self._of(asset).over(shard)
+            self._failed.add(shard)
 
     def __getitem__(self, asset: str) -> Pace:
         with self._lock:

@@ -77,7 +77,7 @@ class ProgressLog(Relay):
         super().done(report)
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
-        self._paces.over(asset, shard)
+        self._paces.failed(asset, shard)
         self._bad += asset == self._step.name
         super().failed(asset, shard, error)
 

@@ -61,6 +61,26 @@ def test_a_bar_says_how_far_it_is_of_all_shards_and_how_long_the_rest_takes():
     assert re.search(r"3/160 .*[1-9]\d* (s|min) left", written.getvalue())
 
 
+def test_a_shard_that_failed_is_counted_and_leaves_no_bar_that_waits_for_it():
+    written, summary = io.StringIO(), io.StringIO()
+    with RunConsole(Console(file=written, force_terminal=True, color_system=None, width=120), shards=2) as console:
+        console.start("clip_windows", "bad", 1)
+        console.failed("clip_windows", "bad", ValueError("it is no video"))
+        console.start("clip_windows", "good", 3)
+        console.advance("clip_windows", "good", 3)
+        console.start("window_captions", "good", 5)
+        console.advance("window_captions", "good", 5)
+    ended = [line for line in written.getvalue().splitlines() if re.search(r"\d+/\d+", line)][-2:]
+    assert "3/3" in ended[0]
+    assert "5/5" in ended[1]
+    assert "left" not in "".join(ended)
+    console.summarize(["bad", "good"], Console(file=summary, width=120))
+    rows = {line.split()[0]: line for line in summary.getvalue().splitlines() if line.strip()}
+    assert " shard " in rows["bad"]
+    assert " 1 shard " in rows["total"]
+    assert "it is no video" in summary.getvalue()
+
+
 def test_messages_of_the_log_are_shown_so_too():
     written = io.StringIO()
     with RunConsole(Console(file=written, width=300)):
