@@ -483,10 +483,19 @@ def test_prompts_name_what_is_known_of_a_window_and_json_keeps_to_its_schema(sto
     assert prompts(prompt_text=named)[1] == []
     made = store.read_rows(WINDOW_CAPTIONS, "a", "demo")
     assert {row.prompt_hash for row in made} == {text_hash(text) for text in shown}
-    for wrong in ("{window.stat_s}", "{columns.topic}"):
-        with pytest.raises(ConfigError, match=re.escape(wrong)):
-            prompts(prompt_text=f"At {wrong}.")
-    assert asked == []
+    with pytest.raises(ConfigError, match=re.escape("{window.stat_s}")):
+        prompts(prompt_text="At {window.stat_s}.")
+    unsaid, texts = prompts(prompt_text="About {columns.topic}.")
+    assert isinstance(unsaid, ShardError)
+    assert "{columns.topic}: the dataset says that of no clip of the shard" in str(unsaid)
+    assert texts == []
+    assert store.read_rows(WINDOW_CAPTIONS, "a", "demo") == made
+    known, other = windows
+    store.commit_rows(CLIP_WINDOWS, "a", [replace(known, columns='{"topic": "cars"}'), other])
+    assert prompts(prompt_text="About {columns.topic}.")[1] == ["About cars."]
+    (failed,) = (row for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo") if row.status == "failed")
+    assert (failed.clip_id, failed.error_kind) == (other.clip_id, "column")
+    store.commit_rows(CLIP_WINDOWS, "a", windows)
 
     file.write_text(json.dumps(moves))
     outcome, texts = prompts(prompt_text="Does it move?", json_schema=str(file))
