@@ -90,7 +90,8 @@ class Ask:
         known = list(dict.fromkeys(chain.from_iterable(each)))
         for name in sorted(wanted.difference(known)):
             there = ", ".join(known) or "none"
-            raise ShardError(f"prompt with {{{name}}}", "the dataset says that of no clip of the shard", f"their columns are: {there}")
+            wrong = "the dataset says that of no clip of the shard"
+            raise ShardError(f"prompt with {{{name}}}", wrong, f"their columns are: {there}")
 
     def about(self, row: WindowRow, sidecars: Sidecars, previous: str = "") -> "Ask":
         """With what its prompts name filled in; `previous` is the caption of the window before, "" where there is none.

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -296,7 +297,7 @@ def test_a_shard_without_windows_fails_alone(store, workers):
 def test_an_empty_shard_is_a_finding_in_every_step_and_no_failure(store, workers, tmp_path):
     (tmp_path / "in" / "void").mkdir(parents=True)
     (tmp_path / "in" / "void" / "notes.txt").touch()
-    given = StepContext(store, workers)
+    given, began = StepContext(store, workers), time.perf_counter()
     report = window_shard(given, open_dataset(str(tmp_path / "in")), "void", WindowSettings())
     assert (report.rows, report.figures["finding"], report.figures["files_left_out"]) == (0, "it holds no clip", 1)
     with model_session(CaptionModelSettings(device="cpu")) as session:
@@ -307,6 +308,8 @@ def test_an_empty_shard_is_a_finding_in_every_step_and_no_failure(store, workers
     assert {e.asset: e.outcome.rows for e in ended} == {
         asset: 0 for asset in ("window_captions", "window_previews", "enhanced_captions")
     }
+    took = time.perf_counter() - began
+    assert all(0 <= each.seconds <= took for each in (report, *(e.outcome for e in ended)))
 
 
 def test_a_shard_that_has_lost_its_clips_keeps_what_was_made_of_them(dataset, store, workers, tmp_path):
