@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, BinaryIO, Protocol
 
-from caption_assets.dataset.outputs import OF_OUTPUT, written_below, written_beside
+from caption_assets.dataset.outputs import OF_OUTPUT, all_written_below, all_written_beside, written_beside
 from caption_assets.errors import CaptionAssetsError, DatasetError, first_line
 from caption_assets.names import is_remote, open_url, part_of, written
 from caption_assets.records import file_stamp
@@ -197,7 +197,7 @@ class LocalPlace:
         except PermissionError:
             yield File(f"{folder}/", trouble=NO_PERMISSION)
             return
-        outputs = written_beside(entry.name for entry in entries if _is_folder(entry))
+        outputs = all_written_beside(entry.name for entry in entries if _is_folder(entry))
         for entry in entries:
             below = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name.startswith("."):
@@ -306,7 +306,7 @@ class RemotePlace:
     def _listed(self, folder: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[File]:
         """What `found` says of the files of a folder, by path as this file system spells it."""
         hidden: set[str] = set()
-        outputs = dict.fromkeys(written_below(map(self._below, found)), False)
+        outputs = dict.fromkeys(all_written_below(map(self._below, found)), False)
         for path in sorted(found):
             below = self._below(path)
             if below.endswith("/") or self._is_order(below):  # an empty object that stands for a folder
