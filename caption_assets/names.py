@@ -43,6 +43,13 @@ def is_remote(location: str) -> bool:
     return "://" in location
 
 
+def has_known_scheme(location: str) -> bool:
+    """Whether a path is a local one, or a URL of a scheme that fsspec knows, installed or not."""
+    import fsspec
+
+    return not is_remote(location) or location.partition("://")[0].split("::")[0] in fsspec.available_protocols()
+
+
 def open_url(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it.
 

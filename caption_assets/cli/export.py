@@ -58,6 +58,10 @@ def export(form: ExportFormatName, output_path: str, to: str | None, shards: tup
                 progress.advance(bar)
             contents, more = running.finish(known)
     _tell(Console(), contents, changes + more, left_out, failed, running.url)
+    for (one, other), clips in running.twice.items():
+        why = "prune takes out the rows of a shard that is no more"
+        sentence = f"{clips} clips are in shard {shard_name(one)} and in {shard_name(other)}, and go out twice: {why}"
+        Console().print(shown(sentence), style="yellow", soft_wrap=True)
     sys.exit(1 if failed or not contents.samples else 0)
 
 

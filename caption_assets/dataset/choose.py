@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from caption_assets.dataset.base import Dataset, LeftOut, Listing
-from caption_assets.dataset.curator import CLIPS, WRITTEN, CuratorDataset, is_curator
+from caption_assets.dataset.curator import CLIPS, CuratorDataset, is_curator
 from caption_assets.dataset.files import CLIP_SUFFIXES, holding_clips, no_clip
 from caption_assets.dataset.flat import FlatDataset
 from caption_assets.dataset.folders import FolderDataset, top_of
 from caption_assets.dataset.lerobot import LeRobotDataset, is_lerobot
 from caption_assets.dataset.manifest import MANIFEST_SUFFIXES, ManifestDataset
+from caption_assets.dataset.outputs import WRITTEN
 from caption_assets.dataset.parquet import ParquetDataset, holds_videos
 from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
 from caption_assets.dataset.sharding import HashRule

@@ -10,8 +10,6 @@ from caption_assets.records import Clip
 
 CLIPS = "clips"
 _BESIDE = ("metas", "processed_videos", "processed_clip_chunks")
-WRITTEN = frozenset({"exports", "filtered_clips", "window_clips"})
-"""Folders with clips in them that a splitter, or this package, writes into an output root."""
 
 
 def is_curator(folders: Container[str]) -> bool:

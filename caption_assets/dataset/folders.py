@@ -4,16 +4,14 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from caption_assets.dataset.base import LeftOut, Listing, left_out, listing_version, unknown_shard
-from caption_assets.dataset.curator import WRITTEN
 from caption_assets.dataset.files import CLIP_SUFFIXES, found_with_sidecars, holding_clips, no_clip
 from caption_assets.dataset.ids import shard_key, shard_name
+from caption_assets.dataset.outputs import OF_OUTPUT, written_beside
 from caption_assets.dataset.places import File, Place, place_at, place_failures, refused
 from caption_assets.names import written
 from caption_assets.records import Clip
 
 _SHOWN = 3
-# Where both are in a root, it is that of an output, too.
-_OUTPUT = {"tables", "metas"}
 
 
 class FolderDataset:
@@ -87,14 +85,14 @@ class FolderDataset:
         """Files in the root, folders without clips, and what is hidden."""
         with place_failures(self.root):
             folders, files = self._place.top()
-            own = sorted(WRITTEN.intersection(folders)) if set(folders) >= _OUTPUT else []
+            own = sorted(written_beside(folders))
             hidden = [name for name in (*(f"{folder}/" for folder in folders), *files) if name.startswith(".")]
             folders = [name for name in folders if not name.startswith(".") and name not in own]
             without = sorted(set(folders).difference(holding_clips(self._place, folders)))
         return left_out(
             [
                 *(("folders without clips", f"{written(name)}/") for name in without),
-                *(("folders of an output", f"{name}/") for name in own),
+                *((OF_OUTPUT, f"{name}/") for name in own),
                 *(("hidden", written(name)) for name in sorted(hidden)),
                 *sorted((no_clip(File(name)) or "clips", written(name)) for name in files if not name.startswith(".")),
             ]
@@ -122,6 +120,6 @@ def top_of(root: str, place: Place) -> tuple[list[str], list[str]]:
         raise refused(root, "it does not exist") from None
     except NotADirectoryError:
         raise refused(root, "it is a file, not a folder") from None
-    own = WRITTEN if set(folders) >= _OUTPUT else ()
+    own = written_beside(folders)
     shown = [name for name in folders if not name.startswith(".") and name not in own]
     return shown, [name for name in others if not name.startswith(".")]

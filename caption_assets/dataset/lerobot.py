@@ -13,6 +13,7 @@ from caption_assets.dataset.files import found
 from caption_assets.dataset.listed import Found, ListedDataset
 from caption_assets.dataset.places import Place, place_at, place_failures, refused
 from caption_assets.dataset.sharding import HashRule
+from caption_assets.errors import first_line
 from caption_assets.records import Clip
 
 _INFO, _VIDEOS, _EPISODES = "meta/info.json", "videos", "meta/episodes"
@@ -62,10 +63,14 @@ class LeRobotDataset(ListedDataset):
 
     def _version(self) -> str:
         try:
-            return str(json.loads(self._read(_INFO))["codebase_version"])
+            info = self._read(_INFO)
         except (FileNotFoundError, NotADirectoryError):
             raise refused(self.root, f"it is no LeRobot dataset: it has no {_INFO}", self.wanted) from None
-        except (ValueError, KeyError, TypeError):
+        try:
+            return str(json.loads(info)["codebase_version"])
+        except ValueError as error:
+            raise refused(self.root, f"its {_INFO} is no JSON ({first_line(error)})", self.wanted) from None
+        except (KeyError, TypeError):
             raise refused(self.root, f"its {_INFO} names no codebase_version", self.wanted) from None
 
     def _read(self, path: str) -> bytes:

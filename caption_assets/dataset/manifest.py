@@ -79,8 +79,8 @@ class ManifestDataset(ListedDataset):
             rows = rows_of(file, PurePosixPath(self._name).suffix.lower())
             for number, row in rows:
                 line = f"row {number}"
-                if row is None:
-                    yield Found(default, line, trouble="that cannot be read")
+                if isinstance(row, str):
+                    yield Found(default, line, trouble=row)
                     continue
                 column = next((name for name in PATH_COLUMNS if name in row), None)
                 if column is None:
@@ -111,6 +111,8 @@ class ManifestDataset(ListedDataset):
     def _where(self, path: str) -> tuple[str, str]:
         """The location, and the path below the root, of what a manifest calls `path`."""
         path = path.removeprefix("file://")
+        if path.startswith("~/"):
+            path = os.path.expanduser(path)
         if is_remote(path):
             return written(path), written(path.replace("://", "/"))
         if not path.startswith("/"):

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, BinaryIO, Protocol
 
+from caption_assets.dataset.outputs import OF_OUTPUT, all_written_below, all_written_beside, written_beside
 from caption_assets.errors import CaptionAssetsError, DatasetError, first_line
 from caption_assets.names import is_remote, open_url, part_of, written
 from caption_assets.records import file_stamp
@@ -93,7 +94,7 @@ class Place(Protocol):
         """Names of its folders, and of what else is in it. Raises FileNotFoundError, NotADirectoryError."""
 
     def files(self, folder: str) -> Iterator[File]:
-        """All files below one of its folders, or below itself ("")."""
+        """All files below one of its folders, or below itself (""), without those of outputs."""
 
     def each(self, folders: Sequence[str], start: int) -> Iterator[tuple[int, list[File]]]:
         """The number of every one of `folders` from number `start` on, and all files below it; none if it is gone.
@@ -166,20 +167,21 @@ class LocalPlace:
             own = found.st_dev, found.st_ino
             if own in above:
                 return False
-            folders = []
+            folders = {}
             with os.scandir(path) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
                     if _is_folder(entry):
-                        folders.append(entry.path)
+                        folders[entry.name] = entry.path
                     elif wanted(entry.name) and (entry.is_symlink() or entry.is_file()):
                         return True
         except PermissionError:
             return True
         except FileNotFoundError:
             return False
-        return any(self._holds(folder, wanted, (*above, own)) for folder in folders)
+        outputs = written_beside(folders)
+        return any(self._holds(at, wanted, (*above, own)) for name, at in folders.items() if name not in outputs)
 
     def _below(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[File]:
         """Links are followed; `above` are the folders that lead here, by device and inode."""
@@ -195,10 +197,13 @@ class LocalPlace:
         except PermissionError:
             yield File(f"{folder}/", trouble=NO_PERMISSION)
             return
+        outputs = all_written_beside(entry.name for entry in entries if _is_folder(entry))
         for entry in entries:
             below = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name.startswith("."):
                 yield File(below + "/" * _is_folder(entry), trouble="hidden")
+            elif entry.name in outputs:
+                yield File(f"{below}/", trouble=OF_OUTPUT)
             elif _is_folder(entry):
                 yield from self._below(below, (*above, own))
             else:
@@ -300,10 +305,16 @@ class RemotePlace:
 
     def _listed(self, folder: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[File]:
         """What `found` says of the files of a folder, by path as this file system spells it."""
-        hidden = set()
+        hidden: set[str] = set()
+        outputs = dict.fromkeys(all_written_below(map(self._below, found)), False)
         for path in sorted(found):
             below = self._below(path)
             if below.endswith("/") or self._is_order(below):  # an empty object that stands for a folder
+                continue
+            if output := next((output for output in outputs if below.startswith(f"{output}/")), ""):
+                if not outputs[output]:
+                    yield File(f"{output}/", trouble=OF_OUTPUT)
+                outputs[output] = True
                 continue
             parts = below.removeprefix(f"{folder}/").split("/")
             depth = next((k for k, part in enumerate(parts) if part.startswith(".") and part.strip(".")), None)

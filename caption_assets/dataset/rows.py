@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-Numbered = Iterator[tuple[int, dict[str, Any] | None]]
-"""Rows with their numbers from 1 on; None for one that cannot be read."""
+Numbered = Iterator[tuple[int, dict[str, Any] | str]]
+"""Rows with their numbers from 1 on; of one that cannot be used, what it is instead."""
+_UNREADABLE = "that cannot be read"
+_SURPLUS = "\0"  # no column is called so
 
 
 def rows_of(file: BinaryIO, suffix: str) -> Numbered:
@@ -22,9 +25,14 @@ def rows_of(file: BinaryIO, suffix: str) -> Numbered:
 
 def _csv(text: io.TextIOBase, delimiter: str) -> Numbered:
     csv.field_size_limit(1 << 27)
-    for number, row in enumerate(csv.DictReader(text, delimiter=delimiter, restkey="", restval=""), 1):
-        row.pop("", None)  # of more cells than the head has
-        yield number, row
+    rows = csv.DictReader(text, delimiter=delimiter, restkey=_SURPLUS, restval="")
+    names = [name for name in rows.fieldnames or () if name]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"two of its columns are called {twice[0]!r}")
+    for number, row in enumerate(rows, 1):
+        row.pop("", None)  # a column without a name, as of row numbers
+        surplus = row.pop(_SURPLUS, ())
+        yield number, "with more cells than there are columns" if any(surplus) else row
 
 
 def _jsonl(text: io.TextIOBase) -> Numbered:
@@ -34,7 +42,7 @@ def _jsonl(text: io.TextIOBase) -> Numbered:
                 row = json.loads(line)
             except ValueError:
                 row = None
-            yield number, row if isinstance(row, dict) else {"path": row} if isinstance(row, str) else None
+            yield number, row if isinstance(row, dict) else {"path": row} if isinstance(row, str) else _UNREADABLE
 
 
 def _txt(text: io.TextIOBase) -> Numbered:

@@ -9,6 +9,9 @@ from caption_assets.defs.freshness import freshness_check
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.prune import prune_job
 from caption_assets.defs.ray_executor import ray_executor, require_ray
+from caption_assets.errors import ConfigError
+from caption_assets.names import has_known_scheme
+from caption_assets.quality.words import is_script
 from caption_assets.settings import PipelineSettings
 from caption_assets.settings.environment import deployed_settings
 
@@ -34,8 +37,7 @@ def build_defs(
     ConfigError for what cannot be.
     """
     pipeline = Pipeline(settings or deployed_settings(), resource_overrides)
-    if pipeline.settings.executor == "ray":
-        require_ray()
+    _check(pipeline.settings)
     job = job_of(pipeline)
     return dg.Definitions(
         assets=[pipeline.source, *pipeline.assets],
@@ -46,3 +48,16 @@ def build_defs(
         resources=pipeline.resources,
         executor=EXECUTORS[pipeline.settings.executor],
     )
+
+
+def _check(settings: PipelineSettings) -> None:
+    """Raises ConfigError for what cannot be on any machine."""
+    if settings.executor == "ray":
+        require_ray()
+    for name, places in (("dataset", settings.dataset.splitlines()), ("output", [settings.output])):
+        if unknown := [place for place in places if not has_known_scheme(place)]:
+            fix = "give a folder, or a URL such as s3://bucket/folder"
+            raise ConfigError(f"{name} {unknown[0]!r}", "its scheme is unknown", fix)
+    if (script := settings.quality.script) is not None and not is_script(script):
+        fix = "choose latin, han, japanese, hangul, cyrillic or another one of Unicode's"
+        raise ConfigError(f"script {script!r}", "no letters are of it", fix)

@@ -75,6 +75,9 @@ class Export:
             raise ConfigError(f"export {form} with {self._videos}", "the format cannot have them", fix)
         self._store, self._settings = store, settings
         self._workers, self._progress = workers, progress
+        self._shard_of: dict[str, str] = {}
+        self.twice: Counter[tuple[str, str]] = Counter()
+        """How many clips have gone out of both of two shards."""
         self._keys = choose_keys(store, settings)
         self._folder = ExportFolder(to, form)
         self._folder.claim()
@@ -87,9 +90,13 @@ class Export:
     def shard(self, shard: str) -> Exported:
         """Writes what the export has of a shard; `finish` writes what is about all of them. Raises StoreError."""
         with self._folder.shard(shard) as part:
+            selection = select(self._store, shard, self._keys, self._settings)
+            for clip in {sample.window.clip_id for sample in selection.samples}:
+                if (first := self._shard_of.setdefault(clip, shard)) != shard:
+                    self.twice[first, shard] += 1
             writer = ShardWriter(
                 shard,
-                select(self._store, shard, self._keys, self._settings),
+                selection,
                 self._videos,
                 VideoSource(self._store, self._workers, self._videos, self._folder.store),
                 part,

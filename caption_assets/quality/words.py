@@ -53,6 +53,11 @@ def main_script(text: str, least: int = 1) -> str | None:
     return found.most_common(1)[0][0]
 
 
+def is_script(name: str) -> bool:
+    """Whether there are letters of a script of that name."""
+    return name == "japanese" or any(_script(chr(code)) == name for code in range(0x20000))
+
+
 @lru_cache(maxsize=20_000)
 def _script(letter: str) -> str | None:
     if not letter.isalpha():

@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar, Literal
 
+from pydantic import ValidationError, field_validator
+
 from caption_assets.settings.declare import Settings, setting
 from caption_assets.settings.variants import CAPTION_VARIANTS, TEXT_VARIANTS, CaptionVariant, TextVariant
 
@@ -83,6 +85,17 @@ class CaptionSettings(Settings):
         flag="--captioning-sampling",
         env="PROMPT_SAMPLING",
     )
+
+    @field_validator("prompt_sampling")
+    @classmethod
+    def _as_of_models(cls, value: dict[str, float]) -> dict[str, float]:
+        """The values are in the ranges of the model's settings of these names."""
+        known = {name: given for name, given in value.items() if name in ModelSettings.model_fields}
+        try:
+            ModelSettings.model_validate(known)
+        except ValidationError as error:
+            raise ValueError("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors())) from None
+        return value
 
 
 class EnhanceSettings(Settings):

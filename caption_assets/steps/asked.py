@@ -2,14 +2,15 @@
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from caption_assets.errors import ConfigError, first_line
+from caption_assets.errors import ConfigError, ShardError, first_line
 from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
@@ -17,10 +18,16 @@ from caption_assets.models.structured import STRUCTURED
 from caption_assets.models.templates import COLUMNS, PREVIOUS_CAPTION, SIDECAR, filled, places
 from caption_assets.models.variants import Sampling
 from caption_assets.settings import CaptionSettings
-from caption_assets.steps.sidecars import SidecarError, Sidecars
+from caption_assets.steps.sidecars import SidecarError, Sidecars, UnsaidError
 from caption_assets.store.rows import WindowRow
 
 _SAMPLING = {field.name: field.type for field in fields(Sampling)}
+
+
+class ColumnError(UnsaidError):
+    """A column that a prompt names, and in which the dataset says nothing of a clip."""
+
+    kind = "column"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +81,27 @@ class Ask:
         """Whether a window's prompts have the caption of the window before it."""
         return PREVIOUS_CAPTION in self.names
 
+    def check(self, rows: Iterable[WindowRow]) -> None:
+        """Raises ShardError for a column that says nothing of the clip of any of a shard's windows: it may be the
+        prompt that is wrong, and then what the windows have is kept."""
+        wanted = {name for name in self.names if name.startswith(COLUMNS)}
+        if not wanted or not (each := [_columns(row) for row in rows]):
+            return
+        known = list(dict.fromkeys(chain.from_iterable(each)))
+        for name in sorted(wanted.difference(known)):
+            there = ", ".join(known) or "none"
+            wrong = "the dataset says that of no clip of the shard"
+            raise ShardError(f"prompt with {{{name}}}", wrong, f"their columns are: {there}")
+
     def about(self, row: WindowRow, sidecars: Sidecars, previous: str = "") -> "Ask":
         """With what its prompts name filled in; `previous` is the caption of the window before, "" where there is none.
 
-        Raises ConfigError for a column that the clip does not have, SidecarError for a file beside it that is not there
-        or cannot be used.
+        Raises ColumnError for a column that says nothing of the clip, SidecarError for a file beside it that is not
+        there or cannot be used.
         """
         if not self.names:
             return self
-        known = {f"{COLUMNS}{name}": value for name, value in json.loads(row.columns or "{}").items()}
-        known |= {
+        known = _columns(row) | {
             "clip.relative_path": row.relative_path,
             "clip.id": row.clip_id,
             "clip.duration_s": row.duration_s,
@@ -100,7 +118,7 @@ class Ask:
                 there = ", ".join(row.sidecars) or "none"
                 raise SidecarError(asked, f"no file beside it says that (there: {there})", "put one there")
             there = ", ".join(each for each in known if each.startswith(COLUMNS)) or "none"
-            raise ConfigError(asked, "the dataset has no such column of it", f"its columns are: {there}")
+            raise ColumnError(asked, "the dataset says nothing in that column of it", f"its columns are: {there}")
         refine = None if self.refine is None else filled(self.refine, known)
         return replace(self, prompt=filled(self.prompt, known), refine=refine)
 
@@ -122,6 +140,10 @@ class Ask:
 def asks_several(settings: Mapping[str, CaptionSettings]) -> bool:
     """Whether more than one thing is asked about each window, as a rule. Raises as `Ask.of`."""
     return len(settings) > 1 or not all(Ask.of(each).is_one for each in settings.values())
+
+
+def _columns(row: WindowRow) -> dict[str, Any]:
+    return {f"{COLUMNS}{name}": value for name, value in json.loads(row.columns or "{}").items()}
 
 
 def _sampling(settings: CaptionSettings) -> dict[str, Any]:

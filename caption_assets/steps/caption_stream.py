@@ -19,7 +19,7 @@ from caption_assets.steps.context import StepContext
 from caption_assets.steps.findings import Text, judged
 from caption_assets.steps.report import Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
-from caption_assets.steps.sidecars import SidecarError, Sidecars
+from caption_assets.steps.sidecars import Sidecars, UnsaidError
 from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.versions import data_version
 from caption_assets.store.rows import CaptionRow, EnhancedRow, WindowKey, WindowRow, window_key, window_of
@@ -50,6 +50,7 @@ class Captions(ShardStream[CaptionRow]):
         good = [row for row in planned if row.clip_id in chosen]
         self._clips = {row.clip_id: row.relative_path for row in planned}
         self.buffer.keep(window_key(row) for row in planned if row.clip_id not in chosen)
+        ask.check(good)
         self._sidecars = Sidecars(good, ask.names)
         self._texts: dict[WindowKey, str] = {}
         self._before = windows_before(good) if ask.follows else {}
@@ -57,7 +58,7 @@ class Captions(ShardStream[CaptionRow]):
         for row in good:
             try:
                 ask.about(row, self._sidecars)
-            except SidecarError as error:
+            except UnsaidError as error:
                 log.warning("%s %s: %s", row.relative_path, window_of(row), error)
                 self.buffer.add(self._row(row, error))
                 self._texts[window_key(row)] = ""
@@ -116,7 +117,7 @@ class Captions(ShardStream[CaptionRow]):
 
     def _row(self, window: WindowRow, result: Result | CaptionAssetsError) -> CaptionRow:
         known = result if isinstance(result, Result) else Result("")
-        ask = self.ask if isinstance(result, SidecarError) else self._about(window)
+        ask = self.ask if isinstance(result, UnsaidError) else self._about(window)
         author = author_of(self.session, result)
         return CaptionRow(
             key=self.key,

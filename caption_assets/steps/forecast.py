@@ -15,7 +15,7 @@ from caption_assets.steps.caption_stream import caption_fingerprint, windows_bef
 from caption_assets.steps.enhance import enhanced_fingerprints
 from caption_assets.steps.findings import flagged
 from caption_assets.steps.previews import preview_fingerprint
-from caption_assets.steps.sidecars import SidecarError, Sidecars
+from caption_assets.steps.sidecars import Sidecars, UnsaidError
 from caption_assets.steps.trial import Trial
 from caption_assets.steps.windows import reusable_rows
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, WindowKey, WindowRow, window_key
@@ -113,7 +113,7 @@ def _captioned(
             continue  # or what it is asked depends on an answer that is not there yet
         try:
             asked = ask.about(window, sidecars, (made[earlier].text or "") if earlier is not None else "")
-        except SidecarError:
+        except UnsaidError:
             continue
         if row.fingerprint == caption_fingerprint(session, asked, window, author):
             made[at] = row

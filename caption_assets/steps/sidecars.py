@@ -16,7 +16,11 @@ _MOST_BYTES = 1 << 20  # of one file
 _AT_ONCE = 16
 
 
-class SidecarError(ClipError):
+class UnsaidError(ClipError):
+    """Something that a prompt names and that nothing says of a clip."""
+
+
+class SidecarError(UnsaidError):
     """A file beside a clip that a prompt names, and that is not there or cannot be used."""
 
     kind = "sidecar"

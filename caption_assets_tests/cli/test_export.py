@@ -1,6 +1,7 @@
 """`caption-assets export`, as users run it."""
 
 import json
+import shutil
 import sys
 
 import pandas as pd
@@ -53,6 +54,14 @@ def test_splits_and_a_shard_of_its_own(export, tmp_path):
     split = said.split("(")[1].split()[0]
     row = json.loads((to / split / "metadata.jsonl").read_text())
     assert row["shard"] == "b"
+
+
+def test_clips_that_are_in_two_shards_are_told(export, tmp_path):
+    for table in ("clip_windows", "window_captions/qwen"):
+        folder = tmp_path / "out" / "tables" / table
+        shutil.copy(folder / "a.parquet", folder / "c.parquet")
+    status, said, _ = export("jsonl", "--videos", "links")
+    assert (status, "3 clips are in shard a and in c, and go out twice: prune takes" in said) == (0, True)
 
 
 def test_wrong_usage_is_one_line_and_nothing_is_made(export, tmp_path):

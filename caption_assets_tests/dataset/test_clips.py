@@ -126,6 +126,19 @@ def test_an_output_in_the_root_adds_no_shard_and_hides_none(tmp_path):
     assert "2 folders of an output (exports/, window_clips/)" in map(str, dataset.beside())
 
 
+def test_an_output_below_the_root_gives_neither_clips_nor_a_shard(place):
+    root, put = place
+    for name in ("x.mp4", "out/window_clips/y.mp4", "out/exports/z.mp4", "out/tables/t", "out/metas/m"):
+        put(name, b"x")
+    (shard,) = (dataset := open_dataset(root)).shards()
+    assert [clip.relative_path for clip in dataset.clips(shard)] == ["x.mp4"]
+    written = ["4 folders of an output (out/exports/, out/metas/, out/tables/, …)"]
+    assert [str(of) for of in dataset.listing(shard).left_out] == written
+    put("x.mp4", None)
+    put("a/x.mp4", b"x")
+    assert open_dataset(root).shards() == ["a"]
+
+
 def test_the_clips_of_a_shard_are_listed_without_its_neighbours(tmp_path, monkeypatch):
     for shard in range(50):
         touch(tmp_path, f"s{shard}/x.mp4")

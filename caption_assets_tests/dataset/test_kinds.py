@@ -101,6 +101,8 @@ def test_the_number_of_shards_of_a_size_is_decided_once_for_an_output(tmp_path):
     for k in range(25, 80):
         (tmp_path / "in" / f"{k}.mp4").write_bytes(b"x")
     assert dataset_for(str(tmp_path / "in"), settings, out).shards() == first
+    other = DatasetSettings(shard_size=20)
+    assert dataset_for(str(tmp_path / "in"), other, out).shards()[0] == "hash-0-of-4"
     with pytest.raises(ConfigError, match="kept in an output root, and none is given"):
         dataset_for(str(tmp_path / "in"), settings, None)
 
@@ -182,6 +184,13 @@ def test_manifests_are_lines_of_paths_or_json_or_parquet_too(tmp_path, base, pla
     assert columns(rows)[f"l.jsonl{base[2]}"] == {"tags": ["x", 1, None]}
     assert columns(rows)[f"l.parquet{base[3]}"] == {"stars": 5}
     assert str(several.listing("l.jsonl%2Fl").left_out[0]) == "1 that cannot be read (row 2)"
+    (tmp_path / "l.csv").write_text(",path,sky\n0,~/x.mp4,rain,\n1,y.mp4,rain,extra\n")
+    (clip,), left_out = (listing := open_dataset(str(tmp_path / "l.csv")).listing("l")).clips, listing.left_out
+    assert (clip.location, clip.columns) == (f"{Path.home()}/x.mp4", {"sky": "rain"})
+    assert list(map(str, left_out)) == ["1 with more cells than there are columns (row 2)"]
+    (tmp_path / "l.csv").write_text("path,sky,path\nx,rain,y\n")
+    with pytest.raises(DatasetError, match="two of its columns are called 'path'"):
+        open_dataset(str(tmp_path / "l.csv")).shards()
     (tmp_path / "l.csv").write_text("name\nx\n")
     with pytest.raises(DatasetError, match=r"no column for the clip's path \(its columns: name\)"):
         open_dataset(str(tmp_path / "l.csv")).shards()
@@ -275,6 +284,9 @@ def test_of_a_lerobot_dataset_the_videos_are_clips_with_their_tasks(tmp_path, ba
         (["pick"], 0.0, 0.5),
         (["place"], 0.5, 1.3),
     ]
+    (v3 / "meta" / "info.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"meta/info\.json is no JSON"):
+        open_dataset(str(v3)).shards()
 
 
 def test_two_roots_of_one_name_are_given_names(tmp_path, base):

@@ -7,6 +7,7 @@ import sys
 
 import dagster as dg
 import pytest
+from pydantic import ValidationError
 
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.config import config_schema
@@ -117,15 +118,19 @@ def test_definitions_that_cannot_work_are_no_definitions(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "wrong"),
+    ("settings", "wrong"),
     [
-        ({"model_variant": "nemotron", "engine": "transformers"}, "run with vLLM only"),
-        ({"model_id": "a/b", "model_path": "/x"}, "they are two models"),
+        ({"captions": [{"model_variant": "nemotron", "engine": "transformers"}]}, "run with vLLM only"),
+        ({"captions": [{"model_id": "a/b", "model_path": "/x"}]}, "they are two models"),
+        ({"captions": [{"prompt_sampling": {"temperature": -5}}]}, "temperature: Input should be greater than"),
+        ({"dataset": "foo://x"}, "dataset 'foo://x': its scheme is unknown"),
+        ({"output": "foo://x"}, "output 'foo://x': its scheme is unknown"),
+        ({"quality": {"script": "klingon"}}, "script 'klingon': no letters are of it"),
     ],
 )
-def test_there_are_no_definitions_of_a_model_that_cannot_be(model, wrong):
-    with pytest.raises(CaptionAssetsError, match=wrong):
-        build_defs(PipelineSettings(captions=[model]))
+def test_there_are_no_definitions_of_what_cannot_be(settings, wrong):
+    with pytest.raises((CaptionAssetsError, ValidationError), match=wrong):
+        build_defs(PipelineSettings(**settings))
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(instance, make_pipeline, clips_root, tmp_path):

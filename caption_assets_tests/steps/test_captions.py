@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -296,7 +297,7 @@ def test_a_shard_without_windows_fails_alone(store, workers):
 def test_an_empty_shard_is_a_finding_in_every_step_and_no_failure(store, workers, tmp_path):
     (tmp_path / "in" / "void").mkdir(parents=True)
     (tmp_path / "in" / "void" / "notes.txt").touch()
-    given = StepContext(store, workers)
+    given, began = StepContext(store, workers), time.perf_counter()
     report = window_shard(given, open_dataset(str(tmp_path / "in")), "void", WindowSettings())
     assert (report.rows, report.figures["finding"], report.figures["files_left_out"]) == (0, "it holds no clip", 1)
     with model_session(CaptionModelSettings(device="cpu")) as session:
@@ -307,6 +308,8 @@ def test_an_empty_shard_is_a_finding_in_every_step_and_no_failure(store, workers
     assert {e.asset: e.outcome.rows for e in ended} == {
         asset: 0 for asset in ("window_captions", "window_previews", "enhanced_captions")
     }
+    took = time.perf_counter() - began
+    assert all(0 <= each.seconds <= took for each in (report, *(e.outcome for e in ended)))
 
 
 def test_a_shard_that_has_lost_its_clips_keeps_what_was_made_of_them(dataset, store, workers, tmp_path):
@@ -483,10 +486,19 @@ def test_prompts_name_what_is_known_of_a_window_and_json_keeps_to_its_schema(sto
     assert prompts(prompt_text=named)[1] == []
     made = store.read_rows(WINDOW_CAPTIONS, "a", "demo")
     assert {row.prompt_hash for row in made} == {text_hash(text) for text in shown}
-    for wrong in ("{window.stat_s}", "{columns.topic}"):
-        with pytest.raises(ConfigError, match=re.escape(wrong)):
-            prompts(prompt_text=f"At {wrong}.")
-    assert asked == []
+    with pytest.raises(ConfigError, match=re.escape("{window.stat_s}")):
+        prompts(prompt_text="At {window.stat_s}.")
+    unsaid, texts = prompts(prompt_text="About {columns.topic}.")
+    assert isinstance(unsaid, ShardError)
+    assert "{columns.topic}: the dataset says that of no clip of the shard" in str(unsaid)
+    assert texts == []
+    assert store.read_rows(WINDOW_CAPTIONS, "a", "demo") == made
+    known, other = windows
+    store.commit_rows(CLIP_WINDOWS, "a", [replace(known, columns='{"topic": "cars"}'), other])
+    assert prompts(prompt_text="About {columns.topic}.")[1] == ["About cars."]
+    (failed,) = (row for row in store.read_rows(WINDOW_CAPTIONS, "a", "demo") if row.status == "failed")
+    assert (failed.clip_id, failed.error_kind) == (other.clip_id, "column")
+    store.commit_rows(CLIP_WINDOWS, "a", windows)
 
     file.write_text(json.dumps(moves))
     outcome, texts = prompts(prompt_text="Does it move?", json_schema=str(file))

@@ -93,7 +93,7 @@ def test_vllm_reads_the_frames_and_their_times_as_they_are(family, checkpoints, 
             """The front end cannot answer; it lists its model, and reads requests."""
             return Passed(Answer("Yes.", "stop"), b"", prepare)
 
-        monkeypatch.setattr("caption_assets.models.engines.openai.engine.hold_trial", passed)
+        monkeypatch.setattr("caption_assets.models.engines.openai.meeting.hold_trial", passed)
         info = e.start()
         data = bytes(info.prepare(request).prepared)
         ask = urllib.request.Request(f"{url}/chat/completions/render", data, {"Content-Type": "application/json"})
