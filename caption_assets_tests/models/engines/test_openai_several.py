@@ -115,6 +115,7 @@ def test_all_servers_gone_are_waited_for(pair, monkeypatch):
     pair[1].start()
     found += results
     session.close()
+    assert session.usage.starts == 0  # of an engine of ours: there is none
     assert [result.outcome.message for result in found if not result.outcome.ok] == []
     assert len(found) == len(MANY)
 
