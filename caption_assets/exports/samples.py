@@ -9,7 +9,16 @@ from typing import Literal, Self
 from caption_assets.errors import ConfigError
 from caption_assets.records import text_hash
 from caption_assets.settings import ExportSettings
-from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, WindowKey, WindowRow, key_of_text, window_key
+from caption_assets.store.rows import (
+    FLAGGED,
+    CaptionRow,
+    EnhancedRow,
+    FindingRow,
+    WindowKey,
+    WindowRow,
+    key_of_text,
+    window_key,
+)
 from caption_assets.store.store import Store
 from caption_assets.store.tables import (
     CAPTION_FINDINGS,
@@ -216,7 +225,7 @@ def _unusable(window: WindowRow, caption: CaptionRow, text: CaptionRow | Enhance
         return "changed"
     if isinstance(text, EnhancedRow) and (caption.text is None or text_hash(caption.text) != text.caption_hash):
         return "changed"
-    if text.status != "ok" and text.error_kind == "flagged":
+    if text.status != "ok" and text.error_kind == FLAGGED:
         return "flagged"
     if caption.status != "ok" or text.status != "ok" or text.text is None:
         return "failed"

@@ -24,7 +24,7 @@ from caption_assets.steps.stream import ShardStream
 from caption_assets.steps.streams import ShardStreams
 from caption_assets.steps.versions import data_version
 from caption_assets.store.earlier import move_earlier
-from caption_assets.store.rows import CaptionRow, EnhancedRow, window_key
+from caption_assets.store.rows import FLAGGED, CaptionRow, EnhancedRow, window_key
 from caption_assets.store.tables import CAPTION_FINDINGS, CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
 STEP: Final = Step(ENHANCED_CAPTIONS, reads=(WINDOW_CAPTIONS,), items="captions")
@@ -102,7 +102,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
                 # A text that is there stays, whatever has been found since in what it was made of.
                 self.buffer.change_last(caption_finding=why)
             elif why and not settings.include_flagged:
-                self._skip(row, "flagged", f"its caption has a finding: {why}", caption_finding=why)
+                self._skip(row, FLAGGED, f"its caption has a finding: {why}", caption_finding=why)
             else:
                 self._pending[f"{shard}/{row.clip_id}/{row.start_frame}_{row.end_frame}"] = row
         self.asked = set(map(window_key, self._pending.values()))

@@ -9,7 +9,7 @@ from typing import Any
 
 from caption_assets.errors import CaptionAssetsError, ShardError, first_line
 from caption_assets.steps.versions import data_version
-from caption_assets.store.rows import Row, WindowKey
+from caption_assets.store.rows import FLAGGED, Row, WindowKey
 from caption_assets.store.tables import Table
 
 log = logging.getLogger(__name__)
@@ -145,15 +145,16 @@ def shard_report(
     flagged: Iterable[WindowKey] = (),
 ) -> ShardReport:
     """Counts `rows`; `flagged` are those of `data_version`. Raises ShardError where there are rows and not one of them
-    is ok; a shard may have none."""
+    is ok; a shard may have none, or none but those that were left out for a finding."""
     by_status = Counter(row.status for row in rows)
     bad = [row for row in rows if row.status != "ok"]
     failures = Counter(row.error_kind for row in bad)
     items = tuple(f"{_name(row)}: {row.error}" for row in bad[:_SHOWN])
     if len(bad) > _SHOWN:
         items += (f"and {len(bad) - _SHOWN} more",)
-    if rows and not by_status["ok"]:
-        wrong = f"not one of {len(rows)} items worked; first: {items[0]}"
+    tried = [row for row in rows if row.error_kind != FLAGGED]
+    if tried and not by_status["ok"]:
+        wrong = f"not one of {len(tried)} items worked; first: {_name(tried[0])}: {tried[0].error}"
         raise ShardError(step.asked(shard), wrong.rstrip("."), "look at the shard's clips")
     return ShardReport(
         asset=step.name,

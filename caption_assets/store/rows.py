@@ -26,6 +26,10 @@ Fingerprint = Annotated[str, Column("Covers everything that the row depends on; 
 Seconds = Annotated[float, Column("Time spent, in seconds.")]
 
 
+FLAGGED = "flagged"
+"""The kind of a row without a text because a rule has found an error in what it was to be made of."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ended:
     """How the item of a row ended."""

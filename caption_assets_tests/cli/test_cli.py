@@ -21,7 +21,9 @@ from caption_assets.settings.environment import deployed_settings
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 
+# Tiny models write what rules have something against.
 SHORT = ("--captioning-max-output-tokens", "4", "--enhance-captions-max-output-tokens", "4")
+SHORT += ("--enhance-captions-include-flagged",)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import pytest
 from caption_assets.dataset import open_dataset
 from caption_assets.demo.clips import render_dataset
 from caption_assets.demo.world import sample_scene
+from caption_assets.errors import ShardError
 from caption_assets.save_export.files import read_document
 from caption_assets.save_export.paths import clip_document
 from caption_assets.settings import (
@@ -21,6 +22,9 @@ from caption_assets.settings import (
     WindowSettings,
 )
 from caption_assets.steps import StepContext, caption_shards, enhance_shards, model_session, window_shard
+from caption_assets.steps.enhance import STEP
+from caption_assets.steps.report import shard_report
+from caption_assets.store.rows import EnhancedRow
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CAPTION_FINDINGS, ENHANCED_CAPTIONS, ENHANCED_FINDINGS, WINDOW_CAPTIONS
 
@@ -126,3 +130,16 @@ def test_what_an_enhanced_caption_has_lost_is_a_finding(captioned, workers):
     assert (report.reused, report.figures["findings"]) == (3, "facts_lost 1")
     findings = window_of(captioned, lost.clip_id)["findings"]["demo_lm_enhanced_caption"]
     assert [finding["rule"] for finding in findings] == ["facts_lost"]
+
+
+def test_a_shard_whose_captions_are_all_flagged_has_not_failed():
+    def left_out(kind):
+        of = {"key": "t", "caption_key": "c", "caption_hash": "h", "clip_id": "x", "start_frame": 0, "end_frame": 9}
+        return EnhancedRow(**of, status="skipped", error_kind=kind, error="Why.")
+
+    def report(*rows):
+        return shard_report(STEP, "a", rows, seconds=0.0, location="somewhere")
+
+    assert (report(left_out("flagged")).ok, report(left_out("flagged")).skipped) == (0, 1)
+    with pytest.raises(ShardError, match="not one of 1 items worked"):
+        report(left_out("flagged"), left_out("no_caption"))
