@@ -65,7 +65,8 @@ class _Telemetry(Progress):
         self._left: Counter[tuple[str, str]] = Counter()
         self._sessions: list[tuple[str, EngineSession]] = []
         self._spans: dict[tuple[str, str], Span] = {}
-        self._meters, self._tracers = meters(resource, metrics), tracers(run_id, resource, traces)
+        self._tracers = tracers(run_id, resource, traces)
+        self._meters = meters(resource, metrics)  # last: it listens on a port
         self._tracer, meter = self._tracers.get_tracer(NAME), self._meters.get_meter(NAME)
         self._run = self._tracer.start_span("run", attributes={"caption_assets.run_id": run_id})
         self._made = meter.create_counter("caption_assets.items", description="Items that steps have made, by asset.")
