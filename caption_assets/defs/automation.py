@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
-from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
-from dagster._core.definitions.temporal_context import TemporalContext
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as Job
 
 from caption_assets.dataset import NO_CLIPS
@@ -97,10 +95,9 @@ def schedule_of(pipeline: Pipeline, job: Job) -> dg.ScheduleDefinition:
         "progress. A shard that has failed is asked for again after a day, then after two, four and so on.",
     )
     def missing_shards(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        now = TemporalContext(effective_dt=context.scheduled_execution_time, last_event_id=None)
-        graph = context.repository_def.asset_graph
-        view = AssetGraphView(temporal_context=now, instance=context.instance, asset_graph=graph)
-        wanted = Work(view, pipeline.settings_hash).all_ready([asset.key for asset in pipeline.assets])
+        moment, graph = context.scheduled_execution_time, context.repository_def.asset_graph
+        work = Work.at(moment, context.instance, graph, pipeline.settings_hash)
+        wanted = work.all_ready([asset.key for asset in pipeline.assets])
         if not wanted:
             yield dg.SkipReason("no shard lacks an asset, or has one that is out of date and can be made now")
         alike: dict[frozenset[dg.AssetKey], list[str]] = defaultdict(list)

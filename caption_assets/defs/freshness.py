@@ -10,9 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.definitions.temporal_context import TemporalContext
 
 from caption_assets.defs.metadata import few, listed
 from caption_assets.defs.pipeline import Pipeline
@@ -60,9 +58,8 @@ def freshness_sensor(pipeline: Pipeline) -> dg.SensorDefinition:
 def evaluation(pipeline: Pipeline, instance: dg.DagsterInstance, now: float) -> dg.AssetCheckEvaluation:
     """What the check says at a moment, in seconds since 1970; the same for as long as the same shards are out of date
     for the same reasons."""
-    at = TemporalContext(effective_dt=datetime.fromtimestamp(now, UTC), last_event_id=None)
     graph = AssetGraph.from_assets([pipeline.source, *pipeline.assets])
-    work = Work(AssetGraphView(temporal_context=at, instance=instance, asset_graph=graph), pipeline.settings_hash)
+    work = Work.at(datetime.fromtimestamp(now, UTC), instance, graph, pipeline.settings_hash)
     hours, keys = pipeline.settings.fresh_within_hours, [asset.key for asset in pipeline.assets]
     found = {key: dict(_out_of_date(work, key, hours)) for key in keys}
     shards = sorted(set().union(*found.values()))

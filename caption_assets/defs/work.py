@@ -10,7 +10,7 @@ from functools import cached_property
 
 import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph, BaseAssetNode
 from dagster._core.definitions.temporal_context import TemporalContext
 
 from caption_assets.dataset import NO_CLIPS
@@ -32,6 +32,12 @@ class Work:
         """`settings_hash` is the pipeline's: what has failed with other settings may work with these."""
         self._view, self._settings_hash = view, settings_hash
         self._assets: dict[dg.AssetKey, _Asset] = {}
+
+    @classmethod
+    def at(cls, moment: datetime, instance: dg.DagsterInstance, graph: BaseAssetGraph, settings_hash: str) -> "Work":
+        """The work of an instance on the assets of a graph."""
+        context = TemporalContext(effective_dt=moment, last_event_id=None)
+        return cls(AssetGraphView(temporal_context=context, instance=instance, asset_graph=graph), settings_hash)
 
     @property
     def now(self) -> float:
@@ -163,9 +169,7 @@ def outdated_shards(
     instance: dg.DagsterInstance, defs: dg.Definitions, keys: Iterable[dg.AssetKey], settings_hash: str
 ) -> set[str]:
     """Shards of which one of the assets `keys` is missing or out of date now, whether or not it can be made yet."""
-    now = TemporalContext(effective_dt=datetime.now(UTC), last_event_id=None)
-    graph = defs.get_repository_def().asset_graph
-    work = Work(AssetGraphView(temporal_context=now, instance=instance, asset_graph=graph), settings_hash)
+    work = Work.at(datetime.now(UTC), instance, defs.get_repository_def().asset_graph, settings_hash)
     return set().union(*(work.asset(key).outdated for key in keys))
 
 

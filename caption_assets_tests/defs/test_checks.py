@@ -5,9 +5,8 @@ from itertools import accumulate
 
 import dagster as dg
 import pytest
-from dagster._core.execution.backfill import PartitionBackfill
 
-from caption_assets.defs.backfills import backfill_sentence, in_words
+from caption_assets.defs.backfills import ask_for_backfill, backfill_sentence, in_words
 from caption_assets.defs.build import build_defs
 from caption_assets_tests.pipelines import QUIET, run_job
 
@@ -71,21 +70,10 @@ def test_a_check_is_run_alone_for_all_shards_with_the_thresholds_of_the_run(chec
 def test_a_run_of_a_backfill_says_how_far_all_of_it_is(checked):
     instance, pipeline, run = checked
     asset = dg.AssetKey("clip_windows")
-    backfill = PartitionBackfill.from_asset_partitions(
-        backfill_id="all",
-        asset_graph=build_defs(pipeline.settings).resolve_asset_graph(),
-        partition_names=["a", "b"],
-        asset_selection=[asset],
-        backfill_timestamp=instance.get_run_record_by_id(run.run_id).start_time,
-        tags={},
-        dynamic_partitions_store=instance,
-        all_partitions=False,
-        title=None,
-        description=None,
-        run_config=None,
-    )
-    instance.add_backfill(backfill)
-    of_it = run.with_tags({"dagster/backfill": "all"})
+    asked = ask_for_backfill(instance, build_defs(pipeline.settings), [asset], ["a", "b"])
+    began = instance.get_run_record_by_id(run.run_id).start_time
+    instance.update_backfill(instance.get_backfill(asked)._replace(backfill_timestamp=began))
+    of_it = run.with_tags({"dagster/backfill": asked})
     said = "The backfill: clip_windows of 2 of 2 shards is made, about 0 s left."
     assert backfill_sentence(instance, of_it, asset) == said
     assert backfill_sentence(instance, run, asset) == ""
