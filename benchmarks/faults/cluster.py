@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -42,8 +42,8 @@ from caption_assets_tests.s3 import S3Server
 KINDS = ("node", "worker", "engine", "database", "objects")
 AWAY_S = 10.0
 HANG_S = 1500.0
-# Between two deaths, so that steps get somewhere: each may be tried four times.
-_PAUSES_S = (8.0, 30.0)
+# Before a death, from when on a step is at work again: each may be tried four times.
+_PAUSES_S = (1.0, 25.0)
 _FINDINGS = {"window_captions": CAPTION_FINDINGS, "enhanced_captions": ENHANCED_FINDINGS}
 
 
@@ -74,30 +74,28 @@ class Deaths:
         ray.add(name)
         return True
 
+    def steps(self) -> list[int]:
+        """The processes of steps."""
+        return [pid for pid, command, _ in self._processes() if _is_step(command)]
+
     def _worker(self) -> bool:
-        return self._kill_one(lambda command, _: "caption_assets.workers.main" in command)
+        return self._kill_one([pid for pid, command, _ in self._processes() if "caption_assets.workers" in command])
 
     def _engine(self) -> bool:
-        return self._kill_one(
-            lambda command, variables: (
-                " execute_step " in command
-                and not command.startswith("/bin/sh")
-                and any(f"DAGSTER_RUN_STEP_KEY={name}_captions" in variables for name in ("window", "enhanced"))
-                and "_checks" not in variables.partition("DAGSTER_RUN_STEP_KEY=")[2].partition("\0")[0]
-            )
-        )
+        return self._kill_one([pid for pid, command, step in self._processes() if _is_step(command) and _asks(step)])
 
-    def _kill_one(self, wanted: Callable[[str, str], bool]) -> bool:
-        """Kills a process of a node of which the command line and the environment are as wanted."""
-        found = []
+    def _kill_one(self, found: list[int]) -> bool:
+        kill(*(self._chosen.sample(found, 1) if found else ()))
+        return bool(found)
+
+    def _processes(self) -> Iterator[tuple[int, str, str]]:
+        """Those of all nodes, each with its command line and the step that it belongs to."""
         for pid in chain.from_iterable(descendants(node.pid) for node in self._deployment.ray.nodes.values()):
             with suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-                if wanted(command, Path(f"/proc/{pid}/environ").read_text()):
-                    found.append(pid)
-        if found:
-            kill(self._chosen.choice(sorted(found)))
-        return bool(found)
+                variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+                steps = [text.partition("=")[2] for text in variables if text.startswith("DAGSTER_RUN_STEP_KEY=")]
+                yield pid, command, "".join(steps)
 
     def _database(self) -> bool:
         self._deployment.postgres.kill()
@@ -111,6 +109,15 @@ class Deaths:
         time.sleep(AWAY_S)
         self._deployment.s3.fault = lambda method, path: None
         return True
+
+
+def _is_step(command: str) -> bool:
+    return " execute_step " in command and not command.startswith("/bin/sh")
+
+
+def _asks(step: str) -> bool:
+    """Whether a step has a model in its process."""
+    return step.startswith(("window_captions", "enhanced_captions")) and not step.endswith("_checks")
 
 
 def put_clips(server: S3Server, folder: Path, number: int, shards: int, clips: int) -> list[str]:
@@ -129,14 +136,17 @@ def play(deployment: Deployment, deaths: Deaths, shards: list[str], most: int) -
     began, before = time.monotonic(), deaths.counts.total()
     keys = [asset.key for asset in deployment.pipeline.assets]
     backfill = deployment.backfill(*keys, shards=shards)
-    due = began + deaths.pause()
+    due = None
     while not (how := deployment.ended(backfill)):
         if time.monotonic() > began + HANG_S:
             yield f"backfill {backfill} hangs"
             return
-        if time.monotonic() > due and deaths.counts.total() - before < most:
-            deaths.next()
-            due = time.monotonic() + deaths.pause()
+        if deaths.counts.total() - before < most:
+            if due is None and deaths.steps():
+                due = time.monotonic() + deaths.pause()
+            elif due is not None and time.monotonic() > due:
+                deaths.next()
+                due = None
         time.sleep(1)
     if how != "COMPLETED_SUCCESS":
         yield f"backfill {backfill} ends as {how}"

@@ -25,9 +25,9 @@ _STORAGE = ".dagster_home"
 # Dagster's folder for an instance of no other place, made in the working directory.
 _TEMPORARY = ".tmp_dagster_home_"
 _NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-# How often a connection to PostgreSQL is tried again, 0.2 s after the first time and twice as long after each: for
-# 50 s, where Dagster itself gives up after 6.
-_PATIENCE = 8
+# How often a connection to PostgreSQL is tried again, 0.4 s after the first time and twice as long after each: for
+# 50 s, where Dagster itself gives up after 11.
+_PATIENCE = 7
 # Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
 _OWN_HOME = Path("~/.local/share/caption_assets")
 
