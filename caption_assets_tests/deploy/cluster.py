@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import urllib.request
@@ -30,16 +29,10 @@ from caption_assets.defs.pipeline import Pipeline
 from caption_assets.settings.environment import deployed_settings
 from caption_assets.steps.sharding import dataset_for
 from caption_assets_tests.dagster_dev import BIN, CHECKOUT, wait_for
-from caption_assets_tests.processes import descendants
+from caption_assets_tests.processes import descendants, free_port
 from caption_assets_tests.s3 import S3Server
 
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 class Postgres:
