@@ -58,9 +58,8 @@ class Deaths:
         return self._chosen.uniform(*_PAUSES_S)
 
     def next(self) -> None:
-        """One more; another kind where there is nothing to die of the first that is drawn."""
-        kinds = self._chosen.sample(KINDS, len(KINDS))
-        for kind in kinds:
+        """One more. A kind of which few have died comes first, as there is not always one of each to die."""
+        for kind in sorted(KINDS, key=lambda kind: self.counts[kind] + self._chosen.uniform(0, 3)):
             if getattr(self, f"_{kind}")():
                 self.counts[kind] += 1
                 print(f"  {time.strftime('%H:%M:%S')} {kind} dies", flush=True)
@@ -177,6 +176,7 @@ def untrue(deployment: Deployment, shards: list[str]) -> Iterator[str]:
     for asset in rendered:
         if missing := set(shards) - deployment.instance.get_materialized_partitions(asset):
             yield f"{asset.to_user_string()} of {sorted(missing)} is not materialized"
+    deployment.output.fs.invalidate_cache()
     for name in TABLES:
         for path in (deployment.output / "tables" / name).rglob("*.parquet"):
             with path.open("rb") as file:
