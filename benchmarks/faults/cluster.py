@@ -4,11 +4,11 @@
 
 PostgreSQL, an S3 server, three Ray nodes, a code server and Dagster's daemon run on this machine, with the instance of
 deploy/dagster.yaml. Each round asks for a backfill of new shards, all assets of the embedded models. While it works,
-one after the other dies, at random: a node with all that is on it, a worker that decodes, a process that has a model in
-it, the database for ten seconds, the object store for ten. Nobody helps. Then the backfill must have ended well, with
-no run unfinished, every asset of every shard materialized, and with the data version of what is stored. At the end
-all output must be what one undisturbed `caption-assets run` makes of the same clips. Needs Linux and PostgreSQL; takes
-five minutes a round, mostly waiting.
+one after the other dies, at random: a node with all that is on it, a node that is told so before, as spot machines are,
+a worker that decodes, a process that has a model in it, the database for ten seconds, the object store for ten. Nobody
+helps. Then the backfill must have ended well, with no run unfinished, every asset of every shard materialized, and with
+the data version of what is stored. At the end all output must be what one undisturbed `caption-assets run` makes of the
+same clips. Needs Linux and PostgreSQL; takes five minutes a round, mostly waiting.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -39,7 +39,7 @@ from caption_assets_tests.deploy.cluster import Deployment, kill
 from caption_assets_tests.processes import descendants
 from caption_assets_tests.s3 import S3Server
 
-KINDS = ("node", "worker", "engine", "database", "objects")
+KINDS = ("node", "spot", "worker", "engine", "database", "objects")
 AWAY_S = 10.0
 HANG_S = 1500.0
 # Before a death, from when on a step is at work again: each may be tried four times.
@@ -66,9 +66,15 @@ class Deaths:
                 return
 
     def _node(self) -> bool:
+        return self._ended(self._deployment.ray.kill)
+
+    def _spot(self) -> bool:
+        return self._ended(self._deployment.ray.take_away)
+
+    def _ended(self, end: Callable[[str], None]) -> bool:
         ray = self._deployment.ray
         name = self._chosen.choice(sorted(ray.nodes.keys() - {"head"}))
-        ray.kill(name)
+        end(name)
         time.sleep(self._chosen.uniform(1, AWAY_S))
         ray.add(name)
         return True

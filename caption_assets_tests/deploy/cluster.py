@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,6 +33,7 @@ from caption_assets_tests.dagster_dev import BIN, CHECKOUT, wait_for
 from caption_assets_tests.processes import descendants, free_port
 from caption_assets_tests.s3 import S3Server
 
+NOTICE_S = 30.0
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
@@ -135,6 +137,18 @@ class RayCluster:
         kill(node.pid, *descendants(node.pid))
         node.wait()
 
+    def take_away(self, name: str) -> None:
+        """Ends a node as a spot machine ends: all processes get a SIGTERM, and are killed 30 seconds later."""
+        node = self.nodes.pop(name)
+        below = descendants(node.pid)
+        kill(node.pid)
+        node.wait()
+        kill(*below, number=signal.SIGTERM)
+        until = time.monotonic() + NOTICE_S
+        while time.monotonic() < until and any(Path(f"/proc/{pid}").exists() for pid in below):
+            time.sleep(0.3)
+        kill(*below)
+
     def jobs(self) -> list[dict[str, Any]]:
         """What it has been asked for, each attempt, the first one first."""
         with urllib.request.urlopen(f"{self.address}/api/jobs/") as answer:
@@ -147,10 +161,10 @@ class RayCluster:
         return {node["node_id"] for node in nodes if node["resources_total"].get("GPU")}
 
 
-def kill(*pids: int) -> None:
+def kill(*pids: int, number: signal.Signals = signal.SIGKILL) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
 class Deployment:
