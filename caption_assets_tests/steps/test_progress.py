@@ -52,18 +52,51 @@ def test_after_a_tenth_of_the_work_the_time_left_is_within_a_tenth(at_once):
     assert left == pytest.approx(clock.now - began, rel=0.1)
 
 
-def test_batches_of_unequal_length_count_with_all_their_time_from_the_engines_start_on():
+@pytest.mark.parametrize("seed", range(4))
+def test_a_batch_counts_for_as_much_as_it_holds_and_the_first_one_for_no_slowness_of_its_own(seed):
+    """As the transformers engine takes windows: four batches' worth at a time, the longest first."""
+    clock, dice = Clock(), random.Random(seed)
+    shards = {f"shard-{k}": [dice.randint(48, 192) for _ in range(45)] for k in range(20)}
+    windows = [(shard, frames) for shard, sizes in shards.items() for frames in sizes]
+    pace, said = Pace(20, clock), None
+    for shard in list(shards)[:3]:
+        pace.start(shard, 45, reused=0, work=sum(shards[shard]))
+    clock.now += 90  # the engine starts
+    pace.ready()
+    clock.now += 2.5  # and warms up
+    for at in range(0, len(windows), 32):
+        taken = sorted(windows[at : at + 32], key=lambda window: window[1], reverse=True)
+        for batch in (taken[k : k + 8] for k in range(0, len(taken), 8)):
+            clock.now += sum(frames for _, frames in batch) / 360
+            for shard, frames in batch:
+                clock.now += 0.001
+                pace.advance(shard, 1, work=frames)
+            if said is None and pace.made >= 90:
+                said, began = pace.seconds_left, clock.now
+    assert said == pytest.approx(clock.now - began, rel=0.1)
+
+
+def test_before_there_is_more_to_go_by_the_time_since_the_engines_start_counts():
     clock = Clock()
     pace = Pace(1, clock)
-    pace.start("a", 320, reused=0)
+    pace.start("a", 80, reused=0)
     clock.now += 90
     pace.ready()
-    for seconds in (1.75, 1.1, 0.8, 0.6):  # an engine begins with the longest, again and again
-        clock.now += seconds
-        for _ in range(8):
-            clock.now += 0.001
-            pace.advance("a", 1)
-    assert pace.seconds_left == pytest.approx((320 - 32) / 32 * 4.25, rel=0.1)
+    assert pace.seconds_left is None
+    clock.now += 4
+    pace.advance("a", 8)
+    assert pace.seconds_left == pytest.approx(36)
+
+
+def test_items_a_second_are_items_whatever_their_size():
+    clock = Clock()
+    pace = Pace(2, clock)
+    pace.start("a", 30, reused=10, work=2000)
+    for _ in range(10):
+        clock.now += 0.5
+        pace.advance("a", 1, work=100)
+    assert pace.per_second == pytest.approx(2.0)
+    assert pace.seconds_left == pytest.approx(5 + 15)  # those of a shard that has not begun are as large
 
 
 def test_what_is_made_ahead_of_something_else_takes_as_long_as_that():
