@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections import Counter
 
 import pytest
 
@@ -17,9 +18,10 @@ from caption_assets.steps import (
     window_shard,
     windows,
 )
-from caption_assets.steps.progress import Pace, Paces
+from caption_assets.steps.progress import Pace, Paces, Progress
 from caption_assets.steps.progress_log import duration
 from caption_assets.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS
 
 
 class Clock:
@@ -163,10 +165,21 @@ def told(step, shards, said, **more):
     return ProgressLog(step, shards, said.append, **more)
 
 
+class Work(Progress):
+    def __init__(self):
+        self.begun, self.ended = Counter(), Counter()
+
+    def start(self, asset, shard, total, reused=0, work=None):
+        self.begun[asset] += work
+
+    def advance(self, asset, shard, items=1, work=None):
+        self.ended[asset] += work
+
+
 def test_a_step_says_when_it_starts_how_far_it_is_and_when_it_is_done(given):
-    said, asked = [], CaptionSettings(max_output_tokens=4, batch_size=1)
+    said, asked, work = [], CaptionSettings(max_output_tokens=4, batch_size=1), Work()
     with (
-        told(captions.STEP, ["a", "b"], said) as progress,
+        told(captions.STEP, ["a", "b"], said, listener=work) as progress,
         model_session(CaptionModelSettings(device="cpu"), 1) as session,
     ):
         given = StepContext(given.store, given.workers, progress=progress)
@@ -180,6 +193,9 @@ def test_a_step_says_when_it_starts_how_far_it_is_and_when_it_is_done(given):
     assert said[0] == "window_captions of 2 shards, 'a' to 'b', begins."
     assert f"window_captions of shard 'a' is done: {windows[0]} good, in " in said[2]
     assert said[-1].startswith(f"window_captions is done: 2 of 2 shards, {sum(windows)} windows now, in ")
+    rows = [row for shard in "ab" for row in given.store.read_rows(CLIP_WINDOWS, shard) if row.status == "ok"]
+    shown, whole = sum(len(row.frame_ids) for row in rows), sum(row.end_frame - row.start_frame + 1 for row in rows)
+    assert work.begun == work.ended == {"window_captions": shown, "window_previews": whole}
     (of_captions, of_previews) = between[-1]
     assert of_captions.startswith(f"window_captions: {sum(windows)} of {sum(windows)} windows done, ")
     assert of_captions.endswith(" a second, about 0 s left.")
