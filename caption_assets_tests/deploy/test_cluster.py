@@ -14,6 +14,7 @@ from caption_assets_tests.deploy.cluster import Deployment
 from caption_assets_tests.s3 import S3Server
 
 pytestmark = pytest.mark.cluster
+HANG_SECONDS = 900.0  # of a backfill, which the daemon looks at every half minute
 WINDOWS, CAPTIONS = (dg.AssetKey(name) for name in ("clip_windows", "window_captions_demo"))
 
 
@@ -28,10 +29,10 @@ def test_a_backfill_from_s3_to_s3_on_ray_outlives_a_node_with_its_history_in_pos
         return [job for job in deployment.ray.jobs() if job["metadata"].get("dagster/op") == key.to_user_string()]
 
     backfill = deployment.backfill(WINDOWS, CAPTIONS)
-    wait_for(lambda: [job for job in jobs(CAPTIONS) if job["status"] == "RUNNING"])
+    wait_for(lambda: [job for job in jobs(CAPTIONS) if job["status"] == "RUNNING"], HANG_SECONDS)
     deployment.ray.kill("worker-0")
     deployment.ray.add("worker-0")
-    assert wait_for(lambda: deployment.ended(backfill)) == "COMPLETED_SUCCESS"
+    assert wait_for(lambda: deployment.ended(backfill), HANG_SECONDS) == "COMPLETED_SUCCESS"
 
     store = Store(deployment.output)
     for shard in ("a", "b"):
