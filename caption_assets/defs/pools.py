@@ -160,9 +160,7 @@ def _seconds_to_next_question(context: InstanceConcurrencyContext) -> float:
     return max(0.0, min(context._pending_timeouts.values(), default=0.0) - time.time())
 
 
-InstanceConcurrencyContext.interval_to_next_pending_claim_check = (  # type: ignore[method-assign]
-    _seconds_to_next_question
-)
+setattr(InstanceConcurrencyContext, "interval_to_next_pending_claim_check", _seconds_to_next_question)  # noqa: B010
 
 
 def _lock_path(instance: dg.DagsterInstance, name: str) -> Path:
