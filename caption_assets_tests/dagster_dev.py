@@ -97,9 +97,9 @@ def write_component(root: Path, folder: str, **attributes: Any) -> Path:
     return path
 
 
-def wait_for(found: Callable[[], T | None]) -> T:
+def wait_for(found: Callable[[], T | None], seconds: float = HANG_SECONDS) -> T:
     """What it gives as soon as that is something."""
-    until = time.monotonic() + HANG_SECONDS
+    until = time.monotonic() + seconds
     while not (value := found()):
         assert time.monotonic() < until, "it hangs"
         time.sleep(0.3)
