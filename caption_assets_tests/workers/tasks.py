@@ -22,6 +22,19 @@ def double(item: int) -> int:
     return 2 * item
 
 
+@dataclass(frozen=True)
+class LoadedByOne:
+    """What the first process that loads it has at once, and each other one never."""
+
+    path: Path
+
+    def load(self) -> None:
+        try:
+            self.path.mkdir()
+        except FileExistsError:
+            time.sleep(3600)
+
+
 def frames(item: int) -> Iterator[np.ndarray]:
     for k in range(3):
         yield np.full((4, 200, 300, 3), (item + k) % 256, np.uint8)

@@ -181,6 +181,15 @@ def test_workers_that_do_not_start_are_reported(monkeypatch: pytest.MonkeyPatch)
         assert [error.kind for _, error in workers.map_unordered(tasks.double, [1, 2, 3])] == ["worker_died"] * 3
 
 
+def test_a_worker_that_is_not_ready_yet_keeps_no_item_from_the_others(tmp_path: Path) -> None:
+    loads = tasks.LoadedByOne(tmp_path / "loaded")
+    with Workers(2) as workers:
+        for _ in range(2):  # what is loaded stays
+            made = list(workers.map_unordered(tasks.pid, range(9), loads=loads))
+            assert sorted(item for item, _ in made) == list(range(9))
+            assert len({pid for _, pid in made}) == 1
+
+
 def test_errors_of_the_items_reach_the_consumer(workers: Workers) -> None:
     def broken() -> Iterator[int]:
         yield 1
