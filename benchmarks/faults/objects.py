@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -76,13 +76,13 @@ def run(server: S3Server, home: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def contents(server: S3Server) -> dict[str, object]:
-    """All that a run has left, without what differs from run to run."""
+def contents(server: S3Server, folder: str = "out", shards: Sequence[str] = ("a", "b")) -> dict[str, object]:
+    """All that a run has left in a folder, without what differs from run to run."""
     for name, value in server.environment.items():
         os.environ[name] = value
     S3FileSystem.clear_instance_cache()
     files = S3FileSystem()
-    store, root = Store(f"s3://{server.bucket}/out"), f"{server.bucket}/out/"
+    store, root = Store(f"s3://{server.bucket}/{folder}"), f"{server.bucket}/{folder}/"
     found: dict[str, object] = {}
     for path in files.find(root):
         rel = path.removeprefix(root)
@@ -93,7 +93,7 @@ def contents(server: S3Server) -> dict[str, object]:
         elif ".parts" in rel:
             found[rel] = "a part that no commit has taken up"
     for table in TABLES.values():
-        for shard in ("a", "b"):
+        for shard in shards:
             for key in store.keys(table, shard) if table.keyed else [None]:
                 rows = [
                     {name: getattr(row, name) for name in row.__dataclass_fields__}

@@ -25,7 +25,7 @@ class Reports(Progress):
         self._spans: list[tuple[float, float]] = []
         self.seconds = 0.0
 
-    def advance(self, asset: str, shard: str, items: int = 1) -> None:
+    def advance(self, asset: str, shard: str, items: int = 1, work: float | None = None) -> None:
         self.last_item[asset] = time.perf_counter()
 
     def done(self, report: ShardReport) -> None:

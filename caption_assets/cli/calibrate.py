@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import get_args
 
 import click
 
@@ -10,10 +11,11 @@ from caption_assets.cli.review import chosen_shards
 from caption_assets.errors import ConfigError
 from caption_assets.quality.calibration import auroc, auroc_interval, reliability, threshold
 from caption_assets.review.marks import Joined, Scored, read_marks, reviewed_marks, scored
+from caption_assets.settings import ConfidenceScore
 from caption_assets.store.store import Store
 from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
-_SCORES = ("mean_logprob", "min_logprob", "low_logprob")
+_SCORES = get_args(ConfidenceScore)
 # With fewer of either, the figures say little.
 _FEW = 30
 

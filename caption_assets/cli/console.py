@@ -118,16 +118,16 @@ class RunConsole(StepProgress):
         self._bars.stop()
         logging.getLogger("caption_assets").removeHandler(self._handler)
 
-    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
-        if self._paces.start(asset, shard, total, reused):
+    def start(self, asset: str, shard: str, total: int, reused: int = 0, work: float | None = None) -> None:
+        if self._paces.start(asset, shard, total, reused, work):
             self._tasks[asset] = self._bars.add_task(asset, total=0)
         self._move(asset)
 
     def ready(self, asset: str) -> None:
         self._paces.ready(asset)
 
-    def advance(self, asset: str, shard: str, items: int = 1) -> None:
-        self._paces.advance(asset, shard, items)
+    def advance(self, asset: str, shard: str, items: int = 1, work: float | None = None) -> None:
+        self._paces.advance(asset, shard, items, work)
         self._move(asset)
 
     def done(self, report: ShardReport) -> None:

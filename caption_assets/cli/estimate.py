@@ -36,7 +36,7 @@ _CLASSES = (DatasetSettings, WindowSettings, CaptionModelSettings, TextModelSett
 @dataset_option()
 @click.option("--output-path", help="Output of earlier runs, whose speed then counts; by default what was published.")
 @click.option("--shard", "named", multiple=True, help="Only this shard, by its key; may be repeated.")
-@click.option("--sample", type=click.IntRange(1), help="Look at so many shards, drawn at random, and not at all.")
+@click.option("--sample", type=click.IntRange(1), help="Look at so many shards only, drawn at random.")
 @click.option("--enhance-captions", is_flag=True, help="With enhanced captions.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @partial(settings_flags, classes=_CLASSES)

@@ -5,7 +5,7 @@ stored, report, and hold nothing up: texts that are of no use are left out one b
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -16,8 +16,10 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from caption_assets.defs.assets import PipelineAsset
 from caption_assets.defs.metadata import as_markdown, few
 from caption_assets.defs.names import Names
+from caption_assets.defs.placing import on_hardly_anything
+from caption_assets.defs.reporting import failed_step
 from caption_assets.errors import CaptionAssetsError
-from caption_assets.settings import CheckSettings, part
+from caption_assets.settings import CheckSettings, PipelineSettings, part
 from caption_assets.steps.checked import Checked, ShardTables
 from caption_assets.steps.checks import CHECKS, check_table
 
@@ -26,13 +28,15 @@ _EXAMPLE_BYTES = 600
 
 
 def asset_checks(
-    assets: Sequence[PipelineAsset], names: Names, shards: dg.PartitionsDefinition
+    pipeline: PipelineSettings, assets: Sequence[PipelineAsset], names: Names, shards: dg.PartitionsDefinition
 ) -> list[dg.AssetChecksDefinition]:
     """The checks of a pipeline's assets: one step for each asset, of which people may choose single checks."""
-    return [_checks_of(made, names, shards) for made in assets]
+    return [_checks_of(made, names, shards, on_hardly_anything(pipeline)) for made in assets]
 
 
-def _checks_of(made: PipelineAsset, names: Names, shards: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+def _checks_of(
+    made: PipelineAsset, names: Names, shards: dg.PartitionsDefinition, given: Mapping[str, Any]
+) -> dg.AssetChecksDefinition:
     asset, table = made.definition.key, made.step.table
     key = "/".join(made.choice.keys[: len(table.key_columns)]) or None
     specs = [
@@ -45,13 +49,14 @@ def _checks_of(made: PipelineAsset, names: Names, shards: dg.PartitionsDefinitio
         specs=specs,
         can_subset=True,
         required_resource_keys={names.of(word) for word in ("save_export", "checks", "progress")},
+        **given,
     )
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         of_run = context.op_execution_context
         resources = [getattr(of_run.resources, names.of(word)) for word in ("save_export", "checks", "progress")]
         place, settings, progress = resources
         wanted = {check.name for check in context.selected_asset_check_keys}
-        unread: list[str] = []
+        unread: list[CaptionAssetsError] = []
         found: dict[str, list[Checked]] = defaultdict(list)
         for shard in _shards(of_run, asset):
             try:
@@ -59,7 +64,7 @@ def _checks_of(made: PipelineAsset, names: Names, shards: dg.PartitionsDefinitio
                 results = check_table(tables, table.name, key, part(settings, CheckSettings))
             except CaptionAssetsError as error:
                 of_run.log.error(str(error))
-                unread.append(str(error))
+                unread.append(error)
                 continue
             if not results:
                 of_run.log.info(f"{asset.to_user_string()} of shard {shard!r}: there is no table to check.")
@@ -70,7 +75,7 @@ def _checks_of(made: PipelineAsset, names: Names, shards: dg.PartitionsDefinitio
                     found[checked.check].append(checked)
                     of_run.log_event(_evaluation(asset, checked, target))  # type: ignore[arg-type]  # it takes them
         if unread:
-            raise dg.Failure(" ".join(unread), allow_retries=False)
+            raise failed_step(" ".join(map(str, unread)), unread)
         if not _has_shards(of_run):
             for of_check in found.values():
                 of_run.log_event(_summary(asset, of_check))  # type: ignore[arg-type]

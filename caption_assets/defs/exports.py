@@ -10,6 +10,7 @@ from caption_assets.defs.catalog import deployment
 from caption_assets.defs.config import config_schema
 from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
+from caption_assets.defs.placing import beside_encoders
 from caption_assets.defs.renderings import Rendered, inputs_of, render_shards
 from caption_assets.defs.reporting import Reports
 from caption_assets.errors import ConfigError, ShardError
@@ -113,6 +114,7 @@ def _export_asset(
         config_schema=config_schema(settings),
         output_required=False,  # every shard is reported as it is done
         code_version=code_version,
+        **beside_encoders(pipeline),
         **deployment(pipeline),
     )(compute)
 

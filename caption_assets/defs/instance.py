@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ _STORAGE = ".dagster_home"
 # Dagster's folder for an instance of no other place, made in the working directory.
 _TEMPORARY = ".tmp_dagster_home_"
 _NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+# How often a connection to PostgreSQL is tried again, 0.4 s after the first time and twice as long after each: for
+# 50 s, where Dagster itself gives up after 11.
+_PATIENCE = 7
 # Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
 _OWN_HOME = Path("~/.local/share/caption_assets")
 
@@ -82,6 +85,24 @@ def instance_home() -> str:
     if not os.path.isabs(folder) or not os.path.isdir(folder):
         raise ConfigError(f"DAGSTER_HOME={folder!r}", "it is no folder by its whole path", "give it like /data/dagster")
     return folder
+
+
+def _be_patient() -> None:
+    """Has Dagster wait for a database and for a code server that are away for a moment.
+
+    A connection that cannot be made takes a run or a step with it, and of a code server the thread that says which runs
+    have died. A backfill that the daemon looks at while the code server is away is failed for good.
+    """
+    os.environ.setdefault("DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR", "1")
+    with suppress(ImportError):
+        from dagster_postgres.utils import retry_pg_connection_fn
+
+        _, wait_s = retry_pg_connection_fn.__defaults__ or ()
+        retry_pg_connection_fn.__defaults__ = (_PATIENCE, wait_s)
+
+
+# Whoever opens an instance of the class above has this module, and no connection yet.
+_be_patient()
 
 
 def _makes(run: dg.DagsterRun, *tables: Table[Any]) -> bool:

@@ -52,7 +52,7 @@ class Pipeline:
     @cached_property
     def checks(self) -> list[dg.AssetChecksDefinition]:
         """The checks of the assets, by default a part of every run of them."""
-        return asset_checks(self.made, self.names, self.shards)
+        return asset_checks(self.settings, self.made, self.names, self.shards)
 
     @cached_property
     def review(self) -> dg.AssetsDefinition:

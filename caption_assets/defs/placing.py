@@ -12,7 +12,8 @@ GPU_POOL, CPU_POOL = "gpu", "cpu"
 RAY_TAG = "dagster-ray/config"
 # Cores of a step where the deployment does not say how many workers it has.
 _CPU_STEP_CORES, _GPU_STEP_CORES = 4, 8
-# A node that is taken away takes its steps with it. What went wrong in our own words is not tried again (`Failure`).
+# A node that is taken away takes its steps with it, and stores and databases may be away for a moment. What else went
+# wrong in our own words is not tried again (`failed_step`).
 _AFTER_DEATH = dg.RetryPolicy(max_retries=3, delay=10)
 
 
@@ -29,6 +30,16 @@ def beside_model(settings: PipelineSettings, model: ModelSettings) -> dict[str, 
     if settings.executor != "ray":
         return {} if model.engine == "openai" else {"pool": GPU_POOL}
     return _on_ray(settings.workers.processes or _GPU_STEP_CORES * max(1, gpus), gpus)
+
+
+def beside_encoders(settings: PipelineSettings) -> dict[str, Any]:
+    """Those of an export, which mostly copies, and may have to encode: cores of a cluster, but no slot of a pool."""
+    return on_cpus(settings) if settings.executor == "ray" else {}
+
+
+def on_hardly_anything(settings: PipelineSettings) -> dict[str, Any]:
+    """Those of a step that only reads what is stored, and asset checks'."""
+    return {"retry_policy": _AFTER_DEATH} if settings.executor == "ray" else {}
 
 
 def with_priority(given: dict[str, Any], priority: int) -> dict[str, Any]:

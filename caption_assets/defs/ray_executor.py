@@ -1,7 +1,9 @@
 """The executor that makes each step of a run a job of a Ray cluster."""
 
+import logging
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
@@ -19,6 +21,10 @@ from caption_assets.settings.environment import SECRETS
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
+log = logging.getLogger(__name__)
+_PAUSES_S = (1, 2, 4, 8, 16, 32)
+# What Ray says of a job.
+_ALREADY, _UNKNOWN = "already exists", "does not exist"
 # A step's own, which its asset says.
 _OF_A_STEP = {CORES, LEASES_VARIABLE}
 
@@ -35,7 +41,7 @@ def ray_executor(context: dg.InitExecutorContext) -> StepDelegatingExecutor:
 
     names = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)} - _OF_A_STEP - SECRETS
     handler = RayStepHandler(
-        client=_client(context.instance),
+        client=PatientJobs(_client(context.instance)),
         env_vars=sorted(names),
         # What is said here would win over what assets ask for.
         runtime_env=None,
@@ -51,6 +57,49 @@ def ray_executor(context: dg.InitExecutorContext) -> StepDelegatingExecutor:
         # As with the other executors: see `build`.
         step_dependency_config=StepDependencyConfig(require_upstream_step_success=False),
     )
+
+
+class PatientJobs:
+    """The jobs of a cluster, which has none to say of them for a while after a node has died, and which is asked again.
+
+    Without it, a run would end with an error where a step is to begin just then, and a step that works would count as
+    lost and be begun once more.
+    """
+
+    def __init__(self, client: "JobSubmissionClient") -> None:
+        self._client = client
+
+    def submit_job(self, *, submission_id: str, **options: Any) -> None:
+        """Raises RuntimeError where it is refused for a minute."""
+        for pause_s in _PAUSES_S:
+            try:
+                self._client.submit_job(submission_id=submission_id, **options)
+                return
+            except (RuntimeError, OSError) as error:
+                if _ALREADY in str(error):  # it was taken, and the answer was lost
+                    return
+                log.warning("Ray does not take job %s yet: %s", submission_id, error)
+            time.sleep(pause_s)
+        self._client.submit_job(submission_id=submission_id, **options)
+
+    def get_job_status(self, submission_id: str) -> Any:
+        """Raises RuntimeError where there is no such job, and ConnectionError where nothing can be said."""
+        try:
+            return self._client.get_job_status(submission_id)
+        except RuntimeError as error:
+            if _UNKNOWN in str(error):
+                raise
+            raise ConnectionError(str(error)) from error
+
+    def get_job_info(self, submission_id: str) -> Any:
+        return self._client.get_job_info(submission_id)
+
+    def stop_job(self, submission_id: str) -> None:
+        """Says so where it cannot be done: whoever stops one stops others, too, and is to come to its end."""
+        try:
+            self._client.stop_job(submission_id)
+        except (RuntimeError, OSError) as error:
+            log.warning("Ray does not stop job %s: %s", submission_id, error)
 
 
 def require_ray() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from caption_assets.defs.history import History
-from caption_assets.defs.reporting import REPORTED, Reports
+from caption_assets.defs.reporting import REPORTED, Reports, failed_step
 from caption_assets.errors import CaptionAssetsError
 
 
@@ -27,13 +27,13 @@ def render_shards(
 
     One that fails does not keep the others from being made and told of; the step then fails at its end.
     """
-    failed = {}
+    failed: dict[str, CaptionAssetsError] = {}
     for shard in context.partition_keys:
         try:
             made = render(shard)
         except CaptionAssetsError as error:
             context.log.error(str(error))
-            failed[shard] = str(error)
+            failed[shard] = error
             continue
         own = {"dagster/data_version": made.version, "dagster/data_version_is_user_provided": "true"}
         context.log_event(
@@ -45,7 +45,7 @@ def render_shards(
     if len(failed) < len(context.partition_keys):
         yield dg.MaterializeResult(metadata=REPORTED)
     if failed:
-        raise dg.Failure(" ".join(failed.values()), allow_retries=False)
+        raise failed_step(" ".join(map(str, failed.values())), failed.values())
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What Dagster is told of a shard: one materialization event, with what people see in the catalog and in plots."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
@@ -21,12 +21,22 @@ REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 Reports = Iterator[dg.MaterializeResult]
 
 
+def failed_step(
+    said: str, errors: Iterable[CaptionAssetsError], metadata: Mapping[str, dg.MetadataValue] | None = None
+) -> dg.Failure:
+    """How a step fails. Where its assets have a policy for it, it is tried again if a store was to blame, which may be
+    away for a moment; clips, settings and models stay as they are."""
+    away = any(isinstance(error, StoreError) for error in errors)
+    return dg.Failure(said, metadata=metadata or {}, allow_retries=away)
+
+
 class ShardOutcomes:
     """How the shards of one step's run ended, each told to Dagster as soon as it is known."""
 
     def __init__(self, run: StepRun) -> None:
         self._run, self._context = run, run.context
         self._progress, self._reported = run.progress, run.reported
+        self._errors: list[CaptionAssetsError] = []
 
     def report(self, outcomes: Iterable[Ended]) -> Reports:
         """Reports every outcome, then the step's.
@@ -49,15 +59,12 @@ class ShardOutcomes:
         if any(self._reported.get((own, shard), "") is None for shard in shards):
             yield dg.MaterializeResult(metadata=REPORTED)  # what reads this begins: see `build_defs`
         if stopped:
-            raise dg.Failure(str(stopped), allow_retries=False) from stopped
+            raise failed_step(str(stopped), [stopped]) from stopped
         failed = {shard: text for shard in shards if (text := self._reported.get((own, shard)))}
         if failed:
             names = ", ".join(failed)
-            raise dg.Failure(
-                f"{len(failed)} of {len(shards)} shards failed: {names}. " + " ".join(failed.values()),
-                metadata={FAILED_SHARDS: dg.MetadataValue.json(failed)},
-                allow_retries=False,
-            )
+            said = f"{len(failed)} of {len(shards)} shards failed: {names}. " + " ".join(failed.values())
+            raise failed_step(said, self._errors, {FAILED_SHARDS: dg.MetadataValue.json(failed)})
 
     def _tell(self, ended: Ended) -> dg.AssetKey:
         """Tells Dagster, under the asset that was made, which it returns."""
@@ -66,6 +73,7 @@ class ShardOutcomes:
         if isinstance(ended.outcome, CaptionAssetsError):
             self._context.log.error(str(ended.outcome))
             self._progress.failed(ended.asset, ended.shard, ended.outcome)
+            self._errors.append(ended.outcome)
             return asset
         self._progress.done(ended.outcome)
         metadata = choice_metadata(choice) | report_metadata(ended.outcome) | self._places(ended.shard)

@@ -11,6 +11,7 @@ from caption_assets.defs.catalog import deployment
 from caption_assets.defs.io_manager import SaveExportIOManager
 from caption_assets.defs.metadata import column_schema, page_link
 from caption_assets.defs.names import Names
+from caption_assets.defs.placing import on_hardly_anything
 from caption_assets.defs.renderings import Rendered, inputs_of, render_shards
 from caption_assets.defs.reporting import Reports
 from caption_assets.errors import ShardError
@@ -47,6 +48,7 @@ def review_asset(
         output_required=False,  # every shard is reported as it is done
         code_version=_VERSION,
         metadata={"dagster/column_schema": column_schema(SHARD_REVIEW)},
+        **on_hardly_anything(pipeline),
         **deployment(pipeline),
     )
     def shard_review(context: dg.AssetExecutionContext) -> Reports:

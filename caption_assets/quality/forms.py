@@ -12,6 +12,9 @@ from caption_assets.quality.words import length, shingles, units
 from caption_assets.settings import QualitySettings
 
 _GRAM, _LEAST_WORDS = 4, 40
+# Of a phrase that comes again but for a word or two: so many times as often as one that comes again as it was, since
+# enumerations are like this, too; and no longer than this, in words or letters.
+_CHANGING_TIMES, _CHANGED_WORDS, _LONGEST_CHANGING = 2, 2.0, 60
 # A run of letters that repeats itself within a word.
 _WITHIN = re.compile(r"(\w{1,12}?)\1{7,}")
 _LEAST_WITHIN = 24
@@ -59,9 +62,10 @@ def cut_off(judged: Judged, _: QualitySettings) -> str | None:
 def repetition(judged: Judged, settings: QualitySettings) -> str | None:
     """A phrase comes again and again in a row, or the text says the same all over.
 
-    By default a phrase of four words or more that comes three times in a row, or fewer than 0.35 distinct runs of four
-    words in 40 words or more (the shares of real captions begin at about 0.8). Wrong to fire on a caption that quotes
-    a chorus or a chant, and on one that counts many alike things with the same words.
+    By default a phrase of four words or more that comes three times in a row, or six times with a word or two beside
+    them that change, or fewer than 0.35 distinct runs of four words in 40 words or more (the shares of real captions
+    begin at about 0.8, and none has such a phrase three times). Wrong to fire on a caption that quotes a chorus, a
+    chant or a countdown, and on one that names many alike things with the same words.
     """
     text = judged.text.casefold()
     for found in _WITHIN.finditer(text):
@@ -74,6 +78,9 @@ def repetition(judged: Judged, settings: QualitySettings) -> str | None:
         places[gram].append(at)
     if phrase := _repeated(words, places, settings):
         return f"{' '.join(phrase)[:60]!r} comes {settings.repeated_times} times in a row, or more"
+    if phrase := _changing(words, places, settings):
+        times = _CHANGING_TIMES * settings.repeated_times
+        return f"{' '.join(phrase)[:60]!r} comes {times} times in a row, or more, with little changed"
     if length(words) >= _LEAST_WORDS and len(places) < settings.distinct_share * len(grams):
         return f"only {len(places)} of its {len(grams)} runs of four words are distinct"
     return None
@@ -92,6 +99,30 @@ def _repeated(
             if end <= len(words) and words[first + size : end] == words[first : end - size]:
                 return words[first : first + size]
     return None
+
+
+def _changing(
+    words: list[str], places: dict[tuple[str, ...], list[int]], settings: QualitySettings
+) -> list[str] | None:
+    """The first phrase that comes again and again, with no more than `_CHANGED_WORDS` between one time and the next."""
+    for starts in places.values():
+        times = 1
+        for first, second in pairwise(starts):
+            size = second - first
+            same = _same(words, first, second) if size <= _LONGEST_CHANGING else 0
+            is_again = length(words[first : first + same]) >= settings.repeated_words
+            times = times + 1 if is_again and length(words[first + same : second]) <= _CHANGED_WORDS else 1
+            if times >= _CHANGING_TIMES * settings.repeated_times:
+                return words[first : first + same]
+    return None
+
+
+def _same(words: list[str], first: int, second: int) -> int:
+    """How many words from `first` on, up to `second`, come again from there on."""
+    size = 0
+    while first + size < second and second + size < len(words) and words[first + size] == words[second + size]:
+        size += 1
+    return size
 
 
 def prompt_echo(judged: Judged, _: QualitySettings) -> str | None:

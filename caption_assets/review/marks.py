@@ -5,13 +5,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caption_assets.errors import ConfigError
 from caption_assets.records import text_hash
+from caption_assets.settings import ConfidenceScore
 from caption_assets.store.rows import CaptionRow, EnhancedRow, key_of_text
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, SHARD_REVIEW, WINDOW_CAPTIONS
@@ -21,7 +22,7 @@ _RIGHT = frozenset({"right", "true", "1", "1.0", "yes", "y", "ok", "good"})
 _WRONG = frozenset({"wrong", "false", "0", "0.0", "no", "n", "bad", "edited"})
 _NONE = frozenset({"", "none", "nan", "null", "withdrawn", "disputed", "unsure"})
 _CLIP, _START, _MARK = ("clip_id", "clip"), ("start_frame", "start"), ("right", "verdict", "mark")
-_SCORES = ("mean_logprob", "min_logprob", "low_logprob")
+_SCORES = get_args(ConfidenceScore)
 
 
 @dataclass(frozen=True, slots=True)

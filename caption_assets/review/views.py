@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+from caption_assets.quality import Finding
 from caption_assets.records import Status, text_hash
 from caption_assets.store.rows import (
     CaptionRow,
@@ -22,15 +23,6 @@ from caption_assets.store.verdicts import Standing, TextId, latest, standing
 
 ROOT = "../"
 """From a page to the output root."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a rule has against a text."""
-
-    rule: str
-    severity: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class QualitySettings(Settings):
     )
     repeated_times: int = setting(
         3,
-        "A phrase that comes so often in a row is a repetition.",
+        "A phrase that comes so often in a row is a repetition; where a word or two change each time, twice as often.",
         flag="--finding-repeated-times",
         env="FINDING_REPEATED_TIMES",
         ge=2,

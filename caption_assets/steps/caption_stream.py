@@ -16,7 +16,7 @@ from caption_assets.records import text_hash
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.asked import Ask
 from caption_assets.steps.context import StepContext
-from caption_assets.steps.findings import Text, judged
+from caption_assets.steps.findings import JudgedRow, judged
 from caption_assets.steps.report import Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
 from caption_assets.steps.sidecars import Sidecars, UnsaidError
@@ -149,7 +149,7 @@ class Captions(ShardStream[CaptionRow]):
     def samples(self, good: Sequence[CaptionRow], findings: Findings) -> list[Sample]:
         return text_samples(self.context.store, good, findings, clip_of=self.clip_name)
 
-    def judged(self, row: CaptionRow) -> Text:
+    def judged(self, row: CaptionRow) -> JudgedRow:
         text = texts_of(row.text or "") if row.is_json else None
         return judged(row, clip=self.clip_name(row), prompt=self.ask.all_prompts, text=text)
 

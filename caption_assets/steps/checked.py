@@ -20,7 +20,7 @@ from caption_assets.store.tables import (
 )
 
 _EXAMPLES, _SHOWN = 8, 120
-Text = CaptionRow | EnhancedRow
+TextRow = CaptionRow | EnhancedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class ShardTables:
 
     def __init__(self, store: Store, shard: str) -> None:
         self.store, self.shard = store, shard
-        self._texts: dict[str, list[Text]] = {}
+        self._texts: dict[str, list[TextRow]] = {}
 
     @cached_property
     def windows(self) -> list[WindowRow]:
@@ -78,7 +78,7 @@ class ShardTables:
         """The clips as people know them, by id."""
         return {row.clip_id: row.relative_path for row in self.windows}
 
-    def texts(self, key: str) -> list[Text]:
+    def texts(self, key: str) -> list[TextRow]:
         if key not in self._texts:
             table: Any = ENHANCED_CAPTIONS if "/" in key else WINDOW_CAPTIONS
             self._texts[key] = self.store.read_rows(table, self.shard, key)
@@ -91,7 +91,7 @@ class ShardTables:
         rows = self.windows if table == CLIP_WINDOWS.name else self.previews
         return [None] if rows else []
 
-    def name(self, row: WindowRow | PreviewRow | Text) -> str:
+    def name(self, row: WindowRow | PreviewRow | TextRow) -> str:
         clip = self.paths.get(row.clip_id, row.clip_id)
         return clip if row.start_frame is None else f"{clip} {row.start_frame}_{row.end_frame}"
 
@@ -105,15 +105,15 @@ class Part:
     settings: CheckSettings
 
     @cached_property
-    def rows(self) -> list[Text]:
+    def rows(self) -> list[TextRow]:
         return self.tables.texts(self.key or "")
 
     @cached_property
-    def good(self) -> list[Text]:
+    def good(self) -> list[TextRow]:
         return [row for row in self.rows if row.status == "ok"]
 
     @cached_property
-    def found(self) -> list[tuple[Text, FindingRow]]:
+    def found(self) -> list[tuple[TextRow, FindingRow]]:
         """The texts that have been judged as they are, each with what was found."""
         enhanced = "/" in (self.key or "")
         table: Any = ENHANCED_FINDINGS if enhanced else CAPTION_FINDINGS
@@ -121,7 +121,9 @@ class Part:
         pairs = ((row, known.get(window_key(row))) for row in self.good)
         return [(row, found) for row, found in pairs if found and found.text_hash == text_hash(row.text or "")]
 
-    def by_rules(self, chosen: Callable[[str, str], bool]) -> Iterator[tuple[Text, FindingRow, list[tuple[str, str]]]]:
+    def by_rules(
+        self, chosen: Callable[[str, str], bool]
+    ) -> Iterator[tuple[TextRow, FindingRow, list[tuple[str, str]]]]:
         """The texts with findings that are chosen by rule and severity, with what they say; errors first."""
         for row, found in sorted(self.found, key=lambda pair: pair[1].severity != "error"):
             findings = zip(found.rules, found.severities, found.messages, strict=True)
@@ -149,7 +151,7 @@ def may(most: float) -> str:
     return f"and {most:.1%} may" if most else "and none may"
 
 
-def example(part: Part, row: Text, said: Sequence[tuple[str, str]]) -> str:
+def example(part: Part, row: TextRow, said: Sequence[tuple[str, str]]) -> str:
     text = " ".join((row.text or "").split())
     short = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
     return f"{part.tables.name(row)}: {'; '.join(f'{rule}: {message}' for rule, message in said)}: {short!r}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from caption_assets.models.confidence import lowest_tenth
 from caption_assets.settings import CheckName, CheckSettings, FindingSeverity
-from caption_assets.steps.checked import Checked, Judgement, Part, ShardTables, Text, example, may, most
+from caption_assets.steps.checked import Checked, Judgement, Part, ShardTables, TextRow, example, may, most
 from caption_assets.store.rows import PreviewRow, WindowRow, window_key
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
@@ -44,7 +44,7 @@ def frames_decoded(part: Part) -> Judgement:
     tables = part.tables
     frames = {window_key(row): len(row.frame_ids) for row in tables.windows}
     hashes = {row.clip_id: row.content_hash for row in tables.windows}
-    rows: list[WindowRow | PreviewRow | Text] = [*tables.windows, *tables.previews]
+    rows: list[WindowRow | PreviewRow | TextRow] = [*tables.windows, *tables.previews]
     rows += [row for key in tables.keys(WINDOW_CAPTIONS.name) for row in tables.texts(key or "")]
     bad = {
         window_key(row): row

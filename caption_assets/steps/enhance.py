@@ -16,7 +16,7 @@ from caption_assets.steps.adopted import adopt_captions
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.costs import charged
-from caption_assets.steps.findings import Text, flagged, judged
+from caption_assets.steps.findings import JudgedRow, flagged, judged
 from caption_assets.steps.report import Outcomes, Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
 from caption_assets.steps.shards import is_empty
@@ -149,7 +149,7 @@ class _Enhanced(ShardStream[EnhancedRow]):
     def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
         return self._clips.get(row.clip_id, row.clip_id)
 
-    def judged(self, row: EnhancedRow) -> Text:
+    def judged(self, row: EnhancedRow) -> JudgedRow:
         caption = self._texts[window_key(row)]
         return judged(row, clip=self.clip_name(row), prompt=self._prompt, caption=caption)
 

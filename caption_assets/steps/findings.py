@@ -15,13 +15,13 @@ from caption_assets.steps.context import StepContext
 from caption_assets.store.rows import CaptionRow, EnhancedFindingRow, EnhancedRow, FindingRow
 from caption_assets.store.tables import CAPTION_FINDINGS, ENHANCED_FINDINGS, Table
 
-Text = tuple[CaptionRow | EnhancedRow, Judged]
+JudgedRow = tuple[CaptionRow | EnhancedRow, Judged]
 """A row with a text, and that text as the rules see it."""
 
 
 def judged(
     row: CaptionRow | EnhancedRow, *, clip: str, prompt: str, caption: str | None = None, text: str | None = None
-) -> Text:
+) -> JudgedRow:
     """The text of a good row; `clip` is its clip as people know it, `caption` what it was made of, if of one. `text` is
     what is to be judged, where that is not all of it."""
     scores = {field.name: getattr(row, field.name) for field in fields(Confidence)}
@@ -32,7 +32,7 @@ def judged(
     )
 
 
-def keep_findings(context: StepContext, shard: str, texts: Sequence[Text]) -> list[FindingRow]:
+def keep_findings(context: StepContext, shard: str, texts: Sequence[JudgedRow]) -> list[FindingRow]:
     """Judges a shard's texts of one table, all of them, and stores a row for each. Raises StoreError.
 
     Nothing is done where they were judged just so before.
@@ -91,6 +91,6 @@ def _row(row: CaptionRow | EnhancedRow, findings: Sequence[Finding], fingerprint
     return FindingRow(**values)
 
 
-def _fingerprint(texts: Sequence[Text], settings: QualitySettings) -> str:
+def _fingerprint(texts: Sequence[JudgedRow], settings: QualitySettings) -> str:
     said = [[text.clip, text.window, text.text, text.caption, text.finish_reason, text.confidence] for _, text in texts]
     return text_hash(json.dumps([VERSION, settings.model_dump(), texts[0][1].prompt, said]))

@@ -83,7 +83,8 @@ class ShardPreviews:
         opened = {row.clip_id: row.num_bytes or 0 for rows in self._pending.values() for row in rows.values()}
         self._used = Used(sum(map(len, self._pending.values())), sum(opened.values()))
         self.buffer.announce([_file(row) for rows in self._pending.values() for row in rows.values()])
-        context.progress.start(STEP.name, shard, len(self._windows), reused=self.buffer.reused)
+        frames = sum(window.num_frames for rows in self._pending.values() for window in rows)
+        context.progress.start(STEP.name, shard, len(self._windows), reused=self.buffer.reused, work=frames)
         self._clock = time.perf_counter()
         self._seconds = self._clock - began
 
@@ -173,7 +174,8 @@ class ShardPreviews:
 
     def _add(self, row: PreviewRow) -> None:
         self.buffer.add(row)
-        self._context.progress.advance(STEP.name, self._shard)
+        frames = Window(row.start_frame, row.end_frame).num_frames
+        self._context.progress.advance(STEP.name, self._shard, work=frames)
 
 
 def _pending(

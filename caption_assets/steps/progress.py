@@ -18,19 +18,24 @@ _RECENT_SECONDS = 600.0
 _RECENT_MARKS = 32
 # What comes within this time comes at once, as a batch does.
 _AT_ONCE_SECONDS = 0.25
+_ENOUGH_MARKS = 4
 
 
 class Progress:
     """Told how the steps get on. This one listens to nothing; subclasses show or count."""
 
-    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
-        """A shard has begun, with so many items, of which so many were finished before."""
+    def start(self, asset: str, shard: str, total: int, reused: int = 0, work: float | None = None) -> None:
+        """A shard has begun, with so many items, of which so many were finished before.
+
+        Where items take as long as they are large, `work` is the size of those that are left, in a unit that is the
+        same for all shards of the asset, such as frames; by default, all are of size 1.
+        """
 
     def ready(self, asset: str) -> None:
         """The engine that makes an asset's items has started: from now on it works on them."""
 
-    def advance(self, asset: str, shard: str, items: int = 1) -> None:
-        """So many more of its items are finished, well or not."""
+    def advance(self, asset: str, shard: str, items: int = 1, work: float | None = None) -> None:
+        """So many more of its items are finished, well or not; `work` is their size, as for `start`."""
 
     def done(self, report: "ShardReport") -> None:
         """A shard is processed."""
@@ -54,17 +59,17 @@ class Relay(Progress):
     def __init__(self, *listeners: Progress) -> None:
         self._listeners = listeners
 
-    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
+    def start(self, asset: str, shard: str, total: int, reused: int = 0, work: float | None = None) -> None:
         for each in self._listeners:
-            each.start(asset, shard, total, reused)
+            each.start(asset, shard, total, reused, work)
 
     def ready(self, asset: str) -> None:
         for each in self._listeners:
             each.ready(asset)
 
-    def advance(self, asset: str, shard: str, items: int = 1) -> None:
+    def advance(self, asset: str, shard: str, items: int = 1, work: float | None = None) -> None:
         for each in self._listeners:
-            each.advance(asset, shard, items)
+            each.advance(asset, shard, items, work)
 
     def done(self, report: "ShardReport") -> None:
         for each in self._listeners:
@@ -91,34 +96,46 @@ class Pace:
     """How far one step is with the shards of a run, how fast it goes, and how long the rest will take.
 
     Items that were there already count as done, and not for the speed. A shard that has not begun is taken to have as
-    many items as the others on average. Times are those of `clock`, in seconds.
+    many items as the others on average, and these to be as large. Times are those of `clock`, in seconds.
     """
 
     def __init__(self, shards: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._shards, self._clock = shards, clock
+        # By shard: items in all, items that are left, and the size of these.
         self._totals: dict[str, int] = {}
         self._left: dict[str, int] = {}
+        self._work_left: dict[str, float] = {}
         self.reused = self.made = 0
-        # When so many had been made.
-        self._marks: deque[tuple[float, int]] = deque()
+        # What there was to do in shards that have begun, as items and as work; and how much of that work is done.
+        self._new, self._work, self._worked = 0, 0.0, 0.0
+        # When how much work had been done: when the engine was ready, and since.
+        self._ready: tuple[float, float] | None = None
+        self._marks: deque[tuple[float, float]] = deque()
 
-    def start(self, shard: str, total: int, reused: int) -> None:
-        self._totals[shard], self._left[shard] = total, total - reused
+    def start(self, shard: str, total: int, reused: int, work: float | None = None) -> None:
+        new = total - reused
+        self._totals[shard], self._left[shard] = total, new
+        self._work_left[shard] = new if work is None else work
         self.reused += reused
+        self._new += new
+        self._work += self._work_left[shard]
 
     def ready(self) -> None:
-        """What is made from now on counts with the time since now, and not only since the first of it."""
-        self._mark()
+        """The first of what is made counts with the time since now."""
+        self._ready = (self._clock(), self._worked)
 
-    def advance(self, shard: str, items: int) -> None:
+    def advance(self, shard: str, items: int, work: float | None = None) -> None:
+        size = items if work is None else work
         self._left[shard] = max(0, self._left.get(shard, 0) - items)
+        self._work_left[shard] = max(0.0, self._work_left.get(shard, 0.0) - size)
         self.made += items
+        self._worked += size
         self._mark()
 
     def over(self, shard: str) -> None:
         """The shard has ended, however it did. What it has not made by now will not be made."""
         self._totals[shard] = self._totals.get(shard, 0) - self._left.get(shard, 0)
-        self._left[shard] = 0
+        self._left[shard], self._work_left[shard] = 0, 0.0
 
     def has_begun(self, shard: str) -> bool:
         return shard in self._totals
@@ -145,8 +162,8 @@ class Pace:
     @property
     def per_second(self) -> float | None:
         """Items made a second, lately; None where that cannot be told yet."""
-        each = seconds_each(self._marks)
-        return 1 / each if each else None
+        each = seconds_each(self._counting)
+        return 1 / (each * self._size) if each else None
 
     @property
     def left(self) -> float:
@@ -155,13 +172,28 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        return seconds_left(self._marks, self.left, self._clock()) if self.left else 0.0
+        if not self.left:
+            return 0.0
+        work = sum(self._work_left.values()) + self._unknown * self._size
+        return seconds_left(self._counting, work, self._clock())
+
+    @property
+    def _counting(self) -> list[tuple[float, float]]:
+        """The marks to go by: the start of the engine is one of them only until there are enough others, since the
+        first of what it does fills what lies between the clips and the answers, and may be slow."""
+        first = [self._ready] if self._ready and len(self._marks) < _ENOUGH_MARKS else []
+        return [*first, *self._marks]
+
+    @property
+    def _size(self) -> float:
+        """Of an item, on average."""
+        return self._work / self._new if self._new and self._work else 1.0
 
     def _mark(self) -> None:
         now = self._clock()
-        if self._marks and self._marks[-1][1] and now - self._marks[-1][0] < _AT_ONCE_SECONDS:
+        if self._marks and now - self._marks[-1][0] < _AT_ONCE_SECONDS:
             now, _ = self._marks.pop()
-        self._marks.append((now, self.made))
+        self._marks.append((now, self._worked))
         while len(self._marks) > _RECENT_MARKS and self._marks[0][0] < now - _RECENT_SECONDS:
             self._marks.popleft()
 
@@ -181,22 +213,22 @@ class Paces:
         self._failed: set[str] = set()
         self._lock = threading.Lock()
 
-    def start(self, asset: str, shard: str, total: int, reused: int) -> bool:
+    def start(self, asset: str, shard: str, total: int, reused: int, work: float | None = None) -> bool:
         """Returns whether it is the first shard, of all or of those that begin once more, as with another model."""
         with self._lock:
             if is_first := asset not in self._paces or self._paces[asset].has_begun(shard):
                 # What failed before gets no further; should it do so after all, the estimate is too low for a while.
                 self._paces[asset] = Pace(self._shards - len(self._failed - {shard}), self._clock)
-            self._paces[asset].start(shard, total, reused)
+            self._paces[asset].start(shard, total, reused, work)
             return is_first
 
     def ready(self, asset: str) -> None:
         with self._lock:
             self._of(asset).ready()
 
-    def advance(self, asset: str, shard: str, items: int) -> None:
+    def advance(self, asset: str, shard: str, items: int, work: float | None = None) -> None:
         with self._lock:
-            self._of(asset).advance(shard, items)
+            self._of(asset).advance(shard, items, work)
 
     def over(self, asset: str, shard: str) -> None:
         with self._lock:
@@ -235,16 +267,17 @@ class Paces:
         return self._paces.setdefault(asset, Pace(self._shards, self._clock))
 
 
-def seconds_each(marks: Collection[tuple[float, int]]) -> float | None:
-    """The seconds that one more item takes, by when so many had been made: the slope of the line that comes closest to
-    all of them, since items come in batches of which some are longer than others. None where that cannot be told."""
-    times, made = [at for at, _ in marks], [count for _, count in marks]
-    if not made or made[0] == made[-1]:
+def seconds_each(marks: Collection[tuple[float, float]]) -> float | None:
+    """The seconds that one more item, or a unit of work, takes, by when so much had been done: the slope of the line
+    that comes closest to all of them, since items come in batches of which some are longer than others. None where that
+    cannot be told."""
+    times, done = [at for at, _ in marks], [much for _, much in marks]
+    if not done or done[0] == done[-1]:
         return None
-    return linear_regression(made, times).slope or None
+    return linear_regression(done, times).slope or None
 
 
-def seconds_left(marks: Collection[tuple[float, int]], left: float, now: float) -> float | None:
-    """How long so many more items take; what is under way since the last mark counts."""
+def seconds_left(marks: Collection[tuple[float, float]], left: float, now: float) -> float | None:
+    """How long so much more takes; what is under way since the last mark counts."""
     each = seconds_each(marks)
     return None if each is None else max(0.0, left * each - (now - max(at for at, _ in marks)))

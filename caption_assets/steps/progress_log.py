@@ -57,17 +57,17 @@ class ProgressLog(Relay):
             if kind is None or issubclass(kind, Exception):
                 self._say(self._ended())
 
-    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
-        self._paces.start(asset, shard, total, reused)
-        super().start(asset, shard, total, reused)
+    def start(self, asset: str, shard: str, total: int, reused: int = 0, work: float | None = None) -> None:
+        self._paces.start(asset, shard, total, reused, work)
+        super().start(asset, shard, total, reused, work)
 
     def ready(self, asset: str) -> None:
         self._paces.ready(asset)
         super().ready(asset)
 
-    def advance(self, asset: str, shard: str, items: int = 1) -> None:
-        self._paces.advance(asset, shard, items)
-        super().advance(asset, shard, items)
+    def advance(self, asset: str, shard: str, items: int = 1, work: float | None = None) -> None:
+        self._paces.advance(asset, shard, items, work)
+        super().advance(asset, shard, items, work)
 
     def done(self, report: ShardReport) -> None:
         self._paces.over(report.asset, report.shard)

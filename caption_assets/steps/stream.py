@@ -14,7 +14,7 @@ from caption_assets.steps.answers import confidence_figures
 from caption_assets.steps.buffer import RowBuffer
 from caption_assets.steps.context import StepContext
 from caption_assets.steps.documents import render_documents
-from caption_assets.steps.findings import Text, findings_figures, keep_findings
+from caption_assets.steps.findings import JudgedRow, findings_figures, keep_findings
 from caption_assets.steps.report import Ended, Sample, ShardReport, Step, Used, shard_report, windows_per_second
 from caption_assets.steps.samples import Findings
 from caption_assets.store.rows import CaptionRow, EnhancedRow, FindingRow, WindowKey, window_key
@@ -119,7 +119,7 @@ class ShardStream(ABC, Generic[R]):
         """Figures of the shard's good rows, besides those that every stream has."""
 
     @abstractmethod
-    def judged(self, row: R) -> Text:
+    def judged(self, row: R) -> JudgedRow:
         """A good row's text as the rules see it."""
 
     @abstractmethod

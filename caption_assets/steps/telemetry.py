@@ -105,7 +105,7 @@ class _Telemetry(Progress):
 
     # What is told.
 
-    def start(self, asset: str, shard: str, total: int, reused: int = 0) -> None:
+    def start(self, asset: str, shard: str, total: int, reused: int = 0, work: float | None = None) -> None:
         of = {"caption_assets.asset": asset, "caption_assets.shard": shard}
         attributes: dict[str, Any] = {**of, "caption_assets.items": total}
         span = self._tracer.start_span("shard", self._in(self._run), attributes=attributes)
@@ -116,7 +116,7 @@ class _Telemetry(Progress):
         if before is not None:  # as it is with another model
             before.end()
 
-    def advance(self, asset: str, shard: str, items: int = 1) -> None:
+    def advance(self, asset: str, shard: str, items: int = 1, work: float | None = None) -> None:
         self._made.add(items, {"asset": asset})
         with self._lock:
             self._left[asset, shard] -= items

@@ -63,8 +63,8 @@ class Visits:
         self.ended = False
         # Of the answering thread.
         self.waiting = set(self._pending)
-        reused = len(good) - len(self.waiting)
-        self._context.progress.start(self._step.name, self.shard, len(good), reused=reused)
+        reused, frames = len(good) - len(self.waiting), sum(map(_frames_shown, self._pending.values()))
+        self._context.progress.start(self._step.name, self.shard, len(good), reused=reused, work=frames)
 
     # In the asking thread.
 
@@ -199,7 +199,7 @@ class Visits:
 
     def _done(self, name: str) -> None:
         self.waiting.discard(name)
-        self._context.progress.advance(self._step.name, self.shard)
+        self._context.progress.advance(self._step.name, self.shard, work=_frames_shown(self._pending[name]))
 
     def finish(self) -> Iterator[Ended]:
         if self._previews is not None:
@@ -221,6 +221,11 @@ class Visits:
             self._previews.save()
         for captions in self._captions:
             captions.save()
+
+
+def _frames_shown(row: WindowRow) -> int:
+    """What the time that a window takes goes by: most of its tokens are of these."""
+    return len(row.frame_ids)
 
 
 def _untimed(result: Result | CaptionAssetsError) -> Result | CaptionAssetsError:

@@ -346,9 +346,31 @@ def _repeated(text: str, language: str, k: int) -> str:
     whole = text + blank + blank.join([phrase] * (3 + k % 5))
     loop = {"en": "and then it moves on ", "de": "und dann geht es weiter ", "zh": "然后它继续往前走，"}[language]
     word = {"en": "very ", "de": "sehr ", "zh": "非常"}[language]
-    return [whole, text + blank + loop * (4 + k), text + blank + word * (20 + k), text + "哈ha"[k % 2 :] * (30 + k)][
-        k % 4
-    ]
+    return [
+        whole,
+        text + blank + loop * (4 + k),
+        text + blank + word * (20 + k),
+        text + "哈ha"[k % 2 :] * (30 + k),
+        text + blank + blank.join(_turning(language, k)),
+    ][k % 5]
+
+
+_TURNS = {
+    "en": ["left", "right", "door", "window", "street", "table", "wall", "lamp", "camera", "fountain"],
+    "de": ["Tür", "Straße", "Wand", "Lampe", "Kamera", "Bank", "Mauer", "Treppe", "Brücke", "Tafel"],
+    "zh": ["左边", "右边", "门口", "窗边", "街道", "桌子", "墙边", "路灯", "镜头", "喷泉"],
+}
+
+
+def _turning(language: str, k: int) -> list[str]:
+    """A sentence again and again, with one word changed each time."""
+    sentence = {
+        "en": ["The man walks to the {} and waves.", "Then they turn {} again, and the {} is red."],
+        "de": ["Der Mann geht zur {} und winkt.", "Dann steht die Frau vor der {} und wartet dort."],
+        "zh": ["然后男子慢慢走向{}并挥手。", "画面中的女子转身看着{}，停了下来。"],
+    }[language][k % 2]
+    turns = _TURNS[language]
+    return [sentence.replace("{}", turns[(k + n) % 10], 1).replace("{}", turns[0]) for n in range(6 + k % 20)]
 
 
 def _echoed(text: str, language: str, k: int) -> str:

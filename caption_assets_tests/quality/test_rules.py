@@ -41,6 +41,8 @@ def test_good_captions_have_no_findings(language):
         "Surefooted goats climb a wall. A man counts: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16.",
         "A red car, a red car and a red car pass.",
         "Row, row, row your boat, gently down the stream, sing three children.",
+        "There are a man in a red hat, a man in a blue hat, a man in a white hat, a man in a black hat and a man "
+        "in a green hat.",
         "A scoreboard shows 3-2, then 3-3. The clock says 12:45.",
         "Certain details, like a ring, catch the light. <3 is written on a heart.",
         "3. Mai steht auf einem Kalender.\nDaneben liegt ein Stift.",

@@ -37,10 +37,10 @@ class Counted(Progress):
 
     left = 0
 
-    def start(self, asset, shard, total, reused=0):
+    def start(self, asset, shard, total, reused=0, work=None):
         self.left += total - reused
 
-    def advance(self, asset, shard, items=1):
+    def advance(self, asset, shard, items=1, work=None):
         self.left -= items
 
 

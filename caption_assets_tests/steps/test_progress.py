@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections import Counter
 
 import pytest
 
@@ -17,9 +18,10 @@ from caption_assets.steps import (
     window_shard,
     windows,
 )
-from caption_assets.steps.progress import Pace, Paces
+from caption_assets.steps.progress import Pace, Paces, Progress
 from caption_assets.steps.progress_log import duration
 from caption_assets.store import Store
+from caption_assets.store.tables import CLIP_WINDOWS
 
 
 class Clock:
@@ -52,18 +54,51 @@ def test_after_a_tenth_of_the_work_the_time_left_is_within_a_tenth(at_once):
     assert left == pytest.approx(clock.now - began, rel=0.1)
 
 
-def test_batches_of_unequal_length_count_with_all_their_time_from_the_engines_start_on():
+@pytest.mark.parametrize("seed", range(4))
+def test_a_batch_counts_for_as_much_as_it_holds_and_the_first_one_for_no_slowness_of_its_own(seed):
+    """As the transformers engine takes windows: four batches' worth at a time, the longest first."""
+    clock, dice = Clock(), random.Random(seed)
+    shards = {f"shard-{k}": [dice.randint(48, 192) for _ in range(45)] for k in range(20)}
+    windows = [(shard, frames) for shard, sizes in shards.items() for frames in sizes]
+    pace, said = Pace(20, clock), None
+    for shard in list(shards)[:3]:
+        pace.start(shard, 45, reused=0, work=sum(shards[shard]))
+    clock.now += 90  # the engine starts
+    pace.ready()
+    clock.now += 2.5  # and warms up
+    for at in range(0, len(windows), 32):
+        taken = sorted(windows[at : at + 32], key=lambda window: window[1], reverse=True)
+        for batch in (taken[k : k + 8] for k in range(0, len(taken), 8)):
+            clock.now += sum(frames for _, frames in batch) / 360
+            for shard, frames in batch:
+                clock.now += 0.001
+                pace.advance(shard, 1, work=frames)
+            if said is None and pace.made >= 90:
+                said, began = pace.seconds_left, clock.now
+    assert said == pytest.approx(clock.now - began, rel=0.1)
+
+
+def test_before_there_is_more_to_go_by_the_time_since_the_engines_start_counts():
     clock = Clock()
     pace = Pace(1, clock)
-    pace.start("a", 320, reused=0)
+    pace.start("a", 80, reused=0)
     clock.now += 90
     pace.ready()
-    for seconds in (1.75, 1.1, 0.8, 0.6):  # an engine begins with the longest, again and again
-        clock.now += seconds
-        for _ in range(8):
-            clock.now += 0.001
-            pace.advance("a", 1)
-    assert pace.seconds_left == pytest.approx((320 - 32) / 32 * 4.25, rel=0.1)
+    assert pace.seconds_left is None
+    clock.now += 4
+    pace.advance("a", 8)
+    assert pace.seconds_left == pytest.approx(36)
+
+
+def test_items_a_second_are_items_whatever_their_size():
+    clock = Clock()
+    pace = Pace(2, clock)
+    pace.start("a", 30, reused=10, work=2000)
+    for _ in range(10):
+        clock.now += 0.5
+        pace.advance("a", 1, work=100)
+    assert pace.per_second == pytest.approx(2.0)
+    assert pace.seconds_left == pytest.approx(5 + 15)  # those of a shard that has not begun are as large
 
 
 def test_what_is_made_ahead_of_something_else_takes_as_long_as_that():
@@ -130,10 +165,21 @@ def told(step, shards, said, **more):
     return ProgressLog(step, shards, said.append, **more)
 
 
+class Work(Progress):
+    def __init__(self):
+        self.begun, self.ended = Counter(), Counter()
+
+    def start(self, asset, shard, total, reused=0, work=None):
+        self.begun[asset] += work
+
+    def advance(self, asset, shard, items=1, work=None):
+        self.ended[asset] += work
+
+
 def test_a_step_says_when_it_starts_how_far_it_is_and_when_it_is_done(given):
-    said, asked = [], CaptionSettings(max_output_tokens=4, batch_size=1)
+    said, asked, work = [], CaptionSettings(max_output_tokens=4, batch_size=1), Work()
     with (
-        told(captions.STEP, ["a", "b"], said) as progress,
+        told(captions.STEP, ["a", "b"], said, listener=work) as progress,
         model_session(CaptionModelSettings(device="cpu"), 1) as session,
     ):
         given = StepContext(given.store, given.workers, progress=progress)
@@ -147,6 +193,9 @@ def test_a_step_says_when_it_starts_how_far_it_is_and_when_it_is_done(given):
     assert said[0] == "window_captions of 2 shards, 'a' to 'b', begins."
     assert f"window_captions of shard 'a' is done: {windows[0]} good, in " in said[2]
     assert said[-1].startswith(f"window_captions is done: 2 of 2 shards, {sum(windows)} windows now, in ")
+    rows = [row for shard in "ab" for row in given.store.read_rows(CLIP_WINDOWS, shard) if row.status == "ok"]
+    shown, whole = sum(len(row.frame_ids) for row in rows), sum(row.end_frame - row.start_frame + 1 for row in rows)
+    assert work.begun == work.ended == {"window_captions": shown, "window_previews": whole}
     (of_captions, of_previews) = between[-1]
     assert of_captions.startswith(f"window_captions: {sum(windows)} of {sum(windows)} windows done, ")
     assert of_captions.endswith(" a second, about 0 s left.")

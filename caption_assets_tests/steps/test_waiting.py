@@ -23,7 +23,7 @@ class Answers(Progress):
     def __init__(self):
         self.of = {"a": threading.Event(), "b": threading.Event()}
 
-    def advance(self, asset, shard, items=1):
+    def advance(self, asset, shard, items=1, work=None):
         if asset == "window_captions" and items:
             self.of[shard].set()
 
@@ -66,7 +66,7 @@ def test_the_next_shard_is_opened_while_this_one_is_captioned(given, monkeypatch
         return read(self, table, shard, *more)
 
     class Waits(Progress):
-        def advance(self, asset, shard, items=1):
+        def advance(self, asset, shard, items=1, work=None):
             if (asset, shard) == ("window_captions", "a") and items and not waited:
                 waited.append(opened.wait(BOUND_S))
 

@@ -1,0 +1,88 @@
+"""What a cluster's runs and steps wait for, and are tried again for, when it is away for a moment."""
+
+import time
+
+import dagster as dg
+import pytest
+from dagster_postgres.utils import retry_pg_connection_fn
+from sqlalchemy.exc import OperationalError
+
+from caption_assets.defs.instance import StoredBesideInstance
+from caption_assets.defs.pipeline import Pipeline
+from caption_assets.defs.ray_executor import PatientJobs
+from caption_assets.defs.reporting import failed_step
+from caption_assets.errors import ModelError, StoreError
+from caption_assets.settings import PipelineSettings
+
+
+@pytest.fixture
+def waited(monkeypatch):
+    """The seconds that were slept, without sleeping them."""
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    return slept
+
+
+class Ray:
+    """A cluster's jobs, that answers with `errors` first."""
+
+    def __init__(self, *errors):
+        self.errors, self.asked = list(errors), []
+
+    def __getattr__(self, name):
+        def answer(submission_id, **_):
+            self.asked.append((name, submission_id))
+            if self.errors:
+                raise self.errors.pop(0)
+            return "RUNNING"
+
+        return answer if not name.startswith("_") else super().__getattribute__(name)
+
+    def submit_job(self, **options):
+        return self.__getattr__("submit_job")(**options)
+
+
+NO_AGENT = "Request failed with status code 500: No available agent to submit job, please try again later.."
+
+
+def test_a_connection_to_the_database_is_tried_for_most_of_a_minute(waited):
+    assert StoredBesideInstance  # whose module says so
+    tries = []
+
+    def connect():
+        tries.append(1)
+        if len(tries) < 8:
+            raise OperationalError("connect", {}, Exception("refused"))
+        return "connected"
+
+    assert retry_pg_connection_fn(connect) == "connected"
+    assert 40 < sum(waited) < 60
+
+
+def test_a_job_is_asked_for_until_ray_takes_it_and_never_twice(waited):
+    ray = Ray(RuntimeError(NO_AGENT), ConnectionError("refused"))
+    PatientJobs(ray).submit_job(submission_id="a", entrypoint="true")
+    assert ray.asked == [("submit_job", "a")] * 3
+    ray = Ray(RuntimeError(NO_AGENT), RuntimeError("Job with submission_id a already exists. "))
+    PatientJobs(ray).submit_job(submission_id="a", entrypoint="true")
+    assert ray.asked == [("submit_job", "a")] * 2
+    with pytest.raises(RuntimeError, match="No available agent"):
+        PatientJobs(Ray(*[RuntimeError(NO_AGENT)] * 99)).submit_job(submission_id="a", entrypoint="true")
+
+
+def test_a_job_is_lost_where_ray_says_so_and_not_where_it_says_nothing():
+    with pytest.raises(RuntimeError, match="does not exist"):
+        PatientJobs(Ray(RuntimeError("Request failed with status code 404: Job a does not exist"))).get_job_status("a")
+    with pytest.raises(ConnectionError):
+        PatientJobs(Ray(RuntimeError(NO_AGENT))).get_job_status("a")
+    PatientJobs(Ray(RuntimeError(NO_AGENT))).stop_job("a")
+
+
+def test_every_step_on_ray_is_tried_again_when_its_node_or_a_store_goes():
+    pipeline = Pipeline(PipelineSettings(executor="ray", exports=[{"format": "jsonl"}]))
+    ops = {each.op.name: each.op for each in [*pipeline.assets, *pipeline.checks]}
+    assert {name for name, op in ops.items() if op.retry_policy is None} == set()
+    assert failed_step("", [ModelError("a", "b"), StoreError("a", "b")]).allow_retries
+    assert not failed_step("", [ModelError("a", "b")]).allow_retries
+    here = Pipeline(PipelineSettings())
+    assert not any(isinstance(op.op.retry_policy, dg.RetryPolicy) for op in [*here.assets, *here.checks])
