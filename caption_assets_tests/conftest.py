@@ -26,7 +26,8 @@ MakeClip = Callable[..., Path]
 
 
 # From the longest on: started last, one of them would keep one process busy alone.
-_LONG = ("ui", "openai", "campaigns", "judging", "stopping", "confidence", "stopped_runs", "comparison", "rules", "cli")
+_LONG = ("ui", "openai", "campaigns", "stopping", "judging", "captions", "confidence", "truth", "engines", "automation")
+_LONG += ("stopped_runs", "component", "comparison", "rules", "cli")
 _LONGEST = tuple(f"test_{name}.py" for name in _LONG)
 
 

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from caption_assets_tests.processes import hear_signals
+
 CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 COMPONENT = "caption_assets.defs.component.CaptionPipeline"
@@ -121,7 +123,15 @@ def dagster_dev(
     environment |= variables
     with (home / "log").open("w") as log:
         command = [BIN / "dagster", "dev", "--port", str(port)]
-        process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=home,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=hear_signals,
+        )
     server = DagsterDev(f"http://127.0.0.1:{port}", home, environment)
 
     def serves() -> bool:

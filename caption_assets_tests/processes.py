@@ -8,9 +8,10 @@ from pathlib import Path
 
 
 def hear_signals() -> None:
-    """For a process that is to hear of a Ctrl-C, also where whoever starts it was begun in the background and does not;
-    to be called in it before it becomes what it is to be."""
+    """For a process that is to hear of Ctrl-C and SIGTERM, also where whoever starts it was begun in the background and
+    does not; to be called in it before it becomes what it is to be."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def free_port() -> int:

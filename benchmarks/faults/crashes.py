@@ -53,6 +53,9 @@ from caption_assets.workers.local import Workers
 SHARD = "s"
 _CRASHED, _FOREIGN, _SAID = 137, 3, 4
 _CALLS = ("replace", "unlink", "rmdir", "mkdir")
+CAPTIONER = CaptionModelSettings(model_variant="demo", device="cpu")
+WRITER = TextModelSettings(model_variant="demo_lm", device="cpu")
+_TOKENS = 8
 # Old settings, and new ones under which files of the old become stale.
 OLD: Mapping[str, Mapping[str, Any]] = {"windows": {"window_size": 16, "remainder_threshold": 8}, "previews": {}}
 NEW: Mapping[str, Mapping[str, Any]] = {"windows": {"window_size": 24, "remainder_threshold": 8}, "previews": {}}
@@ -129,10 +132,11 @@ def steps(clips: Path, out: Path, chosen: Mapping[str, Mapping[str, Any]]) -> No
         windows = WindowSettings(store_window_mp4=True, **chosen["windows"])
         window_shard(context, open_dataset(str(clips)), SHARD, windows)
         preview_shard(context, SHARD, PreviewSettings(**chosen["previews"]))
-        with model_session(CaptionModelSettings(model_variant="demo", device="cpu")) as session:
-            _good(caption_shards(context, [SHARD], session, CaptionSettings()))
-        with model_session(TextModelSettings(model_variant="demo_lm", device="cpu")) as session:
-            _good(enhance_shards(context, [SHARD], "demo", session, EnhanceSettings()))
+        with model_session(CAPTIONER) as session:
+            _good(caption_shards(context, [SHARD], session, CaptionSettings(max_output_tokens=_TOKENS)))
+        with model_session(WRITER) as session:
+            enhance = EnhanceSettings(max_output_tokens=_TOKENS, include_flagged=True)
+            _good(enhance_shards(context, [SHARD], "demo", session, enhance))
 
 
 def _good(outcomes: Iterator[Any]) -> None:
@@ -210,9 +214,9 @@ def campaign(every: int, seed: int) -> Counter[str]:
     """What became of every `every`-th trial; what begins with FOUND is a fault."""
     outcomes: Counter[str] = Counter()
     os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other beside busy workers
-    import torch  # noqa: F401 - forks have it then
-    import transformers  # noqa: F401
-
+    for model in (CAPTIONER, WRITER):  # forks have all that is imported then
+        with model_session(model) as session:
+            session.start()
     with tempfile.TemporaryDirectory(prefix="crashes-") as folder:
         work, skipped = Path(folder), seed % every
         for scene in scenes(work):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from caption_assets.errors import StoreError
@@ -15,6 +14,8 @@ _KINDS = "a DataFrame of pandas or polars, or a Table of pyarrow"
 
 def as_arrow(frame: Any, asked: str) -> pa.Table:
     """A frame as an Arrow table, with whole numbers for frames. Raises StoreError for what is no frame."""
+    import pandas as pd  # takes a code server that needs none a third of a second
+
     if isinstance(frame, pd.DataFrame):
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     elif isinstance(frame, pa.Table):
@@ -31,6 +32,8 @@ def as_arrow(frame: Any, asked: str) -> pa.Table:
 
 def as_annotated(table: pa.Table, annotation: Any, asked: str) -> Any:
     """An Arrow table as what an asset's parameter is annotated with; a pandas DataFrame where it is not."""
+    import pandas as pd
+
     if annotation is pa.Table:
         return table
     if annotation in (pd.DataFrame, Any, None, type(None)):

@@ -3,7 +3,7 @@
 Dagster's daemon gives back the slots of runs that have ended, and learns from a code server when a run's process dies.
 A run of the command line has no code server, and an instance need not have a daemon. So each run holds a lock on a
 file beside the instance's storage, which the kernel gives back however the process ends, and each run looks after
-the others' for as long as it lasts.
+the others' for as long as it lasts. And it rests between its questions for a slot, which Dagster's executor does not.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, RunRecord
 
 from caption_assets.models.locks import holder, try_lock
@@ -151,6 +152,15 @@ def _name(run: dg.DagsterRun) -> str:
 def _is_of_command(run: dg.DagsterRun) -> bool:
     """Whether the command line works on it: a run that is executed again has the tags of the first one, too."""
     return COMMAND_TAG in run.tags and run.parent_run_id is None
+
+
+def _seconds_to_next_question(context: InstanceConcurrencyContext) -> float:
+    """Until a slot is asked for again, at most 15. Dagster takes the smallest of them and 0: its executor that runs all
+    in one process would not rest at all, and keep a core busy for as long as it waits."""
+    return max(0.0, min(context._pending_timeouts.values(), default=0.0) - time.time())
+
+
+setattr(InstanceConcurrencyContext, "interval_to_next_pending_claim_check", _seconds_to_next_question)  # noqa: B010
 
 
 def _lock_path(instance: dg.DagsterInstance, name: str) -> Path:

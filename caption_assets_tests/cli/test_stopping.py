@@ -1,17 +1,13 @@
 """Stopping and killing the command, as processes of their own that get real signals."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dagster as dg
@@ -20,6 +16,7 @@ import pytest
 from caption_assets.cli.stopping import stoppable
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
+from caption_assets_tests.few_answers import FewAnswers
 from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
 from caption_assets_tests.processes import at_work, hear_signals
 
@@ -149,64 +146,28 @@ def test_ctrl_c_among_previews_stops_everything_and_keeps_what_is_made(
     assert {row.seconds for row in made} <= {row.seconds for row in again.out.read_rows(WINDOW_PREVIEWS, "a")}
 
 
-@pytest.mark.parametrize(("number", "group", "status"), [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143)])
-def test_a_command_that_downloads_its_model_stops_at_once(
-    command, clips_root, stalled, own_home, number, group, status
-):
+def test_a_command_that_downloads_its_model_stops_at_once(command, clips_root, stalled):
     hub, arguments, environment = stalled
     running = command("out", clips_root, *arguments, **environment)
     running.wait_for(hub.held.is_set)
-    (os.killpg if group else os.kill)(running.process.pid, number)
-    assert running.ended() == status, running.said()
+    os.killpg(running.process.pid, signal.SIGINT)
+    assert running.ended() == 130, running.said()
     assert _STOPPED in running.said()
     assert running.nothing_is_left()
     assert len(running.out.read_rows(CLIP_WINDOWS, "a")) == 2
-
-
-class _FewAnswers(BaseHTTPRequestHandler):
-    """A model's server that answers three times, and then no more."""
-
-    asked: int
-    over: threading.Event
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-    def do_GET(self) -> None:
-        self._say({"data": [{"id": "demo", "object": "model", "owned_by": "tests"}]})
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).asked += 1
-        if self.asked > 3:
-            self.over.wait(_HANG_SECONDS)
-        message = {"role": "assistant", "content": "A scene."}
-        self._say({"model": "demo", "choices": [{"message": message, "finish_reason": "stop"}]})
-
-    def _say(self, said: object) -> None:
-        data = json.dumps(said).encode()
-        with suppress(OSError):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
 
 
 def test_a_machine_that_is_taken_away_leaves_what_is_answered(command, tmp_path, make_clip):
     """What spot machines, Kubernetes and Slurm send; the answers are younger than what is saved by itself."""
     for name in "abcd":
         make_clip(tmp_path / "clips" / "shard" / f"{name}.mp4", 24)
-    _FewAnswers.asked, _FewAnswers.over = 0, threading.Event()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _FewAnswers) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with FewAnswers() as server:
+        server.answer(3)  # the trial, and two windows
         asked = ("--generate-captions", "--engine", "openai", "--captioning-batch-size", "1")
-        url = f"http://127.0.0.1:{server.server_port}/v1"
-        running = command("out", tmp_path / "clips", *asked, OPENAI_BASE_URL=url)
-        running.wait_for(lambda: _FewAnswers.asked == 4)  # after the trial, two windows, and with the third
+        running = command("out", tmp_path / "clips", *asked, OPENAI_BASE_URL=server.url)
+        running.wait_for(lambda: server.asked == 4)
         os.kill(running.process.pid, signal.SIGTERM)
         assert running.ended() == 143, running.said()
-        _FewAnswers.over.set()
-        server.shutdown()
     assert _STOPPED in running.said()
     assert running.nothing_is_left()
     rows = running.out.read_rows(WINDOW_CAPTIONS, "shard", "demo")

@@ -8,8 +8,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._cli.utils import get_possibly_temporary_instance_for_cli
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.test_utils import create_run_for_test
 
+import caption_assets.defs.pools  # noqa: F401 - how a run waits
 from caption_assets.defs.instance import local_instance
 
 DAGSTER_YAML = Path(__file__).parents[2] / "dagster.yaml"
@@ -92,3 +94,17 @@ def test_runs_that_caption_come_before_others_in_the_queue_unless_they_say_other
         tagged = [create_run_for_test(instance, asset_selection=frozenset({key})) for key in (captions, previews)]
         tags = [instance.submit_run(run.run_id, None).tags.get("dagster-k8s/config") for run in tagged]
         assert [json.loads(tag) if tag else tag for tag in tags] == [pod, None]
+
+
+def test_a_run_rests_between_its_questions_for_a_slot(checkout):
+    with dg.DagsterInstance.from_config(str(checkout)) as instance:
+        instance.event_log_storage.set_concurrency_slots("gpu", 1)
+        runs = [create_run_for_test(instance) for _ in range(2)]
+        with (
+            InstanceConcurrencyContext(instance, runs[0]) as first,
+            InstanceConcurrencyContext(instance, runs[1]) as second,
+        ):
+            assert first.claim("gpu", "a step")
+            assert not second.claim("gpu", "a step")
+            assert 0 < second.interval_to_next_pending_claim_check() <= 15
+            assert first.interval_to_next_pending_claim_check() == 0
