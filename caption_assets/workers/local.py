@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing.connection import wait
@@ -222,6 +223,9 @@ class _Pump(threading.Thread):
         self._workers, self._function, self._items = workers, function, items
         self._limit_s, self._at_once, self._results = time_limit_s, at_once, results
         self._busy: dict[Any, WorkerProcess] = {}  # by channel
+        # Of workers that were killed before they answered: each is tried once more.
+        self._again: deque[Any] = deque()
+        self._tried: list[Any] = []
         self._began = time.monotonic()
         self.stopped = threading.Event()
 
@@ -252,7 +256,7 @@ class _Pump(threading.Thread):
     def _feed(self) -> None:
         while len(self._busy) < self._at_once() and not self.stopped.is_set():
             try:
-                item = next(self._items)
+                item = self._again.popleft() if self._again else next(self._items)
             except StopIteration:
                 return
             worker = self._workers._take()
@@ -269,13 +273,18 @@ class _Pump(threading.Thread):
             kind, value = worker.channel.receive()
         except (EOFError, OSError):
             self._retire(worker)
-            self._put(worker.item, worker.death())
+            if worker.was_killed and not worker.has_answered and not any(worker.item is one for one in self._tried):
+                self._again.append(worker.item)
+                self._tried.append(worker.item)
+            else:
+                self._put(worker.item, worker.death())
             return
         if kind == "ready":
             now = time.monotonic()
             self._workers.start_seconds = self._workers.start_seconds or now - self._began
             worker.ready, worker.deadline = True, now + self._limit_s
             return
+        worker.has_answered = True
         if kind == "result":
             self._put(worker.item, value)
             worker.deadline = time.monotonic() + self._limit_s
