@@ -39,8 +39,8 @@ def start_process(module: str, *arguments: Any, **options: Any) -> tuple["subpro
 class WorkerProcess:
     """One process and what it is doing."""
 
-    def __init__(self, memory_limit_bytes: int) -> None:
-        self.process, self.channel = start_process("caption_assets.workers.main", memory_limit_bytes)
+    def __init__(self, memory_limit_bytes: int, nice: int) -> None:
+        self.process, self.channel = start_process("caption_assets.workers.main", memory_limit_bytes, nice)
         self.item: Any = None
         self.has_answered = False
         self.ready = False
