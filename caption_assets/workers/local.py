@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing.connection import wait
@@ -55,28 +56,30 @@ class Workers:
         limits: DecodeLimits | None = None,
         keep_bytes: int = _KEEP_BYTES,
         memory_limit_bytes: int | None = None,
+        nice: int = 0,
     ) -> None:
         """`processes`, by default one for each core that this process may use.
 
         `limits` bound what clips may ask for. Copies of remote clips are kept up to `keep_bytes`. `memory_limit_bytes`
-        bounds each process's address space. This process may have as many files open afterwards as the system allows
-        it: the usual 1,024 are few for a worker on each of 128 cores, and a connection for each request to a server.
+        bounds each process's address space, and `nice` says how far they stand back for others. This process may have
+        as many files open afterwards as the system allows it: the usual 1,024 are few for a worker on each of 128
+        cores, and a connection for each request to a server.
         """
         _allow_descriptors()
         self.processes = max(1, processes or usable_cores())
         self.start_seconds = 0.0
         self._limits, self._keep_bytes = limits or DecodeLimits(), keep_bytes
-        self._memory_limit_bytes = memory_limit_bytes or 0
+        self._memory_limit_bytes, self._nice = memory_limit_bytes or 0, nice
         self._idle: list[WorkerProcess] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._mine: FileLock | None = None
         self._lock = threading.Lock()
 
     @classmethod
-    def from_settings(cls, settings: WorkerSettings) -> "Workers":
+    def from_settings(cls, settings: WorkerSettings, nice: int = 0) -> "Workers":
         """The worker processes that a user asks for."""
         limits = DecodeLimits(**settings.model_dump(include=set(DecodeLimits.model_fields)))
-        return cls(settings.processes, limits=limits, keep_bytes=round(settings.keep_gib * _GIB))
+        return cls(settings.processes, limits=limits, keep_bytes=round(settings.keep_gib * _GIB), nice=nice)
 
     def __enter__(self) -> "Workers":
         return self
@@ -96,7 +99,7 @@ class Workers:
         """Start the processes now, and not with the first tasks. Raises ConfigError where they do not start."""
         with self._lock:
             while len(self._idle) < self.processes:
-                self._idle.append(WorkerProcess(self._memory_limit_bytes))
+                self._idle.append(self._new())
             workers = list(self._idle)
         try:
             for worker in workers:
@@ -191,7 +194,10 @@ class Workers:
 
     def _take(self) -> WorkerProcess:
         with self._lock:
-            return self._idle.pop() if self._idle else WorkerProcess(self._memory_limit_bytes)
+            return self._idle.pop() if self._idle else self._new()
+
+    def _new(self) -> WorkerProcess:
+        return WorkerProcess(self._memory_limit_bytes, self._nice)
 
     def _put_back(self, worker: WorkerProcess) -> None:
         with self._lock:
@@ -217,6 +223,9 @@ class _Pump(threading.Thread):
         self._workers, self._function, self._items = workers, function, items
         self._limit_s, self._at_once, self._results = time_limit_s, at_once, results
         self._busy: dict[Any, WorkerProcess] = {}  # by channel
+        # Of workers that were killed before they answered: each is tried once more.
+        self._again: deque[Any] = deque()
+        self._tried: list[Any] = []
         self._began = time.monotonic()
         self.stopped = threading.Event()
 
@@ -247,7 +256,7 @@ class _Pump(threading.Thread):
     def _feed(self) -> None:
         while len(self._busy) < self._at_once() and not self.stopped.is_set():
             try:
-                item = next(self._items)
+                item = self._again.popleft() if self._again else next(self._items)
             except StopIteration:
                 return
             worker = self._workers._take()
@@ -264,13 +273,18 @@ class _Pump(threading.Thread):
             kind, value = worker.channel.receive()
         except (EOFError, OSError):
             self._retire(worker)
-            self._put(worker.item, worker.death())
+            if worker.was_killed and not worker.has_answered and not any(worker.item is one for one in self._tried):
+                self._again.append(worker.item)
+                self._tried.append(worker.item)
+            else:
+                self._put(worker.item, worker.death())
             return
         if kind == "ready":
             now = time.monotonic()
             self._workers.start_seconds = self._workers.start_seconds or now - self._began
             worker.ready, worker.deadline = True, now + self._limit_s
             return
+        worker.has_answered = True
         if kind == "result":
             self._put(worker.item, value)
             worker.deadline = time.monotonic() + self._limit_s

@@ -39,15 +39,16 @@ def start_process(module: str, *arguments: Any, **options: Any) -> tuple["subpro
 class WorkerProcess:
     """One process and what it is doing."""
 
-    def __init__(self, memory_limit_bytes: int) -> None:
-        self.process, self.channel = start_process("caption_assets.workers.main", memory_limit_bytes)
+    def __init__(self, memory_limit_bytes: int, nice: int) -> None:
+        self.process, self.channel = start_process("caption_assets.workers.main", memory_limit_bytes, nice)
         self.item: Any = None
+        self.has_answered = False
         self.ready = False
         self.deadline = 0.0
 
     def give(self, function: Callable[[Any], Any], item: Any, time_limit_s: float) -> None:
         # A new process needs its imports first; its clock starts anew when it says that it is ready.
-        self.item = item
+        self.item, self.has_answered = item, False
         self.deadline = time.monotonic() + time_limit_s + (0.0 if self.ready else _START_SECONDS)
         self.channel.send((function, item))
 
@@ -75,6 +76,11 @@ class WorkerProcess:
         self.channel.close()
         self.process.kill()
         self.process.wait()
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else has ended it, as the kernel does that lacks memory, and not the decoder."""
+        return self.process.returncode == -signal.SIGKILL
 
     def death(self) -> WorkerDiedError:
         """What became of its item, where it ended by itself."""
