@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from caption_assets.dataset import Dataset, Listing
@@ -26,6 +26,8 @@ from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, REVIEW_TABLES, WINDOW_PREVIEWS
 
 log = logging.getLogger(__name__)
+# Of clips elsewhere that have a new clip's bytes, so many are looked at: where they are all still there, it is a copy.
+_MOST_COPIES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class Moves:
         gone = [held for held in was.values() if not _is_same(now.get(held.clip_id), held)]
         if not new and not gone:
             return []
-        moves = [move for held in new if (move := self._move(held, gone, now)) is not None]
+        gone_by_content = {held.content_hash: held for held in reversed(gone)}
+        moves = [move for held in new if (move := self._move(held, gone_by_content, now)) is not None]
         of_sources: dict[tuple[Store, str], list[Move]] = defaultdict(list)
         for move in moves:
             of_sources[move.before.store, move.before.shard].append(move)
@@ -103,14 +106,12 @@ class Moves:
                 rels |= {paths.clip_document(was.clip_id), *self._files[was]}
             self._store.remove(sorted(rels))
 
-    def _move(self, new: Held, gone: Sequence[Held], now: Mapping[str, Held]) -> Move | None:
-        """Where a new clip was before, if anywhere."""
-        known = self._contents.with_content(new.content_hash)
-        own = [held for held in gone if held.content_hash == new.content_hash]
-        others = [held for held in known if held.store is self._store and held.shard != new.shard]
-        aside = [held for held in known if held.store is not self._store]
-        candidates = chain(own, (held for held in others if not self._is_there(held)), aside)
-        before = next(candidates, None)
+    def _move(self, new: Held, gone: Mapping[str, Held], now: Mapping[str, Held]) -> Move | None:
+        """Where a new clip was before, if anywhere; `gone` are clips that its shard has no longer, by content."""
+        content = new.content_hash
+        others = (held for held in self._contents.with_content(content) if held.shard != new.shard)
+        left = (held for held in islice(others, _MOST_COPIES) if not self._is_there(held))
+        before = gone.get(content) or next(chain(left, self._contents.aside_with_content(content)), None)
         if before is None:
             return None
         path_is_free = not self._is_there(before)
@@ -131,6 +132,7 @@ class Moves:
         new_ids: dict[str, list[str]] = defaultdict(list)
         for move in moves:
             new_ids[move.before.clip_id].append(move.now.clip_id)
+        of_clip = {move.before.clip_id: move.before for move in moves}
         windows = {window_key(row): row for row in after if row.status == "ok"}
 
         def moved(rows: Iterable[Any]) -> list[Any]:
@@ -140,9 +142,9 @@ class Moves:
         if source_store is self._store:
             move_earlier(self._store, source)
         for made, key, rows in tables_of(source_store, source):
-            for move in moves if made.file is not None else ():
-                named = [getattr(row, made.file or "") for row in rows if row.clip_id == move.before.clip_id]
-                self._files[move.before].update(filter(None, named))
+            for row in rows if made.file is not None else ():
+                if row.clip_id in of_clip and (rel := getattr(row, made.file or "")):
+                    self._files[of_clip[row.clip_id]].add(rel)
             if made is CLIP_WINDOWS:
                 continue
             known = {window_key(row): row for row in self._store.read_rows(made, shard, key)}

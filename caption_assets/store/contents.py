@@ -75,11 +75,12 @@ class Contents:
         return found
 
     @cached_property
-    def _by_content(self) -> dict[str, list[Held]]:
-        by_content = defaultdict(list)
-        for _, clips in sorted(self._shards.items(), key=lambda item: item[0]):
+    def _by_content(self) -> dict[tuple[bool, str], dict[Held, None]]:
+        """The clips by their bytes, and by whether they are set aside. Thousands may have the same."""
+        by_content: dict[tuple[bool, str], dict[Held, None]] = defaultdict(dict)
+        for (is_aside, _), clips in self._shards.items():
             for held in clips.values():
-                by_content[held.content_hash].append(held)
+                by_content[is_aside, held.content_hash][held] = None
         return by_content
 
     @cached_property
@@ -90,9 +91,13 @@ class Contents:
                 by_id[held.clip_id].append(held)
         return by_id
 
-    def with_content(self, content_hash: str) -> list[Held]:
-        """The clips that have, or have had, these bytes; those of shards before those that are set aside."""
-        return self._by_content[content_hash]
+    def with_content(self, content_hash: str) -> Iterable[Held]:
+        """The clips of shards that have, or have had, these bytes."""
+        return self._by_content[False, content_hash]
+
+    def aside_with_content(self, content_hash: str) -> Iterable[Held]:
+        """Those that are set aside."""
+        return self._by_content[True, content_hash]
 
     def with_id(self, clip_id: str) -> list[Held]:
         """The clips of this id that shards have."""
@@ -101,10 +106,10 @@ class Contents:
     def replace(self, shard: str, clips: Mapping[str, Held]) -> None:
         """A shard has these clips from now on."""
         for held in self._shards.get((False, shard), {}).values():
-            self._by_content[held.content_hash].remove(held)
+            self._by_content[False, held.content_hash].pop(held, None)
             self._by_id[held.clip_id].remove(held)
         for held in clips.values():
-            self._by_content[held.content_hash].insert(0, held)
+            self._by_content[False, held.content_hash][held] = None
             self._by_id[held.clip_id].append(held)
         self._shards[False, shard] = dict(clips)
 
@@ -117,7 +122,7 @@ class Contents:
                 self._aside.commit_rows(table, shard, [*known, *leaving], key)
         for held in clips:
             at = Held(self._aside, shard, held.clip_id, held.content_hash, held.relative_path, held.location)
-            self._by_content[held.content_hash].append(at)
+            self._by_content[True, held.content_hash][at] = None
 
 
 def _clips(store: Store, shard: str) -> dict[str, Held]:

@@ -56,28 +56,30 @@ class Workers:
         limits: DecodeLimits | None = None,
         keep_bytes: int = _KEEP_BYTES,
         memory_limit_bytes: int | None = None,
+        nice: int = 0,
     ) -> None:
         """`processes`, by default one for each core that this process may use.
 
         `limits` bound what clips may ask for. Copies of remote clips are kept up to `keep_bytes`. `memory_limit_bytes`
-        bounds each process's address space. This process may have as many files open afterwards as the system allows
-        it: the usual 1,024 are few for a worker on each of 128 cores, and a connection for each request to a server.
+        bounds each process's address space, and `nice` says how far they stand back for others. This process may have
+        as many files open afterwards as the system allows it: the usual 1,024 are few for a worker on each of 128
+        cores, and a connection for each request to a server.
         """
         _allow_descriptors()
         self.processes = max(1, processes or usable_cores())
         self.start_seconds = 0.0
         self._limits, self._keep_bytes = limits or DecodeLimits(), keep_bytes
-        self._memory_limit_bytes = memory_limit_bytes or 0
+        self._memory_limit_bytes, self._nice = memory_limit_bytes or 0, nice
         self._idle: list[WorkerProcess] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._mine: FileLock | None = None
         self._lock = threading.Lock()
 
     @classmethod
-    def from_settings(cls, settings: WorkerSettings) -> "Workers":
+    def from_settings(cls, settings: WorkerSettings, nice: int = 0) -> "Workers":
         """The worker processes that a user asks for."""
         limits = DecodeLimits(**settings.model_dump(include=set(DecodeLimits.model_fields)))
-        return cls(settings.processes, limits=limits, keep_bytes=round(settings.keep_gib * _GIB))
+        return cls(settings.processes, limits=limits, keep_bytes=round(settings.keep_gib * _GIB), nice=nice)
 
     def __enter__(self) -> "Workers":
         return self
@@ -97,7 +99,7 @@ class Workers:
         """Start the processes now, and not with the first tasks. Raises ConfigError where they do not start."""
         with self._lock:
             while len(self._idle) < self.processes:
-                self._idle.append(WorkerProcess(self._memory_limit_bytes))
+                self._idle.append(self._new())
             workers = list(self._idle)
         try:
             for worker in workers:
@@ -206,7 +208,10 @@ class Workers:
 
     def _take_any(self) -> WorkerProcess:
         with self._lock:
-            return self._idle.pop() if self._idle else WorkerProcess(self._memory_limit_bytes)
+            return self._idle.pop() if self._idle else self._new()
+
+    def _new(self) -> WorkerProcess:
+        return WorkerProcess(self._memory_limit_bytes, self._nice)
 
     def _put_back(self, worker: WorkerProcess) -> None:
         with self._lock:
@@ -235,6 +240,8 @@ class _Pump(threading.Thread):
         self._waiting: deque[Any] = deque()  # items for whoever is free first
         self._busy: dict[Any, WorkerProcess] = {}  # by channel, as those that get ready
         self._starting: dict[Any, WorkerProcess] = {}
+        # Of workers that were killed before they answered: each is tried once more.
+        self._tried: list[Any] = []
         self._began = time.monotonic()
         self.stopped = threading.Event()
 
@@ -251,7 +258,7 @@ class _Pump(threading.Thread):
                     else:
                         self._await(self._starting[ready])
                 now = time.monotonic()
-                for worker in [w for w in watched.values() if w.deadline < now]:
+                for worker in [w for w in (*self._busy.values(), *self._starting.values()) if w.deadline < now]:
                     self._lose(worker, late=True)
                 self._feed()
         except BaseException as error:  # of the caller's items; it belongs to the consumer
@@ -306,6 +313,7 @@ class _Pump(threading.Thread):
         except (EOFError, OSError):
             self._lose(worker)
             return
+        worker.has_answered = True
         if kind == "result":
             self._put(worker.item, value)
             worker.deadline = time.monotonic() + self._limit_s
@@ -325,9 +333,16 @@ class _Pump(threading.Thread):
             worker.item = self._waiting.popleft()
         else:
             return
+        if not late and worker.was_killed and not worker.has_answered and not self._was_tried(worker.item):
+            self._tried.append(worker.item)
+            self._waiting.appendleft(worker.item)
+            return
         wrong = f"a worker that had it gave no answer for {self._limit_s:g} s"
         too_late = TimeLimitError(str(worker.item)[:200], wrong, "raise max_decode_seconds")
         self._put(worker.item, too_late if late else worker.death())
+
+    def _was_tried(self, item: Any) -> bool:
+        return any(item is one for one in self._tried)
 
     def _put(self, item: Any, value: Any) -> None:
         before = time.monotonic()

@@ -45,9 +45,10 @@ def load(loads: Loads) -> None:
 class WorkerProcess:
     """One process and what it is doing."""
 
-    def __init__(self, memory_limit_bytes: int) -> None:
-        self.process, self.channel = start_process("caption_assets.workers.main", memory_limit_bytes)
+    def __init__(self, memory_limit_bytes: int, nice: int) -> None:
+        self.process, self.channel = start_process("caption_assets.workers.main", memory_limit_bytes, nice)
         self.item: Any = None
+        self.has_answered = False
         self.deadline = 0.0
         self._loaded: Loads | None = None
         self._awaited = 1  # what it will say before it is ready
@@ -57,7 +58,8 @@ class WorkerProcess:
         return not self._awaited and loads in (None, self._loaded)
 
     def load(self, loads: Loads | None, time_limit_s: float) -> None:
-        """Have it load so much before its next item."""
+        """Have it load so much before its next item. Raises OSError where it died while it was idle."""
+        self.has_answered = False
         self.deadline = time.monotonic() + time_limit_s + _START_SECONDS
         if loads not in (None, self._loaded):
             self._loaded = loads
@@ -73,7 +75,7 @@ class WorkerProcess:
 
     def give(self, function: Callable[[Any], Any], item: Any, time_limit_s: float) -> None:
         """Have it work on the item. Raises OSError where it died while it was idle."""
-        self.item = item
+        self.item, self.has_answered = item, False
         self.deadline = time.monotonic() + time_limit_s
         self.channel.send((function, item))
 
@@ -100,6 +102,11 @@ class WorkerProcess:
         self.channel.close()
         self.process.kill()
         self.process.wait()
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else has ended it, as the kernel does that lacks memory, and not the decoder."""
+        return self.process.returncode == -signal.SIGKILL
 
     def death(self) -> WorkerDiedError:
         """What became of its item, where it ended by itself."""

@@ -7,10 +7,12 @@ from uuid import uuid4
 import pytest
 from upath import UPath
 
-from caption_assets.dataset import clip_id
+from caption_assets.dataset import clip_id, open_dataset
 from caption_assets.settings import CaptionModelSettings, CaptionSettings
 from caption_assets.steps import caption_shards, model_session
-from caption_assets.store import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, Store
+from caption_assets.steps.moves import Moves
+from caption_assets.store import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, Store
+from caption_assets_tests.rows import window
 from caption_assets_tests.steps.conftest import NOTHING, UUID, copied
 
 
@@ -106,6 +108,23 @@ def test_the_same_id_in_two_shards_is_a_finding_that_names_both_places(house):
     (house.clips / "a" / f"{UUID}.mp4").unlink()
     assert house.make("b") == NOTHING
     assert house.document(UUID)["clip_location"] == str(house.clips / "b" / f"{UUID}.mp4")
+
+
+def test_of_many_copies_each_is_compared_with_a_few(tmp_path, monkeypatch):
+    store, looks, copies = Store(tmp_path / "out"), [], 200
+    for shard in ("a", "b"):
+        (tmp_path / "clips" / shard).mkdir(parents=True)
+        for number in range(copies):
+            (tmp_path / "clips" / shard / f"{number}.mp4").touch()
+    rows = {
+        shard: [window(uuid4().hex, 0, 9, relative_path=f"{shard}/{k}.mp4", content_hash="same") for k in range(copies)]
+        for shard in ("a", "b")
+    }
+    store.commit_rows(CLIP_WINDOWS, "a", rows["a"])
+    is_there = Moves._is_there
+    monkeypatch.setattr(Moves, "_is_there", lambda self, held: looks.append(held) or is_there(self, held))
+    assert Moves(store, open_dataset(str(tmp_path / "clips"))).follow("b", [], rows["b"]) == []
+    assert 0 < len(looks) <= 20 * copies
 
 
 def test_a_copy_is_no_move(house):

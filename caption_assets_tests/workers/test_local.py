@@ -173,6 +173,11 @@ def test_ending_early_leaves_no_process() -> None:
     workers.close()
 
 
+def test_an_item_whose_worker_was_killed_is_tried_once_more(workers: Workers, tmp_path: Path) -> None:
+    marker = str(tmp_path / "was here")
+    assert list(workers.map_unordered(tasks.killed_once, [marker])) == [(marker, "done")]
+
+
 def test_workers_that_do_not_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_START", "raise SystemExit(3)")
     with Workers(2) as workers:
