@@ -138,8 +138,8 @@ class ShardStreams:
             if not stream.waiting:
                 yield from self._asked(stream)
                 self._idle = [*(idle for idle in self._idle if not idle.ended), stream]
-                if len(self._idle) >= _MOST_IDLE:
-                    yield None
+                if len(self._idle) >= _MOST_IDLE and not any(asked.waiting for asked in self._asking):
+                    yield None  # no engine is kept from anything
                 continue
             self._asking.append(stream)
             yield from self._asked(stream)
