@@ -337,9 +337,11 @@ class _Pump(threading.Thread):
             self._tried.append(worker.item)
             self._waiting.appendleft(worker.item)
             return
-        wrong = f"a worker that had it gave no answer for {self._limit_s:g} s"
-        too_late = TimeLimitError(str(worker.item)[:200], wrong, "raise max_decode_seconds")
-        self._put(worker.item, too_late if late else worker.death())
+        if late:
+            wrong = f"a worker that had it gave no answer for {self._limit_s:g} s"
+            self._put(worker.item, TimeLimitError(str(worker.item)[:200], wrong, "raise max_decode_seconds"))
+        else:
+            self._put(worker.item, worker.death())
 
     def _was_tried(self, item: Any) -> bool:
         return any(item is one for one in self._tried)
