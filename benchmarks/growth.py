@@ -15,7 +15,8 @@ own). Each stage is a process of its own that works on what those before it have
     rerun       that once more
     sensor      a tick of the sensor that looks at every shard of that instance; later ticks only look for new shards
     schedule    a tick of the schedule: is anything missing or out of date
-    backfill    `caption-assets backfill`, and the daemon at work until it has nothing more to launch
+    backfill    what `caption-assets backfill` asks for, and the daemon at work until it has nothing more to launch
+    plain       the same for plain assets with the same names and shards: what Dagster itself needs
 
 CPU seconds are of a stage's process and of all that it starts, without the imports (but for `run` and `rerun`, whose
 start is in them); other work on the machine disturbs them little. Memory is the largest resident set of any of its
@@ -43,6 +44,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -296,7 +299,7 @@ def _schedule(place: Place) -> Figures:
     return figures()
 
 
-def _backfill(place: Place) -> Figures:
+def _backfill(place: Place, module: str = "caption_assets.definitions") -> Figures:
     import logging
 
     from dagster import DagsterInstance
@@ -305,11 +308,20 @@ def _backfill(place: Place) -> Figures:
     from dagster._daemon.backfill import execute_backfill_iteration
 
     os.environ |= place.environment
+    from caption_assets import open_dataset
+    from caption_assets.defs.backfills import ask_for_backfill
+    from caption_assets.defs.partitions import add_new_shards
+    from caption_assets.defs.pipeline import Pipeline
+    from caption_assets.settings.environment import deployed_settings
+
     _forget(place)
-    with measured() as figures:
-        subprocess.run([sys.executable, "-m", "caption_assets", "backfill"], check=True, stdout=subprocess.DEVNULL)
-        target = ModuleTarget("caption_assets.definitions", None, os.getcwd(), "caption_assets")
-        with DagsterInstance.get() as instance, WorkspaceProcessContext(instance, target) as workspace:
+    pipeline, defs = Pipeline(deployed_settings()), import_module(module).defs
+    target = ModuleTarget(module, None, os.getcwd(), "caption_assets")
+    with DagsterInstance.get() as instance, WorkspaceProcessContext(instance, target) as workspace:
+        with measured() as figures:
+            dataset = open_dataset(str(place.clips))
+            add_new_shards(instance, pipeline.shards, dataset)
+            ask_for_backfill(instance, defs, [asset.key for asset in pipeline.assets], dataset.shards())
             before = -1
             while (queued := instance.get_runs_count()) != before or not queued:
                 before = queued
@@ -330,6 +342,7 @@ STAGES: Mapping[str, Callable[[Place], Figures]] = {
     "sensor": _sensor,
     "schedule": _schedule,
     "backfill": _backfill,
+    "plain": partial(_backfill, module="benchmarks.parts.plain"),
 }
 
 

@@ -4,8 +4,9 @@
 
 Seconds of one core for: loading the definitions in a new process; registering the shards; ticks of the sensor; the
 schedule and automation, with everything made, with nothing made, and with every shard failed once; and what the UI
-asks for to show an asset's page and the graph. The shards are real folders with a file each; their history is written
-into the event log directly, as events of the kind that runs write, for making it would take days. Needs no GPU.
+asks for to show an asset's page and the graph, also where the assets are plain ones with the same history. The shards
+are real folders with a file each; their history is written into the event log directly, as events of the kind that runs
+write, for making it would take days. Needs no GPU.
 """
 
 import argparse
@@ -168,9 +169,13 @@ class Bench:
             read[key] = (False, version)
 
     def ask(self, instance: dg.DagsterInstance) -> None:
-        """What the UI asks for."""
+        """What the UI asks for: of this project's assets, and of plain ones with the same history."""
+        self._ask(instance, "UI", "caption_assets.definitions")
+        self._ask(instance, "UI, plain assets", "benchmarks.parts.plain")
+
+    def _ask(self, instance: dg.DagsterInstance, of: str, module: str) -> None:
         key = {"path": list(self.pipeline.made[2].definition.key.path)}
-        target = ModuleTarget("caption_assets.definitions", None, os.getcwd(), "caption_assets")
+        target = ModuleTarget(module, None, os.getcwd(), "caption_assets")
         with WorkspaceProcessContext(instance, target) as process:
 
             def asked(query: str, **variables: Any) -> None:
@@ -178,10 +183,10 @@ class Bench:
                 if found.errors:
                     raise SystemExit(found.errors)
 
-            timed("UI: an asset's page, first", lambda: asked(_ASSET, key=key))
-            timed("UI: an asset's page, again", lambda: asked(_ASSET, key=key))
-            timed("UI: one shard of an asset", lambda: asked(_SHARD, key=key, shard=self.shards[-1]))
-            timed("UI: the graph", lambda: asked(_GRAPH))
+            timed(f"{of}: an asset's page, first", lambda: asked(_ASSET, key=key))
+            timed(f"{of}: an asset's page, again", lambda: asked(_ASSET, key=key))
+            timed(f"{of}: one shard of an asset", lambda: asked(_SHARD, key=key, shard=self.shards[-1]))
+            timed(f"{of}: the graph", lambda: asked(_GRAPH))
 
     def fail(self, instance: dg.DagsterInstance) -> None:
         """Writes that all of each shard was to be made once more, and that each run has failed."""

@@ -17,7 +17,7 @@ RENDERINGS = {"save_export", "exports", "review", "workers", "demo"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "save_export": {"store"},
-    "review": {"dataset", "store"},
+    "review": {"dataset", "quality", "store"},
     "workers": {"media", "models"},
     "exports": {"store", "media", "models", "save_export", "workers"},
     "demo": {"media", "models"},

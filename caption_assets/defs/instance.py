@@ -12,9 +12,10 @@ import yaml
 from dagster._core.instance.ref import ConfigurableClassData, InstanceRef
 from dagster._core.storage.tags import PRIORITY_TAG
 
+from caption_assets.defs.placing import makes
 from caption_assets.errors import ConfigError
 from caption_assets.settings.declare import ENVIRONMENT_PREFIX
-from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS, Table
+from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
 """The code location of `caption_assets.definitions`, for `dagster dev` and its like."""
@@ -50,8 +51,8 @@ class StoredBesideInstance(dg.DagsterInstance):
         """
         run = self.get_run_by_id(run_id)
         if run is not None:
-            tags = {PRIORITY_TAG: "1"} if _makes(run, WINDOW_CAPTIONS) else {}
-            if _makes(run, WINDOW_CAPTIONS, ENHANCED_CAPTIONS):
+            tags = {PRIORITY_TAG: "1"} if makes(run, WINDOW_CAPTIONS) else {}
+            if makes(run, WINDOW_CAPTIONS, ENHANCED_CAPTIONS):
                 tags |= _gpu_run_tags()
             if new := {name: value for name, value in tags.items() if name not in run.tags}:
                 self.add_run_tags(run_id, new)
@@ -103,10 +104,6 @@ def _be_patient() -> None:
 
 # Whoever opens an instance of the class above has this module, and no connection yet.
 _be_patient()
-
-
-def _makes(run: dg.DagsterRun, *tables: Table[Any]) -> bool:
-    return any(table.name in part for key in run.asset_selection or () for part in key.path for table in tables)
 
 
 def _gpu_run_tags() -> dict[str, str]:

@@ -7,6 +7,7 @@ import dagster as dg
 from caption_assets.media.cores import CORES
 from caption_assets.models.gpus import LEASES_VARIABLE, NO_LEASES
 from caption_assets.settings import ModelSettings, PipelineSettings
+from caption_assets.store.tables import Table
 
 GPU_POOL, CPU_POOL = "gpu", "cpu"
 RAY_TAG = "dagster-ray/config"
@@ -52,3 +53,8 @@ def _on_ray(cores: int, gpus: int) -> dict[str, Any]:
     variables = {CORES: str(cores), LEASES_VARIABLE: NO_LEASES}
     config = {"num_cpus": cores, "num_gpus": gpus, "runtime_env": {"env_vars": variables}}
     return {"op_tags": {RAY_TAG: config}, "retry_policy": _AFTER_DEATH}
+
+
+def makes(run: dg.DagsterRun, *tables: Table[Any]) -> bool:
+    """Whether the run was asked for assets of these tables by name; that of a job may name none."""
+    return any(table.name in part for key in run.asset_selection or () for part in key.path for table in tables)

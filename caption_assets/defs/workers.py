@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from caption_assets.defs.placing import makes
 from caption_assets.defs.pools import looked_after
 from caption_assets.settings import WorkerSettings
 from caption_assets.steps.progress import Progress
 from caption_assets.steps.telemetry import telemetry
+from caption_assets.store.tables import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 from caption_assets.workers.base import ClipWorkers
 from caption_assets.workers.local import Workers
 
@@ -28,6 +30,10 @@ class SharedWorkers:
     reported: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
 
+# A GPU that waits costs more than a core: beside a run that asks a model, others get what it leaves of the cores.
+_NICE = 10
+
+
 class RunWorkers(dg.ConfigurableResource, WorkerSettings):
     """The worker processes of a run, and what clips may ask of them. They start with the first clip."""
 
@@ -40,5 +46,7 @@ class RunWorkers(dg.ConfigurableResource, WorkerSettings):
         else:
             life = looked_after(instance, run.run_id, lambda text: instance.report_engine_event(text, run))
         run_id = run.run_id if run else None
-        with life, telemetry(run_id) as told, Workers.from_settings(self) as clip_workers:
+        asks = run is None or not run.asset_selection or makes(run, WINDOW_CAPTIONS, ENHANCED_CAPTIONS)
+        workers = Workers.from_settings(self, nice=0 if asks else _NICE)
+        with life, telemetry(run_id) as told, workers as clip_workers:
             yield SharedWorkers(clip_workers, told)

@@ -5,9 +5,9 @@ Messages only; the chat template is the engine's to apply. Imports no engine: wo
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -115,8 +115,13 @@ class Result:
     then: "tuple[Result, ...]" = ()
 
 
-Prepare = Callable[[Request], Request]
-"""Work on a request that needs no GPU: pickled, and called in worker processes beside the decoding."""
+class Prepare(Protocol):
+    """Work on a request that needs no GPU: pickled, and called in worker processes beside the decoding."""
+
+    def load(self) -> None:
+        """What the first call in a process would do first: import, and read what all requests need."""
+
+    def __call__(self, request: Request, /) -> Request: ...
 
 
 def frame_size(width: int, height: int, num_frames: int, limits: FrameLimits) -> tuple[int, int]:

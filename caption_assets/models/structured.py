@@ -4,11 +4,15 @@ Left out is what frames do not show (sound), and what the tables know better: re
 Fields and names are those of NVIDIA's cosmos-framework; every array and text is bounded, so that each answer ends.
 """
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 _SHORT, _LONG = 160, 480
-_TIMES = r"^[0-9]:[0-5][0-9]-[0-9]:[0-5][0-9]$"
+_ANY_TIME = "[0-9]:[0-5][0-9]"
+_TIMES = f"^{_ANY_TIME}-{_ANY_TIME}$"
+_MINUTE = 60
 
 
 def _text(letters: int = _SHORT) -> dict[str, Any]:
@@ -55,3 +59,25 @@ STRUCTURED: Mapping[str, Any] = _object(
     transitions=_list(_text(), 4),
     temporal_caption=_text(1200),
 )
+
+
+def within(schema: str, seconds: float) -> str:
+    """The schema, as text, for a window of so many seconds: its times as M:SS-M:SS end by then, in whole seconds.
+
+    In windows of less than a minute none ends before it begins; in longer ones a grammar of that would be too large.
+    """
+    last = max(1, math.ceil(seconds))
+    if last < _MINUTE:
+        times = "|".join(f"0:{first:02d}-0:{_seconds(first, last)}" for first in range(last + 1))
+    else:
+        minutes, rest = min(divmod(last, _MINUTE), (9, _MINUTE - 1))
+        time = f"([0-{minutes - 1}]:[0-5][0-9]|{minutes}:{_seconds(0, rest)})"
+        times = f"{time}-{time}"
+    return schema.replace(json.dumps(_TIMES), json.dumps(f"^({times})$"))
+
+
+def _seconds(first: int, last: int) -> str:
+    """The pattern of two digits for a number from `first` to `last`, below 60."""
+    tens = range(first // 10, last // 10 + 1)
+    digits = ((ten, max(first - 10 * ten, 0), min(last - 10 * ten, 9)) for ten in tens)
+    return "(" + "|".join(f"{ten}[{least}-{most}]" for ten, least, most in digits) + ")"

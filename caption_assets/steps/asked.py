@@ -14,7 +14,7 @@ from caption_assets.errors import ConfigError, ShardError, first_line
 from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
-from caption_assets.models.structured import STRUCTURED
+from caption_assets.models.structured import STRUCTURED, within
 from caption_assets.models.templates import COLUMNS, PREVIOUS_CAPTION, SIDECAR, filled, places
 from caption_assets.models.variants import Sampling
 from caption_assets.settings import CaptionSettings
@@ -94,13 +94,18 @@ class Ask:
             raise ShardError(f"prompt with {{{name}}}", wrong, f"their columns are: {there}")
 
     def about(self, row: WindowRow, sidecars: Sidecars, previous: str = "") -> "Ask":
-        """With what its prompts name filled in; `previous` is the caption of the window before, "" where there is none.
+        """As it is asked about the window: its prompts filled in, and the times of `structured` kept to the window's.
+
+        `previous` is the caption of the window before, "" where there is none.
 
         Raises ColumnError for a column that says nothing of the clip, SidecarError for a file beside it that is not
         there or cannot be used.
         """
+        schema = self.schema
+        if schema and row.start_s is not None and row.end_s is not None:
+            schema = within(schema, row.end_s - row.start_s)
         if not self.names:
-            return self
+            return replace(self, schema=schema)
         known = _columns(row) | {
             "clip.relative_path": row.relative_path,
             "clip.id": row.clip_id,
@@ -120,7 +125,7 @@ class Ask:
             there = ", ".join(each for each in known if each.startswith(COLUMNS)) or "none"
             raise ColumnError(asked, "the dataset says nothing in that column of it", f"its columns are: {there}")
         refine = None if self.refine is None else filled(self.refine, known)
-        return replace(self, prompt=filled(self.prompt, known), refine=refine)
+        return replace(self, prompt=filled(self.prompt, known), refine=refine, schema=schema)
 
     def sampled(self, default: Sampling) -> Sampling | None:
         """The sampling, None where it is the model's `default`."""

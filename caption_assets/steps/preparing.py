@@ -10,7 +10,7 @@ from caption_assets.workers.tasks import caption_workers
 # Cores that are left to each engine: for its process, and for the one that feeds it.
 _ENGINE_CORES = 2
 _LOOK_SECONDS = 2.0
-_HUNGRY, _FULL = 0.1, 0.5
+_HUNGRY, _FULL = 0.5, 0.9
 
 
 class Preparers:

@@ -22,6 +22,8 @@ from caption_assets.steps.stream import Stream
 
 log = logging.getLogger(__name__)
 _MOST_FINISHING = 4
+# So many shards with nothing to ask may be in memory; then they are finished, before more is asked.
+_MOST_IDLE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class ShardStreams:
         self._news: queue.SimpleQueue[_Opened | _AllAsked | _Failed | _Unasked] = queue.SimpleQueue()
         # Of the asking thread: the shards whose answers may lead to further requests.
         self._asking: list[Stream] = []
+        # Of the same: shards that have nothing to ask, now or later, and are not finished yet.
+        self._idle: list[Stream] = []
         # Of the answering thread.
         self._opened: dict[str, Stream] = {}
         self._settled = 0
@@ -90,28 +94,31 @@ class ShardStreams:
         with ExitStack() as saved:
             saved.callback(self._save)
             later: list[Stream] = []
-            asked: Iterator[Request] = self._requests(later)
+            asked: Iterator[Request | None] = self._requests(later)
             while True:
                 settled = self._settled
                 # The engine starts with the first request, and not at all where nothing is left to do.
-                if (first := next(asked, None)) is not None:
-                    for result in self._session.generate(chain([first], asked)):
-                        yield from self._ended()
-                        self._take(result)
-                        yield from self._ended()
+                for first in asked:
+                    if first is not None:
+                        for result in self._session.generate(chain([first], _until_pause(asked))):
+                            yield from self._ended()
+                            self._take(result)
+                            yield from self._ended()
+                    yield from self._ended()
+                    if not self._session.started:
+                        yield from self._worked_beside(later)
                 yield from self._ended()
                 if self._settled == settled:
                     break  # nothing that could lead to more
                 asked = self._more_requests()
-            while later:
-                list(self._asked(later.pop(0)))  # nothing is asked
-                yield from self._ended()
+            yield from self._worked_beside(later)
             yield from self._finished(most_left=0)
 
     # In the asking thread.
 
-    def _requests(self, later: list[Stream]) -> Iterator[Request]:
-        """All requests. A shard that only has work beside them is put off, so that no engine waits for it."""
+    def _requests(self, later: list[Stream]) -> Iterator[Request | None]:
+        """All requests. A shard that only has work beside them is put off, so that no engine waits for it. None is a
+        pause, for what has nothing to ask."""
         for shard, opened in self._opened_ahead():
             try:
                 with self._step.errors_of(shard):
@@ -125,6 +132,14 @@ class ShardStreams:
                 continue
             if stream.works_beside and not stream.waiting:
                 later.append(stream)
+                if len(later) >= _MOST_IDLE and not self._session.started:
+                    yield None
+                continue
+            if not stream.waiting:
+                yield from self._asked(stream)
+                self._idle = [*(idle for idle in self._idle if not idle.ended), stream]
+                if len(self._idle) >= _MOST_IDLE and not any(asked.waiting for asked in self._asking):
+                    yield None  # no engine is kept from anything
                 continue
             self._asking.append(stream)
             yield from self._asked(stream)
@@ -164,6 +179,12 @@ class ShardStreams:
         return lambda request_id, error: self._news.put(_Unasked(shard, request_id, error))
 
     # In the answering thread.
+
+    def _worked_beside(self, later: list[Stream]) -> Outcomes:
+        """Does the work of shards that have nothing to ask."""
+        while later:
+            list(self._asked(later.pop(0)))
+            yield from self._ended()
 
     def _ended(self) -> Outcomes:
         while not self._news.empty():
@@ -237,6 +258,13 @@ class ShardStreams:
                 stream.save()
             except Exception as error:  # the others are to be saved all the same
                 log.error("%s", error)
+
+
+def _until_pause(asked: Iterator[Request | None]) -> Iterator[Request]:
+    for request in asked:
+        if request is None:
+            return
+        yield request
 
 
 def _finish(stream: Stream) -> list[Ended]:

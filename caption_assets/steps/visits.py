@@ -88,7 +88,10 @@ class Visits:
         # Prepared windows are large: for each engine, a batch can form while another runs, and no further.
         preparers = self._preparers
         in_flight = 2 * self._batch_size * preparers.engines
-        run = self._context.workers.run(caption_clip, tasks, at_once=preparers.at_once, in_flight=in_flight)
+        loads = next((task.prepare for task in tasks), None)  # the engine's; it is None where previews alone are made
+        run = self._context.workers.run(
+            caption_clip, tasks, at_once=preparers.at_once, in_flight=in_flight, loads=loads
+        )
         asked_at = time.monotonic()
         for task, made in run:
             if isinstance(made, Prepared):

@@ -26,6 +26,12 @@ def work_on(work: Callable[[Task, Reading], Iterator[Any]], reading: Reading, ta
     return work(task, reading)
 
 
+class Loads(Protocol):
+    """What tasks need that takes a process long to import or to read. It pickles; equal ones load the same."""
+
+    def load(self) -> None: ...
+
+
 class ClipWorkers(Protocol):
     """Works on clips, several at a time, wherever that may be."""
 
@@ -48,12 +54,13 @@ class ClipWorkers(Protocol):
         *,
         at_once: int | Callable[[], int] | None = None,
         in_flight: int | None = None,
+        loads: Loads | None = None,
     ) -> Iterator[tuple[Task, Any]]:
         """`(task, result)` for everything that `work`, a generator function of a module, yields, as results come.
 
         A task that fails ends with `(task, CaptionAssetsError)`; the others go on. Results of one task come in order,
         those of different tasks mix. At most `at_once` tasks are worked on at the same time, by what a function says
-        then, and about `in_flight` results wait for the consumer.
+        then, and about `in_flight` results wait for the consumer. Whoever works on them loads `loads` first.
         """
 
     def start(self) -> None:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing.connection import wait
@@ -26,7 +27,7 @@ from caption_assets.media.faults import TimeLimitError
 from caption_assets.media.files import Reading
 from caption_assets.models.locks import FileLock, try_lock
 from caption_assets.settings import DecodeLimits, WorkerSettings
-from caption_assets.workers.base import Task, work_on
+from caption_assets.workers.base import Loads, Task, work_on
 from caption_assets.workers.process import WorkerProcess
 
 Item = TypeVar("Item")
@@ -55,28 +56,30 @@ class Workers:
         limits: DecodeLimits | None = None,
         keep_bytes: int = _KEEP_BYTES,
         memory_limit_bytes: int | None = None,
+        nice: int = 0,
     ) -> None:
         """`processes`, by default one for each core that this process may use.
 
         `limits` bound what clips may ask for. Copies of remote clips are kept up to `keep_bytes`. `memory_limit_bytes`
-        bounds each process's address space. This process may have as many files open afterwards as the system allows
-        it: the usual 1,024 are few for a worker on each of 128 cores, and a connection for each request to a server.
+        bounds each process's address space, and `nice` says how far they stand back for others. This process may have
+        as many files open afterwards as the system allows it: the usual 1,024 are few for a worker on each of 128
+        cores, and a connection for each request to a server.
         """
         _allow_descriptors()
         self.processes = max(1, processes or usable_cores())
         self.start_seconds = 0.0
         self._limits, self._keep_bytes = limits or DecodeLimits(), keep_bytes
-        self._memory_limit_bytes = memory_limit_bytes or 0
+        self._memory_limit_bytes, self._nice = memory_limit_bytes or 0, nice
         self._idle: list[WorkerProcess] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._mine: FileLock | None = None
         self._lock = threading.Lock()
 
     @classmethod
-    def from_settings(cls, settings: WorkerSettings) -> "Workers":
+    def from_settings(cls, settings: WorkerSettings, nice: int = 0) -> "Workers":
         """The worker processes that a user asks for."""
         limits = DecodeLimits(**settings.model_dump(include=set(DecodeLimits.model_fields)))
-        return cls(settings.processes, limits=limits, keep_bytes=round(settings.keep_gib * _GIB))
+        return cls(settings.processes, limits=limits, keep_bytes=round(settings.keep_gib * _GIB), nice=nice)
 
     def __enter__(self) -> "Workers":
         return self
@@ -96,7 +99,7 @@ class Workers:
         """Start the processes now, and not with the first tasks. Raises ConfigError where they do not start."""
         with self._lock:
             while len(self._idle) < self.processes:
-                self._idle.append(WorkerProcess(self._memory_limit_bytes))
+                self._idle.append(self._new())
             workers = list(self._idle)
         try:
             for worker in workers:
@@ -125,12 +128,13 @@ class Workers:
         *,
         at_once: int | Callable[[], int] | None = None,
         in_flight: int | None = None,
+        loads: Loads | None = None,
     ) -> Iterator[tuple[Task, Any]]:
         """`(task, result)` for everything that `work`, a generator function of a module, yields, as results come.
 
         As `ClipWorkers.run` has it: by default `at_once` is the number of processes, and `in_flight` is as for
-        `map_unordered`. What lies in this process's memory (`memory://`) is
-        invisible to other processes, so such clips are worked on here.
+        `map_unordered`. What lies in this process's memory (`memory://`) is invisible to other processes, so such
+        clips are worked on here.
         """
         # The largest first: no worker is left with one when the others are done.
         ordered = sorted(tasks, key=lambda task: -task.work)
@@ -140,7 +144,9 @@ class Workers:
             # A clip is read twice, to be probed and decoded. Readers keep to their limit themselves, unless stuck.
             seconds = 2 * self._limits.max_decode_seconds + _SPARE_SECONDS
             function = partial(work_on, work, self.reading)
-            yield from self.map_unordered(function, away, time_limit_s=seconds, at_once=at_once, in_flight=in_flight)
+            yield from self.map_unordered(
+                function, away, time_limit_s=seconds, at_once=at_once, in_flight=in_flight, loads=loads
+            )
         for task in here:
             try:
                 for result in work(task, Reading(self._limits)):
@@ -156,6 +162,7 @@ class Workers:
         time_limit_s: float = 3600.0,
         at_once: int | Callable[[], int] | None = None,
         in_flight: int | None = None,
+        loads: Loads | None = None,
     ) -> Iterator[tuple[Item, Any]]:
         """Call `function` on each item in the workers; yield (item, result) as results come.
 
@@ -163,7 +170,8 @@ class Workers:
         it yields is a result. An item that fails yields (item, CaptionAssetsError) last: the function's own error,
         TimeLimitError after `time_limit_s` of work without a result, or WorkerDiedError; the other items go on.
         Results of one item come in order, those of different items mix. `items` is read as workers become free, in a
-        thread. At most `at_once` items are worked on at the same time, by what a function says then.
+        thread. At most `at_once` items are worked on at the same time, by what a function says then. A worker loads
+        `loads` before its first item; what it would have got goes to another that is free before.
 
         At most `in_flight` results (by default two a worker) wait for the consumer, besides two in each worker, one
         ready and one in the making: memory does not grow with the number or length of clips. Time in which results
@@ -172,7 +180,7 @@ class Workers:
         asked = at_once if callable(at_once) else lambda: at_once or self.processes
         most = partial(_within, self.processes, asked)
         results: queue.Queue[Any] = queue.Queue(maxsize=max(1, in_flight or 2 * most()))
-        pump = _Pump(self, function, iter(items), time_limit_s, most, results)
+        pump = _Pump(self, function, iter(items), time_limit_s, most, results, loads)
         pump.start()
         try:
             while (entry := results.get()) is not _END:
@@ -189,9 +197,21 @@ class Workers:
                     continue
             pump.join()
 
-    def _take(self) -> WorkerProcess:
+    def _take_ready(self, loads: Loads | None) -> WorkerProcess | None:
+        """One that works at once, if there is one."""
         with self._lock:
-            return self._idle.pop() if self._idle else WorkerProcess(self._memory_limit_bytes)
+            for worker in reversed(self._idle):
+                if worker.is_ready(loads):
+                    self._idle.remove(worker)
+                    return worker
+        return None
+
+    def _take_any(self) -> WorkerProcess:
+        with self._lock:
+            return self._idle.pop() if self._idle else self._new()
+
+    def _new(self) -> WorkerProcess:
+        return WorkerProcess(self._memory_limit_bytes, self._nice)
 
     def _put_back(self, worker: WorkerProcess) -> None:
         with self._lock:
@@ -212,11 +232,16 @@ class _Pump(threading.Thread):
         time_limit_s: float,
         at_once: Callable[[], int],
         results: "queue.Queue[Any]",
+        loads: Loads | None,
     ) -> None:
         super().__init__(name="clip-workers", daemon=True)
-        self._workers, self._function, self._items = workers, function, items
+        self._workers, self._function, self._items, self._loads = workers, function, items, loads
         self._limit_s, self._at_once, self._results = time_limit_s, at_once, results
-        self._busy: dict[Any, WorkerProcess] = {}  # by channel
+        self._waiting: deque[Any] = deque()  # items for whoever is free first
+        self._busy: dict[Any, WorkerProcess] = {}  # by channel, as those that get ready
+        self._starting: dict[Any, WorkerProcess] = {}
+        # Of workers that were killed before they answered: each is tried once more.
+        self._tried: list[Any] = []
         self._began = time.monotonic()
         self.stopped = threading.Event()
 
@@ -224,53 +249,71 @@ class _Pump(threading.Thread):
         last: Any = _END
         try:
             self._feed()
-            while self._busy and not self.stopped.is_set():
-                nearest = min(worker.deadline for worker in self._busy.values())
-                for ready in wait(list(self._busy), timeout=min(max(0.0, nearest - time.monotonic()), 1.0)):
-                    self._read(self._busy[ready])
+            while (self._busy or self._waiting) and not self.stopped.is_set():
+                watched = self._busy | self._starting
+                nearest = min(worker.deadline for worker in watched.values())
+                for ready in wait(list(watched), timeout=min(max(0.0, nearest - time.monotonic()), 1.0)):
+                    if ready in self._busy:
+                        self._read(self._busy[ready])
+                    else:
+                        self._await(self._starting[ready])
                 now = time.monotonic()
-                for worker in [w for w in self._busy.values() if w.deadline < now]:
-                    self._retire(worker)
-                    wrong = f"a worker that had it gave no answer for {self._limit_s:g} s"
-                    self._put(
-                        worker.item,
-                        TimeLimitError(str(worker.item)[:200], wrong, "raise max_decode_seconds"),
-                    )
+                for worker in [w for w in (*self._busy.values(), *self._starting.values()) if w.deadline < now]:
+                    self._lose(worker, late=True)
                 self._feed()
         except BaseException as error:  # of the caller's items; it belongs to the consumer
             last = error
         finally:
-            for worker in list(self._busy.values()):
-                self._retire(worker)
+            for worker in self._busy.values():
+                worker.kill()
+            for worker in self._starting.values():
+                self._workers._put_back(worker)
             self._results.put(last)
 
     def _feed(self) -> None:
-        while len(self._busy) < self._at_once() and not self.stopped.is_set():
+        """Hands items to those that work at once, and has others started for the rest."""
+        if self.stopped.is_set():
+            return
+        with contextlib.suppress(StopIteration):
+            while len(self._busy) + len(self._waiting) < self._at_once():
+                self._waiting.append(next(self._items))
+        while self._waiting and (worker := self._workers._take_ready(self._loads)) is not None:
             try:
-                item = next(self._items)
-            except StopIteration:
-                return
-            worker = self._workers._take()
-            try:
-                worker.give(self._function, item, self._limit_s)
+                worker.give(self._function, self._waiting[0], self._limit_s)
             except (BrokenPipeError, ConnectionError):  # it died while it was idle
                 worker.kill()
-                worker = self._workers._take()
-                worker.give(self._function, item, self._limit_s)
+                continue
+            self._waiting.popleft()
             self._busy[worker.channel] = worker
+        while len(self._starting) < len(self._waiting):
+            worker = self._workers._take_any()
+            try:
+                worker.load(self._loads, self._limit_s)
+            except (BrokenPipeError, ConnectionError):
+                worker.kill()
+                continue
+            self._starting[worker.channel] = worker
+
+    def _await(self, worker: WorkerProcess) -> None:
+        """Takes what one says that gets ready."""
+        try:
+            kind, _ = worker.channel.receive()
+        except (EOFError, OSError):
+            self._lose(worker)
+            return
+        worker.said(kind)
+        if worker.is_ready():
+            self._workers.start_seconds = self._workers.start_seconds or time.monotonic() - self._began
+            del self._starting[worker.channel]
+            self._workers._put_back(worker)
 
     def _read(self, worker: WorkerProcess) -> None:
         try:
             kind, value = worker.channel.receive()
         except (EOFError, OSError):
-            self._retire(worker)
-            self._put(worker.item, worker.death())
+            self._lose(worker)
             return
-        if kind == "ready":
-            now = time.monotonic()
-            self._workers.start_seconds = self._workers.start_seconds or now - self._began
-            worker.ready, worker.deadline = True, now + self._limit_s
-            return
+        worker.has_answered = True
         if kind == "result":
             self._put(worker.item, value)
             worker.deadline = time.monotonic() + self._limit_s
@@ -281,15 +324,33 @@ class _Pump(threading.Thread):
         del self._busy[worker.channel]
         self._workers._put_back(worker)
 
-    def _retire(self, worker: WorkerProcess) -> None:
-        del self._busy[worker.channel]
+    def _lose(self, worker: WorkerProcess, *, late: bool = False) -> None:
+        """Ends a worker, with an error for what it had; for one that was not ready yet, what it would have got."""
         worker.kill()
+        if self._starting.pop(worker.channel, None) is None:
+            del self._busy[worker.channel]
+        elif self._waiting:
+            worker.item = self._waiting.popleft()
+        else:
+            return
+        if not late and worker.was_killed and not worker.has_answered and not self._was_tried(worker.item):
+            self._tried.append(worker.item)
+            self._waiting.appendleft(worker.item)
+            return
+        if late:
+            wrong = f"a worker that had it gave no answer for {self._limit_s:g} s"
+            self._put(worker.item, TimeLimitError(str(worker.item)[:200], wrong, "raise max_decode_seconds"))
+        else:
+            self._put(worker.item, worker.death())
+
+    def _was_tried(self, item: Any) -> bool:
+        return any(item is one for one in self._tried)
 
     def _put(self, item: Any, value: Any) -> None:
         before = time.monotonic()
         self._results.put((item, value))
         waited = time.monotonic() - before
-        for worker in self._busy.values():
+        for worker in (*self._busy.values(), *self._starting.values()):
             worker.deadline += waited
 
 

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import importlib
 import inspect
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -77,11 +78,12 @@ class _Worker:
         self._sent = True
 
 
-def main(descriptor: int, memory_limit_bytes: int) -> None:
+def main(descriptor: int, memory_limit_bytes: int, nice: int) -> None:
     # The parent decides when work is broken off; a Ctrl-C in the terminal reaches all processes of the group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if memory_limit_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
+    os.nice(nice)
     channel = Channel(Connection(descriptor))
     with contextlib.suppress(BrokenPipeError, ConnectionError, EOFError):
         # What every task needs; importing it now keeps it out of the first one's time.

@@ -12,6 +12,7 @@ from typing import Any
 
 from caption_assets.errors import ConfigError
 from caption_assets.media.faults import WorkerDiedError
+from caption_assets.workers.base import Loads
 from caption_assets.workers.transport import Channel
 
 _START_SECONDS = 120.0
@@ -36,26 +37,53 @@ def start_process(module: str, *arguments: Any, **options: Any) -> tuple["subpro
     return process, Channel(Connection(ours.detach()))
 
 
+def load(loads: Loads) -> None:
+    """In a worker: load it."""
+    loads.load()
+
+
 class WorkerProcess:
     """One process and what it is doing."""
 
-    def __init__(self, memory_limit_bytes: int) -> None:
-        self.process, self.channel = start_process("caption_assets.workers.main", memory_limit_bytes)
+    def __init__(self, memory_limit_bytes: int, nice: int) -> None:
+        self.process, self.channel = start_process("caption_assets.workers.main", memory_limit_bytes, nice)
         self.item: Any = None
-        self.ready = False
+        self.has_answered = False
         self.deadline = 0.0
+        self._loaded: Loads | None = None
+        self._awaited = 1  # what it will say before it is ready
+
+    def is_ready(self, loads: Loads | None = None) -> bool:
+        """Whether it works on an item at once: it has its imports, and what `loads` loads."""
+        return not self._awaited and loads in (None, self._loaded)
+
+    def load(self, loads: Loads | None, time_limit_s: float) -> None:
+        """Have it load so much before its next item. Raises OSError where it died while it was idle."""
+        self.has_answered = False
+        self.deadline = time.monotonic() + time_limit_s + _START_SECONDS
+        if loads not in (None, self._loaded):
+            self._loaded = loads
+            self._awaited += 1
+            self.channel.send((load, loads))
+
+    def said(self, kind: str) -> None:
+        """It has said this while it was not ready. What goes wrong with loading, each item says anew."""
+        if kind == "result":
+            self.go_on()
+        else:
+            self._awaited -= 1
 
     def give(self, function: Callable[[Any], Any], item: Any, time_limit_s: float) -> None:
-        # A new process needs its imports first; its clock starts anew when it says that it is ready.
-        self.item = item
-        self.deadline = time.monotonic() + time_limit_s + (0.0 if self.ready else _START_SECONDS)
+        """Have it work on the item. Raises OSError where it died while it was idle."""
+        self.item, self.has_answered = item, False
+        self.deadline = time.monotonic() + time_limit_s
         self.channel.send((function, item))
 
     def await_ready(self) -> None:
-        if self.ready:
-            return
         try:
-            self.channel.receive()
+            while self._awaited:
+                kind, _ = self.channel.receive()
+                self.said(kind)
         except (EOFError, OSError) as error:
             self.kill()
             raise ConfigError(
@@ -63,7 +91,6 @@ class WorkerProcess:
                 f"one ended while it started, with status {self.process.returncode}",
                 "its own message is on standard error",
             ) from error
-        self.ready = True
 
     def go_on(self) -> None:
         """Its last result has been taken."""
@@ -75,6 +102,11 @@ class WorkerProcess:
         self.channel.close()
         self.process.kill()
         self.process.wait()
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else has ended it, as the kernel does that lacks memory, and not the decoder."""
+        return self.process.returncode == -signal.SIGKILL
 
     def death(self) -> WorkerDiedError:
         """What became of its item, where it ended by itself."""

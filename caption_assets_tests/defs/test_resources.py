@@ -5,15 +5,18 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import click
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 from pydantic import ValidationError
 
 from caption_assets.cli.app import run
 from caption_assets.cli.flags import flags, settings_from
 from caption_assets.defs.resources import CaptionModel, TextModel
+from caption_assets.defs.workers import RunWorkers
 from caption_assets.errors import ConfigError, ModelError
 from caption_assets.media.mp4 import sampled_mp4
 from caption_assets.models.engines.base import EngineOptions, ServerOptions
@@ -277,3 +280,12 @@ def test_a_run_may_choose_the_model_in_its_config(instance):
     resources = {"caption_model": CaptionModel.configure_at_launch()}
     run_config = {"resources": {"caption_model": {"config": config}}}
     assert dg.materialize([chosen], instance=instance, resources=resources, run_config=run_config).success
+
+
+@pytest.mark.parametrize(("asset", "further"), [("clip_windows", 10), ("window_captions_demo", 0)])
+def test_workers_of_a_run_that_asks_no_model_stand_back_for_those_of_runs_that_do(instance, asset, further):
+    run = create_run_for_test(instance, asset_selection=frozenset({dg.AssetKey(asset)}))
+    context = SimpleNamespace(run=run, instance=instance)
+    with RunWorkers(processes=1).yield_for_execution(context) as shared:
+        seen = [nice for _, nice in shared.clip_workers.map_unordered(os.nice, [0])]
+    assert seen == [min(os.nice(0) + further, 19)]

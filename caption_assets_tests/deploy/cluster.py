@@ -123,7 +123,8 @@ class RayCluster:
     def _start(self, name: str, *options: str) -> None:
         command = [BIN / "ray", "start", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", "--no-monitor"]
         command += [f"--object-store-memory={80 << 20}", "--disable-usage-stats", f"--temp-dir={self._temporary}"]
-        command += ["--include-log-monitor=false"]
+        # By default, all clusters of a machine want the same port for their jobs.
+        command += ["--include-log-monitor=false", f"--dashboard-agent-listen-port={free_port()}"]
         with (self._folder / f"{name}.log").open("ab") as log:
             # Ray gives up a node that is not there after 30 s.
             line = f"until {shlex.join([*map(str, command), *options])}; do sleep 1; done"

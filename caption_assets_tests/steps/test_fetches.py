@@ -16,6 +16,8 @@ from caption_assets import *
 
 settings = WindowSettings(store_window_mp4=True)
 previews = PreviewSettings(target_height=16, compression_level=1)
+captions = CaptionModelSettings(device="cpu", model_path=sys.argv[2])
+texts = TextModelSettings(device="cpu", model_path=sys.argv[3])
 for out in sys.stdin:
     S3FileSystem.clear_instance_cache()  # what a run knows of the bucket, the next does not
     dataset, store = open_dataset(sys.argv[1]), Store(out.rstrip())
@@ -23,11 +25,11 @@ for out in sys.stdin:
         given = StepContext(store, workers)
         shards = dataset.shards()
         ended = [end.outcome for end in window_shards(given, dataset, shards, settings)]
-        with model_session(CaptionModelSettings(device="cpu")) as session:
+        with model_session(captions) as session:
             asked = CaptionSettings(max_output_tokens=4)
             ended += [end.outcome for end in caption_shards(given, shards, session, asked, previews)]
-        with model_session(TextModelSettings(device="cpu")) as session:
-            asked = EnhanceSettings(max_output_tokens=4)
+        with model_session(texts) as session:
+            asked = EnhanceSettings(max_output_tokens=4, include_flagged=True)
             ended += [end.outcome for end in enhance_shards(given, shards, "demo", session, asked)]
     print(json.dumps([[report.asset, report.shard, report.ok, report.reused] for report in ended]), flush=True)
 """
@@ -37,14 +39,14 @@ ASSETS = ("clip_windows", "window_previews", "window_captions", "enhanced_captio
 
 
 @pytest.fixture
-def run(s3, make_clip, tmp_path):
+def run(s3, make_clip, checkpoints, tmp_path):
     """Runs all assets of the bucket's clips; returns how all ended. What was asked is counted anew for each run."""
     clip = make_clip(tmp_path / "x.mp4", 8, (32, 32)).read_bytes()
     for name in CLIPS:
         s3.put(f"in/{name}", clip)
 
     with subprocess.Popen(
-        [sys.executable, "-c", RUN, f"s3://{s3.bucket}/in"],
+        [sys.executable, "-c", RUN, f"s3://{s3.bucket}/in", checkpoints["qwen2.5-vl"], checkpoints["text"]],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=(tmp_path / "said").open("w"),

@@ -97,21 +97,31 @@ def test_shards_that_have_ended_are_not_kept(given, monkeypatch):
     shards = [f"s{number}" for number in range(8)]
     for shard in shards:
         given.store.commit_rows(CLIP_WINDOWS, shard, given.store.read_rows(CLIP_WINDOWS, "b"))
-    made, alive = [], []
-    init = RowBuffer.__init__
+    made, init = [], RowBuffer.__init__
 
-    def remembered(self, *arguments):
-        init(self, *arguments)
+    def remembered(self, *arguments, **named):
+        init(self, *arguments, **named)
         made.append(weakref.ref(self))
 
     monkeypatch.setattr(RowBuffer, "__init__", remembered)
+
+    def alive(previews=None):
+        """How many there are whenever one has ended."""
+        made.clear()
+        with model_session(CaptionModelSettings(device="cpu"), 1) as session:
+            for ended in caption_shards(replace(given, progress=Progress()), shards, session, ASKED, previews):
+                assert ended.outcome.failed == 0
+                gc.collect()
+                yield sum(reference() is not None for reference in made)
+
     monkeypatch.setattr(streams, "_MOST_FINISHING", 0)
+    monkeypatch.setattr(streams, "_MOST_IDLE", 2)
     gc.freeze()  # what is older than this test takes seconds to go through
-    with model_session(CaptionModelSettings(device="cpu"), 1) as session:
-        for _ in caption_shards(replace(given, progress=Progress()), shards, session, ASKED):
-            gc.collect()
-            alive.append(sum(reference() is not None for reference in made))
-    gc.unfreeze()
-    assert len(made) == len(alive) == len(shards)
     # The one that ends, the one that is asked, the one that is opened ahead, and one in which an engine reads on.
-    assert max(alive) <= 4
+    assert max(alive()) <= 4
+    assert len(made) == len(shards)
+    # Where there is nothing to do, too: two that wait to be finished.
+    assert max(alive()) <= 4
+    # Of two tables each: where there are only previews to make.
+    assert max(alive(PreviewSettings(target_height=16))) <= 8
+    gc.unfreeze()

@@ -22,6 +22,19 @@ def double(item: int) -> int:
     return 2 * item
 
 
+@dataclass(frozen=True)
+class LoadedByOne:
+    """What the first process that loads it has at once, and each other one never."""
+
+    path: Path
+
+    def load(self) -> None:
+        try:
+            self.path.mkdir()
+        except FileExistsError:
+            time.sleep(3600)
+
+
 def frames(item: int) -> Iterator[np.ndarray]:
     for k in range(3):
         yield np.full((4, 200, 300, 3), (item + k) % 256, np.uint8)
@@ -43,6 +56,14 @@ def windows_and_memory(path: str) -> Iterator[tuple[np.ndarray, int]]:
         rollup = Path("/proc/self/smaps_rollup").read_text()
         yield sampled.frames, 1024 * int(rollup.split("Pss_Anon:")[1].split()[0])
         del sampled
+
+
+def killed_once(marker: str) -> str:
+    """As by a kernel that lacks memory for a moment."""
+    if not os.path.exists(marker):
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
 
 
 def misbehave(item: str) -> Iterator[str]:

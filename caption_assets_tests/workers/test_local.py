@@ -173,12 +173,26 @@ def test_ending_early_leaves_no_process() -> None:
     workers.close()
 
 
+def test_an_item_whose_worker_was_killed_is_tried_once_more(workers: Workers, tmp_path: Path) -> None:
+    marker = str(tmp_path / "was here")
+    assert list(workers.map_unordered(tasks.killed_once, [marker])) == [(marker, "done")]
+
+
 def test_workers_that_do_not_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_START", "raise SystemExit(3)")
     with Workers(2) as workers:
         with pytest.raises(ConfigError, match="status 3"):
             workers.start()
         assert [error.kind for _, error in workers.map_unordered(tasks.double, [1, 2, 3])] == ["worker_died"] * 3
+
+
+def test_a_worker_that_is_not_ready_yet_keeps_no_item_from_the_others(tmp_path: Path) -> None:
+    loads = tasks.LoadedByOne(tmp_path / "loaded")
+    with Workers(2) as workers:
+        for _ in range(2):  # what is loaded stays
+            made = list(workers.map_unordered(tasks.pid, range(9), loads=loads))
+            assert sorted(item for item, _ in made) == list(range(9))
+            assert len({pid for _, pid in made}) == 1
 
 
 def test_errors_of_the_items_reach_the_consumer(workers: Workers) -> None:

@@ -45,6 +45,7 @@ class EngineProcess:
             "caption_assets.workers.engines.main", start_new_session=True, env={**os.environ, **environment}
         )
         self.waits_for: str | None = None
+        self._ending = threading.Lock()
         self._channel.send(make)
         self._listener = threading.Thread(target=self._listen, name="engine", daemon=True)
         self._listener.start()
@@ -66,14 +67,14 @@ class EngineProcess:
             s.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> None:
-        """Ends it, with everything that it has started, and waits until it has."""
-        self.begin_to_end()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_END_SECONDS)
-        self.kill()
-        if threading.current_thread() is not self._listener:
+        """Ends it, with everything that it has started, and waits until it has. Not for the thread of `heard`."""
+        with self._ending:  # whoever replaces it, and whoever closes the pool
+            self.begin_to_end()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_END_SECONDS)
+            self.kill()
             self._listener.join()
-        self._channel.close()
+            self._channel.close()
 
     def kill(self) -> None:
         """Ends it at once."""

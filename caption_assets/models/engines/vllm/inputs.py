@@ -86,11 +86,14 @@ class VllmPrepare:
     args: dict[str, Any]
     family: Family
 
+    def load(self) -> None:
+        """Builds this process's renderer, which imports vLLM: that takes several seconds."""
+        self._renderer()
+
     def __call__(self, request: Request) -> Request:
         """The request with its engine input in place of its frames.
 
-        The first call in a process builds the renderer: it imports vLLM, which takes several seconds. Raises
-        ContextError where the prompt is too long, and vLLM's own errors where it refuses the request.
+        Raises ContextError where the prompt is too long, and vLLM's own errors where it refuses the request.
         """
         prepared = prepared_input(self._renderer(), self, request)
         return replace(
