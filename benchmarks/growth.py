@@ -13,10 +13,9 @@ own). Each stage is a process of its own that works on what those before it have
     nothing     windows, previews and captions once more, where nothing is to be done
     run         the same four through Dagster, into an instance and an output of their own: `caption-assets run`
     rerun       that once more
-    next        the same for thirty shards, in an instance that has the history of all others: what a run costs, by what
-                has been made before
     sensor      a tick of the sensor that looks at every shard of that instance; later ticks only look for new shards
     schedule    a tick of the schedule: is anything missing or out of date
+    next        thirty shards as `run` makes them, in an instance that has the history of all others
     backfill    what `caption-assets backfill` asks for, and the daemon at work until it has nothing more to launch
     plain       the same for plain assets with the same names and shards: what Dagster itself needs
 

@@ -82,7 +82,7 @@ class Place:
             "CAPTION_ASSETS_OUTPUT": str(self.folder / "run"),
             "CAPTION_ASSETS_ENGINE": "openai",
             "CAPTION_ASSETS_VARIANT": "demo",
-            "CAPTION_ASSETS_PREVIEW_TARGETHEIGHT": str(HEIGHT),
+            "CAPTION_ASSETS_PREVIEW_TARGET_HEIGHT": str(HEIGHT),
             "DAGSTER_HOME": str(self.home),
         }
 

@@ -156,31 +156,6 @@ def _command(place: Place) -> Figures:
     return replace(figures(), stored=place.stored)
 
 
-def _next(place: Place) -> Figures:
-    import dagster as dg
-
-    os.environ |= place.environment | {"CAPTION_ASSETS_OUTPUT": str(place.folder / "next")}
-    from benchmarks.parts.history import History
-    from caption_assets import open_dataset
-    from caption_assets.defs.pipeline import Pipeline
-    from caption_assets.defs.run import materialize_shards
-    from caption_assets.settings.environment import deployed_settings
-    from caption_assets.steps import Progress
-
-    shutil.rmtree(place.folder / "next", ignore_errors=True)
-    place.forget()
-    pipeline, steps = Pipeline(deployed_settings()), {"clip_windows", "window_previews", "window_captions"}
-    shards = open_dataset(str(place.clips)).shards()
-    made, more = shards[:-_MORE], shards[-_MORE:]
-    with dg.DagsterInstance.get() as instance:
-        assert not materialize_shards(instance, pipeline, made[:1], steps, Progress())
-        History(instance, made).copy_all()
-        before = place.stored
-        with measured(_MORE * place.size.each) as figures:
-            assert not materialize_shards(instance, pipeline, more, steps, Progress())
-    return replace(figures(), stored=place.stored - before)
-
-
 def _sensor(place: Place) -> Figures:
     import dagster as dg
 
@@ -216,6 +191,31 @@ def _schedule(place: Place) -> Figures:
         context = dg.build_schedule_context(instance, datetime.now(UTC), repository_def=repository)
         assert definition.evaluate_tick(context).run_requests
     return figures()
+
+
+def _next(place: Place) -> Figures:
+    import dagster as dg
+
+    os.environ |= place.environment | {"CAPTION_ASSETS_OUTPUT": str(place.folder / "next")}
+    from benchmarks.parts.history import History
+    from caption_assets import open_dataset
+    from caption_assets.defs.pipeline import Pipeline
+    from caption_assets.defs.run import materialize_shards
+    from caption_assets.settings.environment import deployed_settings
+    from caption_assets.steps import Progress
+
+    shutil.rmtree(place.folder / "next", ignore_errors=True)
+    place.forget()
+    pipeline, steps = Pipeline(deployed_settings()), {"clip_windows", "window_previews", "window_captions"}
+    shards = open_dataset(str(place.clips)).shards()
+    made, more = shards[:-_MORE], shards[-_MORE:]
+    with dg.DagsterInstance.get() as instance:
+        assert not materialize_shards(instance, pipeline, made[:1], steps, Progress())
+        History(instance, made).copy_all()
+        before = place.stored
+        with measured(_MORE * place.size.each) as figures:
+            assert not materialize_shards(instance, pipeline, more, steps, Progress())
+    return replace(figures(), stored=place.stored - before)
 
 
 def _backfill(place: Place, module: str = "caption_assets.definitions") -> Figures:
@@ -258,9 +258,9 @@ STAGES: Mapping[str, Callable[[Place], Figures]] = {
     "nothing": _nothing,
     "run": _run,
     "rerun": _command,
-    "next": _next,
     "sensor": _sensor,
     "schedule": _schedule,
+    "next": _next,
     "backfill": _backfill,
     "plain": partial(_backfill, module="benchmarks.parts.plain"),
 }
