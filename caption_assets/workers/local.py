@@ -4,6 +4,9 @@ Processes and not threads: a decoder that crashes, hangs or eats memory on a bro
 and that clip gets an error. They are started as plain interpreters, so that neither the state of this process
 (threads, locks, CUDA) nor its `__main__` module reaches them. Of Python's own pools, one gives up all work when a
 process dies and the other waits for it without end, and both give a task's results together.
+
+On Linux, one such interpreter imports and loads what a run's tasks need, and each worker is forked from it: at once,
+and with what it holds in memory that all of them share. Nothing has happened in it by then that a fork could break.
 """
 
 import contextlib
@@ -28,7 +31,7 @@ from caption_assets.media.files import Reading
 from caption_assets.models.locks import FileLock, try_lock
 from caption_assets.settings import DecodeLimits, WorkerSettings
 from caption_assets.workers.base import Loads, Task, work_on
-from caption_assets.workers.process import WorkerProcess
+from caption_assets.workers.process import CAN_FORK, WorkerProcess
 
 Item = TypeVar("Item")
 _END = object()
@@ -42,7 +45,7 @@ _COPIES, _LOCK = "caption_assets-copies-", ".lock"
 class Workers:
     """Worker processes for all steps of a run, from first use to `close()`; a context manager.
 
-    They start with the first tasks, and each stays for the tasks to come. Copies of remote clips are kept in a folder
+    They start with the first tasks, and stay for the tasks to come. Copies of remote clips are kept in a folder
     that goes with `close()`: for as long as that, a clip is what it was when it was first fetched.
 
     Calls of `run` and `map_unordered` follow each other, in whatever threads. Where they overlap, each has processes
@@ -71,6 +74,8 @@ class Workers:
         self._limits, self._keep_bytes = limits or DecodeLimits(), keep_bytes
         self._memory_limit_bytes, self._nice = memory_limit_bytes or 0, nice
         self._idle: list[WorkerProcess] = []
+        # Those that workers are forked from.
+        self._origins: list[WorkerProcess] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._mine: FileLock | None = None
         self._lock = threading.Lock()
@@ -96,11 +101,12 @@ class Workers:
             return Reading(self._limits, Copies(self._folder.name, self._keep_bytes))
 
     def start(self) -> None:
-        """Start the processes now, and not with the first tasks. Raises ConfigError where they do not start."""
+        """Start now what would start with the first tasks. Raises ConfigError where that fails."""
         with self._lock:
-            while len(self._idle) < self.processes:
-                self._idle.append(self._new())
-            workers = list(self._idle)
+            started = self._origins if CAN_FORK else self._idle
+            while len(started) < (1 if CAN_FORK else self.processes):
+                started.append(self._new())
+            workers = list(started)
         try:
             for worker in workers:
                 worker.await_ready()
@@ -111,10 +117,10 @@ class Workers:
     def close(self) -> None:
         """End all processes, and remove the copies."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            processes, self._idle, self._origins = [*self._idle, *self._origins], [], []
             folder, self._folder = self._folder, None
             mine, self._mine = self._mine, None
-        for worker in idle:
+        for worker in processes:
             worker.kill()
         if folder is not None:
             folder.cleanup()
@@ -204,14 +210,23 @@ class Workers:
                 if worker.is_ready(loads):
                     self._idle.remove(worker)
                     return worker
+            for origin in [origin for origin in self._origins if origin.is_ready(loads)]:
+                with contextlib.suppress(OSError, EOFError):
+                    worker = origin.fork()
+                    if self._idle:  # it lacks what is needed now
+                        self._idle.pop(0).kill()
+                    return worker
+                self._origins.remove(origin)
+                origin.kill()
         return None
 
     def _take_any(self) -> WorkerProcess:
+        """One that is to load something first."""
         with self._lock:
-            return self._idle.pop() if self._idle else self._new()
+            return self._idle.pop() if self._idle and not CAN_FORK else self._new()
 
     def _new(self) -> WorkerProcess:
-        return WorkerProcess(self._memory_limit_bytes, self._nice)
+        return WorkerProcess.start(self._memory_limit_bytes, self._nice)
 
     def _put_back(self, worker: WorkerProcess) -> None:
         with self._lock:
@@ -219,6 +234,14 @@ class Workers:
                 self._idle.append(worker)
                 return
         worker.kill()
+
+    def _take_in(self, worker: WorkerProcess) -> None:
+        """One that has loaded what it was to."""
+        if not CAN_FORK:
+            self._put_back(worker)
+            return
+        with self._lock:
+            self._origins.append(worker)
 
 
 class _Pump(threading.Thread):
@@ -267,7 +290,7 @@ class _Pump(threading.Thread):
             for worker in self._busy.values():
                 worker.kill()
             for worker in self._starting.values():
-                self._workers._put_back(worker)
+                worker.kill()
             self._results.put(last)
 
     def _feed(self) -> None:
@@ -285,7 +308,7 @@ class _Pump(threading.Thread):
                 continue
             self._waiting.popleft()
             self._busy[worker.channel] = worker
-        while len(self._starting) < len(self._waiting):
+        while len(self._starting) < (min(len(self._waiting), 1) if CAN_FORK else len(self._waiting)):
             worker = self._workers._take_any()
             try:
                 worker.load(self._loads, self._limit_s)
@@ -305,7 +328,7 @@ class _Pump(threading.Thread):
         if worker.is_ready():
             self._workers.start_seconds = self._workers.start_seconds or time.monotonic() - self._began
             del self._starting[worker.channel]
-            self._workers._put_back(worker)
+            self._workers._take_in(worker)
 
     def _read(self, worker: WorkerProcess) -> None:
         try:

@@ -3,10 +3,12 @@
 Messages in: (function, item) for each item, and None for each result that has been taken. Messages out: ("ready",
 None), then for each item ("result", value) as often as there are results, and ("done", None) or ("error",
 CaptionAssetsError). A result is sent when the one before it has been taken: a connection has room for the descriptors
-of more memory than the machine has.
+of more memory than the machine has. (FORK, None) is followed by the descriptor of the new process's end of its own
+channel, and answered by ("forked", its id); (END, its id) by ("ended", how it did).
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import inspect
@@ -15,13 +17,19 @@ import resource
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import cv2
 
 from caption_assets.errors import CaptionAssetsError
 from caption_assets.media.faults import LimitError, UnexpectedError
+from caption_assets.workers.process import END, FORK
 from caption_assets.workers.transport import Channel
+
+_PR_SET_PDEATHSIG = 1
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_MOST_OOM_SCORE = 1000
 
 
 class _Worker:
@@ -40,13 +48,38 @@ class _Worker:
                     self._sent = False
             except EOFError:
                 return
-            self._work(*message)
-            del message
+            function, item = message
+            if function == FORK:
+                self._fork()
+            elif function == END:
+                os.kill(item, signal.SIGKILL)
+                _, status = os.waitpid(item, 0)
+                self._channel.send(("ended", os.waitstatus_to_exitcode(status)))
+            else:
+                self._work(function, item)
+            del message, function, item
             # A container and its streams refer to each other: without this, files and decoders pile up for a while.
             gc.collect()
             if not self._frozen:
                 gc.freeze()  # what the first item imported stays, too; with torch, that is most of a collection's time
                 self._frozen = True
+
+    def _fork(self) -> None:
+        """Goes on in both: here as before, and there with a channel of its own."""
+        descriptor, parent = self._channel.receive_descriptor(), os.getpid()
+        gc.freeze()  # what is here is shared as long as nothing is written to it, which a collection does
+        pid = os.fork()
+        if pid:
+            os.close(descriptor)
+            self._channel.send(("forked", pid))
+            return
+        self._channel.close()
+        self._channel = Channel(Connection(descriptor))
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has died meanwhile
+            os._exit(1)
+        with contextlib.suppress(OSError, ValueError):  # where memory is short, rather this one than all of them
+            _OOM_SCORE.write_text(str(min(int(_OOM_SCORE.read_text()) + 50, _MOST_OOM_SCORE)))
 
     def _work(self, function: Callable[[Any], Any], item: Any) -> None:
         try:

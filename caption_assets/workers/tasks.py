@@ -292,6 +292,6 @@ def preview_workers(settings: PreviewSettings, processes: int) -> int:
 def caption_workers(processes: int, engines: int = 1) -> int:
     """Clips to prepare at once for so many engines, of so many processes: no engine needs more than eight.
 
-    A window of 16 frames takes a worker about 0.4 s, and each holds about a gigabyte once it renders for vLLM.
+    A window of 16 frames takes a worker about a second, and each holds some 0.4 GB of its own once it renders for vLLM.
     """
     return min(processes, engines * _MOST_PREPARING)

@@ -151,6 +151,12 @@ class Channel:
             shared.close()
         self._shared.clear()
 
+    def send_descriptor(self, descriptor: int) -> None:
+        reduction.send_handle(self._connection, descriptor, 0)
+
+    def receive_descriptor(self) -> int:
+        return reduction.recv_handle(self._connection)
+
     def send(self, message: Any) -> None:
         """Send `message`, which must pickle. Arrays that were received themselves are to be kept until the receiver is
         done with them: whoever sent them first may then use the memory again."""
@@ -159,7 +165,7 @@ class Channel:
         if passed_on is not None:
             places = [(_address(raw) - passed_on.address, raw.nbytes) for raw in raws]
             self._connection.send_bytes(pickle.dumps((places, True, data)))
-            reduction.send_handle(self._connection, passed_on.descriptor, 0)
+            self.send_descriptor(passed_on.descriptor)
             return
         places, at = [], _HEADER
         for raw in raws:
@@ -169,7 +175,7 @@ class Channel:
         if raws:
             shared = self._take(at - _HEADER)
             shared.fill(raws)
-            reduction.send_handle(self._connection, shared.descriptor, 0)
+            self.send_descriptor(shared.descriptor)
 
     def _take(self, size: int) -> _SharedMemory:
         """Memory that nobody uses, of at least `size` bytes; of what else is free, little is kept."""
@@ -191,7 +197,7 @@ class Channel:
         places, passed_on, data = pickle.loads(self._connection.recv_bytes())
         if not places:
             return pickle.loads(data)
-        descriptor = reduction.recv_handle(self._connection)
+        descriptor = self.receive_descriptor()
         keeps = _may_stay_open(descriptor)
         try:
             memory = np.asarray(_Mapping(descriptor, None if passed_on else _give_back, keeps=keeps))

@@ -5,7 +5,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -163,19 +163,21 @@ def test_a_slow_consumer_does_not_use_up_the_time_limit(workers: Workers) -> Non
 
 
 def test_ending_early_leaves_no_process() -> None:
-    workers = Workers(1)
-    workers.start()
-    (worker,) = workers._idle
-    results = workers.map_unordered(tasks.misbehave, ["hang"])
-    assert next(results) == ("hang", "first")
-    results.close()
-    assert worker.process.returncode is not None
-    workers.close()
+    with Workers(1) as workers:
+        ((_, pid),) = workers.map_unordered(tasks.pid, [0])
+        results = workers.map_unordered(tasks.misbehave, ["hang"])
+        assert next(results) == ("hang", "first")
+        results.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
-def test_an_item_whose_worker_was_killed_is_tried_once_more(workers: Workers, tmp_path: Path) -> None:
-    marker = str(tmp_path / "was here")
-    assert list(workers.map_unordered(tasks.killed_once, [marker])) == [(marker, "done")]
+@pytest.mark.parametrize("how", [tasks.killed_once, tasks.orphaned_once])
+def test_an_item_whose_worker_was_killed_is_tried_once_more(
+    workers: Workers, how: Callable[[str], str], tmp_path: Path
+) -> None:
+    markers = [str(tmp_path / "was here"), str(tmp_path / "and here")]
+    assert sorted(workers.map_unordered(how, markers, at_once=1)) == sorted((marker, "done") for marker in markers)
 
 
 def test_workers_that_do_not_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,13 +188,17 @@ def test_workers_that_do_not_start_are_reported(monkeypatch: pytest.MonkeyPatch)
         assert [error.kind for _, error in workers.map_unordered(tasks.double, [1, 2, 3])] == ["worker_died"] * 3
 
 
-def test_a_worker_that_is_not_ready_yet_keeps_no_item_from_the_others(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_what_tasks_need_is_loaded_once_for_all_workers(tmp_path: Path) -> None:
     loads = tasks.LoadedByOne(tmp_path / "loaded")
-    with Workers(2) as workers:
-        for _ in range(2):  # what is loaded stays
-            made = list(workers.map_unordered(tasks.pid, range(9), loads=loads))
-            assert sorted(item for item, _ in made) == list(range(9))
-            assert len({pid for _, pid in made}) == 1
+    with Workers(3) as workers:
+        list(workers.map_unordered(tasks.pid, range(3)))  # without it
+        for k in range(2):  # what is loaded stays
+            clips = [tasks.Clip(str(tmp_path / f"{k}" / f"{clip}"), work=3) for clip in range(3)]
+            (tmp_path / f"{k}").mkdir()
+            times = [result for _, result in workers.run(tasks.meet, clips, loads=loads)]
+            assert max(began for began, _ in times) < min(ended for _, ended in times)
+        assert len(workers._idle) == 3
 
 
 def test_errors_of_the_items_reach_the_consumer(workers: Workers) -> None:

@@ -23,8 +23,9 @@ from caption_assets.models.chat import ChatPrompt, chat_prompt, kept_tokens
 from caption_assets.models.contexts import require_room
 from caption_assets.models.engines.vllm.loader import RENDERS_ONLY
 from caption_assets.models.families import Family, FrameLimits
-from caption_assets.models.requests import Request, video_hash, video_metadata, video_options
+from caption_assets.models.requests import Request, caption_request, video_hash, video_metadata, video_options
 from caption_assets.models.thinking import opened_by
+from caption_assets.records import FramePicks, SampledFrames
 
 _WORKER_SETTINGS = {
     # A worker must neither see nor touch the GPUs.
@@ -37,6 +38,8 @@ _WORKER_SETTINGS = {
 }
 # Seconds by which a time may differ from a whole one: what film rates and rounded frames make of two a second.
 _WHOLE = 0.1
+# Of a renderer's first video: every family takes them.
+_FIRST_FRAMES, _FIRST_SIZE = 4, (224, 224)
 _renderers: dict[str, Any] = {}
 
 
@@ -87,8 +90,11 @@ class VllmPrepare:
     family: Family
 
     def load(self) -> None:
-        """Builds this process's renderer, which imports vLLM: that takes several seconds."""
-        self._renderer()
+        """Builds this process's renderer and has it render, since vLLM reads the checkpoint's processor with the first
+        video: each of the two takes several seconds."""
+        picks = FramePicks(tuple(range(_FIRST_FRAMES)), tuple(k / 2 for k in range(_FIRST_FRAMES)))
+        frames = SampledFrames(np.zeros((_FIRST_FRAMES, *_FIRST_SIZE, 3), np.uint8), picks)
+        self(caption_request("first", "Describe this.", frames, max_tokens=1))
 
     def __call__(self, request: Request) -> Request:
         """The request with its engine input in place of its frames.
