@@ -167,7 +167,7 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         pipeline = Pipeline(settings, {"workers": SharedWorkers(clip_workers, told)})
         failed = materialize_shards(instance, pipeline, asked_for, steps, console, trial)
     console.summarize(asked_for, Console())
-    print_checks(console.checks, Console())
+    print_checks(console.checks, Console(), passed=console.passed)
     if trial.limit is not None:
         click.echo(f"Only the first {trial.limit} clips of each shard: a run without --limit goes on from here.")
     return SHARD_FAILED if failed else OK

@@ -199,7 +199,8 @@ def test_a_shard_of_any_name_is_chosen_by_its_folder_or_by_its_key(caption_asset
     assert listed.stdout == "a\t2 clips\tregistered\nmy [b]\\udcff\t1 clip\tregistered\n"
 
 
-def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, tmp_path):
+def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, tmp_path, monkeypatch):
+    monkeypatch.setattr("caption_assets.defs.run._MOST_CHECKED", 1)
     (clips_root / "a" / "text.mp4").write_text("not a video")
     (clips_root / "a" / "zero.mp4").touch()
     done = caption_assets("run", "--dataset", clips_root, "--output-path", tmp_path / "out", "--generate-captions")
@@ -209,6 +210,10 @@ def test_bad_clips_are_listed_and_the_rest_is_done(caption_assets, clips_root, t
     assert "failures by reason" in done.stdout
     failed = "failed: clips_without_windows of clip_windows, shard a: 2 of 4 clips have no window (50.0%), and 5.0% may"
     assert failed in " ".join(done.stdout.split())
+    with dg.DagsterInstance.get() as instance:
+        checking = [run for run in instance.get_runs() if run.asset_check_selection]
+        assert sorted(run.tags["dagster/partition"] for run in checking) == ["a", "a", "b", "b"]
+        assert all(run.is_success for run in checking)
 
     # All texts of so few tokens are cut off.
     checks = ("check", "--output-path", tmp_path / "out", "--check-severities", '{"findings": "off"}')
