@@ -31,7 +31,7 @@ from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.extras import install, missing
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.prompts import enhance_prompt
-from caption_assets.settings import PipelineSettings
+from caption_assets.settings import CaptionModelSettings, PipelineSettings, TextModelSettings
 from caption_assets.steps import model_session
 from caption_assets.steps.asked import Ask, check_known
 from caption_assets.steps.sharding import dataset_for
@@ -137,16 +137,14 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         asks = [Ask.of(asked) for chosen in settings.captions for asked in chosen.asked.values()]
         check_known(asks, dataset, asked_for)
         for chosen in settings.captions:
-            with model_session(chosen, 1):
-                pass
+            _require_model(chosen, ask=not options["dry_run"])
     elif options["caption"]:
         raise click.UsageError("--caption asks windows, and this run captions none: add --generate-captions.")
     if enhance:
         steps.add("enhanced_captions")
         for wanted_texts in settings.enhanced:
             enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
-            with model_session(wanted_texts, 1):
-                pass
+            _require_model(wanted_texts, ask=not options["dry_run"])
 
     if options["dry_run"]:
         print_forecast(dataset, Store(settings.output), asked_for, settings, steps, trial)
@@ -171,6 +169,13 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
     if trial.limit is not None:
         click.echo(f"Only the first {trial.limit} clips of each shard: a run without --limit goes on from here.")
     return SHARD_FAILED if failed else OK
+
+
+def _require_model(settings: CaptionModelSettings | TextModelSettings, *, ask: bool) -> None:
+    """Raises ConfigError or ModelError for a model that cannot run here; `ask` has a server say which one it has."""
+    with model_session(settings, 1) as session:
+        if ask:
+            session.author()
 
 
 def _show_samples(store: Store, shards: list[str], console: Console) -> None:

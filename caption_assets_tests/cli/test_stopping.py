@@ -162,10 +162,10 @@ def test_a_machine_that_is_taken_away_leaves_what_is_answered(command, tmp_path,
     for name in "abcd":
         make_clip(tmp_path / "clips" / "shard" / f"{name}.mp4", 24)
     with FewAnswers() as server:
-        server.answer(3)  # the trial, and two windows
+        server.answer(4)  # the trial before the run and that of its step, and two windows
         asked = ("--generate-captions", "--engine", "openai", "--captioning-batch-size", "1")
         running = command("out", tmp_path / "clips", *asked, OPENAI_BASE_URL=server.url)
-        running.wait_for(lambda: server.asked == 4)
+        running.wait_for(lambda: server.asked == 5)
         os.kill(running.process.pid, signal.SIGTERM)
         assert running.ended() == 143, running.said()
     assert _STOPPED in running.said()

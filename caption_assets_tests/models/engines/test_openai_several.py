@@ -1,5 +1,6 @@
 """The server engine with several servers of the same model."""
 
+import socket
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from caption_assets_tests.models.engines.served import (
     BRIEF,
     CHECKPOINT,
     DEMO,
+    ENGINE,
     KEY,
     LONG_S,
     URL,
@@ -59,6 +61,24 @@ def test_windows_go_to_the_least_busy(pair):
         assert all(next(results).text for _ in range(len(MANY) - 2))
         results.close()
     assert windows_at(quick) == len(MANY) - 2
+
+
+def test_windows_of_a_server_that_is_busy_go_to_others(pair, caplog):
+    """For good, or for a moment, after which it has its part again."""
+    busy, other = pair
+    refused = {"status": 429, "headers": {"Retry-After": "1"}, "times": 99}
+    with started(batch_size=2) as e:
+        busy.fail(refused)
+        found = list(e.generate(MANY))
+        assert windows_at(other) == len(MANY)
+        assert "is busy: HTTP 429" in caplog.text
+        busy.fail({**refused, "times": 1})
+        other.fail({"hang": 600, "times": 2})  # from now on it does nothing
+        results = e.generate(MANY)
+        found += [next(results) for _ in range(len(MANY) - 2)]
+        results.close()
+    assert all(result.text for result in found)
+    assert "left out" not in caplog.text
 
 
 def test_a_server_that_dies_is_left_out_and_has_its_part_when_it_is_back(pair, caplog):
@@ -142,20 +162,53 @@ def test_servers_of_different_models_are_refused(pair):
         engine().start()
 
 
-def test_addresses_may_be_the_lines_of_a_file(tmp_path, monkeypatch):
-    file = tmp_path / "servers"
-    file.write_text("# node 1\nhttp://a:8000/v1\n\nhttp://b:8000/v1?x=geheim\nhttp://a:8000/v1\n")
-    monkeypatch.setenv(URL, str(file))
+def test_of_servers_that_are_all_away_each_is_named(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        places = [f"http://127.0.0.1:{place.getsockname()[1]}" for place in (one, other)]
+    monkeypatch.setenv(URL, f"{places[0]}/v1,{places[1]}/v1")
+    monkeypatch.setattr(f"{ENGINE}._FIRST_WAIT_S", 0.0)
+    with pytest.raises(ModelError, match=f"none can be used. {places[0]} and {places[1]}: there is no connection"):
+        engine().start()
+
+
+def test_addresses_stand_in_a_list_or_a_file_each_once(tmp_path, monkeypatch):
+    """However they are parted, and whatever stands around them."""
     monkeypatch.setenv(KEY, "a-key")
-    addresses = find_addresses(text_model=True)
-    assert [address.url("models") for address in addresses] == [
-        "http://a:8000/v1/models",
-        "http://b:8000/v1/models?x=geheim",
-    ]
-    assert [address.headers for address in addresses] == [{"Authorization": "Bearer a-key"}] * 2
+    file = tmp_path / "servers"
+    wanted = ["http://a:8000/v1/models", "http://b:8000/v1/models?x=ge,heim"]
+
+    def found(given):
+        monkeypatch.setenv(URL, given)
+        return [address.url("models") for address in find_addresses(text_model=True)]
+
+    one, other = "http://a:8000/v1", "http://b:8000/v1?x=ge,heim"
+    lists = [f"{one},{other}", f" ,,{one} ,\t,{other}, ", f"{one}\n{other}\n", f"{one},{one}/,{other},,"]
+    assert [found(given) for given in lists] == [wanted] * len(lists)
+    for encoding in ("utf-8", "utf-8-sig"):
+        file.write_text(f"{one} # the first\r\n\n  # node 2\n\t{other} \n{one}/\n", encoding)
+        assert found(str(file)) == wanted
+    assert [address.headers for address in find_addresses(text_model=True)] == [{"Authorization": "Bearer a-key"}] * 2
+
+
+def test_what_is_no_address_is_named_by_where_it_stands(tmp_path, monkeypatch):
+    file = tmp_path / "servers"
+
+    def says(given):
+        monkeypatch.setenv(URL, str(given))
+        with pytest.raises(ModelError) as error:
+            find_addresses(text_model=False)
+        return str(error.value).partition(". ")[0]
+
+    server, no_address = "server of engine 'openai' in OPENAI_BASE_URL", "it is no address of an API"
+    no_file = "there is no such file, or it does not stand alone"
+    assert says(",, ,") == f"{server}: it is not set"
+    assert says(file) == f"{server}: {no_file}"
+    assert says(tmp_path) == "file of servers in OPENAI_BASE_URL: it cannot be read (IsADirectoryError)"
+    for given in ("http://a/v1 node-2:8000", "http://a/v1, http://b;http://c/v1", "http://a/v1,ftp://b,http://c"):
+        assert says(given) == f"{server}, address 2: {no_address}"
+    assert says("http://a:1/v1,b:2/v1") == f"{server}: {no_address}"
     file.write_text("# none\n")
-    with pytest.raises(ModelError, match="file of servers in OPENAI_BASE_URL: it names none"):
-        find_addresses(text_model=False)
-    file.write_text("node-1:8000\n")
-    with pytest.raises(ModelError, match="no address of an API"):
-        find_addresses(text_model=False)
+    assert says(file) == "file of servers in OPENAI_BASE_URL: it names none"
+    file.write_text("http://a/v1\nnode-1:8000\n")
+    assert says(file) == f"{server}, line 2 of that file: {no_address}"
+    assert says(f"{file},http://a/v1") == f"{server}, address 1: {no_file}"

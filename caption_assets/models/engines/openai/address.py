@@ -25,7 +25,10 @@ class _Variables(NamedTuple):
 _CAPTIONS = _Variables("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_HEADERS")
 _TEXT = _Variables("OPENAI_TEXT_BASE_URL", "OPENAI_TEXT_API_KEY", "OPENAI_TEXT_HEADERS")
 HOW_TO_START = "start one with `vllm serve <model>` (docs/engines.md has the whole command)"
-_SEPARATOR = re.compile(r"[\s,]+(?=https?://)")
+# A query may have commas: one that ends an address has another behind it, a blank or nothing.
+_SEPARATOR = re.compile(r"[\s,]*\s[\s,]*|,+(?=\w+://|$)")
+_COMMENT = re.compile(r"(^|\s)#.*")
+_EXAMPLE = "http://localhost:8000/v1"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -63,49 +66,64 @@ class Address:
 
 
 def find_addresses(*, text_model: bool) -> tuple[Address, ...]:
-    """The servers' addresses by the environment, which are parted by blanks or commas, or are the lines of a file.
+    """The servers' addresses by the environment, which are parted by blanks or commas, there or in the lines of a file.
 
-    Key and headers go to the addresses that they stand beside, and to no other. Raises ModelError.
+    One that stands there twice is one. Key and headers go to the addresses that they stand beside, and to no other.
+    Raises ModelError.
     """
     all_of_them = (_TEXT, _CAPTIONS) if text_model else (_CAPTIONS,)
-    names = next((names for names in all_of_them if os.environ.get(names.address, "").strip()), all_of_them[-1])
+    names = next((names for names in all_of_them if _parts(os.environ.get(names.address, ""))), all_of_them[-1])
     given, key = (os.environ.get(name, "").strip() for name in (names.address, names.key))
-    if not given:
+    if not _parts(given):
         asked = f"server of engine 'openai' in {names.address}"
         wrong = " and ".join(n.address for n in all_of_them) + " are not set" if text_model else "it is not set"
-        raise ModelError(asked, wrong, f"set {names.address}, such as http://localhost:8000/v1; {HOW_TO_START}")
+        raise ModelError(asked, wrong, f"set {names.address}, such as {_EXAMPLE}; {HOW_TO_START}")
     if not _sendable(key):
         raise ModelError(
             f"key in {names.key}", "it has characters that no HTTP header can carry", "set it again, as it was issued"
         )
     headers = _headers(names.headers)
-    return tuple(_address(names, each, key, headers) for each in dict.fromkeys(_listed(names.address, given)))
+    found = [_address(names, address, place, key, headers) for place, address in _listed(names.address, given)]
+    return tuple({address.url(""): address for address in found}.values())
 
 
-def _listed(variable: str, given: str) -> list[str]:
-    """The addresses, as they are written. Raises ModelError for a file without any."""
-    if "://" in given or not Path(given).expanduser().is_file():
-        return _SEPARATOR.split(given.rstrip(","))
+def _listed(variable: str, given: str) -> list[tuple[str, str]]:
+    """The addresses as they are written, each with where that is. Raises ModelError for a file without any."""
+    file = os.path.expanduser(given)
+    if "://" in given or not os.path.exists(file):
+        found = _parts(given)
+        return [(f"{variable}{f', address {k}' * (len(found) > 1)}", each) for k, each in enumerate(found, 1)]
     asked = f"file of servers in {variable}"
     try:
-        lines = Path(given).expanduser().read_text().splitlines()
+        lines = Path(file).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(asked, f"it cannot be read ({type(error).__name__})", "name another one") from None
-    if found := [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]:
+    if found := [
+        (f"{variable}, line {number} of that file", address)
+        for number, line in enumerate(lines, 1)
+        for address in _parts(_COMMENT.sub("", line))
+    ]:
         return found
-    raise ModelError(asked, "it names none", "write each on a line of its own, like http://localhost:8000/v1")
+    raise ModelError(asked, "it names none", f"write each on a line of its own, like {_EXAMPLE}")
 
 
-def _address(names: _Variables, given: str, key: str, headers: Mapping[str, str]) -> Address:
-    """Raises ModelError for what is no address."""
+def _parts(text: str) -> list[str]:
+    return [part for part in _SEPARATOR.split(text.strip(" \t\r\n,")) if part]
+
+
+def _address(names: _Variables, given: str, place: str, key: str, headers: Mapping[str, str]) -> Address:
+    """`place` is where it stands. Raises ModelError for what is no address."""
     try:
         parts = urlsplit(given)
-        usable = bool(parts.hostname) and parts.port != 0 and not re.search(r"[\s\\]", given)
+        usable = bool(parts.hostname) and parts.port != 0 and not re.search(r"[\\,;]", f"{parts.hostname}{parts.path}")
     except ValueError:
         usable = False
     if not usable or parts.scheme not in ("http", "https") or parts.fragment:
-        asked = f"server of engine 'openai' in {names.address}"
-        raise ModelError(asked, "it is no address of an API", "give it like http://localhost:8000/v1")
+        wrong = "it is no address of an API"
+        if given[0] in "/~.":
+            wrong = "there is no such file, or it does not stand alone"
+        fix = f"give it like {_EXAMPLE}, several with commas between them, or the path of one file that has them"
+        raise ModelError(f"server of engine 'openai' in {place}", wrong, fix)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     basic = base64.b64encode(f"{user}:{password}".encode()).decode()
     credentials = f"Bearer {key}" if key else f"Basic {basic}" if user else ""

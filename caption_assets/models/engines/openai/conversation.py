@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
-from caption_assets.models.engines.openai.server import Server, ServerGoneError
+from caption_assets.models.engines.openai.server import BusyError, Patience, Server, ServerGoneError
 from caption_assets.models.engines.openai.servers import Servers
 from caption_assets.models.engines.visits import Visit
 from caption_assets.models.requests import Request, Result
@@ -96,12 +96,17 @@ class Conversation:
             self._answers.put(Result(request.request_id, outcome=outcome))
 
     async def _somewhere(self, request: Request) -> Result:
-        """A visit at the least busy server; where that goes, at another. Raises ServerGoneError where none is left."""
-        deaths = 0
+        """A visit at the least busy server; where that is too busy or goes, what is left of it at another.
+
+        Raises ServerGoneError where none is left.
+        """
+        way, deaths = _OnTheWay(request), 0
         while True:
             try:
                 async with self._suspects if deaths else nullcontext(), self.servers.least_busy() as server:
-                    return await self._visit(request, server)
+                    return await self._visit(way, server)
+            except BusyError:
+                continue
             except ServerGoneError as gone:
                 if not self.servers.any_there:
                     raise
@@ -111,22 +116,30 @@ class Conversation:
                     message = f"two servers went away on it, so it was set aside ({gone})"
                     return Result(request.request_id, outcome=Outcome("failed", "engine_died", message))
 
-    async def _visit(self, request: Request, server: Server) -> Result:
+    async def _visit(self, way: "_OnTheWay", server: Server) -> Result:
         """One question after the other: the server has the video's tokens once it has answered the first."""
-        visit = Visit(request)
-        left = [visit.first, *visit.beside]
-        while left:
-            asked = left.pop(0)
+        while way.left:
+            asked = way.left[0]
             ready = asked.request
-            if asked is not visit.first:
+            if asked is not way.visit.first:
                 assert self._further is not None, "there is nothing to ask further questions with"
-                ready = self._further(request, ready)
-            left = visit.answered(asked, await server.ask(ready, self.broken)) + left
-        assert visit.result is not None
-        return visit.result
+                ready = self._further(way.request, ready)
+            answer = await server.ask(ready, way.patience, self.broken)
+            way.left[:1] = way.visit.answered(asked, answer)
+            way.patience = Patience()
+        assert way.visit.result is not None
+        return way.visit.result
 
     async def _end(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.servers.close()
+
+
+class _OnTheWay:
+    """A visit that may begin at one server and end at another: what is left to ask, the first of it next."""
+
+    def __init__(self, request: Request) -> None:
+        self.request, self.visit, self.patience = request, Visit(request), Patience()
+        self.left = [self.visit.first, *self.visit.beside]

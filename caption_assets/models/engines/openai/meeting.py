@@ -78,8 +78,13 @@ class Meetings:
             await asyncio.gather(*tasks, return_exceptions=True)
         met = {server: task.result() for task, server in tasks.items() if _has_met(task)}
         if not met:
-            for task in tasks:
-                task.result()
+            errors = {}
+            for task, server in tasks.items():
+                try:
+                    task.result()
+                except ModelError as error:
+                    errors[server] = error
+            raise _none_met(errors)
         for task, server in tasks.items():
             if server not in met:
                 why = "it has not passed its trial yet" if task.cancelled() else task.exception()
@@ -161,6 +166,18 @@ class Meetings:
 
 def _has_met(task: "asyncio.Task[Met]") -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _none_met(errors: Mapping[Server, ModelError]) -> ModelError:
+    """Of one server its error, of several why each of them cannot be used."""
+    (one, first), *others = errors.items()
+    if not others:
+        return first
+    why: dict[str, list[str]] = {}
+    for server, error in errors.items():
+        why.setdefault(error.wrong, []).append(server.address.shown)
+    wrong = "; ".join(f"{' and '.join(servers)}: {said}" for said, servers in why.items())
+    return ModelError(f"servers of engine 'openai' in {one.address.variable}", f"none can be used. {wrong}", first.fix)
 
 
 def _require_alike(met: Mapping[Server, Met]) -> None:

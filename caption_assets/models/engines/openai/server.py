@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -61,6 +61,10 @@ class LateError(TroubleError):
     """No answer within the time that one may take."""
 
 
+class BusyError(TroubleError):
+    """The server is busy, and others may be asked in its place."""
+
+
 class RefusedError(Exception):
     """The server will not answer this request, or what it sends is no answer. `kind` is a row's `error_kind`.
 
@@ -70,6 +74,24 @@ class RefusedError(Exception):
     def __init__(self, message: str, *, kind: str = "server", status: int = 0, field: str | None = None) -> None:
         super().__init__(message)
         self.kind, self.status, self.field = kind, status, field
+
+
+@dataclass(slots=True)
+class Patience:
+    """With one question: how often it has been asked since `begun`, and how much longer it is to be, of any server."""
+
+    begun: float = field(default_factory=time.monotonic)
+    attempts: int = 0
+    _until: float = 0.0
+    _pause: float = 0.0
+
+    def pause(self, least_s: float, limit_s: float) -> float | None:
+        """Seconds to the next attempt, which grow; None where `limit_s` after the first trouble are over by then."""
+        now = time.monotonic()
+        self._until = self._until or now + limit_s
+        self._pause = min(2 * self._pause or FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        wait_s = max(least_s, self._pause * random.uniform(0.5, 1.5))
+        return wait_s if now + wait_s <= self._until else None
 
 
 class Server:
@@ -96,39 +118,39 @@ class Server:
             await asyncio.gather(self._check, return_exceptions=True)
         await self._client.aclose()
 
-    async def ask(self, request: Request, broken: set[str]) -> Result:
+    async def ask(self, request: Request, patience: Patience, broken: set[str]) -> Result:
         """The server's answer to a prepared request, or why there is none.
 
         Sent again with growing pauses where the server is busy, fails or breaks off, and in no other case: what it
-        refuses it would refuse again. Where it gives no answer in the end, it is asked for one that it has given
-        before, so that one request's trouble is told from the server's. Raises ServerGoneError for the latter. Where
-        the server has the request when the connection breaks, its id is put into `broken`.
+        refuses it would refuse again. Raises BusyError where it is busy and has others beside it, as long as `patience`
+        lasts. Where it gives no answer in the end, it is asked for one that it has given before, so that one request's
+        trouble is told from the server's. Raises ServerGoneError for the latter. Where the server has the request when
+        the connection breaks, its id is put into `broken`.
         """
-        begun, until, pause, attempts = time.monotonic(), 0.0, FIRST_PAUSE_S, 0
         while True:
-            attempts += 1
+            patience.attempts += 1
             sent = time.monotonic()
             try:
                 return self._result(request, await self.send(bytes(request.prepared), self.options.timeout_s), sent)
             except RefusedError as error:
                 await self._check_on(str(error))
-                return _failed(request, error.kind, str(error), begun)
+                return _failed(request, error.kind, str(error), patience)
             except LateError as error:
                 broken.add(request.request_id)
                 await self._check_on(str(error))
-                return _failed(request, "timeout", str(error), begun)
+                return _failed(request, "timeout", str(error), patience)
             except TroubleError as trouble:
                 if trouble.broken:
                     broken.add(request.request_id)
-                if self.has_others and trouble.status not in BUSY:
+                is_busy = trouble.status in BUSY
+                if self.has_others and not is_busy:
                     await self._check_on(str(trouble))
-                now = time.monotonic()
-                until = until or now + self.options.retry_s
-                wait_s = max(trouble.wait_s, pause * random.uniform(0.5, 1.5))
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-                if now + wait_s > until:
+                wait_s = patience.pause(trouble.wait_s, self.options.retry_s)
+                if wait_s is None:
                     await self._check_on(str(trouble))
-                    return _failed(request, "server", f"{trouble}, after {attempts} attempts", begun)
+                    return _failed(request, "server", f"{trouble}, after {patience.attempts} attempts", patience)
+                if self.has_others and is_busy:
+                    raise BusyError(str(trouble), status=trouble.status, wait_s=trouble.wait_s) from None
             await asyncio.sleep(wait_s)
 
     async def send(self, body: bytes, limit_s: float, fields: Mapping[str, Any] | None = None) -> Answer:
@@ -254,6 +276,6 @@ def _asked_to_wait(headers: Any) -> float:
         return 0.0
 
 
-def _failed(request: Request, kind: str, message: str, begun: float) -> Result:
-    seconds = time.monotonic() - begun
+def _failed(request: Request, kind: str, message: str, patience: Patience) -> Result:
+    seconds = time.monotonic() - patience.begun
     return Result(request.request_id, seconds=seconds, outcome=Outcome("failed", kind, message))

@@ -1,13 +1,19 @@
-"""The servers of a model: a window goes to the least busy, and one that has gone is left out until it is back."""
+"""The servers of a model: a window goes to the least busy, and one that has gone is left out until it is back.
+
+One that says that it is busy rests for as long as it asks, or ever longer; then it has one window at a time until it
+answers.
+"""
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from caption_assets.models.engines.openai import server as asking
-from caption_assets.models.engines.openai.server import Server, ServerGoneError
+from caption_assets.models.engines.openai.server import BusyError, Server, ServerGoneError
 
 log = logging.getLogger(__name__)
 IsBack = Callable[[Server], Awaitable[bool]]
@@ -15,10 +21,29 @@ IsBack = Callable[[Server], Awaitable[bool]]
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    """A server from when it is there until it has gone, with the visits that it has now."""
+    """A server from when it is there until it has gone, with the visits that it has now.
+
+    `pause_s` is how long it has rested last, 0 once it has answered since. Times are those of `time.monotonic`.
+    """
 
     server: Server
     open: int = 0
+    rests_until: float = 0.0
+    pause_s: float = 0.0
+    was_busy: bool = False
+
+    def has_room(self, connections: int) -> bool:
+        return self.open < (1 if self.pause_s else connections)
+
+    def rest(self, busy: BusyError) -> None:
+        now = time.monotonic()
+        if now >= self.rests_until:  # or else it is of the same moment as others that it could not take
+            self.pause_s = min(2 * self.pause_s or asking.FIRST_PAUSE_S, asking.LONGEST_PAUSE_S)
+        wait_s = max(busy.wait_s, self.pause_s * random.uniform(0.5, 1.5))
+        self.rests_until = max(self.rests_until, now + wait_s)
+        if not self.was_busy:
+            log.warning("The server at %s is busy: %s. The others have its windows.", self.server.address.shown, busy)
+        self.was_busy = True
 
 
 class Servers:
@@ -51,13 +76,18 @@ class Servers:
 
     @asynccontextmanager
     async def least_busy(self) -> AsyncIterator[Server]:
-        """The server with the fewest visits, as soon as it has room for one more.
+        """The server with the fewest visits of those that do not rest, as soon as it has room for one more.
 
-        Raises ServerGoneError where none is there. One of which the block raises that is left out.
+        Raises ServerGoneError where none is there. One of which the block raises that is left out; with BusyError, it
+        rests.
         """
         place = await self._take()
         try:
             yield place.server
+            place.pause_s = 0.0
+        except BusyError as busy:
+            place.rest(busy)
+            raise
         except ServerGoneError as gone:
             if place in self._there:  # or else it is known already, and may be back
                 self._there.remove(place)
@@ -80,14 +110,20 @@ class Servers:
 
     async def _take(self) -> _Place:
         while True:
-            place = min(self._there, key=lambda place: place.open, default=None)
-            if place is None:
+            if not self._there:
                 raise self._last_gone
-            if place.open < self._connections:
+            now = time.monotonic()
+            free = [place for place in self._there if place.has_room(self._connections)]
+            ready = [place for place in free if place.rests_until <= now]
+            if ready:
+                place = min(ready, key=lambda place: place.open)
                 place.open += 1
                 return place
             self._changed.clear()
-            await self._changed.wait()
+            rest_s = min((place.rests_until - now for place in free), default=None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest_s):
+                    await self._changed.wait()
 
     def _look_for(self, server: Server) -> None:
         look = asyncio.get_running_loop().create_task(self._until_back(server))
