@@ -9,7 +9,11 @@ from caption_assets.steps.sharding import dataset_for
 
 @click.command()
 @click.option("--shard", "named", multiple=True, help="A shard, by its folder's name or by its key; by default all.")
-@click.option("--missing", is_flag=True, help="Only shards that lack an asset, or have one that is out of date.")
+@click.option(
+    "--missing",
+    is_flag=True,
+    help="Only shards that lack an asset, or have one that is out of date, and that nothing makes or waits to make.",
+)
 def backfill(named: tuple[str, ...], missing: bool) -> None:
     """Ask Dagster for all assets of shards, as Materialize all does: many shards a run, a start of a model a run.
 
@@ -22,7 +26,7 @@ def backfill(named: tuple[str, ...], missing: bool) -> None:
     from caption_assets.defs.instance import local_instance
     from caption_assets.defs.partitions import add_new_shards
     from caption_assets.defs.pipeline import Pipeline
-    from caption_assets.defs.work import outdated_shards
+    from caption_assets.defs.work import Work
 
     settings = deployed_settings()
     dataset, pipeline = dataset_for(settings.dataset, settings.clips, settings.output), Pipeline(settings)
@@ -30,11 +34,18 @@ def backfill(named: tuple[str, ...], missing: bool) -> None:
     with local_instance() as instance:
         add_new_shards(instance, pipeline.shards, dataset)
         defs = build_defs(settings)
+        work = Work.of(instance, defs, pipeline.settings_hash)
         if missing:
-            outdated = outdated_shards(instance, defs, keys, pipeline.settings_hash)
+            outdated = work.outdated(keys)
             shards = [shard for shard in shards if shard in outdated]
+        busy = work.busy(keys) & set(shards)
+        if busy:
+            what = f"{len(busy)} shards are being made or wait" if len(busy) > 1 else "1 shard is being made or waits"
+            click.echo(f"{what} to be made already: {'left out' if missing else 'made once more'}.")
+        if missing:
+            shards = [shard for shard in shards if shard not in busy]
         if not shards:
-            click.echo("No shard lacks an asset, or has one that is out of date.")
+            click.echo(f"No {'other ' if busy else ''}shard lacks an asset, or has one that is out of date.")
             return
         asked = ask_for_backfill(instance, defs, keys, shards)
     click.echo(f"Backfill {asked} of {len(shards)} shard{'s' * (len(shards) > 1)} waits for Dagster's daemon.")

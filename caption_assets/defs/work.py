@@ -34,6 +34,11 @@ class Work:
         self._assets: dict[dg.AssetKey, _Asset] = {}
 
     @classmethod
+    def of(cls, instance: dg.DagsterInstance, defs: dg.Definitions, settings_hash: str) -> "Work":
+        """What is to be done now."""
+        return cls.at(datetime.now(UTC), instance, defs.get_repository_def().asset_graph, settings_hash)
+
+    @classmethod
     def at(cls, moment: datetime, instance: dg.DagsterInstance, graph: BaseAssetGraph, settings_hash: str) -> "Work":
         """The work of an instance on the assets of a graph."""
         context = TemporalContext(effective_dt=moment, last_event_id=None)
@@ -73,6 +78,14 @@ class Work:
                     wanted.setdefault(shard, set()).add(key)
                     later |= {shard} & asset.busy
         return {shard: of_shard for shard, of_shard in wanted.items() if shard not in later}
+
+    def outdated(self, keys: Iterable[dg.AssetKey]) -> set[str]:
+        """Shards of which one of the assets is missing or out of date, whether or not it can be made now."""
+        return set().union(*(self.asset(key).outdated for key in keys))
+
+    def busy(self, keys: Iterable[dg.AssetKey]) -> set[str]:
+        """Shards of which a run or a backfill is making one of the assets, or is going to."""
+        return set().union(*(self.asset(key).busy for key in keys))
 
     def asset(self, key: dg.AssetKey) -> "_Asset":
         if key not in self._assets:
@@ -144,7 +157,7 @@ class _Asset:
 
     @cached_property
     def busy(self) -> set[str]:
-        """Shards that a run or a backfill is making, or is going to."""
+        """As for `Work.busy`."""
         running = {shard for shard, one in self.history.attempts.items() if not one.run.dagster_run.is_finished}
         queryer = self._view.get_inner_queryer_for_back_compat()
         backfilled = queryer.get_active_backfill_in_progress_asset_graph_subset()
@@ -163,14 +176,6 @@ class _Asset:
         if not self.node.is_materializable:
             return self.history.versions.get(shard) != NO_CLIPS
         return shard not in self.outdated and shard not in self.busy
-
-
-def outdated_shards(
-    instance: dg.DagsterInstance, defs: dg.Definitions, keys: Iterable[dg.AssetKey], settings_hash: str
-) -> set[str]:
-    """Shards of which one of the assets `keys` is missing or out of date now, whether or not it can be made yet."""
-    work = Work.at(datetime.now(UTC), instance, defs.get_repository_def().asset_graph, settings_hash)
-    return set().union(*(work.asset(key).outdated for key in keys))
 
 
 def _next_time(failed: Attempt, attempts: int) -> datetime:

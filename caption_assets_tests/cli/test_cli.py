@@ -357,3 +357,8 @@ def test_a_backfill_is_asked_for_of_what_is_missing_in_one_call(caption_assets, 
     assert {shard for key in target.asset_keys for shard in target.get_partitions_subset(key).get_partition_keys()} == {
         "b"
     }
+    again, rest = caption_assets("backfill", "--missing", "--shard", "b"), caption_assets("backfill", "--missing")
+    left_out = "1 shard is being made or waits to be made already: left out.\n"
+    assert again.stdout == f"{left_out}No other shard lacks an asset, or has one that is out of date.\n"
+    assert rest.stdout.startswith(left_out)
+    assert " of 1 shard waits" in rest.stdout
