@@ -60,8 +60,8 @@ def ui(
         text_variant = default_text_variant(os.environ.get(_VARIANT) or PipelineSettings().captions[0].model_variant)
         os.environ.setdefault(_TEXT_VARIANT, text_variant)
     settings = deployed_settings()
-    if dataset is not None:
-        with local_instance() as instance:
+    with local_instance() as instance:
+        if dataset is not None:
             listed = dataset_for(settings.dataset, settings.clips, settings.output)
             add_new_shards(instance, shards_of(settings.dataset, settings.clips), listed)
     click.echo(f"{settings.dataset} and {settings.output} in Dagster, on http://{host}:{port}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 import yaml
+from dagster._core.errors import DagsterInvalidConfigError
 from dagster._core.instance.ref import ConfigurableClassData, InstanceRef
 from dagster._core.storage.tags import PRIORITY_TAG
 
@@ -29,6 +31,7 @@ _NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class":
 # How often a connection to PostgreSQL is tried again, 0.4 s after the first time and twice as long after each: for
 # 50 s, where Dagster itself gives up after 11.
 _PATIENCE = 7
+_MOST_LETTERS = 300
 # Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
 _OWN_HOME = Path("~/.local/share/caption_assets")
 
@@ -121,11 +124,36 @@ def _gpu_run_tags() -> dict[str, str]:
 
 @contextmanager
 def local_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance of `instance_home`.
+    """The instance of `instance_home`. Raises ConfigError where it cannot be opened.
 
     What its runs print is on the terminal, and not kept once more: Dagster would start four processes a step for that,
     which have words of their own for a Ctrl-C.
     """
-    own = InstanceRef.from_dir(instance_home(), overrides={"compute_logs": _NO_LOGS})
-    with dg.DagsterInstance.from_ref(own) as instance:
+    home = instance_home()
+    try:
+        opened = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides={"compute_logs": _NO_LOGS}))
+    except Exception as error:  # whatever its file names: YAML, classes, databases
+        fix = f"mend {os.path.join(home, _INSTANCE_FILE)}, or what it names: the database, environment variables"
+        raise ConfigError(f"Dagster instance of {home}", f"it cannot be opened ({_why(error)})", fix) from error
+    with opened as instance:
         yield instance
+
+
+def _why(error: Exception) -> str:
+    """What Dagster, or what it asked, says of itself, in a line, without what may be part of a password."""
+    if isinstance(error, DagsterInvalidConfigError) and error.errors:
+        said = error.errors[0].message
+        unset = re.search(r'environment variable "(\w+)" which is not set', said)
+        return f"environment variable {unset[1]} is not set" if unset else _line(said.partition(" Expected: ")[0])
+    cause: BaseException = error
+    while further := cause.__cause__ or cause.__context__:
+        cause = further
+    if type(cause) is ValueError:  # of a database's URL, such as what should have been its port
+        return "a value in it, such as a URL, cannot be read"
+    return _line(str(cause)) or type(cause).__name__
+
+
+def _line(text: str) -> str:
+    text = " ".join(text.split()).removeprefix("Failure condition: ").rstrip(".")
+    text = re.sub(r"[^\s\"']+@", "…@", text)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"

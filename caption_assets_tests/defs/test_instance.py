@@ -10,9 +10,11 @@ import pytest
 from dagster._cli.utils import get_possibly_temporary_instance_for_cli
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.test_utils import create_run_for_test
+from dagster_postgres.utils import retry_pg_connection_fn
 
 import caption_assets.defs.pools  # noqa: F401 - how a run waits
 from caption_assets.defs.instance import local_instance
+from caption_assets.errors import ConfigError
 
 DAGSTER_YAML = Path(__file__).parents[2] / "dagster.yaml"
 
@@ -72,6 +74,45 @@ def test_history_that_an_earlier_file_has_kept_is_still_there(checkout, monkeypa
     (checkout / "dagster.yaml").write_text(now)
     monkeypatch.chdir("/")
     assert known() == [["old"], ["old"]]
+
+
+POSTGRES = "storage: {postgres: {postgres_url: {env: DAGSTER_POSTGRES_URL}}}"
+UNREADABLE = {
+    "the file": ("storage: {\n", "while parsing a flow"),
+    "an entry": ("nosuch: 1\n", 'unexpected config entry "nosuch" at the root'),
+    "a class": ("instance_class: {module: caption_assets.defs.instance, class: Nope}", "no attribute 'Nope'"),
+    "two limits": (
+        "concurrency: {runs: {max_concurrent_runs: 8}}\nrun_coordinator: {module: dagster.core.run_coordinator, "
+        "class: QueuedRunCoordinator, config: {max_concurrent_runs: 32}}",
+        "incompatible with the `concurrency > runs` config",
+    ),
+    "a variable": (POSTGRES, "environment variable DAGSTER_POSTGRES_URL is not set"),
+    "a database": (POSTGRES, "Connection refused"),
+    "a password in the host": (POSTGRES, 'host name "…@nowhere.invalid"'),
+}
+URLS = {
+    "a database": "postgresql+psycopg2://user:geheim@127.0.0.1:9/dagster",
+    "a password in the host": "postgresql+psycopg2://user:ge@heim@nowhere.invalid:9/dagster",
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_an_instance_that_cannot_be_opened_is_one_clear_error(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(retry_pg_connection_fn, "__defaults__", (0, 0.0))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", URLS.get(name, ""))
+    if name not in URLS:
+        monkeypatch.delenv("DAGSTER_POSTGRES_URL")
+    text, says = UNREADABLE[name]
+    (tmp_path / "dagster.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error, local_instance():
+        pass
+    said = str(error.value)
+    assert said.startswith(f"Dagster instance of {tmp_path}: it cannot be opened (")
+    assert says in said
+    assert f"Mend {tmp_path / 'dagster.yaml'}" in said
+    assert "heim" not in said
+    assert "\n" not in said
 
 
 def test_runs_that_caption_come_before_others_in_the_queue_unless_they_say_otherwise(checkout, monkeypatch):
