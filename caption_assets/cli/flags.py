@@ -20,6 +20,7 @@ from caption_assets.settings import (
     TextModelSettings,
     choices_of,
     flags_of,
+    in_words,
     is_mapping,
     variables_of,
 )
@@ -97,7 +98,7 @@ def parsed_as(settings: type[S], chosen: Mapping[str, Any]) -> S:
         return settings(**chosen)
     except ValidationError as error:  # of what click cannot check by itself
         first = error.errors()[0]
-        wrong = first["msg"].removeprefix("Value error, ")
+        wrong = in_words(first)
         flag = "".join(
             f" for '{flags_of(settings)[str(name)]}'" for name in first["loc"][:1]
         )  # none: of several together

@@ -6,10 +6,12 @@ import dagster as dg
 
 from caption_assets.defs.automation import job_of, schedule_of, sensors_of
 from caption_assets.defs.freshness import freshness_check
+from caption_assets.defs.instance import gpu_run_tags
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.prune import prune_job
 from caption_assets.defs.ray_executor import ray_executor, require_ray
 from caption_assets.errors import ConfigError
+from caption_assets.media.cores import usable_cores
 from caption_assets.names import has_known_scheme
 from caption_assets.quality.words import is_script
 from caption_assets.settings import PipelineSettings
@@ -51,7 +53,9 @@ def build_defs(
 
 
 def _check(settings: PipelineSettings) -> None:
-    """Raises ConfigError for what cannot be on any machine."""
+    """Raises ConfigError for what cannot be on any machine, be it of settings or of variables for runs to come."""
+    gpu_run_tags()
+    usable_cores()
     if settings.executor == "ray":
         require_ray()
     for name, places in (("dataset", settings.dataset.splitlines()), ("output", [settings.output])):

@@ -23,7 +23,7 @@ from dagster._config.source import IntSourceType, StringSourceType
 from pydantic import TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from caption_assets.settings import Settings, choices_of, meanings_of
+from caption_assets.settings import Settings, choices_of, in_words, meanings_of
 
 
 def config_class(settings: Settings) -> type[Any]:
@@ -119,7 +119,7 @@ def _within(info: FieldInfo, of: type[Any], value: Any) -> Any:
         return TypeAdapter(bounded).validate_python(value)
     except ValidationError as error:
         words = (info.description or "").rstrip(".")
-        raise PostProcessingError(f"{error.errors()[0]['msg']}, not {value} ({words}).") from None
+        raise PostProcessingError(f"{in_words(error.errors()[0])}, not {value} ({words}).") from None
 
 
 def _bounds(info: FieldInfo) -> str:

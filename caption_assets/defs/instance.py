@@ -43,6 +43,11 @@ class StoredBesideInstance(dg.DagsterInstance):
     another, empty instance in each. Named there as `instance_class`.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Raises ConfigError for what GPU_RUN_TAGS cannot be: the daemon, which needs them, says so as it starts."""
+        gpu_run_tags()
+        super().__init__(*args, **kwargs)
+
     @classmethod
     def config_schema(cls) -> Mapping[str, Any]:
         """Nothing but what every instance has."""
@@ -56,7 +61,7 @@ class StoredBesideInstance(dg.DagsterInstance):
         if run is not None:
             tags = {PRIORITY_TAG: "1"} if makes(run, WINDOW_CAPTIONS) else {}
             if makes(run, WINDOW_CAPTIONS, ENHANCED_CAPTIONS):
-                tags |= _gpu_run_tags()
+                tags |= gpu_run_tags()
             if new := {name: value for name, value in tags.items() if name not in run.tags}:
                 self.add_run_tags(run_id, new)
         return super().submit_run(run_id, workspace)
@@ -109,8 +114,8 @@ def _be_patient() -> None:
 _be_patient()
 
 
-def _gpu_run_tags() -> dict[str, str]:
-    """Tags by name, of the environment. Raises ConfigError for what is no JSON of these."""
+def gpu_run_tags() -> dict[str, str]:
+    """The tags of GPU_RUN_TAGS, by name. Raises ConfigError for what is no JSON of these."""
     text = os.environ.get(GPU_RUN_TAGS, "").strip()
     try:
         given = json.loads(text or "{}")
@@ -132,6 +137,8 @@ def local_instance() -> Iterator[dg.DagsterInstance]:
     home = instance_home()
     try:
         opened = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides={"compute_logs": _NO_LOGS}))
+    except ConfigError:
+        raise
     except Exception as error:  # whatever its file names: YAML, classes, databases
         fix = f"mend {os.path.join(home, _INSTANCE_FILE)}, or what it names: the database, environment variables"
         raise ConfigError(f"Dagster instance of {home}", f"it cannot be opened ({_why(error)})", fix) from error

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from caption_assets.errors import ConfigError
+
 CORES = "CAPTION_ASSETS_CORES"
 """The variable by which somebody else who shares cores out, such as Ray, says how many are this process's."""
 # Where the hierarchies are mounted; containers and distributions use these names.
@@ -16,11 +18,15 @@ def usable_cores(root: str | Path = "/") -> int:
     """Cores that this process may use, at least 1: by CORES, its CPU affinity, and the CPU time of its control groups.
 
     A group's limit holds for all groups within it, so the lowest on the way up counts; parts of a core are left out.
-    `root` is the folder that has `proc` and `sys`.
+    `root` is the folder that has `proc` and `sys`. Raises ConfigError for what CORES cannot be.
     """
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    given = os.environ.get(CORES, "")
-    said = [float(given)] if given.isdecimal() else []
+    given = os.environ.get(CORES, "").strip()
+    if given and not (given.isdecimal() and int(given)):
+        raise ConfigError(
+            f"{CORES}={given!r}", "it is no number of cores", "give a whole number from 1 on, or unset it"
+        )
+    said = [float(given)] if given else []
     return max(1, math.floor(min([cores, *said, *_group_limits(Path(root))])))
 
 

@@ -23,8 +23,9 @@ def seats(
 ) -> Seats:
     """What `asked` means here: None for one engine, "all", a number of GPUs, or their numbers ("0,2").
 
-    Each engine leases `tensor_parallel` GPUs of its own. Without GPUs, a number of engines share the CPU's `cores`.
-    Raises ConfigError for what cannot be meant, ModelError for GPUs that are not here.
+    Each engine leases `tensor_parallel` GPUs of its own. Without GPUs, a number of engines share the CPU's
+    `cores`, and have at least one each. Raises ConfigError for what cannot be meant, ModelError for GPUs and cores that
+    are not here.
     """
     number, numbers = _read(asked)
     if asked is None or device.startswith("cuda:"):
@@ -35,6 +36,9 @@ def seats(
     if not gpus:
         if numbers:
             raise ModelError(f"gpus {asked!r}", "there is no NVIDIA GPU here", "give a number of engines, or nothing")
+        if (number or 1) > cores:
+            wrong = f"there is no GPU to be used, and {cores} cores for engines on the CPU"
+            raise ModelError(f"gpus {asked!r}", wrong, f"give at most {cores}, or nothing for one engine")
         threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores // (number or 1))
         return Seats(number or 1, {"OMP_NUM_THREADS": str(threads)})
     chosen = _chosen(asked, numbers, gpus)

@@ -6,9 +6,11 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 ENVIRONMENT_PREFIX = "CAPTION_ASSETS_"
 S = TypeVar("S", bound="Settings")
+_FORMS: dict[str, str] = {}
 
 
 def setting(
@@ -30,6 +32,18 @@ def setting(
     """
     how: JsonDict = {"flag": flag, "env": env, "shared": shared, "meanings": dict(meanings or {})}
     return Field(default=default, description=description, json_schema_extra={"setting": how}, **bounds)
+
+
+def form(pattern: str, words: str) -> str:
+    """The pattern of a text, which `words` are said for where a text does not have it."""
+    _FORMS[pattern] = words
+    return pattern
+
+
+def in_words(error: ErrorDetails) -> str:
+    """What is wrong with a value, by one of a ValidationError's."""
+    words = _FORMS.get(error.get("ctx", {}).get("pattern"))
+    return f"it has to be {words}" if words else error["msg"].removeprefix("Value error, ")
 
 
 class Settings(BaseModel):

@@ -21,6 +21,7 @@ from caption_assets.settings import (
     ExportSettings,
     PipelineSettings,
     Settings,
+    in_words,
     is_mapping,
     variables_of,
 )
@@ -45,7 +46,7 @@ _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": Enhanc
 _DEFAULTS: Mapping[str, list[dict[str, Any]]] = {"captions": [{}], "enhanced": [{}], "exports": []}
 # Formats of exports, with commas: in place of those of the file.
 _EXPORT = ENVIRONMENT_PREFIX + "EXPORT"
-# Read where they are needed, and no settings of a run.
+# Read where they are needed, and no settings of a run. What can be wrong in one, `defs.build` has it read as it loads.
 _OTHERS = frozenset(
     ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "GPU_RUN_TAGS", "CORES", "RENDERS_ONLY", "REVIEW_TOKEN")
 )
@@ -108,7 +109,7 @@ def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
             chosen[field] = getattr(settings.model_validate({field: value}), field)
         except ValidationError as error:
             what = (settings.model_fields[field].description or "").rstrip(".")
-            raise ConfigError(f"{name}={text!r}", error.errors()[0]["msg"], f"it sets {field}: {what}") from None
+            raise ConfigError(f"{name}={text!r}", in_words(error.errors()[0]), f"it sets {field}: {what}") from None
         except ValueError as error:
             raise ConfigError(f"{name}={text!r}", f"it is not JSON ({error})", 'write it as {"name": value}') from None
     return chosen

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from caption_assets.errors import ConfigError, first_line
 from caption_assets.names import absolute
+from caption_assets.settings.declare import in_words
 from caption_assets.settings.pipeline import PipelineSettings
 
 # Whatever is a path, at any depth.
@@ -53,7 +54,7 @@ def _read(path: Path, asked: str, like: str) -> dict[str, Any]:
 
 def problems(error: ValidationError) -> str:
     """What is wrong with settings, each with the place where it stands."""
-    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {in_words(each)}" for each in error.errors())
 
 
 def _below(value: Any, folder: Path, name: object = None) -> Any:

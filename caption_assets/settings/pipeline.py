@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from caption_assets.settings.checks import CheckSettings
 from caption_assets.settings.clips import PreviewSettings, WindowSettings, WorkerSettings
 from caption_assets.settings.dataset import DatasetSettings
-from caption_assets.settings.declare import Settings, part, setting
+from caption_assets.settings.declare import Settings, form, part, setting
 from caption_assets.settings.exports import ExportFormatName, ExportSettings
 from caption_assets.settings.quality import QualitySettings
 from caption_assets.settings.texts import (
@@ -35,6 +35,10 @@ PEOPLE_ONLY = (
 """Settings of a pipeline that change nothing in what is made."""
 
 
+_CAPTION_NAME = form(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", "of letters, digits, '_', '.' and '-', the first no mark")
+_URL = form("^https?://", "an address like https://host/path")
+
+
 class Captions(CaptionModelSettings, CaptionSettings):
     """Captions of every window: by which model, and how; and in `prompts` what else it is asked in the same visit.
 
@@ -42,14 +46,12 @@ class Captions(CaptionModelSettings, CaptionSettings):
     its prompt; one that is called as a prompt variant has that prompt.
     """
 
-    prompts: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")], CaptionSettings] = (
-        setting(
-            {},
-            "Further captions of every window, by name: a prompt text or settings, as JSON; nothing for the ready-made "
-            "short, dense, camera and structured.",
-            flag="--caption",
-            env="PROMPTS",
-        )
+    prompts: dict[Annotated[str, StringConstraints(pattern=_CAPTION_NAME)], CaptionSettings] = setting(
+        {},
+        "Further captions of every window, by name: a prompt text or settings, as JSON; nothing for the ready-made "
+        "short, dense, camera and structured.",
+        flag="--caption",
+        env="PROMPTS",
     )
 
     @field_validator("prompts", mode="before")
@@ -93,7 +95,7 @@ class Exports(ExportSettings):
     format: ExportFormatName = Field(description="Format of the export.")
     name: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9_-]+$",
+        pattern=form(r"^[A-Za-z0-9_-]+$", "of letters, digits, '_' and '-'"),
         description="What it is called, where several have the same format; by default as that.",
     )
     to: str | None = Field(
@@ -114,7 +116,7 @@ class PipelineSettings(BaseModel):
 
     name: str = Field(
         default="",
-        pattern=r"^[A-Za-z0-9_]*$",
+        pattern=form(r"^[A-Za-z0-9_]*$", "of letters, digits and '_'"),
         description="What its definitions' names begin with, where several stand side by side; by default nothing.",
     )
     dataset: Annotated[str, BeforeValidator(_lines)] = Field(
@@ -173,12 +175,12 @@ class PipelineSettings(BaseModel):
     )
     failure_webhook: str | None = Field(
         default=None,
-        pattern="^https?://",
+        pattern=_URL,
         description="Address to which a message is sent when a run fails, as JSON with a `text` for people.",
     )
     review_url: str | None = Field(
         default=None,
-        pattern="^https?://",
+        pattern=_URL,
         description="Address of `caption-assets review --serve`, or another at which the output root is served, for "
         "links to the pages.",
     )

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError, field_validator
 
-from caption_assets.settings.declare import Settings, setting
+from caption_assets.settings.declare import Settings, form, in_words, setting
 from caption_assets.settings.variants import CAPTION_VARIANTS, TEXT_VARIANTS, CaptionVariant, TextVariant
 
 ModelFamily = Literal["qwen2.5-vl", "qwen3-vl", "qwen3.5", "nemotron-v2-vl", "nemotron-3-omni", "text"]
@@ -105,7 +105,7 @@ class CaptionSettings(Settings):
         try:
             ModelSettings.model_validate(known)
         except ValidationError as error:
-            raise ValueError("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors())) from None
+            raise ValueError("; ".join(f"{each['loc'][0]}: {in_words(each)}" for each in error.errors())) from None
         return value
 
 
@@ -189,7 +189,7 @@ class ModelSettings(Settings):
         flag="--device",
         env="DEVICE",
         shared=True,
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        pattern=form(r"^(auto|cpu|cuda(:\d+)?)$", "auto, cpu, cuda or cuda:<n>"),
     )
     gpus: str | None = setting(
         None,
@@ -198,7 +198,7 @@ class ModelSettings(Settings):
         flag="--gpus",
         env="GPUS",
         shared=True,
-        pattern=r"^(all|\d+( *, *\d+)*)$",
+        pattern=form(r"^(all|\d+( *, *\d+)*)$", "all, how many (4), or which (0,2)"),
     )
     tensor_parallel: int = setting(
         1,

@@ -111,6 +111,22 @@ def test_what_cannot_be_in_a_file_is_one_clear_error(tmp_path, text, wrong):
     assert "settings file caption_assets.yaml" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("GPU_RUN_TAGS", "{'dagster/max_retries': '5'}", "they are no JSON of names with values"),
+        ("CORES", "abc", "it is no number of cores"),
+        ("GPUS", "-1", "it has to be all, how many"),
+        ("FAILURE_WEBHOOK", "x", "failure_webhook: it has to be an address like"),
+    ],
+)
+def test_what_a_variable_cannot_be_is_an_error_of_the_code_location(name, value, says, monkeypatch):
+    """Of those, too, that are read only when a run is to begin."""
+    monkeypatch.setenv(f"CAPTION_ASSETS_{name}", value)
+    with pytest.raises(ConfigError, match=says):
+        build_defs()
+
+
 def test_a_file_that_is_named_must_be_there(monkeypatch):
     monkeypatch.setenv("CAPTION_ASSETS_SETTINGS", "nowhere.yaml")
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: it cannot be read"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from caption_assets.errors import ConfigError
 from caption_assets.media import cores as cores_module
 from caption_assets.media.cores import decoder_threads, usable_cores
 
@@ -72,3 +73,7 @@ def test_whoever_shares_cores_out_may_say_how_many(tmp_path: Path, monkeypatch: 
     for said, cores in (("2", 2), ("7", 6), ("", 6)):
         monkeypatch.setenv("CAPTION_ASSETS_CORES", said)
         assert usable_cores(root) == cores
+    for said in ("abc", "0", "1.5", "-1"):
+        monkeypatch.setenv("CAPTION_ASSETS_CORES", said)
+        with pytest.raises(ConfigError, match="it is no number of cores"):
+            usable_cores(root)

@@ -55,6 +55,7 @@ def test_engines_on_a_cpu_share_its_cores_and_a_gpu_that_is_named_is_one(machine
         ("4", "auto", ModelError, "there are 3 that can run qwen. Give fewer, or all"),
         ("0,7", "auto", ModelError, "there is no GPU 7"),
         ("0,1", "cpu", ModelError, "there is no NVIDIA GPU here"),
+        ("9", "cpu", ModelError, "8 cores for engines on the CPU. Give at most 8"),
         ("2", "cuda:0", ConfigError, "they name different GPUs"),
     ],
 )
