@@ -2,8 +2,10 @@
 
 import logging
 import os
+import re
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
@@ -21,10 +23,12 @@ from caption_assets.settings.environment import SECRETS
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 _PAUSES_S = (1, 2, 4, 8, 16, 32)
 # What Ray says of a job.
 _ALREADY, _UNKNOWN = "already exists", "does not exist"
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s]*@")
 # A step's own, which its asset says.
 _OF_A_STEP = {CORES, LEASES_VARIABLE}
 
@@ -39,10 +43,9 @@ def ray_executor(context: dg.InitExecutorContext) -> StepDelegatingExecutor:
     """
     from dagster_ray.core.executor import RayStepHandler
 
-    names = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)} - _OF_A_STEP - SECRETS
     handler = RayStepHandler(
         client=PatientJobs(_client(context.instance)),
-        env_vars=sorted(names),
+        env_vars=_shown_variables(),
         # What is said here would win over what assets ask for.
         runtime_env=None,
         num_cpus=None,
@@ -70,17 +73,16 @@ class PatientJobs:
         self._client = client
 
     def submit_job(self, *, submission_id: str, **options: Any) -> None:
-        """Raises RuntimeError where it is refused for a minute."""
-        for pause_s in _PAUSES_S:
+        """Raises RuntimeError or OSError where it is refused for a minute."""
+
+        def submit() -> None:
             try:
                 self._client.submit_job(submission_id=submission_id, **options)
-                return
-            except (RuntimeError, OSError) as error:
-                if _ALREADY in str(error):  # it was taken, and the answer was lost
-                    return
-                log.warning("Ray does not take job %s yet: %s", submission_id, error)
-            time.sleep(pause_s)
-        self._client.submit_job(submission_id=submission_id, **options)
+            except RuntimeError as error:
+                if _ALREADY not in str(error):  # or else it was taken, and the answer was lost
+                    raise
+
+        _patiently(f"take job {submission_id}", submit)
 
     def get_job_status(self, submission_id: str) -> Any:
         """Raises RuntimeError where there is no such job, and ConnectionError where nothing can be said."""
@@ -113,10 +115,30 @@ def _client(instance: dg.DagsterInstance) -> "JobSubmissionClient":
     from ray.job_submission import JobSubmissionClient
 
     launcher = instance.run_launcher
-    if isinstance(launcher, RayRunLauncher):
-        return launcher.client
     try:
-        return JobSubmissionClient()
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        if isinstance(launcher, RayRunLauncher):
+            return _patiently("answer", lambda: launcher.client)
+        return _patiently("answer", JobSubmissionClient)
+    except (OSError, RuntimeError, ValueError) as error:
         fix = "let RAY_ADDRESS name the cluster's dashboard, such as http://head-node:8265"
         raise ConfigError("executor 'ray'", f"there is no Ray cluster ({error})", fix) from None
+
+
+def _patiently(do_what: str, ask: Callable[[], T]) -> T:
+    """What a cluster answers, which is asked again for a minute. Raises what it fails with in the end."""
+    for pause_s in _PAUSES_S:
+        try:
+            return ask()
+        except (RuntimeError, OSError) as error:  # ConnectionError, too
+            log.warning("Ray does not %s yet: %s", do_what, error)
+        time.sleep(pause_s)
+    return ask()
+
+
+def _shown_variables() -> list[str]:
+    """Those of ours that a step is to have, and that Ray shows. Raises ConfigError for a password in one of them."""
+    names = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)} - _OF_A_STEP - SECRETS
+    if unfit := sorted(name for name in names if _PASSWORD.search(os.environ[name])):
+        wrong = "it has a password in an address, and Ray shows what a job is given on its dashboard"
+        raise ConfigError(unfit[0], wrong, "take it out, and have the nodes' own environment say it")
+    return sorted(names)

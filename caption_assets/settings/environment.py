@@ -50,8 +50,8 @@ _EXPORT = ENVIRONMENT_PREFIX + "EXPORT"
 _OTHERS = frozenset(
     ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "GPU_RUN_TAGS", "CORES", "RENDERS_ONLY", "REVIEW_TOKEN")
 )
-SECRETS = frozenset({ENVIRONMENT_PREFIX + "REVIEW_TOKEN"})
-"""Variables that are shown to nobody."""
+SECRETS = frozenset(ENVIRONMENT_PREFIX + name for name in ("REVIEW_TOKEN", "FAILURE_WEBHOOK", "GPU_RUN_TAGS"))
+"""Variables that are shown to nobody: whoever has a webhook's address can write there, and pods' tags may have keys."""
 
 
 def deployed_settings() -> PipelineSettings:

@@ -1,6 +1,7 @@
 """What a cluster's runs and steps wait for, and are tried again for, when it is away for a moment."""
 
 import time
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -9,9 +10,9 @@ from sqlalchemy.exc import OperationalError
 
 from caption_assets.defs.instance import StoredBesideInstance
 from caption_assets.defs.pipeline import Pipeline
-from caption_assets.defs.ray_executor import PatientJobs
+from caption_assets.defs.ray_executor import PatientJobs, ray_executor
 from caption_assets.defs.reporting import failed_step
-from caption_assets.errors import ModelError, StoreError
+from caption_assets.errors import ConfigError, ModelError, StoreError
 from caption_assets.settings import PipelineSettings
 
 
@@ -68,6 +69,30 @@ def test_a_job_is_asked_for_until_ray_takes_it_and_never_twice(waited):
     assert ray.asked == [("submit_job", "a")] * 2
     with pytest.raises(RuntimeError, match="No available agent"):
         PatientJobs(Ray(*[RuntimeError(NO_AGENT)] * 99)).submit_job(submission_id="a", entrypoint="true")
+
+
+def test_a_cluster_that_does_not_answer_is_waited_for_and_is_told_no_secret(waited, monkeypatch):
+    errors = [ConnectionError("refused"), RuntimeError("Request failed with status code 503")]
+
+    def client():
+        if errors:
+            raise errors.pop(0)
+        return Ray()
+
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", client)
+    for name, value in {"FAILURE_WEBHOOK": "https://h/k3y", "REVIEW_TOKEN": "t0ken", "OUTPUT": "s3://b/out"}.items():
+        monkeypatch.setenv(f"CAPTION_ASSETS_{name}", value)
+    context = SimpleNamespace(instance=SimpleNamespace(run_launcher=None))
+    handler = ray_executor.executor_creation_fn(context)._step_handler
+    assert len(waited) == 2
+    assert "CAPTION_ASSETS_OUTPUT" in handler.env_vars
+    assert not {"CAPTION_ASSETS_FAILURE_WEBHOOK", "CAPTION_ASSETS_REVIEW_TOKEN"} & set(handler.env_vars)
+    monkeypatch.setenv("CAPTION_ASSETS_OUTPUT", "sftp://user:geheim@host/out")
+    with pytest.raises(ConfigError, match="CAPTION_ASSETS_OUTPUT: it has a password"):
+        ray_executor.executor_creation_fn(context)
+    errors += [ConnectionError("refused")] * 99
+    with pytest.raises(ConfigError, match="there is no Ray cluster"):
+        ray_executor.executor_creation_fn(context)
 
 
 def test_a_job_is_lost_where_ray_says_so_and_not_where_it_says_nothing():
