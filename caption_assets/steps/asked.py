@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from caption_assets.dataset import Dataset
 from caption_assets.errors import ConfigError, DatasetError, ShardError, first_line
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
@@ -44,8 +45,8 @@ class Ask:
     schema: str | None
 
     @classmethod
-    def of(cls, settings: CaptionSettings) -> "Ask":
-        """Raises ConfigError for a prompt, a sampling or a schema that cannot be."""
+    def of(cls, settings: CaptionSettings, name: str = "") -> "Ask":
+        """Of the prompt of this `name`. Raises ConfigError for a prompt, a sampling or a schema that cannot be."""
         refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
         prompt = caption_prompt(settings.prompt_variant, settings.prompt_text)
         for text in filter(None, (prompt, refine)):
@@ -55,7 +56,7 @@ class Ask:
             refine,
             settings.most_output_tokens,
             _sampling(settings),
-            _schema(settings),
+            _schema(settings, name),
         )
 
     @property
@@ -144,6 +145,13 @@ class Ask:
         return [replace(last, schema=None), again]
 
 
+def check_schemas(asks: Mapping[str, Ask], session: EngineSession) -> None:
+    """Raises ConfigError for the schema of a prompt, by its name, that the session's engine cannot keep answers to."""
+    for name, ask in asks.items():
+        if ask.schema is not None:
+            session.check_schema(ask.schema, f"JSON schema of prompt {name!r}" if name else "JSON schema of captions")
+
+
 def check_known(asks: Iterable[Ask], dataset: Dataset, shards: Iterable[str]) -> None:
     """Raises ConfigError where a prompt names a column, or a file beside the clip, that no clip of `shards` has.
 
@@ -188,11 +196,11 @@ def _sampling(settings: CaptionSettings) -> dict[str, Any]:
     return {name: int(value) if name in whole else value for name, value in given.items()}
 
 
-def _schema(settings: CaptionSettings) -> str | None:
+def _schema(settings: CaptionSettings, name: str) -> str | None:
     if settings.json_schema is None:
         ready = settings.prompt_variant == "structured" and settings.prompt_text is None
         return bounded(dict(STRUCTURED), "prompt variant 'structured'") if ready else None
-    asked = f"JSON schema {settings.json_schema!r}"
+    asked = f"JSON schema {settings.json_schema!r}{f' of prompt {name!r}' if name else ''}"
     try:
         return bounded(_read(settings.json_schema), asked)
     except ConfigError:

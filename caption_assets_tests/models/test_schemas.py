@@ -1,7 +1,12 @@
 """What answers by a schema may be, whatever a model has written."""
 
+import re
+
 import pytest
 
+from caption_assets.errors import ConfigError
+from caption_assets.models.engines.visits import Visit
+from caption_assets.models.requests import Question, Result, caption_request
 from caption_assets.models.schemas import InvalidAnswerError, bounded, checked
 
 SCHEMA = bounded({"type": "object", "properties": {"what": {"type": "string", "maxLength": 2}}}, "the test's schema")
@@ -15,3 +20,32 @@ def test_bytes_that_are_no_letter_count_as_grammars_count_them():
 
 def test_an_answer_can_be_stored_whatever_it_escapes():
     checked('{"what":"\\ud800\\u0000"}', "stop", SCHEMA).encode()
+
+
+@pytest.mark.parametrize("elsewhere", ["#/$defs/nope", "http://127.0.0.1:1/x.json"])
+def test_a_schema_that_refers_to_what_is_not_in_it_is_refused_and_nothing_is_fetched(elsewhere):
+    parts = {"seen": {"type": "boolean", "not": {"$ref": elsewhere}}, "more": {"$ref": "#"}}
+    with pytest.raises(ConfigError, match=f"it refers to {re.escape(elsewhere)}, which is not in it"):
+        bounded({"type": "object", "properties": parts}, "the test's schema")
+
+
+def test_what_goes_wrong_with_one_answer_is_the_outcome_of_its_question():
+    """Also what none of ours goes wrong with: here, a schema that `bounded` would have refused."""
+    outside = '{"type":"object","not":{"$ref":"http://127.0.0.1:1/x.json"}}'
+    visit = Visit(caption_request("0", "What?", None, 9, then=(Question("json", "As JSON.", 9, schema=outside),)))
+    (further,) = visit.beside
+    assert visit.answered(visit.first, Result("0", text="A plain answer.")) == []
+    assert visit.answered(further, Result("0", text="{}", finish_reason="stop")) == []
+    assert visit.result.outcome.ok
+    assert (visit.result.then[0].outcome.kind, visit.result.then[0].text) == ("engine", None)
+
+
+def test_an_answer_is_no_deeper_than_what_reads_it_can_go():
+    schema = bounded({"type": "object", "properties": {"a": {}}}, "the test's schema")
+    for levels in (63, 64, 100_000):
+        answer = f'{{"a":{"[" * levels}{"]" * levels}}}'
+        if levels == 63:
+            assert checked(answer, "stop", schema) == answer
+        else:
+            with pytest.raises(InvalidAnswerError, match="deep in each other"):
+                checked(answer, "stop", schema)

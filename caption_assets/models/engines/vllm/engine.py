@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from caption_assets.errors import CaptionAssetsError, ModelError, first_line
+from caption_assets.errors import ModelError, first_line
 from caption_assets.models.contexts import Context
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
-from caption_assets.models.engines.visits import Asked, Visit
+from caption_assets.models.engines.grammars import check_schema
+from caption_assets.models.engines.visits import Asked, Visit, failed
 from caption_assets.models.engines.vllm.flight import END, Flight
 from caption_assets.models.engines.vllm.inputs import (
     VllmPrepare,
@@ -49,7 +50,7 @@ from caption_assets.models.weights.checkpoints import (
     weights_gib,
 )
 from caption_assets.models.weights.downloads import locate
-from caption_assets.records import FramePicks, Outcome, SampledFrames
+from caption_assets.records import FramePicks, SampledFrames
 
 log = logging.getLogger(__name__)
 _FIX = "the engine's own messages are in the log above"
@@ -84,6 +85,9 @@ class VllmEngine:
 
     def author(self) -> Author:
         return Author(self._checkpoint.model_id, self._checkpoint.revision)
+
+    def check_schema(self, schema: str, asked: str) -> None:
+        check_schema(schema, asked)
 
     def start(self) -> EngineInfo:
         """Checks and leases the GPU, fetches the weights and begins to load them. Raises ModelError."""
@@ -250,6 +254,11 @@ class VllmEngine:
             death = EngineDeathError("engine 'vllm'", wrong, _FIX, in_flight=flight.ids())
             death.__cause__ = errors
             flight.answers.put(death)
+        except* Exception as errors:  # nothing else answers it
+            error: Exception = errors
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
+            flight.answers.put(failed(request, error))
 
     async def _visit(self, request: Request, started: float) -> Result:
         """The result of a request with those of its further questions. Raises EngineDeadError, in a group."""
@@ -261,7 +270,7 @@ class VllmEngine:
             prepared = request.prepared or prepared_input(renderer, prepare, request)
             rendered = engine_input(prepared)
         except Exception as error:
-            return _failed(request, error)
+            return failed(request, error)
 
         async def ask(asked: Asked, beside: list[Asked]) -> None:
             """Asks it and, once it has begun, what is `beside` it; then what its answer leads to."""
@@ -280,7 +289,7 @@ class VllmEngine:
                 except EngineDeadError:
                     raise
                 except Exception as error:
-                    result = _failed(request, error)
+                    result = failed(request, error)
                 begun()
                 for further in visit.answered(asked, result):
                     group.create_task(ask(further, []))
@@ -345,12 +354,6 @@ class VllmEngine:
             flat_logprobs=True,
             output_kind=RequestOutputKind.CUMULATIVE if tells_more else RequestOutputKind.FINAL_ONLY,
         )
-
-
-def _failed(request: Request, error: Exception) -> Result:
-    kind = error.kind if isinstance(error, CaptionAssetsError) else "engine"
-    message = str(error) if isinstance(error, CaptionAssetsError) else f"{type(error).__name__}: {first_line(error)}"
-    return Result(request.request_id, outcome=Outcome("failed", kind, message))
 
 
 def _pulse_logger(pulse: Pulse) -> Callable[..., Any]:
