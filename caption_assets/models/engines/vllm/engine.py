@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import multiprocessing
 import os
 import threading
 import time
@@ -10,16 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
 
 from caption_assets.errors import ModelError, first_line
 from caption_assets.models.contexts import Context
-from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
+from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, EngineStuckError, Pulse
 from caption_assets.models.engines.grammars import check_schema
 from caption_assets.models.engines.visits import Asked, Visit, failed
+from caption_assets.models.engines.vllm.children import Children
 from caption_assets.models.engines.vllm.flight import END, Flight
 from caption_assets.models.engines.vllm.inputs import (
     VllmPrepare,
@@ -54,7 +53,7 @@ from caption_assets.records import FramePicks, SampledFrames
 
 log = logging.getLogger(__name__)
 _FIX = "the engine's own messages are in the log above"
-_SPARE_GIB = 4.0
+_SPARE_GIB, _LOOK_S = 4.0, 1.0
 _BREAK_OFF_SECONDS, _CLOSE_SECONDS = 3.0, 60.0
 _WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS, _WARM_UP_REQUESTS = (1280, 720), 8, 4, 3
 _SETTINGS = {
@@ -81,7 +80,8 @@ class VllmEngine:
         self._keeps_marks = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launched: Future[float] | None = None
-        self._others: set[BaseProcess] = set()  # children of this process that are not vLLM's
+        self._children = Children()
+        self._ended: asyncio.Future[None] | None = None
 
     def author(self) -> Author:
         return Author(self._checkpoint.model_id, self._checkpoint.revision)
@@ -141,14 +141,14 @@ class VllmEngine:
         loop, last_error = asyncio.new_event_loop(), LastError()
         self._loop, self._last_error = loop, last_error
         threading.Thread(target=loop.run_forever, name="vllm", daemon=True).start()
-        self._others = set(multiprocessing.active_children())
+        self._children = children = Children()
 
         async def make() -> float:
             started = time.perf_counter()
             # vLLM's processes take their GPUs and settings from the environment that they start in.
             quiet = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
             chosen = {"CUDA_VISIBLE_DEVICES": gpus.visible_devices}
-            with _environment(_SETTINGS | quiet | chosen | last_error.environment):
+            with _environment(_SETTINGS | quiet | chosen | last_error.environment | children.environment):
                 from vllm.engine.arg_utils import AsyncEngineArgs
                 from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -157,6 +157,7 @@ class VllmEngine:
                 self._llm = AsyncLLM.from_engine_args(
                     AsyncEngineArgs(**arguments), stat_loggers=[_pulse_logger(self._pulse)]
                 )
+            self._ended = children.end()
             self._keeps_marks = leaves_out_marks(self._llm.renderer.get_tokenizer())
             await self._warm_up(limits)
             return time.perf_counter() - started
@@ -178,7 +179,12 @@ class VllmEngine:
             request = caption_request("warm-up", "Describe this.", frames, _WARM_UP_TOKENS)
         flight = Flight(0, self._pulse)
         asked = [request, *(replace(request, request_id=f"warm-up {k}") for k in range(1, _WARM_UP_REQUESTS))]
-        await asyncio.gather(*(self._ask(one, flight) for one in asked))
+        self._pulse.beat()
+        asking = asyncio.gather(*(self._ask(one, flight) for one in asked))
+        while not (await asyncio.wait((asking,), timeout=_LOOK_S))[0]:
+            if self._pulse.left <= 0:
+                asking.cancel()
+                raise EngineStuckError.after(self._pulse.most_seconds, "vllm", frozenset())
         for _ in asked:
             answer = flight.answers.get_nowait()
             if isinstance(answer, BaseException):
@@ -228,8 +234,7 @@ class VllmEngine:
         """Ends the processes of an engine that is still starting: vLLM itself would first wait for them."""
         until = time.monotonic() + _BREAK_OFF_SECONDS
         while self._launched is not None and not self._launched.done() and time.monotonic() < until:
-            for process in set(multiprocessing.active_children()) - self._others:
-                process.kill()
+            self._children.kill()
             time.sleep(0.05)  # what is imported meanwhile is imported to the end
 
     def _feed(self, requests: Iterable[Request], flight: Flight) -> None:
@@ -246,8 +251,14 @@ class VllmEngine:
     async def _ask(self, request: Request, flight: Flight) -> None:
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        assert self._ended is not None
+        visit = asyncio.ensure_future(self._visit(request, time.monotonic()))
+        visit.add_done_callback(lambda done: done.cancelled() or done.exception())  # also where nobody waits for it
         try:
-            flight.answers.put(await self._visit(request, time.monotonic()))
+            await asyncio.wait((visit, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if not visit.done():
+                raise EngineDeadError
+            flight.answers.put(visit.result())
         except* EngineDeadError as errors:
             said = str(self._last_error)
             wrong = f"vLLM's engine process ended{': ' * bool(said)}{said}"
@@ -259,6 +270,8 @@ class VllmEngine:
             while isinstance(error, ExceptionGroup):
                 error = error.exceptions[0]
             flight.answers.put(failed(request, error))
+        finally:
+            visit.cancel()
 
     async def _visit(self, request: Request, started: float) -> Result:
         """The result of a request with those of its further questions. Raises EngineDeadError, in a group."""
