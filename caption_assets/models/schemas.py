@@ -2,17 +2,18 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from caption_assets.errors import ConfigError, first_line
+from caption_assets.models.composing import ApartError, changed, composed
 
 MOST_ITEMS, MOST_LETTERS = 16, 600
 """Of an array and of a string that the schema does not bound itself."""
 _BOUNDS = ("maxItems", "maxLength", "maxProperties")
-_PARTS = ("properties", "patternProperties", "$defs", "definitions")
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+# What may name further properties.
+_NOT_SEEN = {"if", "dependentSchemas", "unevaluatedProperties"}
 _NO_LETTERS = re.compile("\ufffd+")
 _MOST_LEVELS = 64
 """Of arrays and objects in each other in an answer: what reads it goes as deep by calls."""
@@ -39,12 +40,15 @@ def bounded(schema: dict[str, Any], asked: str) -> str:
         raise ConfigError(asked, f"it is no JSON schema ({first_line(error)})", "see json-schema.org") from None
     if (missing := _unresolved(schema)) is not None:
         raise ConfigError(asked, f"it refers to {missing}, which is not in it", 'put that into its "$defs"')
-    return _compact(_changed(schema, _bound))
+    try:
+        return _compact(changed(composed(schema), _bound))
+    except ApartError as error:
+        raise ConfigError(asked, f"its parts cannot be put together: {error}", "write them as one object") from None
 
 
 def tightened(schema: str) -> str:
     """The schema with half the bounds, as far as it asks for no more itself."""
-    return _compact(_changed(json.loads(schema), _halve))
+    return _compact(changed(json.loads(schema), _halve))
 
 
 def checked(text: str, finish_reason: str | None, schema: str) -> str:
@@ -126,23 +130,6 @@ def _is_deeper(answer: Any, levels: int) -> bool:
     return bool(layer)
 
 
-def _changed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """The schema with each of its parts changed."""
-    if not isinstance(schema, dict):
-        return schema
-    inside = dict(schema)
-    for name in _PARTS:
-        if isinstance(inside.get(name), dict):
-            inside[name] = {key: _changed(part, change) for key, part in inside[name].items()}
-    for name in _LISTS:
-        if isinstance(inside.get(name), list):
-            inside[name] = [_changed(part, change) for part in inside[name]]
-    for name in ("items", "additionalProperties"):
-        if isinstance(inside.get(name), dict):
-            inside[name] = _changed(inside[name], change)
-    return change(inside)
-
-
 def _bound(schema: dict[str, Any]) -> dict[str, Any]:
     kinds = schema.get("type")
     kinds = kinds if isinstance(kinds, list) else [kinds]
@@ -150,7 +137,7 @@ def _bound(schema: dict[str, Any]) -> dict[str, Any]:
         schema.setdefault("maxItems", max(MOST_ITEMS, schema.get("minItems", 0)))
     if "string" in kinds and not {"enum", "const", "pattern", "format"} & schema.keys():
         schema.setdefault("maxLength", max(MOST_LETTERS, schema.get("minLength", 0)))
-    if "object" in kinds and "properties" in schema:
+    if "object" in kinds and "properties" in schema and not _NOT_SEEN & schema.keys():
         schema.setdefault("additionalProperties", False)
     return schema
 
