@@ -2,7 +2,9 @@
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -127,8 +129,8 @@ class Ask:
                 raise SidecarError(asked, f"no file beside it says that (there: {there})", "put one there")
             there = ", ".join(each for each in known if each.startswith(COLUMNS)) or "none"
             raise ColumnError(asked, "the dataset says nothing in that column of it", f"its columns are: {there}")
-        refine = None if self.refine is None else filled(self.refine, known)
-        return replace(self, prompt=filled(self.prompt, known), refine=refine, schema=schema)
+        refine = None if self.refine is None else _filled(self.refine, known)
+        return replace(self, prompt=_filled(self.prompt, known), refine=refine, schema=schema)
 
     def sampled(self, default: Sampling) -> Sampling | None:
         """The sampling, None where it is the model's `default`."""
@@ -183,6 +185,11 @@ def asks_several(settings: Mapping[str, CaptionSettings]) -> bool:
     return len(settings) > 1 or not all(Ask.of(each).is_one for each in settings.values())
 
 
+def _filled(prompt: str, known: Mapping[str, Any]) -> str:
+    """Whatever stands in a dataset: half of a pair of surrogates can be written as JSON, and read by no model."""
+    return filled(prompt, known).encode(errors="replace").decode()
+
+
 def _columns(row: WindowRow) -> dict[str, Any]:
     return {f"{COLUMNS}{name}": value for name, value in json.loads(row.columns or "{}").items()}
 
@@ -211,11 +218,28 @@ def _schema(settings: CaptionSettings, name: str) -> str | None:
 
 
 def _read(named: str) -> dict[str, Any]:
-    module, _, name = named.partition(":")
-    if name and not Path(named).exists():
-        model = getattr(importlib.import_module(module), name)
+    module, _, name = named.rpartition(":")
+    if module and not Path(named).exists():
+        model = getattr(_imported(module), name)
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise TypeError(f"{name} is no pydantic model")
         return model.model_json_schema()
     schema: dict[str, Any] = json.loads(Path(named).expanduser().read_text())
     return schema
+
+
+def _imported(module: str) -> Any:
+    """A module by its name or its file; the one, as with `python -m`, also of the folder that this was called in."""
+    path = Path(module)
+    folder, name = (path.parent, path.stem) if path.suffix == ".py" else (Path(), module)
+    with _first_on_path(str(folder.absolute())):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _first_on_path(folder: str) -> Iterator[None]:
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

@@ -29,6 +29,45 @@ def test_a_schema_that_refers_to_what_is_not_in_it_is_refused_and_nothing_is_fet
         bounded({"type": "object", "properties": parts}, "the test's schema")
 
 
+_YES = {"type": "boolean"}
+_A, _B = ({"type": "object", "properties": {name: _YES}, "required": [name]} for name in "ab")
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits", "fits_not"),
+    [
+        ({**_A, "allOf": [_B]}, ['{"a":true,"b":true}'], ['{"a":true}', '{"a":true,"b":true,"c":true}']),
+        (
+            {**_A, "oneOf": [{"$ref": "#/$defs/b"}, {"properties": {"c": _YES}}], "$defs": {"b": _B}},
+            ['{"a":true,"b":true}', '{"a":true}'],
+            ['{"b":true}', '{"a":true,"b":true,"c":true}'],
+        ),
+        ({**_A, "required": ["a", "more"]}, ['{"a":true,"more":1}'], ['{"a":true}']),
+        ({**_A, "if": {}, "then": _B}, ['{"a":true,"b":true}'], ['{"a":true}']),
+    ],
+    ids=["all-of", "one-of", "required-alone", "if"],
+)
+def test_a_schema_that_is_bounded_takes_what_it_took(schema, fits, fits_not):
+    """And where it is put together, nothing that it does not name."""
+    schema = bounded({"type": "object", **schema}, "the test's schema")
+    assert [checked(answer, "stop", schema) for answer in fits] == fits
+    for answer in fits_not:
+        with pytest.raises(InvalidAnswerError):
+            checked(answer, "stop", schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "wrong"),
+    [
+        ({**_A, "allOf": [{**_B, "additionalProperties": False}]}, "which another excludes"),
+        ({**_A, "required": ["b"], "additionalProperties": False}, "'b', which is required and excluded"),
+    ],
+)
+def test_a_schema_that_no_answer_fits_is_refused(schema, wrong):
+    with pytest.raises(ConfigError, match=wrong):
+        bounded(schema, "the test's schema")
+
+
 def test_what_goes_wrong_with_one_answer_is_the_outcome_of_its_question():
     """Also what none of ours goes wrong with: here, a schema that `bounded` would have refused."""
     outside = '{"type":"object","not":{"$ref":"http://127.0.0.1:1/x.json"}}'
