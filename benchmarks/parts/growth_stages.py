@@ -18,6 +18,7 @@ from benchmarks.parts.growing import HEIGHT, Place
 
 _MORE = 30
 """Shards that `next` makes."""
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,8 @@ def _plain_run(place: Place) -> Figures:
         for made in pipeline.made:
             if made.step in steps:
                 of_one = job.get_subset(asset_selection={made.definition.key})
-                assert of_one.execute_in_process(instance=instance, tags=range_tags(tuple(dataset.shards()))).success
+                tags = range_tags(tuple(dataset.shards()))
+                assert of_one.execute_in_process(_QUIET, instance, tags=tags).success
     return replace(figures(), stored=place.stored)
 
 
