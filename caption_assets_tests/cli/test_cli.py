@@ -16,7 +16,7 @@ import yaml
 from caption_assets.cli import main
 from caption_assets.cli.flags import flags
 from caption_assets.records import text_hash
-from caption_assets.settings import ALL_SETTINGS, TextModelSettings
+from caption_assets.settings import ALL_SETTINGS, CaptionSettings, TextModelSettings
 from caption_assets.settings.environment import deployed_settings
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
@@ -254,6 +254,12 @@ def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_asse
         (["run", "--dataset", "D", "--output-path", "o", "--captioning-prompt-variant", "poem"], ["'poem'", "'av'"]),
         (["run", "--dataset", "D", "--output-path", "o", "--enhance-captioning-prompt-variant", "av"], ["'av'"]),
         (["run", "--dataset", "D", "--output-path", "o", "--captioning-prompt-text", " "], ["blank"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--caption", "a={columns.b}"], ["{columns.b}", "of no clip"]),
+        (["run", "--dataset", "D", "--output-path", "o", "--caption", "a={sidecar.vtt}"], ["{sidecar.vtt}", "nothing"]),
+        (
+            ["run", "--dataset", "D", "--output-path", "o", "--enhance-captions", "--caption", "short"],
+            ["--generate-captions"],
+        ),
         (["fly"], ["No such command 'fly'"]),
     ],
 )
@@ -313,6 +319,8 @@ def test_the_ui_is_dagster_of_the_same_shards_history_and_settings(caption_asset
     prompts = settings.captions[0].prompts
     assert list(prompts) == ["short", "mood", "facts"]
     assert prompts["mood"].prompt_text == "What mood is it?"
+    assert [each.most_output_tokens for each in settings.captions[0].asked.values()] == [512, 96, 512, 512]
+    assert CaptionSettings(prompt_variant="structured").most_output_tokens == 3072
     assert prompts["facts"].json_schema == str(tmp_path / "facts.json")
     assert [of.model_variant for of in settings.enhanced] == ["qwen_lm"]
     assert settings.windows.window_size == 64

@@ -287,7 +287,7 @@ class TransformersEngine:
         with torch.inference_mode():
             output = self._model.generate(
                 **inputs,
-                past_key_values=cache,
+                **({} if cache is None else {"past_key_values": cache}),  # from 5.24 on it warns of that name
                 max_new_tokens=max(request.max_tokens for request in requests),
                 # Noted as vLLM does: among what a schema allows, before anything else.
                 logits_processor=[*self._grammar(requests), noted, *score_changes(sampling, seeds, width)],

@@ -33,7 +33,7 @@ from caption_assets.steps import StepContext, caption_shards, model_session, win
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, WINDOW_CAPTIONS
 from caption_assets.workers.local import Workers
-from caption_assets_tests.models.engines.vllm_cpu import CACHE_BYTES, NEEDS_VLLM_CPU
+from caption_assets_tests.models.engines.vllm_cpu import CACHE_BYTES, NEEDS_VLLM_CPU, TRUSTED, VLLM
 from caption_assets_tests.processes import descendants, vllm_engine
 
 SHARDS = ("a", "b")
@@ -122,7 +122,8 @@ def expected(planned, workers, prompts):
 
 
 def texts(rows):
-    return {clip: row.text for clip, row in rows.items()}
+    """Not of JSON by vLLM 0.25, which writes blanks between its parts: a model may go on otherwise after them."""
+    return {name: row.text for name, row in rows.items() if not row.is_json or VLLM >= (0, 32)}
 
 
 def confidences(rows):
@@ -212,7 +213,8 @@ def share_nothing(session: EngineSession) -> None:
 
 def test_an_engine_that_does_not_start_says_what_its_own_process_said_last():
     model = CaptionModelSettings(engine="vllm", device="cpu", vllm_args={"kv_cache_memory_bytes": 1})
-    with model_session(model) as session, pytest.raises(ModelError, match=r"\(ValueError: No available memory for the"):
+    said = r"\(ValueError: (No available memory for the|To serve at least one request)"  # the latter by vLLM 0.25
+    with model_session(model) as session, pytest.raises(ModelError, match=said):
         list(session.generate([]))
 
 
@@ -226,7 +228,7 @@ def server():
     command += ["--limit-mm-per-prompt", '{"image": 0, "video": 1}', "--enable-prompt-tokens-details"]
     command += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
     command += ["--max-model-len", "8192", "--max-num-batched-tokens", "8192"]
-    command += ["--trust-request-mm-kwargs", "--enable-per-request-metrics"]
+    command += [*TRUSTED, "--enable-per-request-metrics"]
     command += ["--enforce-eager", "--kv-cache-memory-bytes", str(CACHE_BYTES), "--dtype", "float32"]
     process = subprocess.Popen(command, start_new_session=True)
     try:

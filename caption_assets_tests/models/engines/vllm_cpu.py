@@ -4,8 +4,11 @@ from importlib.util import find_spec
 
 import pytest
 
-from caption_assets.models.engines.vllm.launch import built_for_cpus
+from caption_assets.models.engines.vllm.launch import built_for_cpus, vllm_version
 
+VLLM = tuple(map(int, vllm_version().split(".")[:2])) if find_spec("vllm") else (0, 0)
+TRUSTED = ["--trust-request-mm-kwargs"] if VLLM >= (0, 32) else []
+"""By which `vllm serve` takes a request's times; older releases always do."""
 CACHE_BYTES = 1 << 28
 NEEDS_VLLM_CPU = [
     pytest.mark.vllm,
