@@ -58,10 +58,9 @@ def as_object(checked: Checked) -> dict[str, Any]:
     }
 
 
-def print_checks(results: Sequence[Checked], out: Console, all_of_them: bool = False, passed: int = 0) -> None:
-    """What does not pass, with the worst examples; before that, with `all_of_them`, how often each check does. So many
-    more have `passed`."""
-    counts = Counter("passed" if c.passed else c.severity for c in results) + Counter(passed=passed)
+def print_checks(results: Sequence[Checked], out: Console, all_of_them: bool = False) -> None:
+    """What does not pass, with the worst examples; before that, with `all_of_them`, how often each check does."""
+    counts = Counter("passed" if c.passed else c.severity for c in results)
     if all_of_them:
         out.print(_overview(results))
     for checked in results:

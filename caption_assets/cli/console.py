@@ -88,17 +88,13 @@ class _Left(ProgressColumn):
 
 
 class RunConsole(StepProgress):
-    """A progress bar for every asset, and a record of every report and failure, and of checks that did not pass.
-
-    A context manager.
-    """
+    """A progress bar for every asset, and a record of every report and failure. A context manager."""
 
     def __init__(self, console: Console, shards: int = 1) -> None:
         """`shards` is how many each asset is to be made for."""
         self.reports: dict[str, dict[tuple[str, str], ShardReport]] = {}
         self.failures: list[tuple[str, str, str]] = []
         self.checks: list[Checked] = []
-        self.passed = 0
         self._console = console
         self._bars = Progress(
             TextColumn("{task.description:<18}"),
@@ -138,9 +134,7 @@ class RunConsole(StepProgress):
         self._paces.over(report.asset, report.shard)
         self._move(report.asset)
         # Without what is not shown here: it would be kept for all shards until the end.
-        costs = {name: figure for name, figure in report.figures.items() if name in _COSTS}
-        kept = replace(report, samples=(), figures=costs, location="", data_version="", input_versions={})
-        self.reports.setdefault(report.shard, {})[report.asset, report.key] = kept
+        self.reports.setdefault(report.shard, {})[report.asset, report.key] = replace(report, samples=())
 
     def failed(self, asset: str, shard: str, error: Exception) -> None:
         self._paces.failed(asset, shard)
@@ -148,10 +142,7 @@ class RunConsole(StepProgress):
         self.failures.append((asset, shard, str(error)))
 
     def checked(self, checked: Checked) -> None:
-        if checked.passed:
-            self.passed += 1
-        else:
-            self.checks.append(checked)
+        self.checks.append(checked)
 
     def _move(self, asset: str) -> None:
         if asset not in self._tasks:
