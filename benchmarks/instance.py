@@ -11,11 +11,13 @@ write, for making it would take days. Needs no GPU.
 
 import argparse
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,13 +29,13 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster_graphql.test.utils import execute_dagster_graphql
 
-from benchmarks.parts.history import FIRST, History
 from caption_assets.defs.build import build_defs
 from caption_assets.defs.lineage import event_pointer
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.settings.environment import deployed_settings
 
-_RUN_OFFIRST = "00000000-0000-4000-8000-000000000000"
+_FIRST = "shard-00000"
+_RUN_OF_FIRST = "00000000-0000-4000-8000-000000000000"
 _SHARDS_PER_RUN = 32
 """Of a failed run of the schedule."""
 _ASSET = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
@@ -46,6 +48,45 @@ _SHARD = """query($key: AssetKeyInput!, $shard: String!) { assetNodeOrError(asse
 _GRAPH = (
     """{ assetNodes { assetKey { path } staleStatus partitionStats { numMaterialized numFailed numPartitions } } }"""
 )
+
+
+class History:
+    """Writes an event of one shard as those of all, straight into the event log."""
+
+    def __init__(self, instance: dg.DagsterInstance, shards: Sequence[str]) -> None:
+        self._path = instance.event_log_storage.path_for_shard("index")  # type: ignore[attr-defined]  # SQLite has it
+        self._shards = shards
+
+    def copy(self, event: int, of: Callable[[str], dict[str, str]]) -> None:
+        """The event with this id, of the first shard, for each other one, with words replaced as `of` a shard says."""
+        with closing(sqlite3.connect(self._path)) as db, db:
+            db.row_factory = sqlite3.Row
+            row = dict(db.execute("select * from event_logs where id = ?", (event,)).fetchone())
+            tags = [dict(each) for each in db.execute("select * from asset_event_tags where event_id = ?", (event,))]
+            (last,) = db.execute("select max(id) from event_logs").fetchone()
+            rows, tag_rows = [], []
+            for number, shard in enumerate(self._shards[1:], 1):
+                words = {_FIRST: shard, **of(shard)}
+                rows.append({name: _replaced(value, words) for name, value in row.items()} | {"id": last + number})
+                for tag in tags:
+                    copied = {name: _replaced(value, words) for name, value in tag.items() if name != "id"}
+                    tag_rows.append({**copied, "event_id": last + number})
+            _insert(db, "event_logs", rows)
+            _insert(db, "asset_event_tags", tag_rows)
+
+
+def _replaced(value: Any, words: dict[str, str]) -> Any:
+    if isinstance(value, str):
+        for word, other in words.items():
+            value = value.replace(word, other)
+    return value
+
+
+def _insert(db: sqlite3.Connection, table: str, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        names = list(rows[0])
+        holes = ", ".join("?" * len(names))
+        db.executemany(f"insert into {table} ({', '.join(names)}) values ({holes})", [list(r.values()) for r in rows])
 
 
 class Bench:
@@ -106,9 +147,9 @@ class Bench:
         """Writes that everything is made of every shard, as runs report it."""
         history, source = History(instance, self.shards), self.pipeline.source.key
         versions = dict(self.pipeline.resources["clips"].dataset().versions(self.shards))  # type: ignore[attr-defined]
-        first = versions[FIRST]
+        first = versions[_FIRST]
         tags = {"dagster/data_version": first}
-        instance.report_runless_asset_event(dg.AssetObservation(source, partition=FIRST, tags=tags))
+        instance.report_runless_asset_event(dg.AssetObservation(source, partition=_FIRST, tags=tags))
         observed = instance.fetch_observations(source, limit=1).records[0].storage_id
         history.copy(observed, lambda shard: {first: versions[shard]})
         read = {source: (True, first)}
@@ -118,10 +159,10 @@ class Bench:
             for parent in asset.dependency_keys:
                 is_source, of_parent = read[parent]
                 tags[f"dagster/input_data_version/{parent.to_user_string()}"] = of_parent
-                pointer = event_pointer(instance, parent, is_source, FIRST, of_parent)
+                pointer = event_pointer(instance, parent, is_source, _FIRST, of_parent)
                 tags[f"dagster/input_event_pointer/{parent.to_user_string()}"] = pointer
             tags["dagster/data_version_is_user_provided"] = "true"
-            event = dg.AssetMaterialization(key, partition=FIRST, metadata={"samples": self.text}, tags=tags)
+            event = dg.AssetMaterialization(key, partition=_FIRST, metadata={"samples": self.text}, tags=tags)
             instance.report_runless_asset_event(event)
             record = instance.fetch_materializations(key, limit=1).records[0].storage_id
             history.copy(record, lambda shard: {first: versions[shard]})
@@ -152,19 +193,19 @@ class Bench:
         history = History(instance, self.shards)
         runs = {}
         for start in range(0, len(self.shards), _SHARDS_PER_RUN):
-            run_id = _RUN_OFFIRST if not start else None
+            run_id = _RUN_OF_FIRST if not start else None
             run = create_run_for_test(instance, run_id=run_id, status=dg.DagsterRunStatus.STARTED)
             runs |= dict.fromkeys(self.shards[start : start + _SHARDS_PER_RUN], run)
         for asset in self.pipeline.assets:
             planned = dg.DagsterEvent(
                 event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value,
                 job_name="caption_shards",
-                event_specific_data=AssetMaterializationPlannedData(asset.key, partition=FIRST),
+                event_specific_data=AssetMaterializationPlannedData(asset.key, partition=_FIRST),
             )
-            instance.report_dagster_event(planned, _RUN_OFFIRST)
+            instance.report_dagster_event(planned, _RUN_OF_FIRST)
             wanted = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=asset.key)
             (record,) = instance.event_log_storage.get_event_records(wanted, limit=1)
-            history.copy(record.storage_id, lambda shard: {_RUN_OFFIRST: runs[shard].run_id})
+            history.copy(record.storage_id, lambda shard: {_RUN_OF_FIRST: runs[shard].run_id})
         for run in {run.run_id: run for run in runs.values()}.values():
             instance.report_run_failed(run)
 
