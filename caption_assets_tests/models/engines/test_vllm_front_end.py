@@ -18,15 +18,16 @@ from caption_assets.models.engines.base import EngineOptions, ServerOptions
 from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.openai.replies import Answer
 from caption_assets.models.engines.openai.trial import Passed
+from caption_assets.models.engines.vllm.launch import vllm_version
 from caption_assets.models.families import FAMILIES
 from caption_assets.models.requests import caption_request, frame_size, video_metadata
 from caption_assets.models.variants import caption_variant
 from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
-from caption_assets_tests.models.engines.vllm_cpu import TRUSTED, VLLM
 
 DEMO = caption_variant("demo")
 CHECKPOINT = checkpoint_of(DEMO)
+VLLM = tuple(map(int, vllm_version().split(".")[:2])) if find_spec("vllm") else (0, 0)
 # Made for CUDA, it would look for a GPU.
 ON_CPU = """
 import vllm.platforms
@@ -44,7 +45,7 @@ def front_end(folder):
         port = free.getsockname()[1]
     command = [sys.executable, "-c", ON_CPU, "launch", "render", str(folder), "--port", str(port)]
     command += ["--mm-processor-cache-gb", "0", "--max-model-len", "8192"]
-    command += TRUSTED
+    command += ["--trust-request-mm-kwargs"] if VLLM >= (0, 32) else []
     environment = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL)
     try:
