@@ -4,21 +4,17 @@ assets and shards like any other, and can execute them again."""
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import dagster as dg
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.events import RunFailureReason
-from dagster._core.execution.api import create_execution_plan, execute_run_iterator
+from dagster._core.execution.api import execute_run
 from dagster._core.origin import DEFAULT_DAGSTER_ENTRY_POINT, JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._utils.error import SerializableErrorInfo
 from dagster_shared.record import copy
 
 from caption_assets.defs.assets import PipelineAsset
@@ -33,15 +29,6 @@ _LOCATION, _MODULE, _REPOSITORY = "caption_assets", "caption_assets.definitions"
 _PLACES = (("clips", "root"), ("clips", "output"), ("save_export", "output_path"), ("save_export", "source_root"))
 # The command line has its own progress and summary; the event log has the rest.
 _QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
-
-
-@dataclass(frozen=True)
-class EndedRun:
-    """How a run ended: what its steps failed with, by their keys, and whether somebody stopped it."""
-
-    success: bool
-    errors: Mapping[str, SerializableErrorInfo | None]
-    interrupted: bool
 
 
 class DeployedRuns:
@@ -70,64 +57,23 @@ class DeployedRuns:
         """The same with what this process gives it."""
         return _asset_job(Pipeline(self._settings, self._given))
 
-    def materialize(
-        self, wanted: Sequence[PipelineAsset], shards: Sequence[str], tags: Mapping[str, str], *, checks: bool
-    ) -> EndedRun:
-        """Materializes `wanted` for a contiguous range of shards, with their checks or without."""
+    def execute(
+        self, wanted: Sequence[PipelineAsset], shards: Sequence[str], tags: Mapping[str, str]
+    ) -> dg.JobExecutionResult:
+        """Materializes `wanted` for a contiguous range of shards. Whatever fails is in the result."""
         keys = frozenset(made.definition.key for made in wanted)
-        return self._execute(wanted, keys, None if checks else frozenset(), shards, tags)
-
-    def check(self, wanted: Sequence[PipelineAsset], shards: Sequence[str], tags: Mapping[str, str]) -> EndedRun:
-        """Evaluates the checks of `wanted` alone."""
-        assets = {made.definition.key for made in wanted}
-        keys = {key for checks in self._deployed.checks for key in checks.check_keys if key.asset_key in assets}
-        return self._execute((), frozenset(), frozenset(keys), shards, tags)
-
-    def _execute(
-        self,
-        wanted: Sequence[PipelineAsset],
-        assets: frozenset[dg.AssetKey],
-        checks: frozenset[dg.AssetCheckKey] | None,
-        shards: Sequence[str],
-        tags: Mapping[str, str],
-    ) -> EndedRun:
-        """`checks` None are all of the assets."""
-        job = self._job.get_subset(asset_selection=assets, asset_check_selection=checks)
-        config, tags = self._config(wanted), {**job.run_tags, **_shard_tags(shards), **tags}
-        plan = create_execution_plan(job, run_config=config, tags=tags)
-        run = self._instance.create_run(
-            job_name=job.name,
-            run_id=None,
+        job, config = self._job.get_subset(asset_selection=keys), self._config(wanted)
+        run = self._instance.create_run_for_job(
+            job_def=job,
             run_config=config,
-            status=None,
-            tags=tags,
-            root_run_id=None,
-            parent_run_id=None,
-            step_keys_to_execute=plan.step_keys_to_execute,
-            execution_plan_snapshot=snapshot_from_execution_plan(plan, job.get_job_snapshot_id()),
-            job_snapshot=job.get_job_snapshot(),
-            parent_job_snapshot=job.get_parent_job_snapshot(),
-            asset_selection=assets,
-            asset_check_selection=None if assets else checks,  # who executes it again gets the checks, too
-            resolved_op_selection=None,
-            op_selection=None,
+            tags={**job.run_tags, **_shard_tags(shards), **tags},
+            asset_selection=keys,
             remote_job_origin=_remote_origin(job.name),
             job_code_origin=_code_origin(job.name),
-            asset_graph=job.asset_layer.asset_graph,
         )
         resources = {name: chosen for name, chosen in config["resources"].items() if name not in self._given}
-        config_here = {**config, "resources": resources, "loggers": _QUIET}
-        here = copy(run, run_config=config_here, asset_check_selection=checks)
-        errors: dict[str, SerializableErrorInfo | None] = {}
-        interrupted = False
-        # Its events are in the instance: together they would be the largest thing in this process.
-        for event in execute_run_iterator(InMemoryJob(self._job_here), here, self._instance):
-            if event.is_step_failure:
-                errors[event.step_key or ""] = event.step_failure_data.error
-            elif event.event_type_value == dg.DagsterEventType.RUN_FAILURE.value:
-                interrupted |= event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
-        ended = self._instance.get_run_by_id(run.run_id)
-        return EndedRun(ended is not None and ended.is_success, errors, interrupted)
+        here = copy(run, run_config={**config, "resources": resources, "loggers": _QUIET})
+        return execute_run(InMemoryJob(self._job_here), here, self._instance, raise_on_error=False)
 
     def _config(self, wanted: Sequence[PipelineAsset]) -> dict[str, Any]:
         """Everything that the settings say, as the config of a run."""

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
 from dagster._utils import interrupts
 
 from caption_assets.defs.assets import PipelineAsset
-from caption_assets.defs.deployed import DeployedRuns, EndedRun
+from caption_assets.defs.deployed import DeployedRuns
 from caption_assets.defs.partitions import add_new_shards, ranges, registered_shards
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.pools import COMMAND_TAG, looked_after
@@ -23,8 +24,6 @@ from caption_assets.steps.sharding import dataset_for
 from caption_assets.steps.trial import Trial
 
 log = logging.getLogger(__name__)
-# Of each check of a run, Dagster first stores for every shard what it intends, with the names of all shards of the run.
-_MOST_CHECKED = 256
 
 
 def materialize_shards(
@@ -38,9 +37,9 @@ def materialize_shards(
     """Materializes the pipeline's assets of `steps`, by their names, for `shards`; returns the shards that failed.
 
     Assets that need each other go one after the other, the others together, each time in one run for a contiguous
-    range of shards, so that its engine starts once and is closed before the next one's; the checks of many shards have
-    runs of their own after it. A shard that fails in one asset is left out of those that need it. `trial` says how much
-    of each shard. Raises KeyboardInterrupt where a run was interrupted.
+    range of shards, so that its engine starts once and is closed before the next one's. A shard that fails in one
+    asset is left out of those that need it. `trial` says how much of each shard. Raises KeyboardInterrupt where a run
+    was interrupted.
     """
     settings = pipeline.settings
     dataset = dataset_for(settings.dataset, settings.clips, settings.output)
@@ -96,28 +95,21 @@ class _Command:
         return set().union(*failed.values())
 
     def _run(self, wanted: Sequence[PipelineAsset], keys: tuple[str, ...]) -> None:
-        checks = len(keys) <= _MOST_CHECKED
-        ended, heard = self.runs.materialize(wanted, keys, self.tags, checks=checks), self.heard
-        self._end(ended, wanted)
+        result, heard = self.runs.execute(wanted, keys, self.tags), self.heard
+        if result.success:
+            return
+        if any(_interrupted(event) for event in result.all_events):
+            raise KeyboardInterrupt  # Dagster has made a failed run of it
+        errors = {event.step_key: event.step_failure_data.error for event in result.get_step_failure_events()}
+        for step in errors.keys() - {made.definition.op.name for made in wanted}:
+            log.warning("%s: %s", step, _root(errors[step]).message.strip())
         for made in wanted:
-            error = ended.errors.get(made.definition.op.name)
+            error = errors.get(made.definition.op.name)
             text = _root(error).message.strip() if error else "the run failed; see its events"
-            for shard in keys if not ended.success else ():
+            for shard in keys:
                 told = (made.step.name, "/".join(made.choice.keys), shard) in heard.finished
                 if not told and (made.step.name, shard) not in heard.failures:
                     heard.failed(made.step.name, shard, RuntimeError(text))
-        if not checks:
-            names = {made.step.name for made in wanted}
-            good = {shard for asset, _, shard in heard.finished if asset in names}
-            for few in ranges([shard for shard in keys if shard in good], list(keys), _MOST_CHECKED):
-                self._end(self.runs.check(wanted, few, self.tags), ())
-
-    def _end(self, ended: EndedRun, wanted: Sequence[PipelineAsset]) -> None:
-        """Says what else has failed than `wanted`."""
-        if ended.interrupted:
-            raise KeyboardInterrupt  # Dagster has made a failed run of it
-        for step in ended.errors.keys() - {made.definition.op.name for made in wanted}:
-            log.warning("%s: %s", step, _root(ended.errors[step]).message.strip())
 
     def _stages(self) -> list[list[PipelineAsset]]:
         """The assets in the order of their needs; those of a stage need nothing of each other, and share a run."""
@@ -127,6 +119,12 @@ class _Command:
             stages.append([made for made in left if done.issuperset(made.definition.dependency_keys)])
             done |= {made.definition.key for made in stages[-1]}
         return stages
+
+
+def _interrupted(event: dg.DagsterEvent) -> bool:
+    if event.event_type_value != dg.DagsterEventType.RUN_FAILURE.value:
+        return False
+    return event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
 
 
 def _root(error: Any) -> Any:

@@ -11,9 +11,7 @@ log = logging.getLogger(__name__)
 # Where nothing is known yet.
 _USUAL_WINDOWS = 64
 _SAMPLES = 4
-# Dagster stores of each check and shard of a run what it intends, with the names of all shards of the run, in a single
-# statement: SQLite takes those of 4,095 shards, and enhanced captions have four times as many as captions.
-_MOST_SHARDS = 512
+_MOST_SHARDS = 1024
 
 
 def shards_per_run(settings: PipelineSettings) -> int:

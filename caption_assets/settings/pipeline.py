@@ -34,6 +34,9 @@ PEOPLE_ONLY = (
 )
 """Settings of a pipeline that change nothing in what is made."""
 
+# Of the ready-made prompts that are not as long as others.
+_MOST_TOKENS = {"short": 96, "dense": 1024, "camera": 256, "structured": 3072}
+
 
 class Captions(CaptionModelSettings, CaptionSettings):
     """Captions of every window: by which model, and how; and in `prompts` what else it is asked in the same visit.
@@ -70,7 +73,10 @@ def _prompt(name: Any, given: Any) -> Any:
     if isinstance(given, dict | None) and not (given or {}).keys() & {"prompt_text", "prompt_variant"}:
         if name not in get_args(CaptionPrompt):
             raise ValueError(f"{name!r} has no prompt: give it a prompt_text, or a prompt_variant")
-        return {"prompt_variant": name, **(given or {})}
+        own = {"prompt_variant": name}
+        if name in _MOST_TOKENS:
+            own["max_output_tokens"] = _MOST_TOKENS[name]
+        return own | (given or {})
     return given
 
 

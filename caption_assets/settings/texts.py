@@ -1,6 +1,5 @@
 """Settings of models and of what they are asked. A choice is a Literal, so that whoever offers it offers all of it."""
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError, field_validator
@@ -26,9 +25,6 @@ _PROMPTS = {
     "camera": "movement, framing and angle of the camera",
     "structured": "as JSON, in the fields of Cosmos 3",
 }
-_USUAL_TOKENS = 512
-_VARIANT_TOKENS: Mapping[str, int] = {"short": 96, "dense": 1024, "camera": 256, "structured": 3072}
-_OWN_TOKENS = ", ".join(f"`{variant}` {tokens}" for variant, tokens in _VARIANT_TOKENS.items())
 _PRECISIONS = {"auto": "as published", "fp8": "Qwen's weights are quantized on load", "fp32": "on a CPU"}
 _ENGINES = {
     "auto": "vllm where it is installed and a GPU is there, else transformers",
@@ -57,9 +53,9 @@ class CaptionSettings(Settings):
         ge=1,
         le=4096,
     )
-    max_output_tokens: int | None = setting(
-        None,
-        f"Most tokens of a caption; by default {_USUAL_TOKENS}, or by the prompt's variant: {_OWN_TOKENS}.",
+    max_output_tokens: int = setting(
+        512,
+        "Most tokens of a caption.",
         flag="--captioning-max-output-tokens",
         env="MAX_OUTPUT_TOKENS",
         ge=1,
@@ -89,13 +85,6 @@ class CaptionSettings(Settings):
         flag="--captioning-sampling",
         env="PROMPT_SAMPLING",
     )
-
-    @property
-    def most_output_tokens(self) -> int:
-        """`max_output_tokens`, or what there is by default for the prompt."""
-        if self.max_output_tokens is not None:
-            return self.max_output_tokens
-        return _VARIANT_TOKENS.get(self.prompt_variant, _USUAL_TOKENS) if self.prompt_text is None else _USUAL_TOKENS
 
     @field_validator("prompt_sampling")
     @classmethod

@@ -10,17 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from caption_assets.dataset import Dataset
-from caption_assets.errors import ConfigError, DatasetError, ShardError, first_line
+from caption_assets.errors import ConfigError, ShardError, first_line
 from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
 from caption_assets.models.structured import STRUCTURED, within
 from caption_assets.models.templates import COLUMNS, PREVIOUS_CAPTION, SIDECAR, filled, places
 from caption_assets.models.variants import Sampling
-from caption_assets.records import Clip
 from caption_assets.settings import CaptionSettings
-from caption_assets.steps.sidecars import SidecarError, Sidecars, UnsaidError, kind_named, kind_of
+from caption_assets.steps.sidecars import SidecarError, Sidecars, UnsaidError
 from caption_assets.store.rows import WindowRow
 
 _SAMPLING = {field.name: field.type for field in fields(Sampling)}
@@ -53,7 +51,7 @@ class Ask:
         return cls(
             prompt,
             refine,
-            settings.most_output_tokens,
+            settings.max_output_tokens,
             _sampling(settings),
             _schema(settings),
         )
@@ -142,32 +140,6 @@ class Ask:
             return [last]
         again = Question(f"{name}/again", self.refine, self.max_tokens, sampling, self.schema, of=name)
         return [replace(last, schema=None), again]
-
-
-def check_known(asks: Iterable[Ask], dataset: Dataset, shards: Iterable[str]) -> None:
-    """Raises ConfigError where a prompt names a column, or a file beside the clip, that no clip of `shards` has.
-
-    They are listed until everything has been found. A shard that cannot be listed may have it.
-    """
-    named = dict.fromkeys(name for ask in asks for name in ask.names if name.startswith((COLUMNS, SIDECAR)))
-    # A field of a sidecar is known when that is read: what can be known before is the file.
-    wanted = {name if name.startswith(COLUMNS) else f"{SIDECAR}{kind_named(name)}": name for name in named}
-    known: dict[str, None] = {}
-    for shard in shards if wanted else ():
-        try:
-            known |= dict.fromkeys(name for clip in dataset.clips(shard) for name in _said_of(clip))
-        except DatasetError:
-            return
-        if wanted.keys() <= known.keys():
-            return
-    for name in (name for source, name in wanted.items() if source not in known):
-        fix = f"choose of what is said of them: {', '.join(known) or 'nothing'}"
-        raise ConfigError(f"prompt with {{{name}}}", "the dataset says that of no clip", fix)
-
-
-def _said_of(clip: Clip) -> list[str]:
-    """What prompts can name of a clip, as far as a listing tells."""
-    return [*(f"{COLUMNS}{name}" for name in clip.columns), *(f"{SIDECAR}{kind_of(each)}" for each in clip.sidecars)]
 
 
 def asks_several(settings: Mapping[str, CaptionSettings]) -> bool:

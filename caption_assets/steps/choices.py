@@ -57,8 +57,7 @@ def captions_choice(settings: CaptionSettings, caption_model: CaptionModelSettin
     """Of the captions by the prompt of this `name`. Raises ConfigError for a prompt, a key, a schema or a precision
     that cannot be."""
     ask, model = Ask.of(settings), ModelChoice(caption_model)
-    chosen = {"max_output_tokens": ask.max_tokens, **ask.decides}
-    return _texts(captions.STEP, settings, model, (prompt_key(model.key, name),), ask.prompt, chosen)
+    return _texts(captions.STEP, settings, model, (prompt_key(model.key, name),), ask.prompt, ask.decides)
 
 
 def enhanced_choice(
@@ -66,9 +65,7 @@ def enhanced_choice(
 ) -> Choice:
     """The same for the captions of `caption_model`, enhanced."""
     prompt = enhance_prompt(settings.prompt_variant, settings.prompt_text)
-    chosen = {"max_output_tokens": settings.max_output_tokens}
-    if settings.include_flagged:
-        chosen["include_flagged"] = True
+    chosen = {"include_flagged": True} if settings.include_flagged else {}
     return _texts(
         enhance.STEP,
         settings,
@@ -88,7 +85,7 @@ def _texts(
     chosen: Mapping[str, Any],
 ) -> Choice:
     identity = model.identity
-    decides = {**identity, "prompt_text": prompt, **chosen}
+    decides = {**identity, "prompt_text": prompt, "max_output_tokens": settings.max_output_tokens, **chosen}
     words = {
         "variant": model.settings.model_variant,
         "prompt": settings.prompt_variant if settings.prompt_text is None else OWN_TEXT,

@@ -101,13 +101,10 @@ class Pace:
 
     def __init__(self, shards: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._shards, self._clock = shards, clock
-        # By shard: items in all, items that are left, and the size of these. Their sums, which are asked for with every
-        # item, whereas there may be ten thousand shards.
+        # By shard: items in all, items that are left, and the size of these.
         self._totals: dict[str, int] = {}
         self._left: dict[str, int] = {}
         self._work_left: dict[str, float] = {}
-        self._all = self._all_left = 0
-        self._all_work_left = 0.0
         self.reused = self.made = 0
         # What there was to do in shards that have begun, as items and as work; and how much of that work is done.
         self._new, self._work, self._worked = 0, 0.0, 0.0
@@ -117,7 +114,8 @@ class Pace:
 
     def start(self, shard: str, total: int, reused: int, work: float | None = None) -> None:
         new = total - reused
-        self._set(shard, total, new, new if work is None else work)
+        self._totals[shard], self._left[shard] = total, new
+        self._work_left[shard] = new if work is None else work
         self.reused += reused
         self._new += new
         self._work += self._work_left[shard]
@@ -128,15 +126,16 @@ class Pace:
 
     def advance(self, shard: str, items: int, work: float | None = None) -> None:
         size = items if work is None else work
-        left, work_left = self._left.get(shard, 0) - items, self._work_left.get(shard, 0.0) - size
-        self._set(shard, self._totals.get(shard), max(0, left), max(0.0, work_left))
+        self._left[shard] = max(0, self._left.get(shard, 0) - items)
+        self._work_left[shard] = max(0.0, self._work_left.get(shard, 0.0) - size)
         self.made += items
         self._worked += size
         self._mark()
 
     def over(self, shard: str) -> None:
         """The shard has ended, however it did. What it has not made by now will not be made."""
-        self._set(shard, self._totals.get(shard, 0) - self._left.get(shard, 0), 0, 0.0)
+        self._totals[shard] = self._totals.get(shard, 0) - self._left.get(shard, 0)
+        self._left[shard], self._work_left[shard] = 0, 0.0
 
     def has_begun(self, shard: str) -> bool:
         return shard in self._totals
@@ -154,11 +153,11 @@ class Pace:
     @property
     def is_at_work(self) -> bool:
         """Whether anything is left of shards that have begun."""
-        return self._all_left > 0
+        return any(self._left.values())
 
     @property
     def total(self) -> int:
-        return round(self._all + self._unknown)
+        return round(sum(self._totals.values()) + self._unknown)
 
     @property
     def per_second(self) -> float | None:
@@ -169,13 +168,13 @@ class Pace:
     @property
     def left(self) -> float:
         """Items that are not there yet."""
-        return self._all_left + self._unknown
+        return sum(self._left.values()) + self._unknown
 
     @property
     def seconds_left(self) -> float | None:
         if not self.left:
             return 0.0
-        work = self._all_work_left + self._unknown * self._size
+        work = sum(self._work_left.values()) + self._unknown * self._size
         return seconds_left(self._counting, work, self._clock())
 
     @property
@@ -190,15 +189,6 @@ class Pace:
         """Of an item, on average."""
         return self._work / self._new if self._new and self._work else 1.0
 
-    def _set(self, shard: str, total: int | None, left: int, work_left: float) -> None:
-        """Of a shard that has not begun, `total` is None."""
-        if total is not None:
-            self._all += total - self._totals.get(shard, 0)
-            self._totals[shard] = total
-        self._all_left += left - self._left.get(shard, 0)
-        self._all_work_left += work_left - self._work_left.get(shard, 0.0)
-        self._left[shard], self._work_left[shard] = left, work_left
-
     def _mark(self) -> None:
         now = self._clock()
         if self._marks and now - self._marks[-1][0] < _AT_ONCE_SECONDS:
@@ -211,7 +201,7 @@ class Pace:
     def _unknown(self) -> float:
         """Items of the shards that have not begun."""
         begun = len(self._totals)
-        return max(0, self._shards - begun) * self._all / begun if begun else 0.0
+        return max(0, self._shards - begun) * sum(self._totals.values()) / begun if begun else 0.0
 
 
 class Paces:

@@ -33,7 +33,7 @@ class Sidecars:
 
     def __init__(self, rows: Iterable[WindowRow], names: Iterable[str]) -> None:
         """Reads the files that `names` ask for, each once."""
-        kinds = {kind_named(name) for name in names if name.startswith(SIDECAR)}
+        kinds = {name.split(".")[1] for name in names if name.startswith(SIDECAR)}
         self._of = {row.clip_id: _by_kind(row.sidecars, kinds) for row in rows}
         wanted = {location for of_clip in self._of.values() for location in of_clip.values()}
         with ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -53,20 +53,11 @@ class Sidecars:
         return values
 
 
-def kind_of(location: str) -> str:
-    """The kind of a file beside a clip: `txt`, `json` or `vtt`."""
-    return PurePosixPath(location).suffix.lower().removeprefix(".")
-
-
-def kind_named(name: str) -> str:
-    """The kind that a prompt names: `json` of `sidecar.json.title`."""
-    return name.split(".")[1]
-
-
 def _by_kind(locations: Iterable[str], kinds: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for location in locations:
-        if (kind := kind_of(location)) in kinds:
+        kind = PurePosixPath(location).suffix.lower().removeprefix(".")
+        if kind in kinds:
             found.setdefault(kind, location)
     return found
 
