@@ -28,12 +28,12 @@ from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, ConfigError
-from caption_assets.extras import install, missing
+from caption_assets.extras import importing, install, missing
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
-from caption_assets.steps.asked import Ask, check_known
+from caption_assets.steps.asked import Ask
 from caption_assets.steps.sharding import dataset_for
 from caption_assets.steps.telemetry import telemetry
 from caption_assets.steps.trial import Trial
@@ -134,13 +134,11 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         steps.add("window_previews")
     if captions:
         steps.add("window_captions")
-        asks = [Ask.of(asked) for chosen in settings.captions for asked in chosen.asked.values()]
-        check_known(asks, dataset, asked_for)
         for chosen in settings.captions:
+            for asked in chosen.asked.values():
+                Ask.of(asked)
             with model_session(chosen, 1):
                 pass
-    elif options["caption"]:
-        raise click.UsageError("--caption asks windows, and this run captions none: add --generate-captions.")
     if enhance:
         steps.add("enhanced_captions")
         for wanted_texts in settings.enhanced:
@@ -153,10 +151,11 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         return OK
 
     # Dagster takes a second or two to import: wrong usage has been answered by now.
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.pipeline import Pipeline
-    from caption_assets.defs.run import materialize_shards
-    from caption_assets.defs.workers import SharedWorkers
+    with importing():
+        from caption_assets.defs.instance import local_instance
+        from caption_assets.defs.pipeline import Pipeline
+        from caption_assets.defs.run import materialize_shards
+        from caption_assets.defs.workers import SharedWorkers
 
     with (
         telemetry() as told,
