@@ -33,7 +33,7 @@ from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
-from caption_assets.steps.asked import Ask
+from caption_assets.steps.asked import Ask, check_known
 from caption_assets.steps.sharding import dataset_for
 from caption_assets.steps.telemetry import telemetry
 from caption_assets.steps.trial import Trial
@@ -134,11 +134,13 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         steps.add("window_previews")
     if captions:
         steps.add("window_captions")
+        asks = [Ask.of(asked) for chosen in settings.captions for asked in chosen.asked.values()]
+        check_known(asks, dataset, asked_for)
         for chosen in settings.captions:
-            for asked in chosen.asked.values():
-                Ask.of(asked)
             with model_session(chosen, 1):
                 pass
+    elif options["caption"]:
+        raise click.UsageError("--caption asks windows, and this run captions none: add --generate-captions.")
     if enhance:
         steps.add("enhanced_captions")
         for wanted_texts in settings.enhanced:
