@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from caption_assets.errors import ConfigError, first_line
+from caption_assets.extras import importing
 from caption_assets.models.composing import changed
 
 # Where blanks may stand anywhere, some models write nothing else.
@@ -60,10 +61,11 @@ def check_schema(schema: str, asked: str) -> None:
 
 @cache
 def _not_compiled(schema: str) -> str | None:
-    import xgrammar
-
     if (optional := _most_optional(json.loads(schema))) > _MOST_OPTIONAL:
         return f"it has an object of {optional} properties that are not required, and may have {_MOST_OPTIONAL}"
+    with importing():
+        import xgrammar
+
     try:
         xgrammar.Grammar.from_json_schema(schema, **_FORM)
     except Exception as error:  # xgrammar has no class for it
