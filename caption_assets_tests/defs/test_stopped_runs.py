@@ -13,7 +13,6 @@ import pytest
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from caption_assets.defs.partitions import range_tags
 from caption_assets.defs.pipeline import Pipeline
@@ -95,6 +94,8 @@ class Server:
         return launched["run"]["runId"]
 
     def _ask(self, query: str, variables: dict) -> dict:
+        from dagster_graphql.test.utils import execute_dagster_graphql  # takes a second, of each process of tests
+
         found = execute_dagster_graphql(self._context.create_request_context(), query, variables)
         assert not found.errors
         return found.data
