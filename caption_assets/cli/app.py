@@ -28,7 +28,7 @@ from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, ConfigError
-from caption_assets.extras import install, missing
+from caption_assets.extras import importing, install, missing
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import check_keys
 from caption_assets.models.prompts import enhance_prompt
@@ -156,10 +156,11 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         return OK
 
     # Dagster takes a second or two to import: wrong usage has been answered by now.
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.pipeline import Pipeline
-    from caption_assets.defs.run import materialize_shards
-    from caption_assets.defs.workers import SharedWorkers
+    with importing():
+        from caption_assets.defs.instance import local_instance
+        from caption_assets.defs.pipeline import Pipeline
+        from caption_assets.defs.run import materialize_shards
+        from caption_assets.defs.workers import SharedWorkers
 
     with (
         telemetry() as told,

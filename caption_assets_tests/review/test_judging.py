@@ -101,14 +101,15 @@ def test_an_edited_text_goes_into_the_clips_document_beside_the_models(
     expect(article.get_by_text("edited", exact=True)).to_have_attribute("title", re.compile("edited: Bo <b>"))
     expect(page.get_by_text("all saved")).to_be_visible()
     # Document and page follow beside the server's other work, in this order.
-    wait_for(lambda: '\\"people\\" ' in (out / paths.page("edited")).read_text())
+    file = out / paths.page("edited")
+    wait_for(lambda: file.exists() and '\\"people\\" ' in file.read_text())
     document = json.loads((out / "metas" / "v0" / f"{first.clip_id}.json").read_text())
     edited = document["windows"][0]
     assert edited["qwen3_caption"] == first.text
     assert edited["qwen3_reviewed"] == 'Two "people" <i>walk</i>.'
     assert edited["provenance"]["qwen3_reviewed"]["reviewer"] == "Bo <b>"
     # The page as a file says it, too.
-    page.goto((out / paths.page("edited")).as_uri())
+    page.goto(file.as_uri())
     expect(page.locator("article").first.get_by_text('Two "people" <i>walk</i>.')).to_be_visible()
     assert page.get_by_role("button", name="edit").count() == 0
 

@@ -79,6 +79,7 @@ def asked(monkeypatch):
 
 
 def caption(store, workers, shards=SHARDS, **settings):
+    settings = {"max_output_tokens": 8, **settings}
     with model_session(CaptionModelSettings(device="cpu"), settings.get("batch_size", 8)) as session:
         given = StepContext(store, workers)
         return {e.shard: e.outcome for e in caption_shards(given, shards, session, CaptionSettings(**settings))}
@@ -269,7 +270,7 @@ def test_a_window_that_is_too_long_is_shown_smaller_or_fails_before_it_is_decode
 
 
 def test_a_caption_that_leaves_no_room_for_its_rewriting_fails_alone(store, workers, asked):
-    caption(store, workers, shards=("a",))
+    caption(store, workers, shards=("a",), max_output_tokens=60)
     first, second = store.read_rows(WINDOW_CAPTIONS, "a", "demo")
     store.commit_rows(WINDOW_CAPTIONS, "a", [replace(first, text="red circle, " * 4000), second], "demo")
     asked.clear()
@@ -363,7 +364,7 @@ def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, wo
 
 
 def test_what_has_no_caption_is_not_enhanced_and_says_why(store, workers, asked, too_wide):
-    caption(store, workers)
+    caption(store, workers, max_output_tokens=60)
     asked.clear()
     with model_session(TextModelSettings(device="cpu"), 16) as session:
         given, settings = StepContext(store, workers), EnhanceSettings(max_output_tokens=8)
