@@ -114,9 +114,10 @@ def _captioned(
             continue  # or what it is asked depends on an answer that is not there yet
         try:
             asked = ask.about(window, sidecars, (made[earlier].text or "") if earlier is not None else "")
+            made_as: str | None = row.fingerprint
         except UnsaidError:
-            continue
-        if row.fingerprint == caption_fingerprint(session, asked, window, author):
+            asked, made_as = ask, row.template_fingerprint  # it stays
+        if made_as == caption_fingerprint(session, asked, window, author):
             made[at] = row
     return made
 
