@@ -499,7 +499,7 @@ def test_a_prompt_that_needs_much_room_takes_none_of_the_others(
     for key in ("demo", "demo-most", "demo-more", "demo-again"):
         assert texts(store, key) == texts(alone, key)
         tokens[key] = [count for _, count, _ in texts(store, key)]
-    assert all(more < first for more, first in zip(tokens["demo-more"], tokens["demo"], strict=True))
+    assert max(tokens["demo-more"]) < min(tokens["demo"]), tokens
     assert {kind for *_, kind in texts(store, "demo-most")} == {"context"}
 
 
