@@ -480,7 +480,7 @@ def test_a_prompt_that_needs_much_room_takes_none_of_the_others(
     several = {
         "": CaptionSettings(prompt_text="What is it?", max_output_tokens=8),
         "most": CaptionSettings(prompt_text="Tell all of it.", max_output_tokens=640),
-        "more": CaptionSettings(prompt_text="Tell more of it.", max_output_tokens=300),
+        "more": CaptionSettings(prompt_text="Tell more of it.", max_output_tokens=400),
         "again": CaptionSettings(prompt_text="What else is it?", max_output_tokens=8),
     }
     alone = Store(str(tmp_path / "alone"))
