@@ -271,7 +271,7 @@ def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_asse
                 (["--caption", "twice.yaml"], ["'x' is there again in line 2"]),
                 (["--caption", "range.yaml"], ["'--caption': short.max_output_tokens: "]),
                 (["--caption", "blank.yaml"], ["prompt_text of 'short' is blank"]),
-                (["--caption", "structured=x"], ["give that a json_schema"]),
+                (["--caption", "structured=x"], ["its schema goes with its own text"]),
             )
         ),
         (["fly"], ["No such command 'fly'"]),

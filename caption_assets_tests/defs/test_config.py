@@ -74,7 +74,7 @@ def test_a_resource_refuses_what_its_settings_refuse_when_a_run_is_planned(insta
         ({"json_schema": "nowhere.json"}, "it cannot be read"),
         ({"prompt_sampling": {"temperature": 9.0}}, "temperature: .*less than or equal to 2"),
         ({"prompt_sampling": {"bogus": 1.0}}, "'bogus'"),
-        ({"prompt_variant": "structured", "prompt_text": "x"}, "give that a json_schema"),
+        ({"prompt_variant": "structured", "prompt_text": "x"}, "its schema goes with its own text"),
         ({"max_output_tokens": 0}, "greater than or equal to 1"),
     ],
 )
