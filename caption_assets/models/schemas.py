@@ -1,6 +1,7 @@
 """JSON schemas of answers: bounded, so that every answer comes to an end, and what is wrong with an answer."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,7 +17,7 @@ _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NO_LETTERS = re.compile("\ufffd+")
 
 
-class InvalidAnswerError(Exception):
+class InvalidAnswerError(ValueError):
     """What a model has written is no answer by its schema; the message says why."""
 
 
@@ -36,6 +37,12 @@ def bounded(schema: dict[str, Any], asked: str) -> str:
     return _compact(_changed(schema, _bound))
 
 
+def edited(text: str, schema: str | None) -> str:
+    """What a person has made of an answer, as compact JSON; of one whose `schema` nobody knows, it is to be an object.
+    Raises InvalidAnswerError."""
+    return checked(text, None, schema or '{"type":"object"}')
+
+
 def tightened(schema: str) -> str:
     """The schema with half the bounds, as far as it asks for no more itself."""
     return _compact(_changed(json.loads(schema), _halve))
@@ -48,7 +55,8 @@ def checked(text: str, finish_reason: str | None, schema: str) -> str:
     # Some grammars let bytes pass that are no letter, and count them as one; a reader makes several marks of those.
     text = _NO_LETTERS.sub("\ufffd", text)
     try:
-        answer = json.loads(text, strict=False)  # grammars let control characters pass
+        # Grammars let control characters pass, and numbers that none of Python's can hold.
+        answer = json.loads(text, strict=False, parse_float=_finite, parse_constant=_finite)
     except ValueError as error:
         raise InvalidAnswerError(f"it is not JSON ({error})") from None
     wrong = next(iter(_validator(schema).iter_errors(answer)), None)
@@ -70,6 +78,12 @@ def texts_of(answer: str) -> str:
                 yield from texts(part)
 
     return "\n".join(filter(None, texts(json.loads(answer))))
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"{digits} is no number that can be kept")
+    return number
 
 
 def _compact(value: Any) -> str:

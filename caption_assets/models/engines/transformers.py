@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caption_assets.errors import CaptionAssetsError, ModelError, RequestError, first_line
+from caption_assets.extras import importing
 from caption_assets.models.chat import ChatPrompt, chat_prompt, kept_tokens, plain_ids
 from caption_assets.models.contexts import Context, require_room
 from caption_assets.models.engines.base import EngineInfo, EngineOptions, EngineStuckError
@@ -117,8 +118,9 @@ class TransformersEngine:
             # Threads wait for each other after every operation. Beside busy decoders they must not spin for long, or
             # a batch takes twice the time.
             os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        import torch
-        import transformers
+        with importing():
+            import torch
+            import transformers
 
         transformers.utils.logging.disable_progress_bar()
         device = self._device(torch, folder)
@@ -128,8 +130,9 @@ class TransformersEngine:
         auto = transformers.AutoModelForCausalLM if family.is_text else transformers.AutoModelForImageTextToText
         tool = transformers.AutoTokenizer if family.is_text else transformers.AutoProcessor
         try:
-            self._processor = tool.from_pretrained(folder, local_files_only=True)
-            self._model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+            with importing():  # that of the model's own module is the longest
+                self._processor = tool.from_pretrained(folder, local_files_only=True)
+                self._model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
             self._model.to(device).eval()
         except Exception as error:  # of three libraries, and of whatever the files hold
             self.close()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from caption_assets.errors import CaptionAssetsError, ModelError, first_line
+from caption_assets.extras import importing
 from caption_assets.models.contexts import Context
 from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
 from caption_assets.models.engines.visits import Asked, Visit
@@ -145,8 +146,9 @@ class VllmEngine:
             quiet = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
             chosen = {"CUDA_VISIBLE_DEVICES": gpus.visible_devices}
             with _environment(_SETTINGS | quiet | chosen | last_error.environment):
-                from vllm.engine.arg_utils import AsyncEngineArgs
-                from vllm.v1.engine.async_llm import AsyncLLM
+                with importing():
+                    from vllm.engine.arg_utils import AsyncEngineArgs
+                    from vllm.v1.engine.async_llm import AsyncLLM
 
                 if self._loop is not loop:
                     raise ModelError(f"variant {self._variant.name!r}", "it was closed while it started")
