@@ -30,6 +30,7 @@ from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.extras import importing, install, missing
 from caption_assets.media.previews import check_ffmpeg
+from caption_assets.models.choice import check_keys
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
@@ -134,6 +135,7 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         steps.add("window_previews")
     if captions:
         steps.add("window_captions")
+        check_keys(settings.captions)
         asks = [{name: Ask.of(each, name) for name, each in chosen.asked.items()} for chosen in settings.captions]
         check_known([ask for each in asks for ask in each.values()], dataset, asked_for)
         for chosen, asked in zip(settings.captions, asks, strict=True):
@@ -143,6 +145,7 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         raise click.UsageError("--caption asks windows, and this run captions none: add --generate-captions.")
     if enhance:
         steps.add("enhanced_captions")
+        check_keys(settings.enhanced)
         for wanted_texts in settings.enhanced:
             enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
             with model_session(wanted_texts, 1):

@@ -1,6 +1,7 @@
 """JSON schemas of answers: bounded, so that every answer comes to an end, and what is wrong with an answer."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -20,7 +21,7 @@ _MOST_LEVELS = 64
 _TOO_DEEP = f"its arrays and objects stand more than {_MOST_LEVELS} deep in each other"
 
 
-class InvalidAnswerError(Exception):
+class InvalidAnswerError(ValueError):
     """What a model has written is no answer by its schema; the message says why."""
 
 
@@ -46,6 +47,12 @@ def bounded(schema: dict[str, Any], asked: str) -> str:
         raise ConfigError(asked, f"its parts cannot be put together: {error}", "write them as one object") from None
 
 
+def edited(text: str, schema: str | None) -> str:
+    """What a person has made of an answer, as compact JSON; of one whose `schema` nobody knows, it is to be an object.
+    Raises InvalidAnswerError."""
+    return checked(text, None, schema or '{"type":"object"}')
+
+
 def tightened(schema: str) -> str:
     """The schema with half the bounds, as far as it asks for no more itself."""
     return _compact(changed(json.loads(schema), _halve))
@@ -58,7 +65,8 @@ def checked(text: str, finish_reason: str | None, schema: str) -> str:
     # Some grammars let bytes pass that are no letter, and count them as one; a reader makes several marks of those.
     text = _NO_LETTERS.sub("\ufffd", text)
     try:
-        answer = json.loads(text, strict=False)  # grammars let control characters pass
+        # Grammars let control characters pass, and numbers that none of Python's can hold.
+        answer = json.loads(text, strict=False, parse_float=_finite, parse_constant=_finite)
     except ValueError as error:
         raise InvalidAnswerError(f"it is not JSON ({error})") from None
     except RecursionError:
@@ -84,6 +92,12 @@ def texts_of(answer: str) -> str:
                 yield from texts(part)
 
     return "\n".join(filter(None, texts(json.loads(answer))))
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"{digits} is no number that can be kept")
+    return number
 
 
 def _compact(value: Any) -> str:

@@ -205,8 +205,12 @@ def _sampling(settings: CaptionSettings) -> dict[str, Any]:
 
 def _schema(settings: CaptionSettings, name: str) -> str | None:
     if settings.json_schema is None:
-        ready = settings.prompt_variant == "structured" and settings.prompt_text is None
-        return bounded(dict(STRUCTURED), "prompt variant 'structured'") if ready else None
+        if settings.prompt_variant != "structured":
+            return None
+        if settings.prompt_text is not None:
+            wrong = "its schema goes with its own text, and would be dropped"
+            raise ConfigError("prompt variant 'structured' with another text", wrong, "give that a json_schema")
+        return bounded(dict(STRUCTURED), "prompt variant 'structured'")
     asked = f"JSON schema {settings.json_schema!r}{f' of prompt {name!r}' if name else ''}"
     try:
         return bounded(_read(settings.json_schema), asked)
@@ -224,7 +228,7 @@ def _read(named: str) -> dict[str, Any]:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise TypeError(f"{name} is no pydantic model")
         return model.model_json_schema()
-    schema: dict[str, Any] = json.loads(Path(named).expanduser().read_text())
+    schema: dict[str, Any] = json.loads(Path(named).expanduser().read_text("utf-8-sig"))
     return schema
 
 

@@ -18,6 +18,12 @@ def test_bytes_that_are_no_letter_count_as_grammars_count_them():
         checked('{"what":"a\ufffdbc"}', "stop", SCHEMA)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_a_number_that_no_document_can_hold_is_no_answer(number):
+    with pytest.raises(InvalidAnswerError, match="no number that can be kept"):
+        checked(f'{{"x": {number}}}', "stop", '{"properties": {"x": {"type": "number"}}}')
+
+
 def test_an_answer_can_be_stored_whatever_it_escapes():
     checked('{"what":"\\ud800\\u0000"}', "stop", SCHEMA).encode()
 

@@ -95,4 +95,12 @@ def test_prompts_name_what_files_beside_a_clip_say_and_a_clip_without_them_fails
     report, rows = caption()
     assert (report.reused, report.failed, rows[UUID].prompt_hash) == (1, 0, text_hash("It is a walk:  Describe it."))
     (house.clips / "a" / "named.txt").write_text("Slow cars.")
-    assert caption()[0].reused == 2
+    report, rows = caption()
+    assert report.reused == 2
+    (house.clips / "a" / "named.txt").rename(house.clips / "a" / "elsewhere")
+    (house.clips / "a" / "named.txt").symlink_to("nowhere")
+    (house.clips / "a" / f"{UUID}.json").unlink()
+    report, kept = caption()
+    assert (report.reused, report.failed, report.figures["kept_texts"], kept) == (3, 0, 3, rows)
+    asked = asked.model_copy(update={"prompt_text": "Describe it, by {sidecar.txt}"})
+    assert caption()[0].failures == {"sidecar": 1}

@@ -133,9 +133,8 @@ class VllmEngine:
         except Exception as error:
             self.close()
             asked = f"variant {self._variant.name!r} with engine 'vllm'"
-            raise ModelError(
-                asked, f"vLLM does not start ({str(self._last_error) or first_line(error)})", _FIX
-            ) from error
+            why = error.wrong if isinstance(error, EngineDeathError) else first_line(error)
+            raise ModelError(asked, f"vLLM does not start ({str(self._last_error) or why})", _FIX) from error
 
     def _launch(self, arguments: dict[str, Any], gpus: GpuLease, limits: FrameLimits | None) -> None:
         """Begins to start vLLM's processes, from an event loop in a thread, which then talks to them."""
