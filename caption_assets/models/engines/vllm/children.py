@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 
 _PARENT = "CAPTION_ASSETS_VLLM_PARENT"
@@ -23,7 +22,7 @@ class Children:
         self._others = set(multiprocessing.active_children())
 
     @property
-    def environment(self) -> Mapping[str, str]:
+    def environment(self) -> dict[str, str]:
         return {_PARENT: str(os.getpid())}
 
     def kill(self) -> None:
