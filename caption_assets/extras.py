@@ -1,6 +1,8 @@
 """Packages that not everybody needs, by the extra of `pyproject.toml` that installs them."""
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -45,3 +47,16 @@ def check_url(url: str) -> None:
     """Raises ImportError, with the command, for a URL whose file system an extra brings that is not installed."""
     if url.startswith("s3://") and (wrong := missing("s3")):
         raise ImportError(f"{wrong}; {install('s3')}")
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """For imports of large packages. What they leave stays: looking through it for garbage, again and again, takes a
+    quarter of their time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

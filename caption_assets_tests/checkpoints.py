@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from filelock import FileLock
+
 SPECIALS = [
     "<|endoftext|>",
     "<|im_start|>",
@@ -337,3 +339,21 @@ def _save(model, tok, processor, folder: Path) -> Path:
     if processor is not tok:
         tok.save_pretrained(folder)
     return folder
+
+
+_SAVERS = {"qwen2.5-vl": save_qwen25, "qwen3-vl": save_qwen3, "qwen3.5": save_qwen35, "text": save_text}
+
+
+class Checkpoints(dict[str, Path]):
+    """The checkpoint of each family, made by whichever process first asks for it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __missing__(self, family: str) -> Path:
+        folder = self._root / f"checkpoint-{family}"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                _SAVERS[family](self._root / f"{folder.name}.part").rename(folder)
+        self[family] = folder
+        return folder

@@ -1,8 +1,9 @@
 """Real clips, real checkpoints and real Dagster instances for every test."""
 
+import gc
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,13 @@ from caption_assets.defs.workers import SharedWorkers
 from caption_assets.media.mp4 import write_mp4
 from caption_assets.settings import PipelineSettings
 from caption_assets.workers.local import Workers
-from caption_assets_tests.checkpoints import save_qwen3, save_qwen25, save_qwen35, save_text
+from caption_assets_tests.checkpoints import Checkpoints
 from caption_assets_tests.openai_server import LoadedModels
+
+# For the processes that tests start, what `site` says; for this one, the same.
+_SITE = str(Path(__file__).parent / "site")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_SITE, os.environ.get("PYTHONPATH")]))
+gc.set_threshold(50_000, 10, 10)
 
 pytest_plugins = ["caption_assets_tests.places", "caption_assets_tests.browser"]
 
@@ -31,23 +37,38 @@ _LONG += ("stopped_runs", "component", "comparison", "rules", "cli")
 _LONGEST = tuple(f"test_{name}.py" for name in _LONG)
 
 
-# The tests of these files need servers, whose models are loaded once a process.
-_SERVED = ("test_openai.py", "test_openai_servers.py", "test_openai_several.py", "test_server.py", "test_wheel.py")
+# Files whose tests share what takes long to start: servers, whose models are loaded once, and the process that others
+# are forked from (`commands.py`).
+_TOGETHER = {
+    "servers": (
+        "test_openai.py",
+        "test_openai_servers.py",
+        "test_openai_several.py",
+        "test_server.py",
+        "test_wheel.py",
+    ),
+    "forks": ("test_campaigns.py", "test_stopping.py", "test_fetches.py"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
 
 
+def pytest_sessionfinish() -> None:
+    """pytest looks for garbage at its end, which takes seconds among all that has been imported."""
+    gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadfile`: a file stays in one process, and so do those that need servers, together."""
+    """With `--dist loadfile`: a file stays in one process, and so do those of `_TOGETHER`."""
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "servers" if file.endswith(_SERVED) else file
+            return next((what for what, files in _TOGETHER.items() if file.endswith(files)), file)
 
     return Files(config, log) if config.getvalue("dist") == "loadfile" else None
 
@@ -102,11 +123,10 @@ def clips_root(tmp_path: Path, make_shards: Callable[[Path], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Tiny checkpoints of the real architectures, by family."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    savers = {"qwen2.5-vl": save_qwen25, "qwen3-vl": save_qwen3, "qwen3.5": save_qwen35, "text": save_text}
-    return {family: save(root / family) for family, save in savers.items()}
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Tiny checkpoints of the real architectures, by family. All processes of tests have the same."""
+    base = tmp_path_factory.getbasetemp()
+    return Checkpoints(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +138,7 @@ def workers() -> Iterator[Workers]:
 
 @pytest.fixture(scope="session")
 def served_models() -> Iterator[LoadedModels]:
-    """For servers. The files that use it stand in `_SERVED`."""
+    """For servers. The files that use it stand in `_TOGETHER`."""
     with LoadedModels() as models:
         yield models
 

@@ -119,7 +119,8 @@ def dagster_dev(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("CAPTION_ASSETS_", "DAGSTER_"))}
-    environment = {**plain, "PYTHONPATH": str(CHECKOUT), "DAGSTER_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    path = os.pathsep.join(filter(None, [str(CHECKOUT), plain.get("PYTHONPATH")]))
+    environment = {**plain, "PYTHONPATH": path, "DAGSTER_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     environment |= variables
     with (home / "log").open("w") as log:
         command = [BIN / "dagster", "dev", "--port", str(port)]

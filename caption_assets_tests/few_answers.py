@@ -28,6 +28,11 @@ class FewAnswers:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def holds(self) -> bool:
+        """Whether it holds a request, having answered as many as it may."""
+        return self.asked > self._last
+
     def answer(self, count: int) -> None:
         """So many requests from now on, and those that it holds, whose clients may be gone."""
         with self._changed:

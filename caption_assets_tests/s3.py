@@ -37,9 +37,10 @@ class _Handler(WSGIRequestHandler):
 class S3Server:
     """Answers at `url` until `close`; a context manager.
 
-    `bucket` is an empty one of its own. `asked` counts requests by method and path, and `most_at_once` is how many
-    were in work together. Each waits `delay_s` first. `fault` is asked before each, by method and path, and may name
-    what goes wrong with it. With `ignores_conditions`, it writes whatever the request says of what must be there.
+    `environment` leads processes to it, `options` paths. `bucket` is an empty one of its own. `asked` counts requests
+    by method and path, and `most_at_once` is how many were in work together. Each waits `delay_s` first. `fault` is
+    asked before each, by method and path, and may name what goes wrong with it. With `ignores_conditions`, it writes
+    whatever the request says of what must be there.
     """
 
     def __init__(self, fault: Callable[[str, str], Fault | None] = lambda method, path: None) -> None:
@@ -53,6 +54,7 @@ class S3Server:
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": self.url}
+        self.options = {"key": "test", "secret": "test", "endpoint_url": self.url}
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.bucket = f"bucket-{uuid4().hex}"  # all servers of a process share what they hold

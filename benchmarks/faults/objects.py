@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import random
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -23,9 +23,11 @@ from itertools import chain, islice
 from pathlib import Path
 
 from s3fs import S3FileSystem
+from upath import UPath
 
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.store import TABLES, Store
+from caption_assets_tests.commands import start_command
 from caption_assets_tests.s3 import Fault, S3Server
 
 FAULTS: tuple[Fault, ...] = ("reset", "500", "503", "truncated", "slow")
@@ -66,23 +68,24 @@ def run(server: S3Server, home: Path) -> tuple[int, str]:
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").touch()
     root = f"s3://{server.bucket}"
-    command = [sys.executable, "-m", "caption_assets", "run", "--dataset", f"{root}/in", "--output-path", f"{root}/out"]
+    command = ["run", "--dataset", f"{root}/in", "--output-path", f"{root}/out"]
     command += ["--captioning-algorithm", "demo", "--device", "cpu", "--workers", "1", *_SHORT, *_SMALL]
     environment = {**os.environ, **server.environment, "DAGSTER_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_RUN_S)
-    except subprocess.TimeoutExpired:
+    log = home / "said"
+    process = start_command(command, environment, log)
+    process.join(_RUN_S)
+    if process.exitcode is None:
+        os.killpg(process.pid or 0, signal.SIGKILL)
         return _HUNG, f"it was not done after {_RUN_S} s"
-    return done.returncode, done.stdout + done.stderr
+    return process.exitcode, log.read_text()
 
 
 def contents(server: S3Server, folder: str = "out", shards: Sequence[str] = ("a", "b")) -> dict[str, object]:
     """All that a run has left in a folder, without what differs from run to run."""
-    for name, value in server.environment.items():
-        os.environ[name] = value
     S3FileSystem.clear_instance_cache()
-    files = S3FileSystem()
-    store, root = Store(f"s3://{server.bucket}/{folder}"), f"{server.bucket}/{folder}/"
+    root = f"{server.bucket}/{folder}/"
+    place = UPath(f"s3://{root}", **server.options)
+    files, store = place.fs, Store(place)
     found: dict[str, object] = {}
     for path in files.find(root):
         rel = path.removeprefix(root)

@@ -18,6 +18,7 @@ from benchmarks.parts.growing import HEIGHT, Place
 
 _MORE = 30
 """Shards that `next` makes."""
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Figures:
 @contextlib.contextmanager
 def measured(clips: int) -> Iterator[Callable[[], Figures]]:
     """Gives what tells the figures of the block, which is about so many clips, when it has ended."""
+    Path("/proc/self/clear_refs").write_text("5")  # the largest resident set is that from now on
     cpu, wall, found = _cpu_s(), time.perf_counter(), list[Figures]()
     yield lambda: found[0]
     spent = _cpu_s() - cpu
@@ -249,6 +251,31 @@ def _backfill(place: Place, module: str = "caption_assets.definitions") -> Figur
     return figures()
 
 
+def _plain_run(place: Place) -> Figures:
+    import dagster as dg
+
+    os.environ |= place.environment
+    from benchmarks.parts.plain import defs
+    from caption_assets import open_dataset
+    from caption_assets.defs.partitions import add_new_shards, range_tags
+    from caption_assets.defs.pipeline import Pipeline
+    from caption_assets.settings.environment import deployed_settings
+    from caption_assets.steps import captions, previews, windows
+
+    place.forget()
+    pipeline, dataset = Pipeline(deployed_settings()), open_dataset(str(place.clips))
+    steps = {windows.STEP, previews.STEP, captions.STEP}
+    job = defs.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.get() as instance, measured(place.size.clips) as figures:
+        add_new_shards(instance, pipeline.shards, dataset)
+        for made in pipeline.made:
+            if made.step in steps:
+                of_one = job.get_subset(asset_selection={made.definition.key})
+                tags = range_tags(tuple(dataset.shards()))
+                assert of_one.execute_in_process(_QUIET, instance, tags=tags).success
+    return replace(figures(), stored=place.stored)
+
+
 STAGES: Mapping[str, Callable[[Place], Figures]] = {
     "list": _list,
     "plan": _plan,
@@ -260,7 +287,8 @@ STAGES: Mapping[str, Callable[[Place], Figures]] = {
     "rerun": _command,
     "sensor": _sensor,
     "schedule": _schedule,
+    "plain-run": _plain_run,
     "next": _next,
     "backfill": _backfill,
-    "plain": partial(_backfill, module="benchmarks.parts.plain"),
+    "plain-backfill": partial(_backfill, module="benchmarks.parts.plain"),
 }

@@ -5,6 +5,9 @@ reference page (`reference`). Not here: what a command does; it starts runs thro
 Dagster's.
 """
 
-from caption_assets.cli.app import main
+from caption_assets.extras import importing
+
+with importing():
+    from caption_assets.cli.app import main
 
 __all__ = ["main"]

@@ -28,12 +28,13 @@ from caption_assets.cli.stopping import stoppable
 from caption_assets.cli.ui import ui
 from caption_assets.demo.clips import demo_scenes, render_dataset
 from caption_assets.errors import CaptionAssetsError, ConfigError
-from caption_assets.extras import install, missing
+from caption_assets.extras import importing, install, missing
 from caption_assets.media.previews import check_ffmpeg
+from caption_assets.models.choice import check_keys
 from caption_assets.models.prompts import enhance_prompt
-from caption_assets.settings import CaptionModelSettings, PipelineSettings, TextModelSettings
+from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
-from caption_assets.steps.asked import Ask, check_known
+from caption_assets.steps.asked import Ask, check_known, check_schemas
 from caption_assets.steps.sharding import dataset_for
 from caption_assets.steps.telemetry import telemetry
 from caption_assets.steps.trial import Trial
@@ -134,27 +135,35 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         steps.add("window_previews")
     if captions:
         steps.add("window_captions")
-        asks = [Ask.of(asked) for chosen in settings.captions for asked in chosen.asked.values()]
-        check_known(asks, dataset, asked_for)
-        for chosen in settings.captions:
-            _require_model(chosen, ask=not options["dry_run"])
+        check_keys(settings.captions)
+        asks = [{name: Ask.of(each, name) for name, each in chosen.asked.items()} for chosen in settings.captions]
+        check_known([ask for each in asks for ask in each.values()], dataset, asked_for)
+        for chosen, asked in zip(settings.captions, asks, strict=True):
+            with model_session(chosen, 1) as session:
+                check_schemas(asked, session)
+                if not options["dry_run"]:
+                    session.author()  # which a server has to say
     elif options["caption"]:
         raise click.UsageError("--caption asks windows, and this run captions none: add --generate-captions.")
     if enhance:
         steps.add("enhanced_captions")
+        check_keys(settings.enhanced)
         for wanted_texts in settings.enhanced:
             enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
-            _require_model(wanted_texts, ask=not options["dry_run"])
+            with model_session(wanted_texts, 1) as session:
+                if not options["dry_run"]:
+                    session.author()
 
     if options["dry_run"]:
         print_forecast(dataset, Store(settings.output), asked_for, settings, steps, trial)
         return OK
 
     # Dagster takes a second or two to import: wrong usage has been answered by now.
-    from caption_assets.defs.instance import local_instance
-    from caption_assets.defs.pipeline import Pipeline
-    from caption_assets.defs.run import materialize_shards
-    from caption_assets.defs.workers import SharedWorkers
+    with importing():
+        from caption_assets.defs.instance import local_instance
+        from caption_assets.defs.pipeline import Pipeline
+        from caption_assets.defs.run import materialize_shards
+        from caption_assets.defs.workers import SharedWorkers
 
     with (
         telemetry() as told,
@@ -169,13 +178,6 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
     if trial.limit is not None:
         click.echo(f"Only the first {trial.limit} clips of each shard: a run without --limit goes on from here.")
     return SHARD_FAILED if failed else OK
-
-
-def _require_model(settings: CaptionModelSettings | TextModelSettings, *, ask: bool) -> None:
-    """Raises ConfigError or ModelError for a model that cannot run here; `ask` has a server say which one it has."""
-    with model_session(settings, 1) as session:
-        if ask:
-            session.author()
 
 
 def _show_samples(store: Store, shards: list[str], console: Console) -> None:

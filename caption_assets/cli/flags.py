@@ -24,7 +24,7 @@ from caption_assets.settings import (
     is_mapping,
     variables_of,
 )
-from caption_assets.settings.file import read_prompts
+from caption_assets.settings.file import problem_within, read_prompts, unambiguous
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
@@ -97,12 +97,9 @@ def parsed_as(settings: type[S], chosen: Mapping[str, Any]) -> S:
     try:
         return settings(**chosen)
     except ValidationError as error:  # of what click cannot check by itself
-        first = error.errors()[0]
-        wrong = in_words(first)
-        flag = "".join(
-            f" for '{flags_of(settings)[str(name)]}'" for name in first["loc"][:1]
-        )  # none: of several together
-        raise click.UsageError(f"Invalid value{flag}: {wrong}.") from None
+        of_field = error.errors()[0]["loc"][:1]  # none: of several together
+        flag = "".join(f" for '{flags_of(settings)[str(name)]}'" for name in of_field)
+        raise click.UsageError(f"Invalid value{flag}: {problem_within(error)}.") from None
 
 
 def variables_from(context: click.Context) -> dict[str, str]:
@@ -125,7 +122,10 @@ def _prompts(given: Sequence[str]) -> dict[str, Any]:
     for each in given:
         name, equals, text = each.partition("=")
         is_file = not equals and name.endswith((".yaml", ".yml", ".json"))
-        prompts |= read_prompts(Path(name)) if is_file else {name: text if equals else None}
+        named = read_prompts(Path(name)) if is_file else {name: text if equals else None}
+        if twice := next(iter(prompts.keys() & named.keys()), None):
+            raise click.UsageError(f"Invalid value for '--caption': {twice!r} is given twice.")
+        prompts |= named
     return prompts
 
 
@@ -151,7 +151,7 @@ class _Json(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            parsed = json.loads(value) if isinstance(value, str) else value
+            parsed = json.loads(value, object_pairs_hook=unambiguous) if isinstance(value, str) else value
         except ValueError as error:
             self.fail(f"{value!r} is not JSON ({error}).", param, ctx)
         if not isinstance(parsed, dict):

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from caption_assets.cli.console import shown
 from caption_assets.errors import ConfigError, DatasetError
+from caption_assets.models.schemas import edited
 from caption_assets.review import paths
 from caption_assets.review.blind import Comparisons
 from caption_assets.review.comparison import Study, study
@@ -117,7 +118,7 @@ def _serve(store: Store, shards: list[str], host: str, port: int, source_root: s
     store.check_writable()
     with Upkeep(store, lambda shard: render_documents_of(store, shard, source_root), shards) as upkeep:
         comparisons = None if pairs is None else Comparisons(store, pairs)
-        app = server.application(Reviews(store, upkeep.changed), token, comparisons, host)
+        app = server.application(Reviews(store, upkeep.changed, edited), token, comparisons, host)
         server.serve(app, host, port, lambda url: click.echo(f"Review at {url} (Ctrl-C stops)"))
 
 

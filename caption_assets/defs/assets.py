@@ -149,7 +149,11 @@ class _Recipe:
             kinds=self.kinds,
             required_resource_keys={names.of(word) for word in resources},
             io_manager_key=names.of("save_export"),
-            config_schema=config_schema(self.settings),
+            config_schema=config_schema(
+                self.settings,
+                partial(self.choose, **{word: model for word, (_, model) in self.models.items()}),
+                choice.version,
+            ),
             output_required=False,  # every shard is stored and reported as it is done
             code_version=choice.version,
             metadata={

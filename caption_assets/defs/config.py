@@ -4,7 +4,7 @@ A choice is an enum with the meanings of its words, which the launchpad refuses 
 against its bounds when it plans a run, which is before the run is launched: its schemas know no bounds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import dagster as dg
@@ -23,7 +23,9 @@ from dagster._config.source import IntSourceType, StringSourceType
 from pydantic import TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
+from caption_assets.errors import ConfigError
 from caption_assets.settings import Settings, choices_of, in_words, meanings_of
+from caption_assets.settings.file import problems
 
 
 def config_class(settings: Settings) -> type[Any]:
@@ -36,18 +38,55 @@ def config_class(settings: Settings) -> type[Any]:
     return chosen
 
 
-def config_schema(settings: Settings) -> dg.Field:
-    """The schema of that class, which refuses what the settings do."""
-    return checked(infer_schema_from_config_class(config_class(settings)), type(settings).model_fields)
+def config_schema(
+    settings: Settings, check: Callable[[Any], object] = lambda settings: None, version: str = ""
+) -> dg.Field:
+    """The schema of that class, which refuses what the settings do, and what `check` raises a ConfigError for. Where
+    two schemas have the same fields, `version` tells them apart."""
+    of = type(settings)
+
+    def whole(values: Mapping[str, Any]) -> None:
+        try:
+            check(of(**values))
+        except ValidationError as error:
+            raise PostProcessingError(f"{problems(error)}.") from None
+        except ConfigError as error:
+            raise PostProcessingError(str(error)) from None
+
+    return checked(infer_schema_from_config_class(config_class(settings)), of.model_fields, (version, whole))
 
 
-def checked(schema: dg.Field, settings: Mapping[str, FieldInfo]) -> dg.Field:
-    """The schema that Dagster has made of a class with these fields, with their choices and bounds."""
+def checked(
+    schema: dg.Field,
+    settings: Mapping[str, FieldInfo],
+    whole: tuple[str, Callable[[Mapping[str, Any]], None]] | None = None,
+) -> dg.Field:
+    """The schema that Dagster has made of a class with these fields, with their choices and bounds; `whole`, by a
+    version of it, raises PostProcessingError for values that do not go together."""
     fields: dict[str, dg.Field] = {}
     for name, field in schema.config_type.fields.items():  # type: ignore[attr-defined]
         info = settings.get(name)
         fields[name] = field if info is None else _checked_field(field, info)
-    return _like(schema, dg.Shape(fields), schema.description)
+    return _like(schema, dg.Shape(fields) if whole is None else _CheckedShape(fields, *whole), schema.description)
+
+
+class _CheckedShape(dg.Shape):
+    """Fields whose values, with the defaults among them, are looked at together."""
+
+    # Dagster keeps one shape of equal fields, and that of what holds it.
+    def __new__(cls, fields: Any, version: str, whole: Any) -> Any:
+        return object.__new__(cls)
+
+    def __init__(
+        self, fields: Mapping[str, dg.Field], version: str, whole: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        self._initialized = False
+        super().__init__(fields)
+        self.key, self._whole = f"{self.key}.{version}", whole
+
+    def post_process(self, value: Any) -> Any:
+        self._whole(value)
+        return value
 
 
 def _checked_field(field: dg.Field, info: FieldInfo) -> dg.Field:

@@ -1,15 +1,12 @@
 """What the definitions of one pipeline are called, so that several stand side by side in one code location."""
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import dagster as dg
 
-from caption_assets.errors import ConfigError
-from caption_assets.models.choice import ModelChoice, prompt_key
+from caption_assets.models.choice import ModelChoice, check_keys, identifier
 from caption_assets.settings import Captions, EnhancedCaptions
 from caption_assets.steps.windows import SOURCE
 from caption_assets.store.tables import TABLES, Table
@@ -55,23 +52,9 @@ class Names:
 def model_names(word: str, models: Sequence[M]) -> dict[str, M]:
     """Names for the resources of models: `word` for a single one, else with the key of each.
 
-    Raises ConfigError for a key that two of them have.
+    Raises ConfigError as `check_keys`.
     """
-    keys = [ModelChoice(model).key for model in models]
-    every = [each for key, model in zip(keys, models, strict=True) for each in _keys(key, model)]
-    twice = [key for key, count in Counter(map(_identifier, every)).items() if count > 1]
-    if twice:
-        fix = "give one of them a caption_key of its own, or another name to its prompt"
-        raise ConfigError(f"models {', '.join(keys)}", f"more than one of them is called {twice[0]}", fix)
+    check_keys(models)
     if len(models) == 1:
         return {word: models[0]}
-    return {f"{word}_{_identifier(key)}": model for key, model in zip(keys, models, strict=True)}
-
-
-def _keys(key: str, model: Captions | EnhancedCaptions) -> list[str]:
-    """Of all that a model of this key is asked."""
-    return [prompt_key(key, name) for name in model.asked] if isinstance(model, Captions) else [key]
-
-
-def _identifier(key: str) -> str:
-    return re.sub(r"\W", "_", key)
+    return {f"{word}_{identifier(ModelChoice(model).key)}": model for model in models}

@@ -26,6 +26,7 @@ REASONS: Mapping[str, str] = {
     "disputed": "people disagree about the text",
     "not_reviewed": "no person has looked at the text",
     "flagged": "a rule found an error in the text, or in the caption that it is or was to be made of",
+    "invalid_json": "a person has made the JSON something that does not fit its schema",
     "finding": "a rule has found something that was to be left out",
     "min_characters": "the text is too short",
     "max_characters": "the text is too long",

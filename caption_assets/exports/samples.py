@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from caption_assets.errors import ConfigError
+from caption_assets.models.schemas import edited as edited_json
 from caption_assets.records import text_hash
 from caption_assets.settings import ExportSettings
 from caption_assets.store.rows import (
@@ -143,6 +144,11 @@ def _sample(
     opinion, edited = judges.opinion(text) if settings.reviewed != "ignore" else ("", None)
     if reason := judges.against(text, caption, opinion, settings):
         return reason
+    if edited is not None and isinstance(text, CaptionRow) and text.is_json:
+        try:
+            edited = edited_json(edited, text.json_schema)
+        except ValueError:  # edits were not held against schemas in earlier versions
+            return "invalid_json"
     if edited is not None:
         text = replace(text, text=edited, mean_logprob=None)
     if reason := _filtered(window, text, bool(opinion), settings):

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -24,11 +25,21 @@ from caption_assets.models.variants import (
 from caption_assets.models.weights.checkpoints import Checkpoint, checkpoint_family, checkpoint_of
 from caption_assets.models.weights.downloads import locate_config
 from caption_assets.records import SampledFrames
-from caption_assets.settings import CaptionModelSettings, CaptionVariant, TextModelSettings, TextVariant
+from caption_assets.settings import (
+    CaptionModelSettings,
+    Captions,
+    CaptionVariant,
+    EnhancedCaptions,
+    TextModelSettings,
+    TextVariant,
+)
+from caption_assets.settings.variants import CAPTION_VARIANTS
 
 _SAMPLING = tuple(field.name for field in fields(Sampling))
 _PIXELS = ("min_pixels", "max_pixels", "video_pruning")
 _GIB = 1 << 30
+# Of names of files, with what comes before and behind a key in them.
+_LONGEST_KEY = 100
 
 
 @dataclass(frozen=True)
@@ -41,12 +52,7 @@ class ModelChoice:
     def key(self) -> str:
         """The key that the model's texts stand under. Raises ConfigError for an invalid one."""
         key = self.settings.caption_key
-        if key is None:
-            return self._row.name
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", key) or key.endswith("_enhanced"):
-            fix = "use letters, digits, '.', '_' and '-', and another end than _enhanced"
-            raise ConfigError(f"caption key {key!r}", "it cannot stand in the output", fix)
-        return key
+        return self._row.name if key is None else _checked_key(key, f"caption key {key!r}")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -170,8 +176,47 @@ class ModelChoice:
 
 
 def prompt_key(key: str, name: str) -> str:
-    """The key of a model's captions by the prompt of this name; "" is the model's own."""
-    return f"{key}-{name}" if name else key
+    """The key of a model's captions by the prompt of this name; "" is the model's own.
+
+    Raises ConfigError for one that cannot stand in the output, or that stands there for captions of another variant.
+    """
+    if not name:
+        return key
+    whole, asked = f"{key}-{name}", f"prompt {name!r} of {key}"
+    for variant in CAPTION_VARIANTS:
+        if variant.startswith(f"{key}-") and f"{whole}-".startswith(f"{variant}-"):
+            wrong = f"its captions would be called {whole}, which are those of variant {variant}"
+            raise ConfigError(asked, wrong, "give the prompt another name")
+    return _checked_key(whole, asked)
+
+
+def prompt_name(key: str, model_key: str) -> str:
+    """The inverse: the prompt's name in a `prompt_key`."""
+    return key[len(model_key) + 1 :]
+
+
+def check_keys(models: Sequence[Captions | EnhancedCaptions]) -> None:
+    """Raises ConfigError for a key that cannot stand in the output, and for two that are told apart by nothing but
+    their punctuation: neither Dagster's names nor people's eyes do that."""
+    keys = [ModelChoice(model).key for model in models]
+    pairs = zip(keys, models, strict=True)
+    every = [prompt_key(key, name) for key, model in pairs for name in getattr(model, "asked", ("",))]
+    twice = [key for key, count in Counter(map(identifier, every)).items() if count > 1]
+    if twice:
+        fix = "give one of them a caption_key of its own, or another name to its prompt"
+        raise ConfigError(f"models {', '.join(keys)}", f"more than one of them is called {twice[0]}", fix)
+
+
+def identifier(key: str) -> str:
+    """A key as a name of Dagster's."""
+    return re.sub(r"\W", "_", key)
+
+
+def _checked_key(key: str, asked: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", key) or key.endswith("_enhanced") or len(key) > _LONGEST_KEY:
+        fix = f"use at most {_LONGEST_KEY} letters, digits, '.', '_' and '-', and another end than _enhanced"
+        raise ConfigError(asked, "it cannot stand in the output", fix)
+    return key
 
 
 def default_variant() -> CaptionVariant:

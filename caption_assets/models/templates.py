@@ -2,9 +2,12 @@
 `{sidecar.txt}`."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from caption_assets.errors import ConfigError
 
@@ -18,15 +21,19 @@ SIDECAR = "sidecar."
 _SIDECARS = tuple(f"{SIDECAR}{kind}" for kind in ("txt", "vtt", "json"))
 _JSON_FIELD = f"{SIDECAR}json."
 
-# Braces around anything else are a text's own.
-_PLACE = re.compile(r"\{([A-Za-z_]\w*(?:\.[\w-]+)*)\}")
+# A name, or what begins as one does: columns and fields of JSON may be called anything, and a name that is written
+# with blanks, or with a format, was meant for one. Braces around anything else are a text's own.
+_PLACE = re.compile(
+    r"\{([A-Za-z_]\w*(?:\.[\w-]+)*|\s*(?:(?:clip|window|columns|sidecar)\.|previous_caption\b)[^{}]*)\}"
+)
 
 
 def places(prompt: str) -> tuple[str, ...]:
     """The names in a prompt, in order. Raises ConfigError for one that stands for nothing."""
     names = tuple(dict.fromkeys(_PLACE.findall(prompt)))
     for name in names:
-        if name not in (*FIELDS, PREVIOUS_CAPTION, *_SIDECARS) and not name.startswith((COLUMNS, _JSON_FIELD)):
+        is_named = name.startswith((COLUMNS, _JSON_FIELD)) and name == name.strip() and not name.endswith(".")
+        if name not in (*FIELDS, PREVIOUS_CAPTION, *_SIDECARS) and not is_named:
             known = ", ".join((*FIELDS, PREVIOUS_CAPTION, f"{COLUMNS}<name>", *_SIDECARS))
             fix = f"choose of {known} and {_JSON_FIELD}<name>, or write it without braces"
             raise ConfigError(f"prompt with {{{name}}}", "nothing of that name is known of a window", fix)
@@ -34,13 +41,22 @@ def places(prompt: str) -> tuple[str, ...]:
 
 
 def filled(prompt: str, values: Mapping[str, Any]) -> str:
-    """The prompt with what its names stand for; a number without needless digits, and nothing for what is not known."""
-    return _PLACE.sub(lambda found: _shown(values.get(found[1])), prompt)
+    """The prompt with what its names stand for: seconds to the millisecond, what a dataset or a file says as JSON has
+    it, texts without their quotes, and nothing for what is not known."""
+    return _PLACE.sub(lambda found: _shown(values.get(found[1]), found[1] in FIELDS), prompt)
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".")
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value)
+def _shown(value: Any, is_ours: bool) -> str:
+    if isinstance(value, float) and math.isfinite(value):
+        text = f"{value:.3f}" if is_ours else np.format_float_positional(_as_written(value))
+        return text.rstrip("0").rstrip(".")
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _as_written(value: float) -> float | np.float32:
+    """The number with its fewest digits: a float of 32 bits that a table holds has more of them as one of 64."""
+    with np.errstate(over="ignore"):
+        short = np.float32(value)
+    return short if float(short) == value else value

@@ -11,9 +11,9 @@ from caption_assets.review import access, paths
 from caption_assets.review.journal import Journal, Reviewer
 from caption_assets.review.render import index_page, known_shards, read_summaries, read_view, shard_page
 from caption_assets.review.views import ShardView, TextView
-from caption_assets.store.rows import VerdictRow
+from caption_assets.store.rows import VerdictRow, window_key
 from caption_assets.store.store import Store
-from caption_assets.store.tables import SHARD_REVIEW
+from caption_assets.store.tables import SHARD_REVIEW, WINDOW_CAPTIONS
 from caption_assets.store.verdicts import TextId
 
 _LINKED: Mapping[re.Pattern[str], str] = {
@@ -52,11 +52,12 @@ class VerdictAsked(BaseModel):
 class Reviews:
     """What people see of an output root, and what they say of it. For any thread.
 
-    `changed` is told of each shard that something was said of.
+    `changed` is told of each shard that something was said of. `as_json` makes a text that a person has edited the JSON
+    that is kept, by the schema of the caption; it raises ValueError where that is none.
     """
 
-    def __init__(self, store: Store, changed: Callable[[str], None]) -> None:
-        self._store, self._changed = store, changed
+    def __init__(self, store: Store, changed: Callable[[str], None], as_json: Callable[[str, str | None], str]) -> None:
+        self._store, self._changed, self._as_json = store, changed, as_json
         self._journal: Journal[VerdictRow] = Journal(store, SHARD_REVIEW)
         # Of the shards whose pages were asked for, the texts that these showed.
         self._texts: dict[str, Mapping[TextId, TextView]] = {}
@@ -79,8 +80,9 @@ class Reviews:
         return None if data is None else (data, kind)
 
     def judge(self, asked: VerdictAsked) -> VerdictRow:
-        """Keeps a verdict. Raises LookupError where there is no such text (any more)."""
-        text = self._text(asked)
+        """Keeps a verdict. Raises LookupError where there is no such text (any more), ValueError where a caption that
+        is JSON has been made something else."""
+        text, edited = self._text(asked), self._edited(asked)
 
         def row(now: str) -> VerdictRow:
             return VerdictRow(
@@ -91,7 +93,7 @@ class Reviews:
                 text_hash=asked.text_hash,
                 text=text.text or "",
                 verdict=asked.verdict,
-                edited=asked.edited,
+                edited=edited,
                 reviewer=asked.reviewer,
                 at=now,
             )
@@ -99,6 +101,14 @@ class Reviews:
         said = self._journal.add(asked.shard, row)
         self._changed(asked.shard)
         return said
+
+    def _edited(self, asked: VerdictAsked) -> str | None:
+        if asked.edited is None or "/" in asked.key:
+            return asked.edited
+        for row in self._store.read_rows(WINDOW_CAPTIONS, asked.shard, asked.key):
+            if window_key(row) == asked.text[:3] and row.is_json:
+                return self._as_json(asked.edited, row.json_schema)
+        return asked.edited
 
     def _text(self, asked: VerdictAsked) -> TextView:
         if asked.text not in self._texts.get(asked.shard, {}):

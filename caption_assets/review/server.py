@@ -55,6 +55,8 @@ def application(
             row = await run_in_threadpool(reviews.judge, asked)
         except LookupError:
             raise HTTPException(409, "This text is there no more: it has changed since the page was loaded.") from None
+        except ValueError as error:
+            raise HTTPException(422, f"This caption is JSON, and what it was made is not taken: {error}.") from None
         return JSONResponse({"at": row.at})
 
     async def login(request: Request) -> Response:

@@ -7,13 +7,13 @@ among our additions to a window has "caption" in its key: a reader that looks fo
 for one.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caption_assets.errors import ConfigError
 from caption_assets.records import FramePicks, text_hash
 from caption_assets.save_export import foreign
+from caption_assets.save_export.files import parse_document
 from caption_assets.save_export.foreign import usable
 from caption_assets.store.rows import CaptionRow, EnhancedRow, PreviewRow, VerdictRow, WindowRow, key_of_text
 from caption_assets.store.snapshot import ClipRows, Frames
@@ -188,9 +188,11 @@ def _window(row: WindowRow, frames: Frames, rows: ClipRows, existing: Document) 
         **enhanced,
     }
     window |= {
-        key + STRUCTURED_SUFFIX: json.loads(caption.text)
+        key + STRUCTURED_SUFFIX: answer
         for key, caption in captions.items()
-        if caption.is_json and _has_text(caption) and caption.text
+        if caption.is_json
+        and _has_text(caption)
+        and (answer := parse_document((caption.text or "").encode())) is not None
     }
     edits = _edits(rows, frames, texts)
     window |= {reviewed_key(key): edit.edited for key, edit in edits.items()}

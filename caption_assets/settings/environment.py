@@ -25,7 +25,7 @@ from caption_assets.settings import (
     is_mapping,
     variables_of,
 )
-from caption_assets.settings.file import problems, read_settings
+from caption_assets.settings.file import problem_within, problems, read_settings, unambiguous
 
 SETTINGS = ENVIRONMENT_PREFIX + "SETTINGS"
 _FILE = Path("caption_assets.yaml")
@@ -105,11 +105,13 @@ def from_environment(settings: type[Settings]) -> Mapping[str, Any]:
             continue
         text = variable(name) or ""
         try:
-            value = json.loads(text) if is_mapping(settings.model_fields[field]) else text
+            value = (
+                json.loads(text, object_pairs_hook=unambiguous) if is_mapping(settings.model_fields[field]) else text
+            )
             chosen[field] = getattr(settings.model_validate({field: value}), field)
         except ValidationError as error:
             what = (settings.model_fields[field].description or "").rstrip(".")
-            raise ConfigError(f"{name}={text!r}", in_words(error.errors()[0]), f"it sets {field}: {what}") from None
+            raise ConfigError(f"{name}={text!r}", problem_within(error), f"it sets {field}: {what}") from None
         except ValueError as error:
             raise ConfigError(f"{name}={text!r}", f"it is not JSON ({error})", 'write it as {"name": value}') from None
     return chosen

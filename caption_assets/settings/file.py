@@ -39,7 +39,7 @@ def read_prompts(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, asked: str, like: str) -> dict[str, Any]:
     try:
-        given = yaml.safe_load(path.read_text())
+        given = yaml.load(path.read_text("utf-8-sig"), _Unambiguous)
     except OSError as error:
         raise ConfigError(asked, f"it cannot be read ({error.strerror})", "name one that is there") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -52,9 +52,39 @@ def _read(path: Path, asked: str, like: str) -> dict[str, Any]:
     return found
 
 
+class _Unambiguous(yaml.SafeLoader):
+    """YAML's data alone, and no name twice: which of the two is meant nobody knows."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for name, _ in node.value:
+            if name.value in names and isinstance(name, yaml.ScalarNode):
+                line = name.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(None, None, f"{name.value!r} is there again in line {line}")
+            names.add(str(name.value))
+        return super().construct_mapping(node, deep)
+
+
+def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The same of JSON, for its `object_pairs_hook`. Raises ValueError."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
 def problems(error: ValidationError) -> str:
     """What is wrong with settings, each with the place where it stands."""
     return "; ".join(f"{'.'.join(map(str, each['loc']))}: {in_words(each)}" for each in error.errors())
+
+
+def problem_within(error: ValidationError) -> str:
+    """What is wrong first with a setting that is known, with the place in it."""
+    first = error.errors()[0]
+    within = ".".join(str(step) for step in first["loc"][1:] if step != "[key]")
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{within}: {said}" if within else said
 
 
 def _below(value: Any, folder: Path, name: object = None) -> Any:
@@ -62,7 +92,13 @@ def _below(value: Any, folder: Path, name: object = None) -> Any:
         return {key: _below(each, folder, key) for key, each in value.items()}
     if isinstance(value, list):
         return [_below(each, folder, name) for each in value]
-    # A schema may also be a model in a module.
-    if isinstance(value, str) and (name in _PATHS or (name == "json_schema" and (folder / value).is_file())):
+    # A schema may also be a model in a module, which may stand beside the file.
+    if name == "json_schema" and isinstance(value, str):
+        module, colon, model = value.partition(":")
+        beside = folder / Path(*module.split(".")).with_suffix(".py") if colon and module else folder / value
+        if not beside.is_file():
+            return value
+        return f"{beside}:{model}" if colon else str(beside)
+    if isinstance(value, str) and name in _PATHS:
         return absolute(value, str(folder))
     return value

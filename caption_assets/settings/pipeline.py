@@ -69,10 +69,15 @@ def _prompt(name: Any, given: Any) -> Any:
     """What is set by a text alone, or by the name of a prompt variant."""
     if isinstance(given, str):
         given = {"prompt_text": given}
-    if isinstance(given, dict | None) and not (given or {}).keys() & {"prompt_text", "prompt_variant"}:
-        if name not in get_args(CaptionPrompt):
-            raise ValueError(f"{name!r} has no prompt: give it a prompt_text, or a prompt_variant")
-        return {"prompt_variant": name, **(given or {})}
+    if not isinstance(given, dict | None):
+        return given
+    given = given or {}
+    if "prompt_text" in given and "prompt_variant" not in given and not str(given["prompt_text"] or "").strip():
+        raise ValueError(f"the prompt_text of {name!r} is blank: write an instruction, or leave it out")
+    if name in get_args(CaptionPrompt):
+        return {"prompt_variant": name, **given}
+    if not given.keys() & {"prompt_text", "prompt_variant"}:
+        raise ValueError(f"{name!r} has no prompt: give it a prompt_text, or a prompt_variant")
     return given
 
 

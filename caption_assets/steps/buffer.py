@@ -47,6 +47,11 @@ class RowBuffer(Generic[R]):
         self._unsaved: list[R] = []
         self._saved_at = time.monotonic()
 
+    @property
+    def before(self) -> Collection[R]:
+        """The rows that the shard has."""
+        return self._before.values()
+
     def __enter__(self) -> Self:
         return self
 
@@ -58,10 +63,11 @@ class RowBuffer(Generic[R]):
         """The size of a window's file by its row, if there is one."""
         return getattr(self._before.get(window), self._table.file_bytes or "", None)
 
-    def reuse(self, window: WindowKey, fingerprint: str) -> bool:
-        """Takes over the good row of a window (its `window_key`) that was made just so; False where there is none."""
+    def reuse(self, window: WindowKey, fingerprint: str, of: str = "fingerprint") -> bool:
+        """Takes over the good row of a window (its `window_key`) that was made just so, by the field `of`; False where
+        there is none."""
         row = self._before.get(window)
-        if row is None or row.status != "ok" or row.fingerprint != fingerprint:
+        if row is None or row.status != "ok" or getattr(row, of) != fingerprint:
             return False
         self.rows.append(row)
         self.reused += 1

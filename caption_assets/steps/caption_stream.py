@@ -8,7 +8,8 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any, Final
 
-from caption_assets.errors import CaptionAssetsError
+from caption_assets.errors import CaptionAssetsError, ConfigError
+from caption_assets.models.choice import prompt_name
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Author, Question, Result
 from caption_assets.models.schemas import texts_of
@@ -50,18 +51,19 @@ class Captions(ShardStream[CaptionRow]):
         good = [row for row in planned if row.clip_id in chosen]
         self._clips = {row.clip_id: row.relative_path for row in planned}
         self.buffer.keep(window_key(row) for row in planned if row.clip_id not in chosen)
+        check_is_ours(self.buffer.before, key, session)
         ask.check(good)
         self._sidecars = Sidecars(good, ask.names)
         self._texts: dict[WindowKey, str] = {}
         self._before = windows_before(good) if ask.follows else {}
+        self._kept = 0
         self.pending: dict[str, WindowRow] = {}
         for row in good:
             try:
                 ask.about(row, self._sidecars)
             except UnsaidError as error:
                 log.warning("%s %s: %s", row.relative_path, window_of(row), error)
-                self.buffer.add(self._row(row, error))
-                self._texts[window_key(row)] = ""
+                self._unsaid(row, error)
                 continue
             # What a window is asked is not known as long as the caption before it may become another.
             before = self._before.get(window_key(row))
@@ -87,6 +89,20 @@ class Captions(ShardStream[CaptionRow]):
     def keep(self, request_id: str, row: CaptionRow) -> None:
         super().keep(request_id, row)
         self._texts[window_key(row)] = row.text or ""
+
+    def _unsaid(self, row: WindowRow, error: UnsaidError) -> None:
+        """A window that cannot be asked, at least now: a file may be away for a moment. What it has by this prompt,
+        with whatever was filled in, stays."""
+        made_as = self._unfilled(row, author_of(self.session))
+        kept = made_as is not None and self.buffer.reuse(window_key(row), made_as, of="template_fingerprint")
+        self._kept += kept
+        if not kept:
+            self.buffer.add(self._row(row, error))
+        self._texts[window_key(row)] = self.buffer.rows[-1].text or ""
+
+    def _unfilled(self, row: WindowRow, author: Author) -> str | None:
+        """What covers all that a window's caption depends on but what is filled into the prompt, where anything is."""
+        return caption_fingerprint(self.session, self.ask, row, author) if self.ask.names else None
 
     def _about(self, row: WindowRow) -> Ask:
         before = self._before.get(window_key(row))
@@ -121,6 +137,7 @@ class Captions(ShardStream[CaptionRow]):
         author = author_of(self.session, result)
         return CaptionRow(
             key=self.key,
+            prompt_name=prompt_name(self.key, self.session.variant.name),
             clip_id=window.clip_id,
             start_frame=window.start_frame or 0,
             end_frame=window.end_frame or 0,
@@ -128,7 +145,9 @@ class Captions(ShardStream[CaptionRow]):
             window_hash=window.window_hash,
             prompt_hash=text_hash(ask.prompt),
             fingerprint=caption_fingerprint(self.session, ask, window, author),
+            template_fingerprint=self._unfilled(window, author),
             is_json=ask.schema is not None,
+            json_schema=self.ask.schema,
             wait_s=known.wait_s,
             prefill_s=known.prefill_s,
             generate_s=known.generate_s,
@@ -144,6 +163,8 @@ class Captions(ShardStream[CaptionRow]):
         }
         if cached := sum(row.cached_tokens or 0 for row in good):
             figures["cached_tokens"] = cached
+        if self._kept:
+            figures["kept_texts"] = self._kept
         return figures
 
     def samples(self, good: Sequence[CaptionRow], findings: Findings) -> list[Sample]:
@@ -155,6 +176,18 @@ class Captions(ShardStream[CaptionRow]):
 
     def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
         return self._clips[row.clip_id]
+
+
+def check_is_ours(rows: Iterable[CaptionRow], key: str, session: EngineSession) -> None:
+    """Raises ConfigError where the captions that stand under a key are by a prompt of another name, and so of another
+    model: `a-b` with the prompt `c` has the key of `a` with the prompt `b-c`."""
+    name = prompt_name(key, session.variant.name)
+    for row in rows:
+        if row.prompt_name not in (None, name):
+            of = f"prompt {row.prompt_name!r} of a model of another name" if row.prompt_name else f"model {key}"
+            wrong = f"the output holds captions of that key by {of}"
+            fix = "give the prompt, or the model's captions, another name"
+            raise ConfigError(f"captions {key} by prompt {name!r}", wrong, fix)
 
 
 def windows_before(rows: Sequence[WindowRow]) -> dict[WindowKey, WindowKey]:

@@ -11,7 +11,7 @@ from caption_assets.save_export import paths
 from caption_assets.settings import EnhanceSettings, PreviewSettings, WindowSettings
 from caption_assets.steps.answers import author_of
 from caption_assets.steps.asked import Ask
-from caption_assets.steps.caption_stream import caption_fingerprint, windows_before
+from caption_assets.steps.caption_stream import caption_fingerprint, check_is_ours, windows_before
 from caption_assets.steps.enhance import enhanced_fingerprints
 from caption_assets.steps.findings import flagged
 from caption_assets.steps.previews import preview_fingerprint
@@ -100,8 +100,9 @@ def _previews(store: Store, shard: str, windows: list[WindowRow], settings: Prev
 def _captioned(
     store: Store, shard: str, windows: list[WindowRow], session: EngineSession, key: str, ask: Ask
 ) -> dict[WindowKey, CaptionRow]:
-    known = _good(store.read_rows(WINDOW_CAPTIONS, shard, key))
-    if not known:
+    rows = store.read_rows(WINDOW_CAPTIONS, shard, key)
+    check_is_ours(rows, key, session)
+    if not (known := _good(rows)):
         return {}
     author, before = author_of(session), windows_before(windows) if ask.follows else {}
     sidecars = Sidecars(windows, ask.names)
@@ -113,9 +114,10 @@ def _captioned(
             continue  # or what it is asked depends on an answer that is not there yet
         try:
             asked = ask.about(window, sidecars, (made[earlier].text or "") if earlier is not None else "")
+            made_as: str | None = row.fingerprint
         except UnsaidError:
-            continue
-        if row.fingerprint == caption_fingerprint(session, asked, window, author):
+            asked, made_as = ask, row.template_fingerprint  # it stays
+        if made_as == caption_fingerprint(session, asked, window, author):
             made[at] = row
     return made
 

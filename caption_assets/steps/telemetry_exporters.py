@@ -77,7 +77,7 @@ def meters(resource: Any, names: Iterable[str]) -> "MeterProvider":
     readers: list[Any] = []
     for name in names:
         if name == "prometheus":
-            readers.append(_prometheus())
+            readers += _prometheus()
         else:
             exporter = ConsoleMetricExporter() if name == "console" else _otlp("METRICS")
             readers.append(PeriodicExportingMetricReader(exporter))
@@ -100,8 +100,10 @@ def _otlp(signal: str) -> Any:
     return getattr(found, name)()
 
 
-def _prometheus() -> Any:
-    """What answers Prometheus, at the first port that is free. Raises ConfigError where none is."""
+def _prometheus() -> list[Any]:
+    """What answers Prometheus, at the first port that is free; nothing where none is, as what is only looked at may not
+    end a run. Raises ConfigError for an address at which nothing can listen.
+    """
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import start_http_server
 
@@ -124,5 +126,6 @@ def _prometheus() -> Any:
                 continue
             raise ConfigError(asked, f"nothing can listen there ({error})", "name an address of this machine") from None
         log.info("Metrics for Prometheus are at http://%s:%d/metrics.", host, port)
-        return Reader()
-    raise ConfigError(asked, f"the {_PORTS} ports from there are all in use", "name another one")
+        return [Reader()]
+    log.warning("Prometheus sees nothing of this process, as the %d ports from %s are all in use.", _PORTS, text)
+    return []

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -22,8 +22,10 @@ from caption_assets.workers.tasks import CaptionTask, Prepared, WantedFrames, ca
 class Visits:
     """A `Stream`: the captions of one shard by several keys, with its previews, where these are made on the way.
 
-    Of the keys that a window lacks, the first one's question is the request's own, and those of the others go with it.
-    Where any prompt has the caption of the window before, the windows of a clip are visited one after the other.
+    Of the keys that a window lacks, the first one's question is the request's own, and those of the others go with it,
+    as far as they would have its frames in the same size if they were asked alone: a caption is what it would be
+    without the others. Those that would not are asked in a further visit. Where any prompt has the caption of the
+    window before, the windows of a clip are visited one after the other.
     """
 
     def __init__(
@@ -44,8 +46,11 @@ class Visits:
         self._rows = {request_id(self.shard, row): row for row in good}
         self._probed = probed_clips(windows)
         self._locations = {row.location: row for row in good}
-        self._asked = {name: [each for each in captions if name in each.pending] for name in self._rows}
-        self._pending = {name: row for name, row in self._rows.items() if self._asked[name]}
+        # By window, the captions that it has not been asked for, and those of the visit that is under way. The asking
+        # thread writes them where a visit begins, and the answering one reads them where it ends.
+        self._lacking = {name: [each for each in captions if name in each.pending] for name in self._rows}
+        self._asked: dict[str, list[Captions]] = {}
+        self._pending = {name: row for name, row in self._rows.items() if self._lacking[name]}
         opened = {row.clip_id: row.num_bytes or 0 for row in self._pending.values()}
         if previews is not None:
             opened |= {row.clip_id: row.num_bytes or 0 for row in good if row.location in previews.locations}
@@ -121,8 +126,8 @@ class Visits:
         info = self._captions[0].start_engine() if by_location else None
         tasks = []
         for location, any_row in self._locations.items():
-            asked = {window_of(row): self._request(row) for row in by_location.get(location, ())}
-            wanted = self._wanted(by_location.get(location, ()), asked, info) if info is not None else {}
+            rows = {window_of(row): row for row in by_location.get(location, ())}
+            wanted = self._wanted(rows, info) if info is not None else {}
             windows = previews.pending(location) if previews is not None else ()
             if not wanted and not windows:
                 continue
@@ -132,7 +137,7 @@ class Visits:
                     content_hash=any_row.content_hash or "",
                     probed=self._probed.get(location),
                     wanted=tuple(wanted.values()),
-                    questions={window: request for window, request in asked.items() if window in wanted},
+                    questions={window: self._request(rows[window]) for window in wanted},
                     prepare=info.prepare if info is not None else None,
                     previews=windows,
                     preview_settings=previews.settings if previews is not None else None,
@@ -152,24 +157,35 @@ class Visits:
     def _questions(self, name: str) -> list[Question]:
         return [question for each in self._asked[name] for question in each.questions(name)]
 
-    def _wanted(
-        self, rows: Sequence[WindowRow], asked: dict[Window, Request], info: EngineInfo
-    ) -> dict[Window, WantedFrames]:
-        """What to decode, by window; a window that the model cannot take is left out and said to fail."""
+    def _wanted(self, rows: Mapping[Window, WindowRow], info: EngineInfo) -> dict[Window, WantedFrames]:
+        """What to decode, by window, and who asks about it; a window that the model cannot take is left out and said to
+        fail, for the caption that it is too much for."""
         wanted: dict[Window, WantedFrames] = {}
         if info.frame_limits is None:
             return wanted
-        for row in rows:
-            name, window = request_id(self.shard, row), window_of(row)
-            shown, count = (row.display_width or 0, row.display_height or 0), len(row.frame_ids)
-            prompt, max_tokens = _longest(self._questions(name))
-            try:
-                size = info.context.frame_size(f"window {window}", prompt, max_tokens, shown, count, info.frame_limits)
-            except CaptionAssetsError as error:
-                self.unasked(name, error)
+        for window, row in rows.items():
+            name = request_id(self.shard, row)
+            sizes = [(captions, self._size(captions, row, info)) for captions in self._lacking[name]]
+            first, size = sizes[0]
+            together = [each for each, its in sizes if its == size] if isinstance(size, tuple) else [first]
+            self._asked[name] = together
+            self._lacking[name] = [each for each, _ in sizes if each not in together]
+            if isinstance(size, CaptionAssetsError):
+                self.unasked(name, size)
                 continue
             wanted[window] = WantedFrames(window, FramePicks(row.frame_ids, row.times_s), size)
         return wanted
+
+    def _size(self, captions: Captions, row: WindowRow, info: EngineInfo) -> tuple[int, int] | CaptionAssetsError:
+        """The size that the model sees the window's frames in for one of its captions, or why it cannot."""
+        assert info.frame_limits is not None
+        shown, count = (row.display_width or 0, row.display_height or 0), len(row.frame_ids)
+        prompt, max_tokens = _longest(captions.questions(request_id(self.shard, row)))
+        asked = f"window {window_of(row)}"
+        try:
+            return info.context.frame_size(asked, prompt, max_tokens, shown, count, info.frame_limits)
+        except CaptionAssetsError as error:
+            return error
 
     # In the answering thread.
 
@@ -185,14 +201,17 @@ class Visits:
             given += [each for _, each in zip(range(count - len(given)), then, strict=False)]
             captions.keep(request_id, captions.row(request_id, given or [_untimed(result)], *(times if first else ())))
             first = False
+        if self._lacking[request_id]:
+            self._ready.append(request_id)
+            return
         self._done(request_id)
         self._lead_on(request_id)
 
     def _lead_on(self, name: str) -> None:
         """It is the next window's turn, which may lack nothing, by what was said of this one."""
         while (after := self._next.get(name)) is not None:
-            self._asked[after] = [each for each in self._asked[after] if each.lacks(after)]
-            if self._asked[after]:
+            self._lacking[after] = [each for each in self._lacking[after] if each.lacks(after)]
+            if self._lacking[after]:
                 self._ready.append(after)
                 return
             self._done(name := after)
@@ -234,7 +253,8 @@ def _untimed(result: Result | CaptionAssetsError) -> Result | CaptionAssetsError
 
 
 def _longest(questions: Sequence[Question]) -> tuple[str, int]:
-    """The prompt, and the tokens of answers, that take most of a model's context beside the window's video."""
+    """Of a caption's questions, the prompt and the tokens of answers that take most of a model's context beside the
+    window's video."""
     tokens = {question.name: question.max_tokens for question in questions}
     # One that follows an answer has that in its prompt.
     room = [(q.prompt, q.max_tokens + (tokens[q.of] if q.of is not None else 0)) for q in questions]

@@ -92,7 +92,8 @@ class _Planning:
             log.warning("shard %s: %s", shard, self._finding)
         planned = {row.clip_id for row in rows}
         progress.start(STEP.name, shard, len(self._clips), reused=len(planned))
-        new = [clip for clip in self._clips if clip.clip_id not in planned | self._duplicates.keys()]
+        known = planned | self._duplicates.keys()
+        new = [clip for clip in self._clips if clip.clip_id not in known]
         taken = self._moves.taken(shard, new) if new else {}
         to_plan = []
         for clip in self._clips:

@@ -170,9 +170,23 @@ class CaptionRow(_Generated):
     start_frame: StartFrame
     end_frame: EndFrame
     content_hash: ContentHash = None
+    prompt_name: Annotated[
+        str | None,
+        Column("The prompt's name, empty for the model's own; null in rows of earlier versions and of other tools."),
+    ] = None
     window_hash: Annotated[str | None, Column("The captioned window's hash.")] = None
     text: Annotated[str | None, Column("The caption; null where there is none.")] = None
+    template_fingerprint: Annotated[
+        str | None,
+        Column(
+            "The fingerprint as it would be with nothing filled into the prompt; null where that names nothing, and in "
+            "rows of earlier versions."
+        ),
+    ] = None
     is_json: Annotated[bool, Column("Whether the caption is JSON, by a schema.")] = False
+    json_schema: Annotated[
+        str | None, Column("That schema, as JSON; null where there is none, and in rows of earlier versions.")
+    ] = None
     first_text: Annotated[str | None, Column("The caption before a second pass; null without one.")] = None
     decode_s: Annotated[float | None, Column("Seconds to decode and resize the window's frames.")] = None
     render_s: Annotated[float | None, Column("Seconds to make the engine's input of them.")] = None

@@ -51,12 +51,13 @@ class _Worker:
             function, item = message
             if function == FORK:
                 self._fork()
-            elif function == END:
+                continue
+            if function == END:
                 os.kill(item, signal.SIGKILL)
                 _, status = os.waitpid(item, 0)
                 self._channel.send(("ended", os.waitstatus_to_exitcode(status)))
-            else:
-                self._work(function, item)
+                continue
+            self._work(function, item)
             del message, function, item
             # A container and its streams refer to each other: without this, files and decoders pile up for a while.
             gc.collect()
@@ -74,7 +75,7 @@ class _Worker:
             self._channel.send(("forked", pid))
             return
         self._channel.close()
-        self._channel = Channel(Connection(descriptor))
+        self._channel, self._frozen = Channel(Connection(descriptor)), False
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it has died meanwhile
             os._exit(1)

@@ -260,11 +260,28 @@ def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_asse
             ["run", "--dataset", "D", "--output-path", "o", "--enhance-captions", "--caption", "short"],
             ["--generate-captions"],
         ),
+        *(
+            (["run", "--dataset", "D", "--output-path", "o", "--generate-captions", "--dry-run", *arguments], parts)
+            for arguments, parts in (
+                (["--captioning-algorithm", "qwen3", "--caption", "2b=x"], ["'2b'", "those of variant qwen3-2b"]),
+                (["--captioning-algorithm", "demo", "--caption", "a.b=x", "--caption", "a-b=y"], ["called demo_a_b"]),
+                (["--captioning-algorithm", "demo", "--caption", "x_enhanced=y"], ["_enhanced"]),
+                (["--captioning-algorithm", "demo", "--caption", "n" * 300 + "=y"], ["at most 100"]),
+                (["--caption", "x=a", "--caption", "x=b"], ["'x' is given twice"]),
+                (["--caption", "twice.yaml"], ["'x' is there again in line 2"]),
+                (["--caption", "range.yaml"], ["'--caption': short.max_output_tokens: "]),
+                (["--caption", "blank.yaml"], ["prompt_text of 'short' is blank"]),
+                (["--caption", "structured=x"], ["its schema goes with its own text"]),
+            )
+        ),
         (["fly"], ["No such command 'fly'"]),
     ],
 )
 def test_wrong_usage_is_one_clear_line_and_status_2(caption_assets, clips_root, tmp_path, arguments, parts):
     (tmp_path / "file").touch()
+    (tmp_path / "twice.yaml").write_text("x: a\nx: b\n")
+    (tmp_path / "range.yaml").write_text("short: {max_output_tokens: 0}\n")
+    (tmp_path / "blank.yaml").write_text("short: {prompt_text: }\n")
     arguments = [str(clips_root) if a == "D" else a for a in arguments]
     done = caption_assets(*arguments, models=())
     one_line(done, *parts)

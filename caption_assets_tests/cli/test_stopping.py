@@ -3,11 +3,10 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import dagster as dg
@@ -16,9 +15,10 @@ import pytest
 from caption_assets.cli.stopping import stoppable
 from caption_assets.store.store import Store
 from caption_assets.store.tables import CLIP_WINDOWS, ENHANCED_CAPTIONS, WINDOW_CAPTIONS, WINDOW_PREVIEWS
+from caption_assets_tests.commands import start_command
 from caption_assets_tests.few_answers import FewAnswers
 from caption_assets_tests.models.hub import COMMIT, PATIENT, Hub
-from caption_assets_tests.processes import at_work, hear_signals
+from caption_assets_tests.processes import at_work
 
 _HANG_SECONDS = 240
 _STOPPED = "caption-assets: stopped; what is finished is kept"
@@ -54,22 +54,23 @@ def own_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 class Command:
     """A command at work, what it prints, and what it has stored."""
 
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     log: Path
     out: Store
 
     def wait_for(self, there: Callable[[], object]) -> None:
         until = time.monotonic() + _HANG_SECONDS
         while not there():
-            assert self.process.poll() is None, self.said()
+            assert self.process.exitcode is None, self.said()
             assert time.monotonic() < until, self.said()
             time.sleep(0.05)
 
     def said(self) -> str:
         return " ".join(self.log.read_text().split())
 
-    def ended(self) -> int:
-        return self.process.wait(_HANG_SECONDS)
+    def ended(self) -> int | None:
+        self.process.join(_HANG_SECONDS)
+        return self.process.exitcode
 
     def nothing_is_left(self) -> bool:
         """Whether all processes that it started have ended, now or soon."""
@@ -88,24 +89,16 @@ def command(own_home: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
 
     def start(name: str, clips: Path, *arguments: str | Path, **environment: str) -> Command:
         log, out = tmp_path / f"{name}.log", tmp_path / name
-        call = [sys.executable, "-m", "caption_assets", "run", "--dataset", clips, "--output-path", out, *arguments]
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                list(map(str, call)),
-                env=_environment(own_home, **environment),
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-                preexec_fn=hear_signals,
-            )
+        given = ("run", "--dataset", clips, "--output-path", out, *arguments)
+        process = start_command(given, _environment(own_home, **environment), log, afresh="HF_HOME" in environment)
         started.append(process)
         return Command(process, log, Store(str(out)))
 
     yield start
     for process in started:
-        if process.poll() is None:
+        if process.exitcode is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.join()
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def run(project, tmp_path_factory):
     points = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["entry-points"]
     lines = [f"[{group}]\n" + "\n".join(f"{k} = {v}" for k, v in each.items()) for group, each in points.items()]
     (installed / "entry_points.txt").write_text("\n\n".join(lines))
-    paths = os.pathsep.join(map(str, (CHECKOUT, installed.parent, project)))
+    paths = os.pathsep.join(map(str, (CHECKOUT, installed.parent, project, os.environ["PYTHONPATH"])))
     env = {**os.environ, "PYTHONPATH": paths, "COLUMNS": "200", "NO_COLOR": "1"}
 
     def dg(*arguments):

@@ -67,6 +67,27 @@ def test_a_resource_refuses_what_its_settings_refuse_when_a_run_is_planned(insta
 
 
 @pytest.mark.parametrize(
+    ("config", "wrong"),
+    [
+        ({"prompt_text": "{nope}"}, "nothing of that name"),
+        ({"prompt_text": " "}, "blank"),
+        ({"json_schema": "nowhere.json"}, "it cannot be read"),
+        ({"prompt_sampling": {"temperature": 9.0}}, "temperature: .*less than or equal to 2"),
+        ({"prompt_sampling": {"bogus": 1.0}}, "'bogus'"),
+        ({"prompt_variant": "structured", "prompt_text": "x"}, "its schema goes with its own text"),
+        ({"max_output_tokens": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_captions_that_cannot_be_are_refused_when_a_run_is_planned(instance, pipeline, config, wrong):
+    job = dg.Definitions(
+        assets=[pipeline.source, *pipeline.assets], resources=pipeline.resources
+    ).resolve_implicit_global_asset_job_def()
+    op = asset_key(pipeline, "window_captions").to_python_identifier()
+    with pytest.raises(dg.DagsterInvalidConfigError, match=wrong):
+        instance.create_run_for_job(job, run_config={"ops": {op: {"config": config}}})
+
+
+@pytest.mark.parametrize(
     ("model", "sentence"),
     [
         ({"device": "cuda:7"}, "device 'cuda:7': there "),

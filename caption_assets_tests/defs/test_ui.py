@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from caption_assets.demo.clips import SHARDS, demo_scenes, render_dataset
+from caption_assets_tests.browser import VIEWPORT
 from caption_assets_tests.dagster_dev import (
     HANG_SECONDS,
     DagsterDev,
@@ -79,6 +80,13 @@ def sees(page: Page, text: str, exact: bool = False) -> None:
 
 
 @pytest.fixture(scope="module")
+def context(browser: Browser):
+    """One session for all tests, which loads Dagster's scripts once."""
+    with browser.new_context(viewport=VIEWPORT) as context:
+        yield context
+
+
+@pytest.fixture(scope="module")
 def command(dev: DagsterDev):
     """A run of the command line on the good shard, at work beside the tests that do not wait for it."""
     flags = ("--shard", GOOD, "--workers", "1")
@@ -87,10 +95,10 @@ def command(dev: DagsterDev):
 
 
 @pytest.fixture(scope="module")
-def backfill(dev: DagsterDev, browser: Browser, command) -> str:
+def backfill(dev: DagsterDev, context: BrowserContext, command) -> str:
     """The id of one of windows and captions of all shards, asked for by hand."""
-    with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
-        page = looks(context.new_page())
+    with context.new_page() as page:
+        looks(page)
         page.goto(f"{dev.url}/locations/caption_assets/asset-groups/{GROUP}")
         page.get_by_text("clip_windows", exact=True).click()
         page.get_by_text(re.compile("window_capti.*demo")).click(modifiers=["Shift"])

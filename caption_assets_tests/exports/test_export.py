@@ -271,6 +271,20 @@ def verdict(row, said, edited=None, reviewer="a"):
     return VerdictRow(key=row.key, verdict=said, reviewer=reviewer, at="2026-11-26T00:00:00.000000Z", **frames, **text)
 
 
+def test_an_edit_that_made_json_something_else_stays_in_every_format(export, out, tmp_path):
+    schema = '{"type":"object","properties":{"x":{"type":"number"}}}'
+    first, second, *_ = rows = out.read_rows(WINDOW_CAPTIONS, "a", "qwen")
+    answers = [replace(row, text='{"x":1}', is_json=True, json_schema=schema) for row in rows]
+    out.commit_rows(WINDOW_CAPTIONS, "a", answers, "qwen")
+    edits = {'{"x": "two"}': first, '{"x": 2}': second}
+    out.put_part(SHARD_REVIEW, "a", [verdict(answers[rows.index(of)], "edited", text) for text, of in edits.items()])
+    _, contents, _ = export("cosmos", tmp_path / "x", shards=["a"])
+    assert contents.left_out["invalid_json"] == 1
+    documents = [json.loads(path.read_text()) for path in (tmp_path / "x" / "metas" / "v0").glob("*.json")]
+    found = [window["qwen_structured"]["x"] for document in documents for window in document["windows"]]
+    assert sorted(found) == [1] * (len(rows) - 2) + [2]
+
+
 def test_several_keys_ask_for_a_choice(export, out, tmp_path):
     rows = [replace(row, key="qwen3") for row in out.read_rows(WINDOW_CAPTIONS, "a", "qwen")]
     out.commit_rows(WINDOW_CAPTIONS, "a", rows, "qwen3")

@@ -4,15 +4,18 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from caption_assets.models.schemas import edited as edited_json
 from caption_assets.records import text_hash
 from caption_assets.review import paths
 from caption_assets.review.render import read_view
+from caption_assets.review.reviews import Reviews, VerdictAsked
 from caption_assets.review.views import summary
 from caption_assets.store.rows import VerdictRow
 from caption_assets.store.store import Store
@@ -98,16 +101,40 @@ def test_an_edited_text_goes_into_the_clips_document_beside_the_models(
     expect(article.get_by_text("edited", exact=True)).to_have_attribute("title", re.compile("edited: Bo <b>"))
     expect(page.get_by_text("all saved")).to_be_visible()
     # Document and page follow beside the server's other work, in this order.
-    wait_for(lambda: '\\"people\\" ' in (out / paths.page("edited")).read_text())
+    file = out / paths.page("edited")
+    wait_for(lambda: file.exists() and '\\"people\\" ' in file.read_text())
     document = json.loads((out / "metas" / "v0" / f"{first.clip_id}.json").read_text())
     edited = document["windows"][0]
     assert edited["qwen3_caption"] == first.text
     assert edited["qwen3_reviewed"] == 'Two "people" <i>walk</i>.'
     assert edited["provenance"]["qwen3_reviewed"]["reviewer"] == "Bo <b>"
     # The page as a file says it, too.
-    page.goto((out / paths.page("edited")).as_uri())
+    page.goto(file.as_uri())
     expect(page.locator("article").first.get_by_text('Two "people" <i>walk</i>.')).to_be_visible()
     assert page.get_by_role("button", name="edit").count() == 0
+
+
+def test_an_edit_of_a_caption_that_is_json_keeps_to_its_schema(tmp_path: Path) -> None:
+    store = Store(tmp_path / "out")
+    write_shard(store, "street", 2)
+    rows = store.read_rows(WINDOW_CAPTIONS, "street", "qwen3")
+    schema = '{"type":"object","required":["x"]}'
+    answers = [replace(row, text='{"x":1}', is_json=True, json_schema=schema) for row in rows]
+    answers[1] = replace(answers[1], json_schema=None)
+    store.commit_rows(WINDOW_CAPTIONS, "street", answers, "qwen3")
+    reviews = Reviews(store, lambda shard: None, edited_json)
+
+    def judge(at: int, text: str) -> str | None:
+        of = {"clip": rows[at].clip_id, "start_frame": rows[at].start_frame, "end_frame": rows[at].end_frame}
+        of |= {"shard": "street", "key": "qwen3", "text_hash": text_hash('{"x":1}'), "verdict": "edited"}
+        return reviews.judge(VerdictAsked(**of, edited=text, reviewer="Ann")).edited
+
+    assert judge(0, '{ "x": 2 }') == '{"x":2}'
+    assert judge(1, "{}") == "{}"  # of earlier versions, whose schema nobody knows
+    for at, text in ((0, "{}"), (0, "words"), (1, "[1]")):
+        with pytest.raises(ValueError, match=r"JSON|schema"):
+            judge(at, text)
+    assert len(said(tmp_path / "out")) == 2
 
 
 def test_a_verdict_can_be_taken_back_and_one_of_an_earlier_text_is_shown_as_that(

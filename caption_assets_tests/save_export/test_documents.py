@@ -165,6 +165,16 @@ def test_any_text_survives_the_way_through_the_document(text: str) -> None:
     assert document["windows"][0]["qwen_caption"] == text
 
 
+def test_an_answer_that_json_cannot_hold_costs_no_document() -> None:
+    row = window()
+    texts = {"a": '{"x":Infinity}', "b": '{"x":' + "[" * 200_000, "c": "words", "d": "{}"}
+    captions = [caption(row, text, key, is_json=True) for key, text in texts.items()]
+    document = parse_document(dump_document(clip_document(rows_of(row, *captions), None)))
+    assert document is not None
+    answers = {key: value for key, value in document["windows"][0].items() if key.endswith("_structured")}
+    assert answers == {"a_structured": {"x": None}, "d_structured": {}}
+
+
 def test_a_reader_that_takes_the_first_caption_gets_a_real_one() -> None:
     row = window()
     good, bad = caption(row, "Real.", "qwen3"), failed_caption(row, "qwen")

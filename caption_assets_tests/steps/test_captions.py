@@ -79,6 +79,7 @@ def asked(monkeypatch):
 
 
 def caption(store, workers, shards=SHARDS, **settings):
+    settings = {"max_output_tokens": 8, **settings}
     with model_session(CaptionModelSettings(device="cpu"), settings.get("batch_size", 8)) as session:
         given = StepContext(store, workers)
         return {e.shard: e.outcome for e in caption_shards(given, shards, session, CaptionSettings(**settings))}
@@ -269,7 +270,7 @@ def test_a_window_that_is_too_long_is_shown_smaller_or_fails_before_it_is_decode
 
 
 def test_a_caption_that_leaves_no_room_for_its_rewriting_fails_alone(store, workers, asked):
-    caption(store, workers, shards=("a",))
+    caption(store, workers, shards=("a",), max_output_tokens=60)
     first, second = store.read_rows(WINDOW_CAPTIONS, "a", "demo")
     store.commit_rows(WINDOW_CAPTIONS, "a", [replace(first, text="red circle, " * 4000), second], "demo")
     asked.clear()
@@ -363,7 +364,7 @@ def test_a_window_that_no_model_takes_is_a_failed_row_beside_good_ones(store, wo
 
 
 def test_what_has_no_caption_is_not_enhanced_and_says_why(store, workers, asked, too_wide):
-    caption(store, workers)
+    caption(store, workers, max_output_tokens=60)
     asked.clear()
     with model_session(TextModelSettings(device="cpu"), 16) as session:
         given, settings = StepContext(store, workers), EnhanceSettings(max_output_tokens=8)
@@ -464,6 +465,42 @@ def test_captions_by_several_prompts_come_of_one_visit_as_they_do_alone(store, w
     assert document["windows"][0]["provenance"]["demo-short_caption"]["prompt_hash"] == text_hash(
         CAPTION_PROMPTS["short"]
     )
+    with (
+        model_session(CaptionModelSettings(device="cpu", caption_key="demo-short")) as session,
+        pytest.raises(ConfigError, match=r"holds captions of that key by prompt 'short'"),
+    ):
+        list(caption_shards(StepContext(store, workers), ("a",), session, CaptionSettings()))
+    assert None not in {text for text, *_ in texts(store, "demo-short").values()}
+
+
+def test_a_prompt_that_needs_much_room_takes_none_of_the_others(
+    store, workers, asked, dataset, tmp_path, short_context
+):
+    """Each caption's frames are in the size that they have alone; the prompt that does not fit fails, and no other."""
+    several = {
+        "": CaptionSettings(prompt_text="What is it?", max_output_tokens=8),
+        "most": CaptionSettings(prompt_text="Tell all of it.", max_output_tokens=640),
+        "more": CaptionSettings(prompt_text="Tell more of it.", max_output_tokens=400),
+        "again": CaptionSettings(prompt_text="What else is it?", max_output_tokens=8),
+    }
+    alone = Store(str(tmp_path / "alone"))
+    window_shard(StepContext(alone, workers), dataset, "a", WindowSettings())
+    model = CaptionModelSettings(device="cpu", model_path=short_context, min_pixels=8 * 28**2)
+    with model_session(model, several=True) as session:
+        ended = list(caption_shards(StepContext(store, workers), ("a",), session, several))
+        assert [isinstance(each.outcome, ShardReport) for each in ended] == [True, False, True, True]
+        for name, settings in several.items():
+            list(caption_shards(StepContext(alone, workers), ("a",), session, {name: settings}))
+
+    def texts(of, key):
+        return [(r.text, r.prompt_tokens, r.error_kind) for r in of.read_rows(WINDOW_CAPTIONS, "a", key)]
+
+    tokens = {}
+    for key in ("demo", "demo-most", "demo-more", "demo-again"):
+        assert texts(store, key) == texts(alone, key)
+        tokens[key] = [count for _, count, _ in texts(store, key)]
+    assert max(tokens["demo-more"]) < min(tokens["demo"]), tokens
+    assert {kind for *_, kind in texts(store, "demo-most")} == {"context"}
 
 
 def test_prompts_name_what_is_known_of_a_window_and_json_keeps_to_its_schema(store, workers, asked, tmp_path):
@@ -488,6 +525,9 @@ def test_prompts_name_what_is_known_of_a_window_and_json_keeps_to_its_schema(sto
     assert {row.prompt_hash for row in made} == {text_hash(text) for text in shown}
     with pytest.raises(ConfigError, match=re.escape("{window.stat_s}")):
         prompts(prompt_text="At {window.stat_s}.")
+    file.write_text(json.dumps({**moves, "properties": {"moves": False}}))
+    with pytest.raises(ConfigError, match="no grammar can be made of it \\(Schema 'false' cannot accept any value"):
+        prompts(prompt_text="Does it move?", json_schema=str(file))
     unsaid, texts = prompts(prompt_text="About {columns.topic}.")
     assert isinstance(unsaid, ShardError)
     assert "{columns.topic}: the dataset says that of no clip of the shard" in str(unsaid)

@@ -3,36 +3,28 @@ is to do."""
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 
-# A process of its own, which runs all assets for each output that it is told.
-RUN = """
-import json, sys
-from s3fs import S3FileSystem
-from caption_assets import *
+from caption_assets import (
+    CaptionModelSettings,
+    CaptionSettings,
+    EnhanceSettings,
+    PreviewSettings,
+    StepContext,
+    Store,
+    TextModelSettings,
+    WindowSettings,
+    Workers,
+    caption_shards,
+    enhance_shards,
+    model_session,
+    open_dataset,
+    window_shards,
+)
+from caption_assets_tests.commands import start_main
 
-settings = WindowSettings(store_window_mp4=True)
-previews = PreviewSettings(target_height=16, compression_level=1)
-captions = CaptionModelSettings(device="cpu", model_path=sys.argv[2])
-texts = TextModelSettings(device="cpu", model_path=sys.argv[3])
-for out in sys.stdin:
-    S3FileSystem.clear_instance_cache()  # what a run knows of the bucket, the next does not
-    dataset, store = open_dataset(sys.argv[1]), Store(out.rstrip())
-    with Workers(2) as workers:
-        given = StepContext(store, workers)
-        shards = dataset.shards()
-        ended = [end.outcome for end in window_shards(given, dataset, shards, settings)]
-        with model_session(captions) as session:
-            asked = CaptionSettings(max_output_tokens=4)
-            ended += [end.outcome for end in caption_shards(given, shards, session, asked, previews)]
-        with model_session(texts) as session:
-            asked = EnhanceSettings(max_output_tokens=4, include_flagged=True)
-            ended += [end.outcome for end in enhance_shards(given, shards, "demo", session, asked)]
-    print(json.dumps([[report.asset, report.shard, report.ok, report.reused] for report in ended]), flush=True)
-"""
 SHARDS = {"a": 3, "b/deep": 9, **{f"s{number}": 1 for number in range(6)}}
 CLIPS = [f"{folder}/{number}.mp4" for folder, count in SHARDS.items() for number in range(count)]
 ASSETS = ("clip_windows", "window_previews", "window_captions", "enhanced_captions")
@@ -45,24 +37,36 @@ def run(s3, make_clip, checkpoints, tmp_path):
     for name in CLIPS:
         s3.put(f"in/{name}", clip)
 
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN, f"s3://{s3.bucket}/in", checkpoints["qwen2.5-vl"], checkpoints["text"]],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=(tmp_path / "said").open("w"),
-        text=True,
-        env=dict(os.environ),
-    ) as process:
+    said, models = tmp_path / "said", (checkpoints["qwen2.5-vl"], checkpoints["text"])
 
-        def go(out):
-            s3.asked.clear()
-            s3.most_at_once = 0
-            print(out, file=process.stdin, flush=True)
-            ended = process.stdout.readline()
-            assert ended, (tmp_path / "said").read_text()[-3000:]
-            return sorted(json.loads(ended))
+    def go(out):
+        s3.asked.clear()
+        s3.most_at_once = 0
+        process = start_main(__name__, [f"s3://{s3.bucket}/in", out, *models], os.environ, said)
+        process.join()
+        assert process.exitcode == 0, said.read_text()[-3000:]
+        return sorted(json.loads(said.read_text().splitlines()[-1]))
 
-        yield go
+    return go
+
+
+def main():
+    """In a process of its own: runs all assets."""
+    root, out, captioner, writer = sys.argv[1:]
+    dataset, store = open_dataset(root), Store(out)
+    settings = WindowSettings(store_window_mp4=True)
+    previews = PreviewSettings(target_height=16, compression_level=1)
+    with Workers(2) as workers:
+        given = StepContext(store, workers)
+        shards = dataset.shards()
+        ended = [end.outcome for end in window_shards(given, dataset, shards, settings)]
+        with model_session(CaptionModelSettings(device="cpu", model_path=captioner)) as session:
+            asked = CaptionSettings(max_output_tokens=4)
+            ended += [end.outcome for end in caption_shards(given, shards, session, asked, previews)]
+        with model_session(TextModelSettings(device="cpu", model_path=writer)) as session:
+            asked = EnhanceSettings(max_output_tokens=4, include_flagged=True)
+            ended += [end.outcome for end in enhance_shards(given, shards, "demo", session, asked)]
+    print(json.dumps([[report.asset, report.shard, report.ok, report.reused] for report in ended]))
 
 
 def test_a_clip_is_fetched_once_and_each_file_is_written_once_and_nothing_is_asked_again(s3, run, tmp_path):

@@ -56,6 +56,9 @@ def test_files_beside_clips_are_theirs_and_read_when_asked_for(tmp_path, where):
     assert said(first, names=["sidecar.vtt"]) == {"sidecar.vtt": ""}
     with pytest.raises(SidecarError, match=r"x\.txt: it cannot be used"):
         said(first)
+    (tmp_path / where / "x.mp4.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(SidecarError, match=r"x\.mp4\.json: it cannot be used"):
+        said(first, names=["sidecar.json"])
 
 
 def test_sidecars_in_a_bucket_take_no_request_before_they_are_asked_for(s3):
@@ -92,4 +95,12 @@ def test_prompts_name_what_files_beside_a_clip_say_and_a_clip_without_them_fails
     report, rows = caption()
     assert (report.reused, report.failed, rows[UUID].prompt_hash) == (1, 0, text_hash("It is a walk:  Describe it."))
     (house.clips / "a" / "named.txt").write_text("Slow cars.")
-    assert caption()[0].reused == 2
+    report, rows = caption()
+    assert report.reused == 2
+    (house.clips / "a" / "named.txt").rename(house.clips / "a" / "elsewhere")
+    (house.clips / "a" / "named.txt").symlink_to("nowhere")
+    (house.clips / "a" / f"{UUID}.json").unlink()
+    report, kept = caption()
+    assert (report.reused, report.failed, report.figures["kept_texts"], kept) == (3, 0, 3, rows)
+    asked = asked.model_copy(update={"prompt_text": "Describe it, by {sidecar.txt}"})
+    assert caption()[0].failures == {"sidecar": 1}

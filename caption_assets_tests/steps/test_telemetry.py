@@ -10,18 +10,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from caption_assets.dataset import open_dataset
 from caption_assets.errors import ConfigError
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, WindowSettings
-from caption_assets.steps import Progress, StepContext, caption_shards, model_session, window_shard
+from caption_assets.steps import Progress, StepContext, caption_shards, model_session, telemetry_exporters, window_shard
 from caption_assets.steps.progress import Relay
 from caption_assets.steps.telemetry import telemetry
 from caption_assets.store import WINDOW_CAPTIONS, Store
 
-DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = DEPLOY / "grafana.json"
 STAGES = ("decode", "render", "generate")  # an engine in this process does not tell of more
 
 
@@ -135,6 +137,21 @@ def test_what_cannot_be_sent_is_said_before_anything_is_done(monkeypatch, name, 
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=wrong):
         telemetry().__enter__()
+
+
+def test_a_run_for_which_prometheus_has_no_port_left_goes_on_unseen(monkeypatch, caplog):
+    monkeypatch.setattr("caption_assets.steps.telemetry_exporters._PORTS", 1)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    with socket.create_server(("localhost", 0)) as taken:
+        monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(taken.getsockname()[1]))
+        with telemetry():
+            assert "are all in use" in caplog.text
+
+
+def test_prometheus_asks_at_each_port_that_a_run_may_take():
+    (job,) = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())["scrape_configs"]
+    ports = range(telemetry_exporters._PORT, telemetry_exporters._PORT + telemetry_exporters._PORTS)
+    assert job["static_configs"] == [{"targets": [f"localhost:{port}" for port in ports]}]
 
 
 def test_nothing_is_begun_where_nothing_is_asked_for(monkeypatch):

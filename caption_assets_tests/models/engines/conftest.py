@@ -1,9 +1,14 @@
 """Servers for the tests of the engine that asks them."""
 
+import os
+
 import pytest
 
 from caption_assets_tests.models.engines.served import ENGINE, HEADERS, KEY, LONG_S, SERVER, URL
 from caption_assets_tests.openai_server import OpenAIServer
+
+# A package that vLLM imports compiles kernels for GPUs in two processes beside each that imports it.
+os.environ["HUMMING_DISABLE_PARALLEL_BUILD"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,7 @@ def workers(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folders(checkpoints, tmp_path_factory):
     root = tmp_path_factory.mktemp("nemotron")
-    return checkpoints | {
+    return {family: checkpoints[family] for family in (*IN_TRANSFORMERS, "text")} | {
         "nemotron-v2-vl": save_nemotron(root / "v2"),
         "nemotron-3-omni": save_omni(root / "omni"),
     }

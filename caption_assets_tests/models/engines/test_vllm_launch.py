@@ -80,6 +80,18 @@ def test_vllm_is_told_what_the_variant_needs_and_what_is_asked_for(row, options,
 
 
 @pytest.mark.parametrize(
+    ("pruning", "step_tokens", "compiled"),
+    [(0.0, 32768, True), (0.5, 32768, True), (0.75, 32768, False), (0.75, 16384, True)],
+)
+def test_the_vision_tower_is_compiled_for_batches_that_its_kernels_can_count(pruning, step_tokens, compiled, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"vision_config": {}}))
+    row = replace(ROWS["qwen2.5"], video_pruning=pruning)
+    options = EngineOptions(vllm_args={"max_num_batched_tokens": step_tokens})
+    args = launch_args(row, options, tmp_path, row.family, row.frames)
+    assert args["compilation_config"].get("compile_mm_encoder", False) is compiled
+
+
+@pytest.mark.parametrize(
     ("config", "overrides"),
     [
         # A model of the family's weights whose config names a class in its own repository.

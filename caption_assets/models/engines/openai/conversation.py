@@ -92,8 +92,7 @@ class Conversation:
         except ServerGoneError as gone:
             self._answers.put(gone)
         except Exception as error:  # of one request alone
-            outcome = Outcome("failed", "engine", f"{type(error).__name__} while asking the server")
-            self._answers.put(Result(request.request_id, outcome=outcome))
+            self._answers.put(_failed(request, error))
 
     async def _somewhere(self, request: Request) -> Result:
         """A visit at the least busy server; where that is too busy or goes, what is left of it at another.
@@ -120,12 +119,17 @@ class Conversation:
         """One question after the other: the server has the video's tokens once it has answered the first."""
         while way.left:
             asked = way.left[0]
-            ready = asked.request
-            if asked is not way.visit.first:
-                assert self._further is not None, "there is nothing to ask further questions with"
-                ready = self._further(way.request, ready)
-            answer = await server.ask(ready, way.patience, self.broken)
-            way.left[:1] = way.visit.answered(asked, answer)
+            try:
+                ready = asked.request
+                if asked is not way.visit.first:
+                    assert self._further is not None, "there is nothing to ask further questions with"
+                    ready = self._further(way.request, ready)
+                result = await server.ask(ready, way.patience, self.broken)
+            except (ServerGoneError, BusyError):
+                raise
+            except Exception as error:
+                result = _failed(way.request, error)
+            way.left[:1] = way.visit.answered(asked, result)
             way.patience = Patience()
         assert way.visit.result is not None
         return way.visit.result
@@ -143,3 +147,8 @@ class _OnTheWay:
     def __init__(self, request: Request) -> None:
         self.request, self.visit, self.patience = request, Visit(request), Patience()
         self.left = [self.visit.first, *self.visit.beside]
+
+
+def _failed(request: Request, error: Exception) -> Result:
+    outcome = Outcome("failed", "engine", f"{type(error).__name__} while asking the server")
+    return Result(request.request_id, outcome=outcome)

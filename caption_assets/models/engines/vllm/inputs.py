@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from caption_assets.errors import RequestError
+from caption_assets.extras import importing
 from caption_assets.models.chat import ChatPrompt, chat_prompt, kept_tokens
 from caption_assets.models.contexts import require_room
 from caption_assets.models.engines.vllm.loader import RENDERS_ONLY
@@ -111,7 +112,8 @@ class VllmPrepare:
         if key not in _renderers:
             if "torch" not in sys.modules:  # a worker process, which is ours to set up
                 _set_up_worker()
-            _renderers[key] = _build_renderer(self.args)
+            with importing():
+                _renderers[key] = _build_renderer(self.args)
         return _renderers[key]
 
 

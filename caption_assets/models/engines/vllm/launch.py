@@ -18,6 +18,10 @@ _GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # machines only emulate bfloat16.
 _CPU_ARGS = {"enforce_eager": True, "kv_cache_memory_bytes": 4 << 30, "dtype": "float32"}
 
+# Patches in a batch of the compiled vision tower, whose kernels count elements with 32 bits: twice as many end vLLM
+# 0.25.1 with an illegal memory access. A batch holds the videos whose tokens, after pruning, are as many as a step's.
+_MOST_COMPILED_PATCHES, _PATCHES_PER_TOKEN = 1 << 18, 4
+
 
 def launch_args(
     variant: Variant, options: EngineOptions, folder: Path, family: Family, limits: FrameLimits | None
@@ -58,7 +62,9 @@ def launch_args(
     own["compilation_config"] = {
         "cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]
     }
-    if family.compiles_vision:
+    step_tokens = options.vllm_args.get("max_num_batched_tokens", chosen.max_num_batched_tokens)
+    patches = _PATCHES_PER_TOKEN * step_tokens / (1 - variant.video_pruning)
+    if family.compiles_vision and patches <= _MOST_COMPILED_PATCHES:
         own["compilation_config"]["compile_mm_encoder"] = True
     if family.pads_vision_mlps and options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
         own |= padding_args(folder)
