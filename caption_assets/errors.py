@@ -5,6 +5,8 @@ import re
 # Of pydantic's errors: the lines before the reason, and the input that follows it.
 _ANNOUNCES = re.compile(r"\d+ validation errors? for \S+(: \S+)?")
 _INPUT = re.compile(r" \[type=.*\]$")
+# Of xgrammar's: when, and in which of its own files.
+_STAMP = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
 class CaptionAssetsError(Exception):
@@ -35,7 +37,7 @@ def first_line(error: Exception) -> str:
     said = lines.pop(0)
     while lines and (said.endswith(":") or _ANNOUNCES.fullmatch(said)):
         said = f"{said.removesuffix(':')}: {lines.pop(0)}"
-    return _INPUT.sub("", said)
+    return _INPUT.sub("", _STAMP.sub("", said))
 
 
 class ConfigError(CaptionAssetsError):

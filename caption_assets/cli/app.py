@@ -34,7 +34,7 @@ from caption_assets.models.choice import check_keys
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
-from caption_assets.steps.asked import Ask, check_known
+from caption_assets.steps.asked import Ask, check_known, check_schemas
 from caption_assets.steps.sharding import dataset_for
 from caption_assets.steps.telemetry import telemetry
 from caption_assets.steps.trial import Trial
@@ -136,11 +136,11 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
     if captions:
         steps.add("window_captions")
         check_keys(settings.captions)
-        asks = [Ask.of(asked) for chosen in settings.captions for asked in chosen.asked.values()]
-        check_known(asks, dataset, asked_for)
-        for chosen in settings.captions:
-            with model_session(chosen, 1):
-                pass
+        asks = [{name: Ask.of(each, name) for name, each in chosen.asked.items()} for chosen in settings.captions]
+        check_known([ask for each in asks for ask in each.values()], dataset, asked_for)
+        for chosen, asked in zip(settings.captions, asks, strict=True):
+            with model_session(chosen, 1) as session:
+                check_schemas(asked, session)
     elif options["caption"]:
         raise click.UsageError("--caption asks windows, and this run captions none: add --generate-captions.")
     if enhance:

@@ -73,7 +73,7 @@ def _wanted(sessions: ExitStack, settings: PipelineSettings, steps: Container[st
     for captions in settings.captions:
         of, wanted = ModelChoice(captions).key, replace(base, previews=None)
         if "window_captions" in steps:
-            asks = {prompt_key(of, name): Ask.of(each) for name, each in captions.asked.items()}
+            asks = {prompt_key(of, name): Ask.of(each, name) for name, each in captions.asked.items()}
             wanted = replace(wanted, captions=(sessions.enter_context(model_session(captions, 1)), asks))
             found.append(wanted)
         if "enhanced_captions" in steps:

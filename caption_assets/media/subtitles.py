@@ -32,14 +32,15 @@ def cues(data: bytes) -> list[Cue]:
     try:
         with av.open(io.BytesIO(data), "r", format="webvtt") as container:
             (stream,) = container.streams
-            packets = [packet for packet in container.demux(stream) if packet.pts is not None]
-            found = [(packet.pts or 0, packet.duration or 0, bytes(packet)) for packet in packets]
+            # Neither the stream nor its packets are there any more once the file is closed.
+            base = float(stream.time_base or 1)
+            packets = ((packet.pts, packet.duration or 0, bytes(packet)) for packet in container.demux(stream))
+            found = [(pts * base, duration * base, text) for pts, duration, text in packets if pts is not None]
     except av.FFmpegError as error:
         raise ValueError(f"it is no WebVTT ({error})") from None
-    if len(found) < len(_CUE.findall("\n".join(lines))) or any(duration < 0 for _, duration, _ in found):
+    if len(found) < len(_CUE.findall("\n".join(lines))) or any(lasts_s < 0 for _, lasts_s, _ in found):
         raise ValueError("it is no WebVTT: the times of a cue are none")
-    base = float(stream.time_base or 1)
-    return [Cue(pts * base, (pts + duration) * base, _plain(text.decode())) for pts, duration, text in found if text]
+    return [Cue(start_s, start_s + lasts_s, _plain(text.decode())) for start_s, lasts_s, text in found if text]
 
 
 def _plain(text: str) -> str:

@@ -93,6 +93,9 @@ def _prompt(prompts: Mapping[str, str], what: str, variant: str, text: str | Non
             raise ConfigError(
                 f"prompt text {text!r} for {what}", "it is blank", "write an instruction, or leave the text out"
             )
+        if text.encode(errors="replace").decode() != text:
+            fix = "write it in UTF-8, as the terminal's locale is to be"
+            raise ConfigError(f"prompt text {text!r} for {what}", "it has bytes that are no letters", fix)
         return text.strip()
     if variant not in prompts:
         raise ConfigError(

@@ -3,18 +3,22 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from caption_assets.errors import ConfigError, first_line
+from caption_assets.models.composing import ApartError, changed, composed
 
 MOST_ITEMS, MOST_LETTERS = 16, 600
 """Of an array and of a string that the schema does not bound itself."""
 _BOUNDS = ("maxItems", "maxLength", "maxProperties")
-_PARTS = ("properties", "patternProperties", "$defs", "definitions")
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+# What may name further properties.
+_NOT_SEEN = {"if", "dependentSchemas", "unevaluatedProperties"}
 _NO_LETTERS = re.compile("\ufffd+")
+_MOST_LEVELS = 64
+"""Of arrays and objects in each other in an answer: what reads it goes as deep by calls."""
+_TOO_DEEP = f"its arrays and objects stand more than {_MOST_LEVELS} deep in each other"
 
 
 class InvalidAnswerError(ValueError):
@@ -24,17 +28,23 @@ class InvalidAnswerError(ValueError):
 def bounded(schema: dict[str, Any], asked: str) -> str:
     """The schema as compact JSON, every array and string of it bounded, and nothing allowed that it does not name.
 
-    Raises ConfigError, of what was `asked`, for what is no schema of an object.
+    Raises ConfigError, of what was `asked`, for what is no schema of an object, and where it refers to what is not in
+    it: nothing is fetched.
     """
     import jsonschema
 
-    if schema.get("type") != "object":
+    if not isinstance(schema, dict) or schema.get("type") != "object":
         raise ConfigError(asked, "its answers would be no objects", 'write a schema with "type": "object"')
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise ConfigError(asked, f"it is no JSON schema ({first_line(error)})", "see json-schema.org") from None
-    return _compact(_changed(schema, _bound))
+    if (missing := _unresolved(schema)) is not None:
+        raise ConfigError(asked, f"it refers to {missing}, which is not in it", 'put that into its "$defs"')
+    try:
+        return _compact(changed(composed(schema), _bound))
+    except ApartError as error:
+        raise ConfigError(asked, f"its parts cannot be put together: {error}", "write them as one object") from None
 
 
 def edited(text: str, schema: str | None) -> str:
@@ -45,7 +55,7 @@ def edited(text: str, schema: str | None) -> str:
 
 def tightened(schema: str) -> str:
     """The schema with half the bounds, as far as it asks for no more itself."""
-    return _compact(_changed(json.loads(schema), _halve))
+    return _compact(changed(json.loads(schema), _halve))
 
 
 def checked(text: str, finish_reason: str | None, schema: str) -> str:
@@ -59,6 +69,10 @@ def checked(text: str, finish_reason: str | None, schema: str) -> str:
         answer = json.loads(text, strict=False, parse_float=_finite, parse_constant=_finite)
     except ValueError as error:
         raise InvalidAnswerError(f"it is not JSON ({error})") from None
+    except RecursionError:
+        raise InvalidAnswerError(_TOO_DEEP) from None
+    if _is_deeper(answer, _MOST_LEVELS):
+        raise InvalidAnswerError(_TOO_DEEP)
     wrong = next(iter(_validator(schema).iter_errors(answer)), None)
     if wrong is not None:
         at = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.absolute_path)
@@ -93,25 +107,41 @@ def _compact(value: Any) -> str:
 @cache
 def _validator(schema: str) -> Any:
     import jsonschema
+    from jsonschema_specifications import REGISTRY
 
-    return jsonschema.Draft202012Validator(json.loads(schema))
+    return jsonschema.Draft202012Validator(json.loads(schema), registry=REGISTRY)  # by itself it asks the network
 
 
-def _changed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """The schema with each of its parts changed."""
-    if not isinstance(schema, dict):
-        return schema
-    inside = dict(schema)
-    for name in _PARTS:
-        if isinstance(inside.get(name), dict):
-            inside[name] = {key: _changed(part, change) for key, part in inside[name].items()}
-    for name in _LISTS:
-        if isinstance(inside.get(name), list):
-            inside[name] = [_changed(part, change) for part in inside[name]]
-    for name in ("items", "additionalProperties"):
-        if isinstance(inside.get(name), dict):
-            inside[name] = _changed(inside[name], change)
-    return change(inside)
+def _unresolved(schema: dict[str, Any]) -> str | None:
+    """What the schema, or any part of it, refers to and does not have; None where it has everything."""
+    from jsonschema_specifications import REGISTRY
+    from referencing import Resource
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    def look(part: Resource[Any], resolver: Any) -> str | None:
+        for name in ("$ref", "$dynamicRef"):
+            if isinstance(part.contents, dict) and (ref := part.contents.get(name)) is not None:
+                try:
+                    resolver.lookup(ref)
+                except Unresolvable:
+                    return str(ref)
+        found = (look(inside, resolver.in_subresource(inside)) for inside in part.subresources())
+        return next((ref for ref in found if ref is not None), None)
+
+    whole = DRAFT202012.create_resource(schema)
+    return look(whole, REGISTRY.resolver_with_root(whole))
+
+
+def _is_deeper(answer: Any, levels: int) -> bool:
+    layer = [answer]
+    for _ in range(levels):
+        layer = [
+            inside
+            for value in layer
+            for inside in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+        ]
+    return bool(layer)
 
 
 def _bound(schema: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +151,7 @@ def _bound(schema: dict[str, Any]) -> dict[str, Any]:
         schema.setdefault("maxItems", max(MOST_ITEMS, schema.get("minItems", 0)))
     if "string" in kinds and not {"enum", "const", "pattern", "format"} & schema.keys():
         schema.setdefault("maxLength", max(MOST_LETTERS, schema.get("minLength", 0)))
-    if "object" in kinds and "properties" in schema:
+    if "object" in kinds and "properties" in schema and not _NOT_SEEN & schema.keys():
         schema.setdefault("additionalProperties", False)
     return schema
 

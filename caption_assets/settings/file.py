@@ -91,7 +91,13 @@ def _below(value: Any, folder: Path, name: object = None) -> Any:
         return {key: _below(each, folder, key) for key, each in value.items()}
     if isinstance(value, list):
         return [_below(each, folder, name) for each in value]
-    # A schema may also be a model in a module.
-    if isinstance(value, str) and (name in _PATHS or (name == "json_schema" and (folder / value).is_file())):
+    # A schema may also be a model in a module, which may stand beside the file.
+    if name == "json_schema" and isinstance(value, str):
+        module, colon, model = value.partition(":")
+        beside = folder / Path(*module.split(".")).with_suffix(".py") if colon and module else folder / value
+        if not beside.is_file():
+            return value
+        return f"{beside}:{model}" if colon else str(beside)
+    if isinstance(value, str) and name in _PATHS:
         return absolute(value, str(folder))
     return value

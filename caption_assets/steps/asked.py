@@ -2,7 +2,9 @@
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -12,6 +14,7 @@ from pydantic import BaseModel
 
 from caption_assets.dataset import Dataset
 from caption_assets.errors import ConfigError, DatasetError, ShardError, first_line
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
@@ -44,8 +47,8 @@ class Ask:
     schema: str | None
 
     @classmethod
-    def of(cls, settings: CaptionSettings) -> "Ask":
-        """Raises ConfigError for a prompt, a sampling or a schema that cannot be."""
+    def of(cls, settings: CaptionSettings, name: str = "") -> "Ask":
+        """Of the prompt of this `name`. Raises ConfigError for a prompt, a sampling or a schema that cannot be."""
         refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
         prompt = caption_prompt(settings.prompt_variant, settings.prompt_text)
         for text in filter(None, (prompt, refine)):
@@ -55,7 +58,7 @@ class Ask:
             refine,
             settings.most_output_tokens,
             _sampling(settings),
-            _schema(settings),
+            _schema(settings, name),
         )
 
     @property
@@ -126,8 +129,8 @@ class Ask:
                 raise SidecarError(asked, f"no file beside it says that (there: {there})", "put one there")
             there = ", ".join(each for each in known if each.startswith(COLUMNS)) or "none"
             raise ColumnError(asked, "the dataset says nothing in that column of it", f"its columns are: {there}")
-        refine = None if self.refine is None else filled(self.refine, known)
-        return replace(self, prompt=filled(self.prompt, known), refine=refine, schema=schema)
+        refine = None if self.refine is None else _filled(self.refine, known)
+        return replace(self, prompt=_filled(self.prompt, known), refine=refine, schema=schema)
 
     def sampled(self, default: Sampling) -> Sampling | None:
         """The sampling, None where it is the model's `default`."""
@@ -142,6 +145,13 @@ class Ask:
             return [last]
         again = Question(f"{name}/again", self.refine, self.max_tokens, sampling, self.schema, of=name)
         return [replace(last, schema=None), again]
+
+
+def check_schemas(asks: Mapping[str, Ask], session: EngineSession) -> None:
+    """Raises ConfigError for the schema of a prompt, by its name, that the session's engine cannot keep answers to."""
+    for name, ask in asks.items():
+        if ask.schema is not None:
+            session.check_schema(ask.schema, f"JSON schema of prompt {name!r}" if name else "JSON schema of captions")
 
 
 def check_known(asks: Iterable[Ask], dataset: Dataset, shards: Iterable[str]) -> None:
@@ -175,6 +185,11 @@ def asks_several(settings: Mapping[str, CaptionSettings]) -> bool:
     return len(settings) > 1 or not all(Ask.of(each).is_one for each in settings.values())
 
 
+def _filled(prompt: str, known: Mapping[str, Any]) -> str:
+    """Whatever stands in a dataset: half of a pair of surrogates can be written as JSON, and read by no model."""
+    return filled(prompt, known).encode(errors="replace").decode()
+
+
 def _columns(row: WindowRow) -> dict[str, Any]:
     return {f"{COLUMNS}{name}": value for name, value in json.loads(row.columns or "{}").items()}
 
@@ -188,7 +203,7 @@ def _sampling(settings: CaptionSettings) -> dict[str, Any]:
     return {name: int(value) if name in whole else value for name, value in given.items()}
 
 
-def _schema(settings: CaptionSettings) -> str | None:
+def _schema(settings: CaptionSettings, name: str) -> str | None:
     if settings.json_schema is None:
         if settings.prompt_variant != "structured":
             return None
@@ -196,7 +211,7 @@ def _schema(settings: CaptionSettings) -> str | None:
             wrong = "its schema goes with its own text, and would be dropped"
             raise ConfigError("prompt variant 'structured' with another text", wrong, "give that a json_schema")
         return bounded(dict(STRUCTURED), "prompt variant 'structured'")
-    asked = f"JSON schema {settings.json_schema!r}"
+    asked = f"JSON schema {settings.json_schema!r}{f' of prompt {name!r}' if name else ''}"
     try:
         return bounded(_read(settings.json_schema), asked)
     except ConfigError:
@@ -207,11 +222,28 @@ def _schema(settings: CaptionSettings) -> str | None:
 
 
 def _read(named: str) -> dict[str, Any]:
-    module, _, name = named.partition(":")
-    if name and not Path(named).exists():
-        model = getattr(importlib.import_module(module), name)
+    module, _, name = named.rpartition(":")
+    if module and not Path(named).exists():
+        model = getattr(_imported(module), name)
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise TypeError(f"{name} is no pydantic model")
         return model.model_json_schema()
     schema: dict[str, Any] = json.loads(Path(named).expanduser().read_text("utf-8-sig"))
     return schema
+
+
+def _imported(module: str) -> Any:
+    """A module by its name or its file; the one, as with `python -m`, also of the folder that this was called in."""
+    path = Path(module)
+    folder, name = (path.parent, path.stem) if path.suffix == ".py" else (Path(), module)
+    with _first_on_path(str(folder.absolute())):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _first_on_path(folder: str) -> Iterator[None]:
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

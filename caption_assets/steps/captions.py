@@ -7,7 +7,7 @@ from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import prompt_key
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.settings import CaptionSettings, PreviewSettings
-from caption_assets.steps.asked import Ask
+from caption_assets.steps.asked import Ask, check_schemas
 from caption_assets.steps.beside import PreviewsBeside
 from caption_assets.steps.caption_stream import STEP, Captions
 from caption_assets.steps.context import StepContext
@@ -39,10 +39,13 @@ def caption_shards(
     other variants stay. A window that cannot be decoded or captioned is a row with its reason. With `previews`, the
     shards' previews are made as `preview_shard` makes them, from the same decoding, and each shard has an outcome for
     both. A shard's error is a ShardError where no window has a caption, or a StoreError. Raises ConfigError for a
-    prompt text that is blank and for previews without an ffmpeg, ModelError where the engine does not start.
+    prompt text that is blank, a schema that cannot be kept and previews without an ffmpeg, ModelError where
+    the engine does not start.
     """
     by_name = {"": settings} if isinstance(settings, CaptionSettings) else settings
-    asks = {prompt_key(session.variant.name, name): Ask.of(each) for name, each in by_name.items()}
+    named = {name: Ask.of(each, name) for name, each in by_name.items()}
+    check_schemas(named, session)
+    asks = {prompt_key(session.variant.name, name): ask for name, ask in named.items()}
     batch_size = max(each.batch_size for each in by_name.values())
     preparers = Preparers(context.workers.processes, session)
     if previews is not None:

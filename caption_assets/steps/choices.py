@@ -56,7 +56,7 @@ def previews_choice(settings: PreviewSettings) -> Choice:
 def captions_choice(settings: CaptionSettings, caption_model: CaptionModelSettings, name: str = "") -> Choice:
     """Of the captions by the prompt of this `name`. Raises ConfigError for a prompt, a key, a schema or a precision
     that cannot be."""
-    ask, model = Ask.of(settings), ModelChoice(caption_model)
+    ask, model = Ask.of(settings, name), ModelChoice(caption_model)
     chosen = {"max_output_tokens": ask.max_tokens, **ask.decides}
     return _texts(captions.STEP, settings, model, (prompt_key(model.key, name),), ask.prompt, chosen)
 

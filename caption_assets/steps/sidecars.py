@@ -48,7 +48,7 @@ class Sidecars:
                 raise data
             try:
                 values |= {f"{SIDECAR}{name}": value for name, value in _values(kind, data, row).items()}
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:  # of a file that is too deep, too
                 raise _refused(location, f"it cannot be used ({error})") from None
         return values
 

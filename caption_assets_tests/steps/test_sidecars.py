@@ -56,6 +56,9 @@ def test_files_beside_clips_are_theirs_and_read_when_asked_for(tmp_path, where):
     assert said(first, names=["sidecar.vtt"]) == {"sidecar.vtt": ""}
     with pytest.raises(SidecarError, match=r"x\.txt: it cannot be used"):
         said(first)
+    (tmp_path / where / "x.mp4.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(SidecarError, match=r"x\.mp4\.json: it cannot be used"):
+        said(first, names=["sidecar.json"])
 
 
 def test_sidecars_in_a_bucket_take_no_request_before_they_are_asked_for(s3):

@@ -134,10 +134,13 @@ class CaptionEngine(Protocol):
     has stopped doing so when it ends. Where the engine itself ends or gets stuck, it raises EngineDeathError. `close`
     frees everything and may be called at any time, more than once; `start` may follow it. `author` is who will write
     the texts; it may be asked for before the start, loads nothing, and raises ModelError where a server has to tell it
-    and does not.
+    and does not. `check_schema` may be called before the start, too, and raises ConfigError, of what was `asked`, for a
+    schema that it could keep no answer to.
     """
 
     def author(self) -> Author: ...
+
+    def check_schema(self, schema: str, asked: str) -> None: ...
 
     def start(self) -> EngineInfo: ...
 

@@ -83,6 +83,10 @@ class EngineSession:
         """Who writes the texts. Loads nothing; a server is asked which model it has. Raises ModelError."""
         return self._engine.author()
 
+    def check_schema(self, schema: str, asked: str) -> None:
+        """Raises ConfigError, of what was `asked`, for a schema that no answer could keep to. Loads no model."""
+        self._engine.check_schema(schema, asked)
+
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """One result for every request, in any order.
 

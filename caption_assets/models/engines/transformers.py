@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from caption_assets.errors import CaptionAssetsError, ModelError, RequestError, first_line
+from caption_assets.errors import ModelError, RequestError, first_line
 from caption_assets.extras import importing
 from caption_assets.models.chat import ChatPrompt, chat_prompt, kept_tokens, plain_ids
 from caption_assets.models.contexts import Context, require_room
 from caption_assets.models.engines.base import EngineInfo, EngineOptions, EngineStuckError
 from caption_assets.models.engines.draws import Noted, score_changes
-from caption_assets.models.engines.grammars import Grammars
-from caption_assets.models.engines.visits import Asked, Visit
+from caption_assets.models.engines.grammars import Grammars, check_schema
+from caption_assets.models.engines.visits import Asked, Visit, failed
 from caption_assets.models.engines.watched import StuckError, Watched
 from caption_assets.models.families import Family
 from caption_assets.models.gpus import GpuLease, lease, visible_gpus
@@ -31,7 +31,6 @@ from caption_assets.models.weights.checkpoints import (
     weights_gib,
 )
 from caption_assets.models.weights.downloads import locate
-from caption_assets.records import Outcome
 
 _SPARE_GIB = 2.0
 _BATCHES_AHEAD = 4
@@ -106,6 +105,9 @@ class TransformersEngine:
 
     def author(self) -> Author:
         return Author(self._checkpoint.model_id, self._checkpoint.revision)
+
+    def check_schema(self, schema: str, asked: str) -> None:
+        check_schema(schema, asked)
 
     def start(self) -> EngineInfo:
         """Loads the model. Raises ModelError for missing weights, an unknown device, or a family it cannot run."""
@@ -203,18 +205,26 @@ class TransformersEngine:
         except StuckError:
             ids = frozenset(request.request_id for request in batch)
             raise EngineStuckError.after(self._options.stuck_s, "transformers", ids) from None
-        except Exception as error:
+        except Exception:
             if len(batch) == 1:
-                yield _failed(batch[0], error)
-                return
+                raise
             # One bad request, or too little memory for all: alone, each gets its own result.
             for request in batch:
                 yield from self._safely([request])
 
     def _batch(self, batch: list[Request]) -> list[Result]:
-        """The results of requests with their further questions: these are asked of all windows together, too."""
+        """The results of requests with their further questions: these are asked of all windows together, too.
+
+        Raises where several cannot be asked together; of one alone, each question that cannot be asked fails alone.
+        """
         visits = [Visit(request) for request in batch]
-        seen, results = self._asked([visit.first for visit in visits])
+        seen: _Seen | None = None
+        try:
+            seen, results = self._asked([visit.first for visit in visits])
+        except Exception as error:
+            if len(batch) > 1:
+                raise
+            results = [failed(batch[0], error)]
         left: list[tuple[int, Asked]] = []
         for row, (visit, result) in enumerate(zip(visits, results, strict=True)):
             left += [(row, asked) for asked in (*visit.beside, *visit.answered(visit.first, result))]
@@ -222,9 +232,18 @@ class TransformersEngine:
             # One for each window, with the same sampling.
             now = {row: asked for row, asked in reversed(left) if asked.request.sampling == left[0][1].request.sampling}
             left = [(row, asked) for row, asked in left if asked is not now.get(row)]
-            for (row, asked), result in zip(now.items(), self._further(seen, now), strict=True):
+            for (row, asked), result in zip(now.items(), self._apart(seen, now), strict=True):
                 left += [(row, more) for more in visits[row].answered(asked, result)]
         return [visit.result for visit in visits if visit.result is not None]
+
+    def _apart(self, seen: "_Seen | None", batch: Mapping[int, Asked]) -> list[Result]:
+        """The results of further questions, by their windows' rows; one that cannot be asked fails alone."""
+        try:
+            return self._asked(list(batch.values()))[1] if seen is None else self._further(seen, batch)
+        except Exception as error:
+            if len(batch) > 1:
+                return [result for row, asked in batch.items() for result in self._apart(seen, {row: asked})]
+            return [failed(asked.request, error) for asked in batch.values()]
 
     def _asked(self, batch: list[Asked]) -> tuple["_Seen", list[Result]]:
         """The results of questions that each bring their own video, and what they leave for further ones."""
@@ -240,7 +259,7 @@ class TransformersEngine:
         return _Seen(known, prompts, output.past_key_values), results
 
     def _further(self, seen: "_Seen", batch: Mapping[int, Asked]) -> list[Result]:
-        """The results of further questions, by the row of their video's window."""
+        """The results of further questions that are asked together."""
         import torch
 
         rows, requests = list(batch), [asked.request for asked in batch.values()]
@@ -443,10 +462,3 @@ def _length(request: Request) -> int:
     if request.frames is not None:
         return int(request.frames.frames.size)
     return sum(len(str(message["content"])) for message in request.messages)
-
-
-def _failed(request: Request, error: Exception) -> Result:
-    if isinstance(error, CaptionAssetsError):
-        return Result(request.request_id, outcome=Outcome("failed", error.kind, str(error)))
-    message = f"{type(error).__name__}: {first_line(error)}"
-    return Result(request.request_id, outcome=Outcome("failed", "engine", message))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from caption_assets.errors import CaptionAssetsError, first_line
 from caption_assets.models.requests import Question, Request, Result, further_request
 from caption_assets.models.schemas import InvalidAnswerError, checked, tightened
 from caption_assets.models.thinking import answer_of
@@ -56,6 +57,8 @@ class Visit:
                     return [Asked(name, replace(request, schema=tightened(request.schema)), asked.attempt + 1)]
                 outcome = Outcome("failed", "invalid_json", f"{error}, also with half the bounds")
                 result = replace(result, text=None, tokens=(), outcome=outcome)
+            except Exception as error:  # of whatever a model has written, by whatever a user has asked for
+                result = replace(result, text=None, tokens=(), outcome=_failure(error))
         self._results[name] = result
         return list(self._after(name, result))
 
@@ -80,6 +83,17 @@ class Visit:
 
     def _further(self, question: Question, answer: str | None = None) -> Asked:
         return Asked(question.name, further_request(self.first.request, question, answer))
+
+
+def failed(request: Request, error: Exception) -> Result:
+    """What comes of a question that cannot be asked, or that an engine does not answer: this one alone."""
+    return Result(request.request_id, outcome=_failure(error))
+
+
+def _failure(error: Exception) -> Outcome:
+    if isinstance(error, CaptionAssetsError):
+        return Outcome("failed", error.kind, str(error))
+    return Outcome("failed", "engine", f"{type(error).__name__}: {first_line(error)}")
 
 
 def _with_times_of(earlier: Result, result: Result) -> Result:

@@ -63,6 +63,9 @@ class EnginePool:
     def author(self) -> Author:
         return self._unstarted.author()
 
+    def check_schema(self, schema: str, asked: str) -> None:
+        self._unstarted.check_schema(schema, asked)
+
     def start(self) -> EngineInfo:
         """Begins to start all engines; says what runs as soon as the first one can. Raises ModelError."""
         with self._change:

@@ -133,13 +133,16 @@ def test_a_request_that_breaks_the_batch_fails_alone(checkpoints):
         bad = window(1, limits)
         crooked = np.zeros((4, 50, 50, 3), np.uint8)  # no multiple of the patch size
         bad = replace(bad, request_id="bad", frames=SampledFrames(crooked, FramePicks((0, 1, 2, 3), (0, 1, 2, 3))))
-        results = {r.request_id: r for r in s.generate([window(0, limits), bad, window(2, limits)])}
+        no_grammar = '{"type":"object","properties":{"a":false},"required":["a"]}'
+        then = Question("brief", "Briefly.", 4), Question("json", "As JSON.", 4, schema=no_grammar)
+        asked = [replace(window(0, limits), then=then), bad, replace(window(2, limits), schema=no_grammar, then=then)]
+        results = {r.request_id: r for r in s.generate(asked)}
     finally:
         s.close()
-    assert results["0"].outcome.ok
-    assert results["2"].outcome.ok
+    kinds = {name: [each.outcome.kind for each in (result, *result.then)] for name, result in results.items()}
+    assert kinds == {"0": ["", "", "engine"], "bad": ["engine"], "2": ["engine", "", "engine"]}
+    assert results["0"].then[1].outcome.message == "RuntimeError: Schema 'false' cannot accept any value"
     assert results["bad"].text is None
-    assert results["bad"].outcome.kind == "engine"
     assert results["bad"].outcome.message
 
 

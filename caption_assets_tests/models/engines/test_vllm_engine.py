@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import multiprocessing
 import re
 import threading
 import time
@@ -18,6 +19,7 @@ from caption_assets.models.engines.base import EngineDeathError, EngineOptions, 
 from caption_assets.models.engines.select import create_engine
 from caption_assets.models.engines.vllm import engine as vllm_engine
 from caption_assets.models.engines.vllm import launch as vllm_launch
+from caption_assets.models.engines.vllm.children import Children
 from caption_assets.models.engines.vllm.engine import VllmEngine
 from caption_assets.models.engines.vllm.flight import Flight
 from caption_assets.models.engines.vllm.inputs import VllmPrepare
@@ -166,6 +168,28 @@ def test_a_start_without_its_warm_up_is_a_start_and_a_dead_one_is_none(start, ca
     with pytest.raises(ModelError, match="vLLM does not start") as caught:
         engine.ready()
     assert isinstance(caught.value.__cause__, EngineDeathError)
+
+
+def test_a_process_that_is_killed_before_it_has_answered_is_no_start(start, monkeypatch):
+    """vLLM itself does not tell."""
+    core = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(3600,), daemon=True)
+
+    class Dying(Llm):
+        async def generate(self, *given, **named):
+            core.kill()
+            async for output in super().generate(*given, **named):
+                yield output
+
+    monkeypatch.setattr(Children, "end", lambda children, end=Children.end: core.start() or end(children))
+    engine, _ = start(Dying(hold={"warm-up", "warm-up 1", "warm-up 2"}), ready=False)
+    with pytest.raises(ModelError, match=r"does not start .*engine process ended"):
+        engine.ready()
+
+
+def test_what_does_not_go_on_before_it_has_answered_is_no_start(start):
+    engine, _ = start(Llm(hold={"warm-up 1"}), ready=False, stuck_s=5.0)
+    with pytest.raises(ModelError, match=r"does not start .*it has not gone on for 5 seconds"):
+        engine.ready()
 
 
 def test_requests_in_flight_stay_within_their_bytes(start):

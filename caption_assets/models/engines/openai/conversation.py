@@ -92,8 +92,7 @@ class Conversation:
         except ServerGoneError as gone:
             self._answers.put(gone)
         except Exception as error:  # of one request alone
-            outcome = Outcome("failed", "engine", f"{type(error).__name__} while asking the server")
-            self._answers.put(Result(request.request_id, outcome=outcome))
+            self._answers.put(_failed(request, error))
 
     async def _somewhere(self, request: Request) -> Result:
         """A visit at the least busy server; where that goes, at another. Raises ServerGoneError where none is left."""
@@ -117,11 +116,17 @@ class Conversation:
         left = [visit.first, *visit.beside]
         while left:
             asked = left.pop(0)
-            ready = asked.request
-            if asked is not visit.first:
-                assert self._further is not None, "there is nothing to ask further questions with"
-                ready = self._further(request, ready)
-            left = visit.answered(asked, await server.ask(ready, self.broken)) + left
+            try:
+                ready = asked.request
+                if asked is not visit.first:
+                    assert self._further is not None, "there is nothing to ask further questions with"
+                    ready = self._further(request, ready)
+                result = await server.ask(ready, self.broken)
+            except ServerGoneError:
+                raise
+            except Exception as error:
+                result = _failed(request, error)
+            left = visit.answered(asked, result) + left
         assert visit.result is not None
         return visit.result
 
@@ -130,3 +135,8 @@ class Conversation:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.servers.close()
+
+
+def _failed(request: Request, error: Exception) -> Result:
+    outcome = Outcome("failed", "engine", f"{type(error).__name__} while asking the server")
+    return Result(request.request_id, outcome=outcome)

@@ -58,6 +58,9 @@ class OpenAIEngine:
         assert self._author is not None
         return self._author
 
+    def check_schema(self, schema: str, asked: str) -> None:
+        """Which schemas a server takes is its own affair; where it refuses one, its answers say so."""
+
     def start(self) -> EngineInfo:
         """Finds the servers and the model that they serve, and asks each for a few words.
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import multiprocessing
 import os
 import threading
 import time
@@ -10,16 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
 
-from caption_assets.errors import CaptionAssetsError, ModelError, first_line
+from caption_assets.errors import ModelError, first_line
 from caption_assets.extras import importing
 from caption_assets.models.contexts import Context
-from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, Pulse
-from caption_assets.models.engines.visits import Asked, Visit
+from caption_assets.models.engines.base import EngineDeathError, EngineInfo, EngineOptions, EngineStuckError, Pulse
+from caption_assets.models.engines.grammars import check_schema
+from caption_assets.models.engines.visits import Asked, Visit, failed
+from caption_assets.models.engines.vllm.children import Children
 from caption_assets.models.engines.vllm.flight import END, Flight
 from caption_assets.models.engines.vllm.inputs import (
     VllmPrepare,
@@ -50,11 +50,11 @@ from caption_assets.models.weights.checkpoints import (
     weights_gib,
 )
 from caption_assets.models.weights.downloads import locate
-from caption_assets.records import FramePicks, Outcome, SampledFrames
+from caption_assets.records import FramePicks, SampledFrames
 
 log = logging.getLogger(__name__)
 _FIX = "the engine's own messages are in the log above"
-_SPARE_GIB = 4.0
+_SPARE_GIB, _LOOK_S = 4.0, 1.0
 _BREAK_OFF_SECONDS, _CLOSE_SECONDS = 3.0, 60.0
 _WARM_UP_SIZE, _WARM_UP_FRAMES, _WARM_UP_TOKENS, _WARM_UP_REQUESTS = (1280, 720), 8, 4, 3
 _SETTINGS = {
@@ -81,10 +81,14 @@ class VllmEngine:
         self._keeps_marks = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launched: Future[float] | None = None
-        self._others: set[BaseProcess] = set()  # children of this process that are not vLLM's
+        self._children = Children()
+        self._ended: asyncio.Future[None] | None = None
 
     def author(self) -> Author:
         return Author(self._checkpoint.model_id, self._checkpoint.revision)
+
+    def check_schema(self, schema: str, asked: str) -> None:
+        check_schema(schema, asked)
 
     def start(self) -> EngineInfo:
         """Checks and leases the GPU, fetches the weights and begins to load them. Raises ModelError."""
@@ -129,23 +133,22 @@ class VllmEngine:
         except Exception as error:
             self.close()
             asked = f"variant {self._variant.name!r} with engine 'vllm'"
-            raise ModelError(
-                asked, f"vLLM does not start ({str(self._last_error) or first_line(error)})", _FIX
-            ) from error
+            why = error.wrong if isinstance(error, EngineDeathError) else first_line(error)
+            raise ModelError(asked, f"vLLM does not start ({str(self._last_error) or why})", _FIX) from error
 
     def _launch(self, arguments: dict[str, Any], gpus: GpuLease, limits: FrameLimits | None) -> None:
         """Begins to start vLLM's processes, from an event loop in a thread, which then talks to them."""
         loop, last_error = asyncio.new_event_loop(), LastError()
         self._loop, self._last_error = loop, last_error
         threading.Thread(target=loop.run_forever, name="vllm", daemon=True).start()
-        self._others = set(multiprocessing.active_children())
+        self._children = children = Children()
 
         async def make() -> float:
             started = time.perf_counter()
             # vLLM's processes take their GPUs and settings from the environment that they start in.
             quiet = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
             chosen = {"CUDA_VISIBLE_DEVICES": gpus.visible_devices}
-            with _environment(_SETTINGS | quiet | chosen | last_error.environment):
+            with _environment(_SETTINGS | quiet | chosen | last_error.environment | children.environment):
                 with importing():
                     from vllm.engine.arg_utils import AsyncEngineArgs
                     from vllm.v1.engine.async_llm import AsyncLLM
@@ -155,6 +158,7 @@ class VllmEngine:
                 self._llm = AsyncLLM.from_engine_args(
                     AsyncEngineArgs(**arguments), stat_loggers=[_pulse_logger(self._pulse)]
                 )
+            self._ended = children.end()
             self._keeps_marks = leaves_out_marks(self._llm.renderer.get_tokenizer())
             await self._warm_up(limits)
             return time.perf_counter() - started
@@ -176,7 +180,12 @@ class VllmEngine:
             request = caption_request("warm-up", "Describe this.", frames, _WARM_UP_TOKENS)
         flight = Flight(0, self._pulse)
         asked = [request, *(replace(request, request_id=f"warm-up {k}") for k in range(1, _WARM_UP_REQUESTS))]
-        await asyncio.gather(*(self._ask(one, flight) for one in asked))
+        self._pulse.beat()
+        asking = asyncio.gather(*(self._ask(one, flight) for one in asked))
+        while not (await asyncio.wait((asking,), timeout=_LOOK_S))[0]:
+            if self._pulse.left <= 0:
+                asking.cancel()
+                raise EngineStuckError.after(self._pulse.most_seconds, "vllm", frozenset())
         for _ in asked:
             answer = flight.answers.get_nowait()
             if isinstance(answer, BaseException):
@@ -226,8 +235,7 @@ class VllmEngine:
         """Ends the processes of an engine that is still starting: vLLM itself would first wait for them."""
         until = time.monotonic() + _BREAK_OFF_SECONDS
         while self._launched is not None and not self._launched.done() and time.monotonic() < until:
-            for process in set(multiprocessing.active_children()) - self._others:
-                process.kill()
+            self._children.kill()
             time.sleep(0.05)  # what is imported meanwhile is imported to the end
 
     def _feed(self, requests: Iterable[Request], flight: Flight) -> None:
@@ -244,14 +252,27 @@ class VllmEngine:
     async def _ask(self, request: Request, flight: Flight) -> None:
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        assert self._ended is not None
+        visit = asyncio.ensure_future(self._visit(request, time.monotonic()))
+        visit.add_done_callback(lambda done: done.cancelled() or done.exception())  # also where nobody waits for it
         try:
-            flight.answers.put(await self._visit(request, time.monotonic()))
+            await asyncio.wait((visit, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if not visit.done():
+                raise EngineDeadError
+            flight.answers.put(visit.result())
         except* EngineDeadError as errors:
             said = str(self._last_error)
             wrong = f"vLLM's engine process ended{': ' * bool(said)}{said}"
             death = EngineDeathError("engine 'vllm'", wrong, _FIX, in_flight=flight.ids())
             death.__cause__ = errors
             flight.answers.put(death)
+        except* Exception as errors:  # nothing else answers it
+            error: Exception = errors
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
+            flight.answers.put(failed(request, error))
+        finally:
+            visit.cancel()
 
     async def _visit(self, request: Request, started: float) -> Result:
         """The result of a request with those of its further questions. Raises EngineDeadError, in a group."""
@@ -263,7 +284,7 @@ class VllmEngine:
             prepared = request.prepared or prepared_input(renderer, prepare, request)
             rendered = engine_input(prepared)
         except Exception as error:
-            return _failed(request, error)
+            return failed(request, error)
 
         async def ask(asked: Asked, beside: list[Asked]) -> None:
             """Asks it and, once it has begun, what is `beside` it; then what its answer leads to."""
@@ -282,7 +303,7 @@ class VllmEngine:
                 except EngineDeadError:
                     raise
                 except Exception as error:
-                    result = _failed(request, error)
+                    result = failed(request, error)
                 begun()
                 for further in visit.answered(asked, result):
                     group.create_task(ask(further, []))
@@ -347,12 +368,6 @@ class VllmEngine:
             flat_logprobs=True,
             output_kind=RequestOutputKind.CUMULATIVE if tells_more else RequestOutputKind.FINAL_ONLY,
         )
-
-
-def _failed(request: Request, error: Exception) -> Result:
-    kind = error.kind if isinstance(error, CaptionAssetsError) else "engine"
-    message = str(error) if isinstance(error, CaptionAssetsError) else f"{type(error).__name__}: {first_line(error)}"
-    return Result(request.request_id, outcome=Outcome("failed", kind, message))
 
 
 def _pulse_logger(pulse: Pulse) -> Callable[..., Any]:

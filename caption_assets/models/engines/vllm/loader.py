@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from caption_assets.models.engines.vllm.children import end_with_parent
 from caption_assets.models.engines.vllm.last_error import note_errors
 
 LOAD_FORMAT = "caption_assets_padded"
@@ -44,9 +45,11 @@ def padding_args(folder: Path) -> dict[str, Any]:
 
 
 def register() -> None:
-    """Makes the load format known to vLLM, which calls this in each of its processes; they begin to note errors."""
+    """Makes the load format known to vLLM, which calls this in each of its processes; they begin to note errors, and
+    end with the process that has started them."""
     if os.environ.get(RENDERS_ONLY):
         return
+    end_with_parent()
     note_errors()
     from vllm.model_executor.model_loader import register_model_loader
     from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
