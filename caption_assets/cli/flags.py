@@ -20,7 +20,6 @@ from caption_assets.settings import (
     TextModelSettings,
     choices_of,
     flags_of,
-    in_words,
     is_mapping,
     variables_of,
 )

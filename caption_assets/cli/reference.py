@@ -17,6 +17,7 @@ from caption_assets.settings import (
     is_shared,
     variables_of,
 )
+from caption_assets.settings.environment import deployment_variables
 from caption_assets.store.tables import FINDING_TABLES, REVIEW_TABLES, RUN_COSTS, TABLES, Table, columns
 
 _HEAD = """# Reference
@@ -31,6 +32,9 @@ flags.
 """
 
 
+_ABOUT_DEPLOYMENTS = (
+    "What is no setting of a single step: [dagster.md](dagster.md#settings) has an example of the file."
+)
 _ABOUT_TABLES = (
     "One row a window; a clip without a window has one row whose frames are null. Of verdicts and comparisons, one row "
     "each, in `<shard>.parts/` only."
@@ -47,6 +51,11 @@ def reference() -> str:
 
 
 def _settings() -> Iterator[str]:
+    yield from ("### A deployment", "", _ABOUT_DEPLOYMENTS, "")
+    yield from ("| variable | in the file | default | |", "|---|---|---|---|")
+    for variable, named, default, words in deployment_variables():
+        yield f"| `{variable}` | {f'`{named}`' if named else ''} | {_default(default)} | {words} |"
+    yield ""
     classes: tuple[type[Settings], ...] = (*ALL_SETTINGS, ExportSettings)
     for place, settings in zip((*_PLACES, "Command `export`, and `exports` of a deployment"), classes, strict=True):
         yield from (f"### {place}", "", " ".join((settings.__doc__ or "").split()), "")

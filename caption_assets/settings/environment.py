@@ -5,7 +5,7 @@ Read when the code location loads, so that whoever asks for a shard, a person, a
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from caption_assets.settings import (
     ExportSettings,
     PipelineSettings,
     Settings,
-    in_words,
     is_mapping,
     variables_of,
 )
@@ -46,10 +45,18 @@ _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": Enhanc
 _DEFAULTS: Mapping[str, list[dict[str, Any]]] = {"captions": [{}], "enhanced": [{}], "exports": []}
 # Formats of exports, with commas: in place of those of the file.
 _EXPORT = ENVIRONMENT_PREFIX + "EXPORT"
-# Read where they are needed, and no settings of a run. What can be wrong in one, `defs.build` has it read as it loads.
-_OTHERS = frozenset(
-    ENVIRONMENT_PREFIX + name for name in ("GPU_LEASES", "GPU_RUN_TAGS", "CORES", "RENDERS_ONLY", "REVIEW_TOKEN")
-)
+# Read where they are needed, and no settings of a run; in words, those that a deployment may set. What can be wrong in one,
+# `defs.build` has it read as it loads.
+_OTHERS: Mapping[str, str] = {
+    ENVIRONMENT_PREFIX + name: about
+    for name, about in {
+        "GPU_LEASES": "Folder of the locks by which runs share GPUs; what uses the same GPUs must have the same.",
+        "GPU_RUN_TAGS": "Tags of runs that ask a model, as JSON by name: what Kubernetes is to give them, say.",
+        "CORES": "Cores that a process takes for its own, where it may have fewer than it sees; Ray's are known.",
+        "REVIEW_TOKEN": "What `caption-assets review --serve` wants of those who read it from elsewhere.",
+        "RENDERS_ONLY": "",
+    }.items()
+}
 SECRETS = frozenset(ENVIRONMENT_PREFIX + name for name in ("REVIEW_TOKEN", "FAILURE_WEBHOOK", "GPU_RUN_TAGS"))
 """Variables that are shown to nobody: whoever has a webhook's address can write there, and pods' tags may have keys."""
 
@@ -78,6 +85,18 @@ def deployed_settings() -> PipelineSettings:
         return PipelineSettings.model_validate(chosen)
     except ValidationError as error:
         raise ConfigError("the environment's settings", problems(error), "see docs/reference.md for values") from None
+
+
+def deployment_variables() -> Iterator[tuple[str, str, Any, str]]:
+    """Of a deployment as a whole: each variable, its name in the file of settings ("" for none), its default, and what
+    it says.
+    """
+    yield SETTINGS, "", None, f"The file of settings; by default `{_FILE}` in the working directory, if there is one."
+    for name, variable_name in _PLAIN.items():
+        field = PipelineSettings.model_fields[name]
+        yield variable_name, name, field.default, field.description or ""
+    yield _EXPORT, "", None, "Formats of exports, with commas, in place of those of the file."
+    yield from ((name, "", None, about) for name, about in _OTHERS.items() if about)
 
 
 def has_file() -> bool:
