@@ -42,7 +42,7 @@ def form(pattern: str, words: str) -> str:
 
 def in_words(error: ErrorDetails) -> str:
     """What is wrong with a value, by one of a ValidationError's."""
-    words = _FORMS.get(error.get("ctx", {}).get("pattern"))
+    words = _FORMS.get(error.get("ctx", {}).get("pattern", ""))
     return f"it has to be {words}" if words else error["msg"].removeprefix("Value error, ")
 
 

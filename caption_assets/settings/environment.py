@@ -45,8 +45,8 @@ _LISTS: Mapping[str, type[Settings]] = {"captions": Captions, "enhanced": Enhanc
 _DEFAULTS: Mapping[str, list[dict[str, Any]]] = {"captions": [{}], "enhanced": [{}], "exports": []}
 # Formats of exports, with commas: in place of those of the file.
 _EXPORT = ENVIRONMENT_PREFIX + "EXPORT"
-# Read where they are needed, and no settings of a run; in words, those that a deployment may set. What can be wrong in one,
-# `defs.build` has it read as it loads.
+# Read where they are needed, and no settings of a run; in words, those that a deployment may set. What can be wrong in
+# one, `defs.build` has it read as it loads.
 _OTHERS: Mapping[str, str] = {
     ENVIRONMENT_PREFIX + name: about
     for name, about in {

@@ -91,8 +91,8 @@ def _listed(variable: str, given: str) -> list[tuple[str, str]]:
     """The addresses as they are written, each with where that is. Raises ModelError for a file without any."""
     file = os.path.expanduser(given)
     if "://" in given or not os.path.exists(file):
-        found = _parts(given)
-        return [(f"{variable}{f', address {k}' * (len(found) > 1)}", each) for k, each in enumerate(found, 1)]
+        parts = _parts(given)
+        return [(f"{variable}{f', address {k}' * (len(parts) > 1)}", each) for k, each in enumerate(parts, 1)]
     asked = f"file of servers in {variable}"
     try:
         lines = Path(file).read_text("utf-8-sig").splitlines()
