@@ -83,7 +83,7 @@ def problem_within(error: ValidationError) -> str:
     """What is wrong first with a setting that is known, with the place in it."""
     first = error.errors()[0]
     within = ".".join(str(step) for step in first["loc"][1:] if step != "[key]")
-    said = first["msg"].removeprefix("Value error, ")
+    said = in_words(first)
     return f"{within}: {said}" if within else said
 
 
