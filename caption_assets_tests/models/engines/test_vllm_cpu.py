@@ -1,7 +1,6 @@
 """vLLM itself, on the CPU, with the embedded captioner: the texts of transformers, in process and as a server."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ import pytest
 from caption_assets.dataset import open_dataset
 from caption_assets.demo import checkpoint
 from caption_assets.demo.clips import render_dataset
+from caption_assets.demo.structured import FACTS_PROMPT, Shown
 from caption_assets.demo.world import sample_scene, score
 from caption_assets.models.choice import prompt_key
 from caption_assets.models.engines.session import EngineSession
@@ -43,11 +43,6 @@ from caption_assets_tests.models.engines.vllm_cpu import (
 from caption_assets_tests.processes import descendants, vllm_engine
 
 SHARDS = ("a", "b")
-SCHEMA = {
-    "type": "object",
-    "properties": {"colour": {"type": "string", "maxLength": 12}, "moves": {"type": "boolean"}},
-    "required": ["colour", "moves"],
-}
 CLIPS = 4
 
 pytestmark = NEEDS_VLLM_CPU
@@ -81,14 +76,15 @@ def planned(scenes, workers, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prompts(tmp_path_factory):
-    """What is asked of every window, by the names of prompts."""
-    file = tmp_path_factory.mktemp("schema") / "facts.json"
-    file.write_text(json.dumps(SCHEMA))
+def prompts():
+    """What is asked of every window, by the names of prompts: what the model has learned to say, so that no engine's
+    last digits decide."""
     return {
         "": CaptionSettings(),
         "short": CaptionSettings(prompt_variant="short", max_output_tokens=12, generate_stage2_caption=True),
-        "facts": CaptionSettings(prompt_text="Tell its facts.", max_output_tokens=60, json_schema=str(file)),
+        "facts": CaptionSettings(
+            prompt_text=FACTS_PROMPT, max_output_tokens=160, json_schema="caption_assets.demo.structured:Shown"
+        ),
     }
 
 
@@ -121,9 +117,7 @@ def expected(planned, workers, prompts):
         for name, settings in prompts.items():
             rows |= caption(planned, workers, session, {name: settings})[1]
     assert len(rows) == len(prompts) * len(SHARDS) * CLIPS
-    assert all(
-        json.loads(row.text).keys() == SCHEMA["properties"].keys() for (name, _), row in rows.items() if name == "facts"
-    )
+    assert all(Shown.model_validate_json(row.text) for (name, _), row in rows.items() if name == "facts")
     return rows
 
 
