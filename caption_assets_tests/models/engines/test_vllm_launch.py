@@ -80,14 +80,21 @@ def test_vllm_is_told_what_the_variant_needs_and_what_is_asked_for(row, options,
 
 
 @pytest.mark.parametrize(
-    ("pruning", "step_tokens", "compiled"),
-    [(0.0, 32768, True), (0.5, 32768, True), (0.75, 32768, False), (0.75, 16384, True)],
+    ("pruning", "asked", "step_tokens", "compiled"),
+    [
+        (0.0, {}, 32768, True),
+        (0.5, {}, 32768, True),
+        (0.75, {}, 16384, True),
+        (0.999, {}, 256, True),  # vLLM takes no less than a token of each sequence
+        (0.75, {"max_num_batched_tokens": 32768}, 32768, False),
+        (0.75, {"max_num_batched_tokens": 8192}, 8192, True),
+    ],
 )
-def test_the_vision_tower_is_compiled_for_batches_that_its_kernels_can_count(pruning, step_tokens, compiled, tmp_path):
+def test_pruning_makes_no_larger_batches_for_the_vision_tower(pruning, asked, step_tokens, compiled, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"vision_config": {}}))
     row = replace(ROWS["qwen2.5"], video_pruning=pruning)
-    options = EngineOptions(vllm_args={"max_num_batched_tokens": step_tokens})
-    args = launch_args(row, options, tmp_path, row.family, row.frames)
+    args = launch_args(row, EngineOptions(vllm_args=asked), tmp_path, row.family, row.frames)
+    assert args["max_num_batched_tokens"] == step_tokens
     assert args["compilation_config"].get("compile_mm_encoder", False) is compiled
 
 

@@ -18,9 +18,10 @@ _GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # machines only emulate bfloat16.
 _CPU_ARGS = {"enforce_eager": True, "kv_cache_memory_bytes": 4 << 30, "dtype": "float32"}
 
-# Patches in a batch of the compiled vision tower, whose kernels count elements with 32 bits: twice as many end vLLM
-# 0.25.1 with an illegal memory access. A batch holds the videos whose tokens, after pruning, are as many as a step's.
-_MOST_COMPILED_PATCHES, _PATCHES_PER_TOKEN = 1 << 18, 4
+# Patches in a batch of the vision tower. A batch holds the videos whose tokens, after pruning, are as many as a step's.
+# Of twice as many, vLLM 0.25.1 runs out of memory on a GPU of 80 GB (Qwen2.5-VL-7B), and compiled kernels, which count
+# elements with 32 bits, end it with an illegal memory access.
+_MOST_PATCHES, _PATCHES_PER_TOKEN = 1 << 18, 4
 
 
 def launch_args(
@@ -28,6 +29,7 @@ def launch_args(
 ) -> dict[str, Any]:
     """vLLM's `EngineArgs` as keywords, for its engine and for the renderers in worker processes."""
     chosen = variant.vllm
+    most_step_tokens = max(int(_MOST_PATCHES * (1 - variant.video_pruning)) // _PATCHES_PER_TOKEN, chosen.max_num_seqs)
     shared = engine_args(
         folder,
         family,
@@ -46,7 +48,7 @@ def launch_args(
         "quantization": variant.quantization(options.precision),
         "tensor_parallel_size": options.tensor_parallel,
         "max_num_seqs": chosen.max_num_seqs,
-        "max_num_batched_tokens": chosen.max_num_batched_tokens,
+        "max_num_batched_tokens": min(chosen.max_num_batched_tokens, most_step_tokens),
         "disable_log_stats": False,  # the times of each request come with the statistics
         # A model that may put in blanks where it likes puts in nothing else, again and again.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
@@ -62,9 +64,8 @@ def launch_args(
     own["compilation_config"] = {
         "cudagraph_capture_sizes": [size for size in _GRAPH_SIZES if size <= chosen.max_num_seqs]
     }
-    step_tokens = options.vllm_args.get("max_num_batched_tokens", chosen.max_num_batched_tokens)
-    patches = _PATCHES_PER_TOKEN * step_tokens / (1 - variant.video_pruning)
-    if family.compiles_vision and patches <= _MOST_COMPILED_PATCHES:
+    step_tokens = options.vllm_args.get("max_num_batched_tokens", own["max_num_batched_tokens"])
+    if family.compiles_vision and step_tokens <= most_step_tokens:
         own["compilation_config"]["compile_mm_encoder"] = True
     if family.pads_vision_mlps and options.vllm_args.get("load_format", "auto") in ("auto", "dummy"):
         own |= padding_args(folder)
