@@ -142,7 +142,7 @@ class RunConsole(StepProgress):
         kept = replace(report, samples=(), figures=costs, location="", data_version="", input_versions={})
         self.reports.setdefault(report.shard, {})[report.asset, report.key] = kept
 
-    def failed(self, asset: str, shard: str, error: Exception) -> None:
+    def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
         self._paces.failed(asset, shard)
         self._move(asset)
         self.failures.append((asset, shard, str(error)))
