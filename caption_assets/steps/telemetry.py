@@ -175,7 +175,7 @@ class _Telemetry(Progress):
             span = self._spans.get((asset, key, shard))
             if span is None:
                 began, total = self._began.get((asset, shard), (time.time_ns(), 0))
-                of = {"asset": asset, "key": key, "shard": shard, "items": total}
+                of: dict[str, Any] = {"asset": asset, "key": key, "shard": shard, "items": total}
                 attributes = {f"caption_assets.{name}": value for name, value in of.items() if value != ""}
                 span = self._tracer.start_span("shard", self._in(self._run), attributes=attributes, start_time=began)
                 self._spans[asset, key, shard] = span
