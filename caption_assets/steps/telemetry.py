@@ -128,7 +128,7 @@ class _Telemetry(Progress):
                 self._windows.add(count, {"asset": report.asset, "key": report.key, "state": state})
         self._end(report.asset, report.shard)
 
-    def failed(self, asset: str, shard: str, error: Exception) -> None:
+    def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
         self._end(asset, shard, error)
 
     def working(self, asset: str, session: EngineSession) -> None:
