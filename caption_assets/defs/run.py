@@ -103,9 +103,9 @@ class _Command:
             error = ended.errors.get(made.definition.op.name)
             text = _root(error).message.strip() if error else "the run failed; see its events"
             for shard in keys if not ended.success else ():
-                asset, key = made.step.name, made.choice.key
-                if (asset, key, shard) not in heard.finished and (asset, key, shard) not in heard.failures:
-                    heard.failed(asset, shard, RuntimeError(text), key)
+                one = made.step.name, made.choice.key, shard
+                if one not in heard.finished and one not in heard.failures:
+                    heard.failed(made.step.name, shard, RuntimeError(text), one[1])
         if not checks:
             names = {made.step.name for made in wanted}
             good = {shard for asset, _, shard in heard.finished if asset in names}

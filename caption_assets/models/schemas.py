@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -79,19 +78,6 @@ def checked(text: str, finish_reason: str | None, schema: str) -> str:
         raise InvalidAnswerError(f"it does not fit its schema ({at or 'the whole'}: {first_line(wrong)})")
     # Half of a pair of surrogates can be written as JSON, and stored nowhere.
     return _compact(answer).encode(errors="replace").decode()
-
-
-def texts_of(answer: str) -> str:
-    """All texts in an answer, one after the other: what there is to read in it."""
-
-    def texts(value: Any) -> Iterator[str]:
-        if isinstance(value, str):
-            yield value
-        else:
-            for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-                yield from texts(part)
-
-    return "\n".join(filter(None, texts(json.loads(answer))))
 
 
 def _finite(digits: str) -> float:

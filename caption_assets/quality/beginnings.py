@@ -19,7 +19,7 @@ def thinking(judged: Judged, _: QualitySettings) -> str | None:
     Wrong to fire on a caption that tells a story in the first person ("I need to …"). Thinking between known marks
     never gets here: engines leave it out.
     """
-    return _beginning(judged.text, _THINKING, "thinking")
+    return _beginning(judged.read, _THINKING, "thinking")
 
 
 def refusal(judged: Judged, _: QualitySettings) -> str | None:
@@ -27,7 +27,7 @@ def refusal(judged: Judged, _: QualitySettings) -> str | None:
 
     Wrong to fire where a caption begins with words that a person in the video says, without quotation marks.
     """
-    return _beginning(judged.text, _REFUSAL, "a refusal")
+    return _beginning(judged.read, _REFUSAL, "a refusal")
 
 
 def preamble(judged: Judged, _: QualitySettings) -> str | None:
@@ -36,7 +36,7 @@ def preamble(judged: Judged, _: QualitySettings) -> str | None:
     "The video shows a man" is a caption, and passes. Wrong to fire where the first words are a title on a screen that
     the caption quotes without marks.
     """
-    return _beginning(judged.text, _PREAMBLE, "a preamble")
+    return _beginning(judged.read, _PREAMBLE, "a preamble")
 
 
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:

@@ -8,7 +8,7 @@ from caption_assets.quality import beginnings, facts, forms, shards
 from caption_assets.quality.texts import Judged
 from caption_assets.settings import FindingSeverity, QualitySettings
 
-VERSION = 4
+VERSION = 5
 """Goes up when equal texts and settings give other findings."""
 
 TextRule = Callable[[Judged, QualitySettings], str | None]

@@ -5,6 +5,7 @@ import math
 import re
 import unicodedata
 from collections import defaultdict
+from functools import partial
 from itertools import pairwise
 
 from caption_assets.quality.texts import Judged
@@ -45,8 +46,11 @@ _WANTS_FORM = re.compile(
 def empty(judged: Judged, _: QualitySettings) -> str | None:
     """There is nothing but white space, punctuation and signs, or a word for nothing: N/A, None, null.
 
-    Wrong to fire on nothing that is meant as a caption: any other letter or digit is enough to pass.
+    Wrong to fire on nothing that is meant as a caption: any other letter or digit is enough to pass, and in JSON that
+    was asked for any number, boolean or text.
     """
+    if judged.is_json:
+        return None if judged.values else f"it has no value: {judged.text[:40]!r}"
     is_blank = not any(letter.isalnum() for letter in judged.text) or _NOTHING.fullmatch(judged.text)
     return f"it has no word: {judged.text[:40]!r}" if is_blank else None
 
@@ -67,11 +71,13 @@ def repetition(judged: Judged, settings: QualitySettings) -> str | None:
     begin at about 0.8, and none has such a phrase three times). Wrong to fire on a caption that quotes a chorus, a
     chant or a countdown, and on one that names many alike things with the same words.
     """
-    text = judged.text.casefold()
-    for found in _WITHIN.finditer(text):
+    return next(filter(None, map(partial(_repeats, settings), judged.parts, judged.part_units)), None)
+
+
+def _repeats(settings: QualitySettings, text: str, words: list[str]) -> str | None:
+    for found in _WITHIN.finditer(text.casefold()):
         if len(found[0]) >= _LEAST_WITHIN:
             return f"{found[1]!r} comes {len(found[0]) // len(found[1])} times in a row"
-    words = judged.units
     grams = shingles(words, _GRAM)
     places: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for at, gram in enumerate(grams):
@@ -130,9 +136,13 @@ def prompt_echo(judged: Judged, _: QualitySettings) -> str | None:
 
     Wrong to fire where a prompt says word for word what is to be written, or lists what a caption has to name.
     """
-    asked, said = units(judged.prompt), judged.units
+    asked = units(judged.prompt)
     if length(asked) < _LEAST_PROMPT:
         return None
+    return next(filter(None, map(partial(_echo, asked), judged.part_units)), None)
+
+
+def _echo(asked: list[str], said: list[str]) -> str | None:
     needed = min(_LEAST_ECHO, length(asked))
     gram = min(4, len(asked))
     starts: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -153,7 +163,7 @@ def chat_token(judged: Judged, _: QualitySettings) -> str | None:
 
     Wrong to fire on a caption that reads such a mark off a screen.
     """
-    found = _CHAT_TOKEN.search(judged.text)
+    found = _CHAT_TOKEN.search(judged.read)
     return f"it has {found[0].strip()!r} in it" if found else None
 
 
@@ -163,7 +173,8 @@ def control_characters(judged: Judged, _: QualitySettings) -> str | None:
     Marks that embed or isolate a direction belong to texts with letters that run from right to left, and pass there.
     Wrong to fire on no caption that is known: line breaks and tabs are none of them.
     """
-    found = _CONTROL.search(judged.text) or (None if _is_right_to_left(judged.text) else _DIRECTION.search(judged.text))
+    text = judged.read
+    found = _CONTROL.search(text) or (None if _is_right_to_left(text) else _DIRECTION.search(text))
     return f"it has the control character U+{ord(found[0]):04X} in it" if found else None
 
 
@@ -177,9 +188,12 @@ def markup(judged: Judged, _: QualitySettings) -> str | None:
     A prompt that names such a form is taken at its word, and the rule passes. Wrong to fire on captions that keep the
     lines of a text that is seen in the video.
     """
-    text, asked = judged.text, judged.prompt
-    if _WANTS_FORM.search(asked):
+    if _WANTS_FORM.search(judged.prompt):
         return None
+    return next(filter(None, map(_marked_up, judged.parts)), None)
+
+
+def _marked_up(text: str) -> str | None:
     if _FENCE.search(text):
         return "it has a code fence"
     if _is_json(text):

@@ -45,7 +45,7 @@ def language(texts: Sequence[Judged], settings: QualitySettings) -> Mapping[int,
     texts are in another script than the prompt, the prompt has asked for it in words, and that script is the right one;
     with three texts or fewer, this cannot be known, and it is wrong to fire.
     """
-    written = [main_script(text.text, _LEAST_LETTERS) for text in texts]
+    written = [main_script(text.read, _LEAST_LETTERS) for text in texts]
     expected = settings.script or (main_script(texts[0].prompt) if texts else None)
     if settings.script is None and len(texts) > 3:
         most, count = Counter(filter(None, written)).most_common(1)[0] if any(written) else (expected, 0)

@@ -12,7 +12,6 @@ from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.models.choice import prompt_name
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.requests import Author, Question, Result
-from caption_assets.models.schemas import texts_of
 from caption_assets.records import text_hash
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.asked import Ask
@@ -171,8 +170,7 @@ class Captions(ShardStream[CaptionRow]):
         return text_samples(self.context.store, good, findings, clip_of=self.clip_name)
 
     def judged(self, row: CaptionRow) -> JudgedRow:
-        text = texts_of(row.text or "") if row.is_json else None
-        return judged(row, clip=self.clip_name(row), prompt=self.ask.all_prompts, text=text)
+        return judged(row, clip=self.clip_name(row), prompt=self.ask.all_prompts, is_json=row.is_json)
 
     def clip_name(self, row: CaptionRow | EnhancedRow) -> str:
         return self._clips[row.clip_id]

@@ -40,7 +40,7 @@ class Choice:
 
     @property
     def key(self) -> str:
-        """Of the table that is made, as reports have it."""
+        """That of the table, of texts."""
         return "/".join(self.keys)
 
     @property

@@ -20,16 +20,13 @@ JudgedRow = tuple[CaptionRow | EnhancedRow, Judged]
 
 
 def judged(
-    row: CaptionRow | EnhancedRow, *, clip: str, prompt: str, caption: str | None = None, text: str | None = None
+    row: CaptionRow | EnhancedRow, *, clip: str, prompt: str, caption: str | None = None, is_json: bool = False
 ) -> JudgedRow:
-    """The text of a good row; `clip` is its clip as people know it, `caption` what it was made of, if of one. `text` is
-    what is to be judged, where that is not all of it."""
+    """The text of a good row; `clip` is its clip as people know it, `caption` what it was made of, if of one."""
     scores = {field.name: getattr(row, field.name) for field in fields(Confidence)}
     known = {name: score for name, score in scores.items() if score is not None}
     window = f"{row.start_frame}_{row.end_frame}"
-    return row, Judged(
-        row.text or "" if text is None else text, prompt, clip, window, row.finish_reason, caption, known
-    )
+    return row, Judged(row.text or "", prompt, clip, window, row.finish_reason, caption, known, is_json)
 
 
 def keep_findings(context: StepContext, shard: str, texts: Sequence[JudgedRow]) -> list[FindingRow]:

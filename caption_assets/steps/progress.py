@@ -41,7 +41,7 @@ class Progress:
         """A shard is processed."""
 
     def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
-        """A shard has ended with an error: of an asset of texts, those of a key."""
+        """A shard has ended with an error; of texts, under this key."""
 
     def checked(self, checked: "Checked") -> None:
         """A check has said something of a shard."""

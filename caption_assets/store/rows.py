@@ -7,6 +7,7 @@ Dagster's catalog shows, and the documentation are derived from here (`tables.co
 from dataclasses import dataclass
 from typing import Annotated
 
+from caption_assets.errors import shortened
 from caption_assets.records import Preference, Side, Status, Verdict, Window
 
 
@@ -37,6 +38,10 @@ class _Ended:
     status: Annotated[Status, Column("ok, failed or skipped.")] = "ok"
     error_kind: Annotated[str, Column("Short stable word for the reason; empty where status is ok.")] = ""
     error: Annotated[str, Column("The reason in words; empty where status is ok.")] = ""
+
+    def __post_init__(self) -> None:
+        # A reason may quote what a model, a file or another library has written.
+        object.__setattr__(self, "error", shortened(self.error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

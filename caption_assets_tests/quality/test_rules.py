@@ -1,5 +1,7 @@
 """The rules have nothing against captions that are as they should be; `test_confidence` has what they find."""
 
+import json
+import re
 from typing import get_args
 
 import numpy as np
@@ -124,6 +126,36 @@ def test_a_prompt_that_asks_for_a_form_gets_it():
     assert rules_of([Judged(listed, "Describe the video.")]) == [["markup"]]
     assert rules_of([Judged(listed, "Describe the video as a list.")]) == [[]]
     assert rules_of([Judged('{"a": "A cat sits."}', "Answer in JSON.")]) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "rules"),
+    [
+        ({"people": 3, "indoors": True}, []),
+        ({"indoors": False}, []),
+        ({"next": None, "people": 0}, []),
+        ({"grade": "+", "vehicle": "none"}, []),
+        ({"seen": [], "next": None, "what": " "}, ["empty"]),
+        # What stands in several of its texts is no repetition, no list and no echo of the prompt.
+        ({"shots": [{"camera": "static", "framing": "wide shot", "angle": "eye level"}] * 6}, []),
+        ({"steps": ["1. A man comes in.", "2. He sits down."]}, []),
+        ({"order": re.findall(r"\w+", PROMPTS["en"])}, []),
+        ({"what": "A man walks up and " * 12}, ["repetition"]),
+        ({"steps": ["1. A man comes in.\n2. He sits down."]}, ["markup"]),
+        ({"people": 1, "what": PROMPTS["en"]}, ["prompt_echo"]),
+        ({"people": 1, "what": "I'm sorry, but I can't help with that."}, ["refusal"]),
+    ],
+)
+def test_json_that_was_asked_for_is_judged_by_its_values(answer, rules):
+    assert rules_of(shard([json.dumps(answer)], is_json=True)) == [rules]
+
+
+def test_json_is_as_long_as_it_is_written():
+    """Its texts may be few, and there in some windows only."""
+    answers = [
+        json.dumps({"people": k, "camera": "static", "on_screen": "Exit to the city" * (k == 7)}) for k in range(12)
+    ]
+    assert rules_of(shard(answers, is_json=True)) == [[]] * 12
 
 
 def test_a_language_that_most_of_a_shard_is_written_in_was_asked_for():

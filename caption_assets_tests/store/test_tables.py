@@ -1,6 +1,6 @@
 """Rows and Parquet: nothing is lost or changes its type, and older files still load."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -52,6 +52,16 @@ def test_column_types_follow_the_fields() -> None:
 def test_rows_come_back_as_they_were(rows: list[Any]) -> None:
     table = rows_to_table(rows, type(rows[0]))
     assert table_to_rows(table, type(rows[0])) == rows
+
+
+def test_a_reason_is_no_longer_than_a_reader_wants_it() -> None:
+    """Whatever has failed; how it begins and ends is kept, also when it is written and read again."""
+    said = f"it does not fit its schema (.b: {'y' * 5000} is too long)"
+    row = window(status="failed", error_kind="any", error=said)
+    assert len(row.error) == 1000
+    assert row.error.startswith("it does not fit its schema (.b: yyy")
+    assert row.error.endswith("yyy is too long)")
+    assert replace(row).error == row.error
 
 
 def test_nulls_do_not_turn_integers_into_floats() -> None:
