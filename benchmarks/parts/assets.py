@@ -33,7 +33,7 @@ class Reports(Progress):
         self.ended[report.asset] = now = time.perf_counter()
         self._spans.append((now - report.seconds, now))
 
-    def failed(self, asset: str, shard: str, error: Exception) -> None:
+    def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
         print(f"{asset} of {shard}: {error}", file=sys.stderr)
 
     @property

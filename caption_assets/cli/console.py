@@ -142,10 +142,10 @@ class RunConsole(StepProgress):
         kept = replace(report, samples=(), figures=costs, location="", data_version="", input_versions={})
         self.reports.setdefault(report.shard, {})[report.asset, report.key] = kept
 
-    def failed(self, asset: str, shard: str, error: Exception) -> None:
+    def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
         self._paces.failed(asset, shard)
         self._move(asset)
-        self.failures.append((asset, shard, str(error)))
+        self.failures.append((_named(asset, key), shard, str(error)))
 
     def checked(self, checked: Checked) -> None:
         if checked.passed:
@@ -189,11 +189,12 @@ class RunConsole(StepProgress):
             for report in self.reports.get(shard, {}).values():
                 reasons.update({f"{report.asset}: {kind}": n for kind, n in report.failures.items()})
                 for item in report.failed_items:
-                    out.print(shown(f"{report.asset} {shard_name(shard)}/ {item}"), style="yellow")
+                    of = _named(report.asset, report.key)
+                    out.print(shown(f"{of} {shard_name(shard)}/ {item}"), style="yellow")
         if reasons:
             out.print(shown("failures by reason: " + ", ".join(f"{kind} {n}" for kind, n in sorted(reasons.items()))))
-        for asset, shard, error in self.failures:
-            out.print(shown(f"{asset} failed for shard {shard_name(shard)}: {error}"), style="red")
+        for of, shard, error in self.failures:
+            out.print(shown(f"{of} failed for shard {shard_name(shard)}: {error}"), style="red")
 
     def _show_costs(self, out: Console) -> None:
         """What the models have cost, a row each; without one, nothing."""
@@ -225,6 +226,11 @@ class RunConsole(StepProgress):
             row["clips"] += report.clips if asset == "clip_windows" else 0
             row["failed"] += report.failed + report.skipped
         return row
+
+
+def _named(asset: str, key: str) -> str:
+    """An asset, of texts with their key: a run may make those of several."""
+    return f"{asset} {key}".rstrip()
 
 
 def _seconds(reports: Mapping[tuple[str, str], ShardReport]) -> float:

@@ -242,8 +242,7 @@ def window_captions(run: StepRun, settings: CaptionSettings) -> Outcomes:
     """
     given, asked = run.given(), {prompt: chosen for prompt, (chosen, _) in run.captions.items()}
     if run.left:
-        model = run.resource("caption_model")
-        with model.session(settings.batch_size, several=asks_several(asked)) as session:
+        with run.session("caption_model", settings.batch_size, several=asks_several(asked)) as session:
             yield from caption_shards(given, run.left, session, asked, run.beside)
 
 
@@ -254,5 +253,5 @@ def enhanced_captions(run: StepRun, settings: EnhanceSettings) -> Outcomes:
     under `<key>_enhanced_caption`, and left out there once the caption has changed.
     """
     given, (caption_key, _) = run.given(), run.choice.keys
-    with run.resource("text_model").session(settings.batch_size) as session:
+    with run.session("text_model", settings.batch_size) as session:
         yield from enhance_shards(given, run.shards, caption_key, session, settings)

@@ -55,7 +55,7 @@ class ShardOutcomes:
             stopped = error  # nothing that another shard could do better
             for shard in shards:
                 if (own, shard) not in self._reported:
-                    self._progress.failed(self._run.step.name, shard, error)
+                    self._progress.failed(self._run.step.name, shard, error, self._run.choice.key)
         if any(self._reported.get((own, shard), "") is None for shard in shards):
             yield dg.MaterializeResult(metadata=REPORTED)  # what reads this begins: see `build_defs`
         if stopped:
@@ -72,7 +72,7 @@ class ShardOutcomes:
         asset = self._run.asset_of(choice)
         if isinstance(ended.outcome, CaptionAssetsError):
             self._context.log.error(str(ended.outcome))
-            self._progress.failed(ended.asset, ended.shard, ended.outcome)
+            self._progress.failed(ended.asset, ended.shard, ended.outcome, choice.key)
             self._errors.append(ended.outcome)
             return asset
         self._progress.done(ended.outcome)

@@ -90,7 +90,7 @@ class _Command:
                 self._run(wanted, keys)
             for made in wanted:
                 name = made.step.name
-                key = "/".join(made.choice.keys)
+                key = made.choice.key
                 finished = {shard for asset, of, shard in self.heard.finished if (asset, of) == (name, key)}
                 failed[made.definition.key] = set(shards) - finished
         return set().union(*failed.values())
@@ -103,9 +103,9 @@ class _Command:
             error = ended.errors.get(made.definition.op.name)
             text = _root(error).message.strip() if error else "the run failed; see its events"
             for shard in keys if not ended.success else ():
-                told = (made.step.name, "/".join(made.choice.keys), shard) in heard.finished
-                if not told and (made.step.name, shard) not in heard.failures:
-                    heard.failed(made.step.name, shard, RuntimeError(text))
+                one = made.step.name, made.choice.key, shard
+                if one not in heard.finished and one not in heard.failures:
+                    heard.failed(made.step.name, shard, RuntimeError(text), one[1])
         if not checks:
             names = {made.step.name for made in wanted}
             good = {shard for asset, _, shard in heard.finished if asset in names}
@@ -140,12 +140,12 @@ class _Listener(Relay):
     def __init__(self, progress: Progress) -> None:
         super().__init__(progress)
         self.finished: set[tuple[str, str, str]] = set()
-        self.failures: set[tuple[str, str]] = set()
+        self.failures: set[tuple[str, str, str]] = set()
 
     def done(self, report: Any) -> None:
         self.finished.add((report.asset, report.key, report.shard))
         super().done(report)
 
-    def failed(self, asset: str, shard: str, error: Exception) -> None:
-        self.failures.add((asset, shard))
-        super().failed(asset, shard, error)
+    def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
+        self.failures.add((asset, key, shard))
+        super().failed(asset, shard, error, key)

@@ -1,6 +1,7 @@
 """One step in a Dagster run, as the assets' bodies and the reporting see it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,8 @@ from caption_assets.defs.backfills import backfill_sentence
 from caption_assets.defs.lineage import failed_before
 from caption_assets.defs.names import Names
 from caption_assets.defs.tags import trial_of
+from caption_assets.errors import ModelError
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.settings import CaptionSettings, PreviewSettings, QualitySettings, part
 from caption_assets.steps import Ended, ProgressLog, StepContext
 from caption_assets.steps.choices import Choice, previews_choice
@@ -81,6 +84,21 @@ class StepRun:
 
     def resource(self, word: str) -> Any:
         return getattr(self.context.resources, self.names.of(self.models.get(word, word)))
+
+    @contextmanager
+    def session(self, word: str, batch_size: int, *, several: bool = False) -> Iterator[EngineSession]:
+        """A session of the model that the body knows by this word. Raises ModelError as the model does, and at once
+        where it has been given up in this run."""
+        model, given_up = self.resource(word), self.resource("workers").given_up
+        chosen = model.model_dump_json()
+        if chosen in given_up:
+            raise given_up[chosen]
+        try:
+            with model.session(batch_size, several=several) as session:
+                yield session
+        except ModelError as error:
+            given_up[chosen] = error
+            raise
 
     def given(self) -> StepContext:
         """What the step is given. Raises StoreError where nothing can be written."""

@@ -8,6 +8,7 @@ import dagster as dg
 
 from caption_assets.defs.placing import makes
 from caption_assets.defs.pools import looked_after
+from caption_assets.errors import ModelError
 from caption_assets.settings import WorkerSettings
 from caption_assets.steps.progress import Progress
 from caption_assets.steps.telemetry import telemetry
@@ -21,13 +22,15 @@ class SharedWorkers:
     """What the assets of a run share: its worker processes, with their copies of remote clips.
 
     Where the steps of a run share this process, as they do by default, `reported` hands on what one has done for
-    another asset of the run on its way: by (asset, shard) why it failed, or None where it is good. `telemetry` makes
-    seen from outside how the run gets on.
+    another asset of the run on its way: by (asset, shard) why it failed, or None where it is good; and `given_up` has
+    the models, by their settings, that could not be started or went on no longer. `telemetry` makes seen from outside
+    how the run gets on.
     """
 
     clip_workers: ClipWorkers
     telemetry: Progress = field(default_factory=Progress)
     reported: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    given_up: dict[str, ModelError] = field(default_factory=dict)
 
 
 # A GPU that waits costs more than a core: beside a run that asks a model, others get what it leaves of the cores.
@@ -48,5 +51,6 @@ class RunWorkers(dg.ConfigurableResource, WorkerSettings):
         run_id = run.run_id if run else None
         asks = run is None or not run.asset_selection or makes(run, WINDOW_CAPTIONS, ENHANCED_CAPTIONS)
         workers = Workers.from_settings(self, nice=0 if asks else _NICE)
-        with life, telemetry(run_id) as told, workers as clip_workers:
+        # What is seen from outside ends last: no slot of a pool waits for a collector.
+        with telemetry(run_id) as told, life, workers as clip_workers:
             yield SharedWorkers(clip_workers, told)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from caption_assets.errors import ConfigError
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import prompt_key
 from caption_assets.models.engines.session import EngineSession
@@ -38,11 +39,13 @@ def caption_shards(
     Reads the shards' `clip_windows`; writes the tables of the keys and the layout's documents. Captions of
     other variants stay. A window that cannot be decoded or captioned is a row with its reason. With `previews`, the
     shards' previews are made as `preview_shard` makes them, from the same decoding, and each shard has an outcome for
-    both. A shard's error is a ShardError where no window has a caption, or a StoreError. Raises ConfigError for a
-    prompt text that is blank, a schema that cannot be kept and previews without an ffmpeg, ModelError where
-    the engine does not start.
+    both. A shard's error is a ShardError where no window has a caption, or a StoreError. Raises ConfigError for no
+    settings at all, a prompt text that is blank, a schema that cannot be kept and previews without an ffmpeg,
+    ModelError where the engine does not start.
     """
     by_name = {"": settings} if isinstance(settings, CaptionSettings) else settings
+    if not by_name:
+        raise ConfigError("captions of windows", "there is no prompt to ask by", "give settings by name")
     named = {name: Ask.of(each, name) for name, each in by_name.items()}
     check_schemas(named, session)
     asks = {prompt_key(session.variant.name, name): ask for name, ask in named.items()}

@@ -39,6 +39,11 @@ class Choice:
     words: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def key(self) -> str:
+        """That of the table, of texts."""
+        return "/".join(self.keys)
+
+    @property
     def version(self) -> str:
         """Equal where equal inputs give the same table: the step's version, and a hash of everything chosen."""
         chosen = text_hash(json.dumps([*self.keys, self.settings], sort_keys=True))

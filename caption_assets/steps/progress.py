@@ -40,8 +40,8 @@ class Progress:
     def done(self, report: "ShardReport") -> None:
         """A shard is processed."""
 
-    def failed(self, asset: str, shard: str, error: Exception) -> None:
-        """A shard has ended with an error."""
+    def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
+        """A shard has ended with an error; of texts, under this key."""
 
     def checked(self, checked: "Checked") -> None:
         """A check has said something of a shard."""
@@ -75,9 +75,9 @@ class Relay(Progress):
         for each in self._listeners:
             each.done(report)
 
-    def failed(self, asset: str, shard: str, error: Exception) -> None:
+    def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
         for each in self._listeners:
-            each.failed(asset, shard, error)
+            each.failed(asset, shard, error, key)
 
     def checked(self, checked: "Checked") -> None:
         for each in self._listeners:

@@ -76,10 +76,10 @@ class ProgressLog(Relay):
             self._say(f"{report.asset} of shard {report.shard!r} is done: {_counts(report)}.")
         super().done(report)
 
-    def failed(self, asset: str, shard: str, error: Exception) -> None:
+    def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
         self._paces.failed(asset, shard)
         self._bad += asset == self._step.name
-        super().failed(asset, shard, error)
+        super().failed(asset, shard, error, key)
 
     def sentences(self) -> list[str]:
         """How far it is."""

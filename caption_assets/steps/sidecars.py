@@ -46,6 +46,8 @@ class Sidecars:
             data = self._data[location]
             if isinstance(data, SidecarError):
                 raise data
+            # However a file's lines end, it says the same.
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             try:
                 values |= {f"{SIDECAR}{name}": value for name, value in _values(kind, data, row).items()}
             except (ValueError, RecursionError) as error:  # of a file that is too deep, too

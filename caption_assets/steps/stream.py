@@ -160,7 +160,8 @@ class ShardStream(ABC, Generic[R]):
         self.context.progress.answered(self.step.name, self.shard, row)
         if row.status != "ok":
             name = self.clip_name(row)
-            log.warning("%s: none of %s %s_%s: %s", self.step.name, name, *window_key(row)[1:], row.error)
+            of = f"{self.step.name} {self.table_key}"
+            log.warning("%s: none of %s %s_%s: %s", of, name, *window_key(row)[1:], row.error)
 
     def finish(self) -> Iterator[Ended]:
         """Commits the rows, judges the texts, writes the documents and says how the shard ended. Raises StoreError."""

@@ -1,5 +1,6 @@
 """The assets on a real Dagster instance."""
 
+import io
 import json
 import shutil
 from dataclasses import dataclass
@@ -7,11 +8,15 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
+from caption_assets.cli.console import RunConsole
 from caption_assets.defs.metadata import as_markdown
 from caption_assets.defs.partitions import ranges
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.resources import CaptionModel
+from caption_assets.errors import ModelError
+from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import buffer
 from caption_assets.steps.choices import windows_choice
@@ -192,6 +197,30 @@ def test_a_model_that_cannot_start_fails_the_run_and_not_shard_by_shard(
     result = materialize(instance, broken, ["a", "b"], steps=["window_captions"])
     assert not result.success
     assert materialized(instance, pipeline, "window_captions") == set()
+
+
+def test_a_model_that_is_given_up_is_not_started_again_for_the_other_keys_of_the_run(
+    instance, make_pipeline, clips_root, tmp_path, monkeypatch
+):
+    started = []
+
+    def ready(engine):
+        started.append(engine)
+        raise ModelError("the model", "there is no memory for it", "make room")
+
+    monkeypatch.setattr(TransformersEngine, "ready", ready)
+    settings = {"device": "cpu", "prompts": {"short": {}, "mood": "Describe the mood."}}
+    broken = make_pipeline(clips_root, tmp_path / "out", captions=[settings])
+    progress = RunConsole(Console(file=io.StringIO()))
+    broken.resources["progress"] = progress
+    result = materialize(instance, broken, ["a", "b"], steps=["clip_windows", "window_captions"])
+    failed = [event.step_failure_data.error for event in result.get_step_failure_events()]
+    assert len(started) == 1
+    assert len(failed) == 3
+    keys = ("demo", "demo-short", "demo-mood")
+    expected = {(f"window_captions {key}", shard) for key in keys for shard in ("a", "b")}
+    assert {(of, shard) for of, shard, _ in progress.failures} == expected
+    assert len({error for *_, error in progress.failures}) == 1
 
 
 def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(after, checkpoints):

@@ -443,6 +443,8 @@ def test_captions_by_several_prompts_come_of_one_visit_as_they_do_alone(store, w
 
     keys = {"": "demo", "short": "demo-short", "warm": "demo-warm"}
     only = {name: each for name, each in several.items() if name != "short"}
+    with pytest.raises(ConfigError, match="no prompt to ask by"):
+        caption_all(store, {})
     assert [ended.key for ended in caption_all(store, only, Watched())] == ["demo", "demo-warm"]
     assert len(decoded) == len(set(decoded)) == 2
     before = {key: store.read_rows(WINDOW_CAPTIONS, "a", key) for key in ("demo", "demo-warm")}

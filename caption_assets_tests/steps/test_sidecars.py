@@ -51,6 +51,8 @@ def test_files_beside_clips_are_theirs_and_read_when_asked_for(tmp_path, where):
     assert (values["sidecar.json"], values["sidecar.json.title"]) == (files["x.mp4.json"], "T")
     assert said(first, 2.5, 9.0)["sidecar.vtt"] == "More & more\nand more"
     assert said(first, 4.0, 9.0)["sidecar.vtt"] == ""
+    (tmp_path / where / "x.vtt").write_bytes(VTT.replace("\n", "\r\n").encode())
+    assert said(first, 2.5, 9.0)["sidecar.vtt"] == "More & more\nand more"
     (tmp_path / where / "x.txt").write_bytes(b"\xff")
     assert clips(str(tmp_path)).version == listing.version
     assert said(first, names=["sidecar.vtt"]) == {"sidecar.vtt": ""}
