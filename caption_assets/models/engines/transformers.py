@@ -404,16 +404,17 @@ class TransformersEngine:
         ends = self._model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         stop = next((i for i, (token, _) in enumerate(tokens) if token in ends), None)
-        kept = tokens if stop is None else tokens[:stop]
-        kept = kept[: request.max_tokens]
+        if stop is not None and stop >= request.max_tokens:
+            stop = None  # which only came because others of its batch may take more
+        kept = tokens[: request.max_tokens] if stop is None else tokens[:stop]
         read = partial(self._tokenizer.decode, skip_special_tokens=not self._keeps_marks)
         text = read([token for token, _ in kept]).strip()
         return Result(
             request.request_id,
             text=opened + text,
-            finish_reason="length" if stop is None or stop > request.max_tokens else "stop",
+            finish_reason="length" if stop is None else "stop",
             prompt_tokens=int(prompt_tokens),
-            output_tokens=len(kept),
+            output_tokens=len(kept) + (stop is not None),  # the end is one, too, as in vLLM and for servers
             seconds=seconds,
             tokens=[(read([token]), score) for token, score in kept],
         )
