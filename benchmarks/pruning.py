@@ -35,7 +35,6 @@ class PruningEngine(TransformersEngine):
         from vllm.multimodal.video_prune.evs import compute_retention_mask
 
         config, ids, grids = self._model.config, inputs["input_ids"], inputs["video_grid_thw"]
-        positions = self._model._prepare_position_ids_for_generation(ids, inputs)
         seen = inputs["attention_mask"].clone()
         with torch.inference_mode():
             videos = self._model.get_video_features(inputs["pixel_values_videos"], grids)
@@ -43,7 +42,7 @@ class PruningEngine(TransformersEngine):
         for row, (video, grid) in enumerate(zip(getattr(videos, "pooler_output", videos), grids, strict=True)):
             kept = compute_retention_mask(video, tuple(grid.tolist()), merge, self.share)
             seen[row, ids[row] == config.video_token_id] = kept.to(seen)
-        given = {**inputs, "attention_mask": seen, "position_ids": positions}
+        given = {**inputs, "attention_mask": seen}
         return super()._generate(requests, prompts, given, lengths, cache)
 
 

@@ -51,5 +51,6 @@ class RunWorkers(dg.ConfigurableResource, WorkerSettings):
         run_id = run.run_id if run else None
         asks = run is None or not run.asset_selection or makes(run, WINDOW_CAPTIONS, ENHANCED_CAPTIONS)
         workers = Workers.from_settings(self, nice=0 if asks else _NICE)
-        with life, telemetry(run_id) as told, workers as clip_workers:
+        # What is seen from outside ends last: no slot of a pool waits for a collector.
+        with telemetry(run_id) as told, life, workers as clip_workers:
             yield SharedWorkers(clip_workers, told)

@@ -33,9 +33,10 @@ def model_session(
     variant, checkpoint = choice.model()
     options, seats = choice.options(batch_size, sampled_mp4, several=several), choice.seats(usable_cores())
     engine = choice.engine(options)
-    if seats.count > 1:
-        engine = EnginePool(partial(choice.engine, options), seats.count, options, seats.environment)
     session = EngineSession(variant, checkpoint, engine, settings.gpu_hour_price)
+    if seats.count > 1:
+        pool = EnginePool(partial(choice.engine, options), seats.count, options, seats.environment)
+        session = EngineSession(variant, checkpoint, pool, settings.gpu_hour_price, lambda: pool.restarts)
     try:
         yield session
     finally:

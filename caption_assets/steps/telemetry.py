@@ -19,8 +19,8 @@ from caption_assets.models.engines.meter import Usage
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.steps.progress import Progress
 from caption_assets.steps.report import ShardReport
-from caption_assets.steps.telemetry_exporters import exporters, meters, tracers
-from caption_assets.store.rows import CaptionRow, EnhancedRow
+from caption_assets.steps.telemetry_exporters import exporters, meters, shut, tracers
+from caption_assets.store.rows import CaptionRow, EnhancedRow, key_of_text
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -47,13 +47,15 @@ def telemetry(run_id: str | None = None) -> Iterator[Progress]:
     told = _Telemetry(run_id or str(uuid.uuid4()), traces, metrics)
     try:
         yield told
-    finally:
-        told.close()
+    except BaseException as error:
+        told.close(error)
+        raise
+    told.close()
 
 
 class _Telemetry(Progress):
-    """Of one process of a run. A shard's span is the run's, and a window's the shard's; its stages are what its row
-    says that they took, the last of them ending now. For any thread."""
+    """Of one process of a run. A shard's spans are the run's, and a window's that of its shard and key; its stages are
+    what its row says that they took, the last of them ending now. For any thread."""
 
     def __init__(self, run_id: str, traces: Iterable[str], metrics: Iterable[str]) -> None:
         from opentelemetry.sdk.resources import Resource
@@ -64,7 +66,12 @@ class _Telemetry(Progress):
         self._lock = threading.Lock()
         self._left: Counter[tuple[str, str]] = Counter()
         self._sessions: list[tuple[str, EngineSession]] = []
-        self._spans: dict[tuple[str, str], Span] = {}
+        # By asset and shard, when it began, in nanoseconds since 1970, and its items; and those that have a span.
+        self._began: dict[tuple[str, str], tuple[int, int]] = {}
+        self._seen: set[tuple[str, str]] = set()
+        # By asset, key and shard; and how many have failed.
+        self._spans: dict[tuple[str, str, str], Span] = {}
+        self._num_failed = 0
         self._tracers = tracers(run_id, resource, traces)
         self._meters = meters(resource, metrics)  # last: it listens on a port
         self._tracer, meter = self._tracers.get_tracer(NAME), self._meters.get_meter(NAME)
@@ -86,35 +93,37 @@ class _Telemetry(Progress):
         observed("gpu.held", "s", "Seconds times GPUs that were leased.", lambda _, usage: usage.held_s)
         observed("gpu.busy", "s", "Of these, with something to do.", lambda _, usage: usage.busy_s)
         observed("cost", "", "What the leases cost, in the money of the price.", _cost)
-        observed("engine.starts", "", "Starts of engines; more than one is a restart.", lambda _, usage: usage.starts)
+        observed(
+            "engine.starts",
+            "",
+            "One for all engines, and one for each restart.",
+            lambda _, usage: usage.starts,
+        )
         observed("queue.requests", "", "Requests that engines have.", lambda _, usage: usage.requests, gauge=True)
         observed("queue", "By", "Bytes of these.", lambda _, usage: usage.num_bytes, gauge=True)
         meter.create_observable_gauge(
             "caption_assets.items.left", [lambda _: self._by_asset()], description="Items of shards that have begun."
         )
 
-    def close(self) -> None:
-        """Ends what is open, and sends what has not been sent."""
-        for span in [*self._spans.values(), self._run]:
+    def close(self, error: BaseException | None = None) -> None:
+        """Ends what is open, and sends what has not been sent. `error` is what the run has ended with, if it has."""
+        stopped = isinstance(error, KeyboardInterrupt)
+        for asset, shard in self._began.keys() - self._seen:
+            self._span(asset, "", shard)
+        for span in self._spans.values():
             span.end()
-        for close in (self._tracers.shutdown, self._meters.shutdown):
-            try:
-                close()
-            except Exception:  # it is not worth a run
-                log.warning("what was to be seen from outside could not be sent", exc_info=True)
+        if error is not None or self._num_failed:
+            said = "it was stopped" if stopped else str(error or f"shards that failed: {self._num_failed}")
+            self._run.set_status(_error(said))
+        self._run.end()
+        shut(self._tracers, self._meters, stopped=stopped)
 
     # What is told.
 
     def start(self, asset: str, shard: str, total: int, reused: int = 0, work: float | None = None) -> None:
-        of = {"caption_assets.asset": asset, "caption_assets.shard": shard}
-        attributes: dict[str, Any] = {**of, "caption_assets.items": total}
-        span = self._tracer.start_span("shard", self._in(self._run), attributes=attributes)
         with self._lock:
             self._left[asset, shard] = total - reused
-            before = self._spans.pop((asset, shard), None)
-            self._spans[asset, shard] = span
-        if before is not None:  # as it is with another model
-            before.end()
+            self._began[asset, shard] = time.time_ns(), total
 
     def advance(self, asset: str, shard: str, items: int = 1, work: float | None = None) -> None:
         self._made.add(items, {"asset": asset})
@@ -126,17 +135,18 @@ class _Telemetry(Progress):
         for state, count in {"ok": report.ok - report.reused, **states}.items():
             if count:
                 self._windows.add(count, {"asset": report.asset, "key": report.key, "state": state})
-        self._end(report.asset, report.shard)
+        self._end(report.asset, report.key, report.shard)
 
     def failed(self, asset: str, shard: str, error: Exception, key: str = "") -> None:
-        self._end(asset, shard, error)
+        self._end(asset, key, shard, error)
 
     def working(self, asset: str, session: EngineSession) -> None:
         with self._lock:
             self._sessions.append((asset, session))
 
     def answered(self, asset: str, shard: str, row: CaptionRow | EnhancedRow) -> None:
-        of = {"asset": asset, "key": row.key}
+        key = key_of_text(row)
+        of = {"asset": asset, "key": key}
         counts = {"input": row.prompt_tokens, "cached": row.cached_tokens, "output": row.output_tokens}
         for kind, count in counts.items():
             if count:
@@ -147,9 +157,8 @@ class _Telemetry(Progress):
         known = {stage: round(seconds * _NS) for stage, seconds in took.items() if seconds is not None}
         ended = time.time_ns()
         at = ended - sum(known.values())
-        window = self._tracer.start_span(
-            "window", self._in(self._spans.get((asset, shard), self._run)), attributes=_attributes(row), start_time=at
-        )
+        of_shard = self._in(self._span(asset, key, shard))
+        window = self._tracer.start_span("window", of_shard, attributes=_attributes(row), start_time=at)
         for stage, length in known.items():
             span = self._tracer.start_span(stage, self._in(window), start_time=at)
             at += length
@@ -160,14 +169,28 @@ class _Telemetry(Progress):
 
     # How it becomes spans and metrics.
 
-    def _end(self, asset: str, shard: str, error: Exception | None = None) -> None:
+    def _span(self, asset: str, key: str, shard: str) -> "Span":
+        """Of a shard, from its beginning on, also where that has not been told. A shard has one for each key."""
+        with self._lock:
+            span = self._spans.get((asset, key, shard))
+            if span is None:
+                began, total = self._began.get((asset, shard), (time.time_ns(), 0))
+                of: dict[str, Any] = {"asset": asset, "key": key, "shard": shard, "items": total}
+                attributes = {f"caption_assets.{name}": value for name, value in of.items() if value != ""}
+                span = self._tracer.start_span("shard", self._in(self._run), attributes=attributes, start_time=began)
+                self._spans[asset, key, shard] = span
+                self._seen.add((asset, shard))
+            return span
+
+    def _end(self, asset: str, key: str, shard: str, error: Exception | None = None) -> None:
+        span = self._span(asset, key, shard)
         with self._lock:
             self._left[asset, shard] = 0
-            span = self._spans.pop((asset, shard), None)
-        if span is not None:
-            if error is not None:
-                span.set_status(_error(str(error)))
-            span.end()
+            self._num_failed += error is not None
+            del self._spans[asset, key, shard]
+        if error is not None:
+            span.set_status(_error(str(error)))
+        span.end()
 
     @staticmethod
     def _in(span: "Span") -> Any:

@@ -9,6 +9,8 @@ import errno
 import importlib
 import logging
 import os
+import threading
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -30,6 +32,8 @@ _KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _SENDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {"TRACES": ("trace_exporter", "OTLPSpanExporter"), "METRICS": ("metric_exporter", "OTLPMetricExporter")}
 )
+# Of what is asked for at the end of a run, by default and after a request to stop.
+_SECONDS, _STOPPED_SECONDS = 3.0, 1.0
 # Where Prometheus asks by default, by OpenTelemetry's specification; runs beside each other take the next ones.
 _PORT, _PORTS = 9464, 32
 
@@ -82,6 +86,38 @@ def meters(resource: Any, names: Iterable[str]) -> "MeterProvider":
             exporter = ConsoleMetricExporter() if name == "console" else _otlp("METRICS")
             readers.append(PeriodicExportingMetricReader(exporter))
     return MeterProvider(readers, resource, shutdown_on_exit=False)
+
+
+def shut(*providers: "TracerProvider | MeterProvider", stopped: bool = False) -> None:
+    """Sends what has not been sent. A collector that does not take it keeps nobody waiting: it is given some seconds,
+    or what the variables for the time of a request say; less where the run has been `stopped`.
+    """
+    variables = "OTEL_EXPORTER_OTLP_TIMEOUT", *(f"OTEL_EXPORTER_OTLP_{signal}_TIMEOUT" for signal in _SENDERS)
+    seconds = max((_seconds(given) for name in variables if (given := os.environ.get(name))), default=_SECONDS)
+    until = time.monotonic() + min(seconds, _STOPPED_SECONDS if stopped else seconds)
+    # The SDK's own bound is the same for everybody, and half a minute.
+    threads = [threading.Thread(target=_shut, args=(each,), name="telemetry", daemon=True) for each in providers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("What was still to be seen from outside is lost: the collector has not taken it in time.")
+
+
+def _shut(provider: "TracerProvider | MeterProvider") -> None:
+    try:
+        provider.shutdown()
+    except Exception:  # it is not worth a run
+        log.warning("what was to be seen from outside could not be sent", exc_info=True)
+
+
+def _seconds(given: str) -> float:
+    """By a variable, which the exporters do not heed either where it is no number."""
+    try:
+        return max(0.0, float(given))
+    except ValueError:
+        return _SECONDS
 
 
 def _otlp(signal: str) -> Any:

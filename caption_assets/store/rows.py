@@ -50,7 +50,7 @@ class _Generated(_Ended):
 
     finish_reason: Annotated[str | None, Column("Why the model stopped: stop, length, …")] = None
     prompt_tokens: Annotated[int | None, Column("Tokens of the request.")] = None
-    output_tokens: Annotated[int | None, Column("Tokens of the answer.")] = None
+    output_tokens: Annotated[int | None, Column("Tokens of the answer, its end included.")] = None
     cached_tokens: Annotated[
         int | None,
         Column("Tokens of the request that the model had from another question about the window; null if not known."),
@@ -302,7 +302,7 @@ class CostRow:
     cached_tokens: Annotated[
         int, Column("Of these, tokens of what the model had read already; 0 in rows of earlier versions.")
     ] = 0
-    output_tokens: Annotated[int, Column("Tokens of the answers.")] = 0
+    output_tokens: Annotated[int, Column("Tokens of the answers, their ends included.")] = 0
     gpu_hour_price: Annotated[float | None, Column("Price of a GPU hour, as it was set; null without one.")] = None
     cost: Annotated[float | None, Column("What the GPUs cost by that price.")] = None
 

@@ -6,6 +6,7 @@ import threading
 import urllib.request
 import uuid
 from collections import Counter, defaultdict
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.parser import text_string_to_metric_families
 
 from caption_assets.dataset import open_dataset
-from caption_assets.errors import ConfigError
+from caption_assets.errors import ConfigError, ModelError
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, WindowSettings
 from caption_assets.steps import Progress, StepContext, caption_shards, model_session, telemetry_exporters, window_shard
 from caption_assets.steps.progress import Relay
 from caption_assets.steps.telemetry import telemetry
 from caption_assets.store import WINDOW_CAPTIONS, Store
+from caption_assets_tests.rows import caption, window
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana.json"
@@ -29,13 +31,15 @@ STAGES = ("decode", "render", "generate")  # an engine in this process does not 
 
 @pytest.fixture
 def collector():
-    """The address of a collector, and the spans that it has been sent."""
-    spans = []
+    """The address of a collector, and the spans that it has been sent; it answers as soon as it may."""
+    spans, may_answer = [], threading.Event()
+    may_answer.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             sent = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
             spans.extend(span for each in sent.resource_spans for scope in each.scope_spans for span in scope.spans)
+            may_answer.wait()
             self.send_response(200)
             self.end_headers()
 
@@ -44,7 +48,8 @@ def collector():
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", spans
+        yield f"http://127.0.0.1:{server.server_port}", spans, may_answer
+        may_answer.set()
         server.shutdown()
 
 
@@ -63,7 +68,7 @@ def scraped(port):
 
 
 def test_spans_and_metrics_tell_of_each_window(collector, clips_root, tmp_path, workers, monkeypatch):
-    address, spans = collector
+    address, spans, _ = collector
     port, run_id, while_running = free_port(), str(uuid.uuid4()), []
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
@@ -120,6 +125,49 @@ def test_spans_and_metrics_tell_of_each_window(collector, clips_root, tmp_path, 
         said = "seconds" if stage == "generate" else f"{stage}_s"
         assert took / 1e9 == pytest.approx(sum(getattr(row, said) for row in rows))
         assert {parents[span.parent_span_id].name for span in by_name[stage]} == {"window"}
+
+
+def test_each_key_of_a_shard_has_a_span_and_so_has_what_failed_before_it_began(collector, monkeypatch):
+    address, spans, _ = collector
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{address}/v1/traces")
+    with telemetry() as told:
+        told.start("window_captions", "a", 1)
+        for key in ("demo", "demo-short"):
+            told.answered("window_captions", "a", caption(window(), key=key))
+        told.start("window_captions", "b", 1)
+        for shard in ("b", "c"):
+            told.failed("window_captions", shard, ModelError("the server", "it has gone"), "demo")
+        told.start("window_previews", "a", 1)
+
+    def of(span):
+        found = {each.key: each.value.string_value for each in span.attributes}
+        return tuple(found.get(f"caption_assets.{name}", "") for name in ("asset", "key", "shard"))
+
+    status = {of(span): span.status.message for span in spans if span.name == "shard"}
+    assert status == {
+        ("window_captions", "demo", "a"): "",
+        ("window_captions", "demo-short", "a"): "",
+        ("window_captions", "demo", "b"): "the server: it has gone.",
+        ("window_captions", "demo", "c"): "the server: it has gone.",
+        ("window_previews", "", "a"): "",
+    }
+    assert len(status) == sum(span.name == "shard" for span in spans)
+    by_id = {span.span_id: span for span in spans}
+    assert {of(by_id[span.parent_span_id])[1] for span in spans if span.name == "window"} == {"demo", "demo-short"}
+    assert [span.status.message for span in spans if span.name == "run"] == ["shards that failed: 2"]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_collector_that_does_not_answer_keeps_no_run_from_its_end(collector, monkeypatch, caplog, stopped):
+    """The SDK alone would wait for half a minute, and then say nothing of what is lost."""
+    address, _, may_answer = collector
+    may_answer.clear()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", address)
+    monkeypatch.setattr(telemetry_exporters, "_STOPPED_SECONDS" if stopped else "_SECONDS", 0.05)
+    with suppress(KeyboardInterrupt), telemetry():
+        if stopped:
+            raise KeyboardInterrupt
+    assert "the collector has not taken it in time" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Seconds times GPUs: `held_s` from a lease to its end, `busy_s` of these with the model loaded and a request at
-    hand. `starts` are those of the engine, by which a device is held that is no GPU, too. `requests` are at hand now,
-    which have `num_bytes`."""
+    hand. `starts` are those of the engine, by which a device is held that is no GPU, too: several that start together
+    are one, and each that is started again is one more. `requests` are at hand now, which have `num_bytes`."""
 
     held_s: float = 0.0
     busy_s: float = 0.0

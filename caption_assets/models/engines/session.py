@@ -39,12 +39,18 @@ class EngineSession:
     """
 
     def __init__(
-        self, variant: Variant, checkpoint: Checkpoint, engine: CaptionEngine, gpu_hour_price: float | None = None
+        self,
+        variant: Variant,
+        checkpoint: Checkpoint,
+        engine: CaptionEngine,
+        gpu_hour_price: float | None = None,
+        restarts: Callable[[], int] = int,
     ) -> None:
+        """`restarts` says how often `engine` has started again by now what it consists of, where it does so itself."""
         self.variant, self.checkpoint, self.gpu_hour_price = variant, checkpoint, gpu_hour_price
         self.when_ready: list[Callable[[], object]] = []
         self.when_closed: list[Callable[[], object]] = []
-        self._meter = Meter()
+        self._meter, self._restarts = Meter(), restarts
         self.answered_s = 0.0
         self._engine = engine
         self._info: EngineInfo | None = None
@@ -77,7 +83,8 @@ class EngineSession:
     @property
     def usage(self) -> Usage:
         """What it has used of GPUs by now."""
-        return self._meter.usage
+        usage = self._meter.usage
+        return replace(usage, starts=usage.starts + self._restarts())
 
     def author(self) -> Author:
         """Who writes the texts. Loads nothing; a server is asked which model it has. Raises ModelError."""

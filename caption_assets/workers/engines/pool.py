@@ -46,6 +46,8 @@ class EnginePool:
         """`make` makes an engine, here and in the processes, and is pickled. `options` are what it runs by;
         `environment` are further variables of the processes."""
         self._make, self._count, self._options, self._environment = make, count, options, environment or {}
+        self.restarts = 0
+        """How often an engine was started again by now."""
         self._change = threading.Condition()
         self._members: list[_Member] = []
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -214,6 +216,7 @@ class EnginePool:
             self._leave_out(member, ModelError(death.asked, wrong, death.fix))
             return
         log.warning("%s It is started again, and what it had goes to all engines of the run.", death)
+        self.restarts += 1
         member.relaunch()
 
     def _leave_out(self, member: "_Member", error: CaptionAssetsError) -> None:

@@ -429,14 +429,19 @@ def test_a_server_that_stays_away_longer_is_waited_for(server, brief, monkeypatc
     assert no_threads()
 
 
-def test_a_server_that_does_not_come_back_ends_the_run(server):
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_server_that_does_not_come_back_ends_the_run(server, refuses):
     e = engine(retry_s=0.3, return_s=0.3)
     session = EngineSession(DEMO, CHECKPOINT, e)
     try:
         results = session.generate(BRIEF)
         next(results)
-        server.stop()
-        with pytest.raises(ModelError, match=r"there is no connection"):
+        if refuses:
+            server.fail({"status": 400, "times": 99})
+        else:
+            server.stop()
+        wrong = "no longer answers requests.*HTTP 400" if refuses else "there is no connection"
+        with pytest.raises(ModelError, match=wrong):
             list(results)
     finally:
         session.close()

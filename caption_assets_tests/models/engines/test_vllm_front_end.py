@@ -88,7 +88,7 @@ def test_vllm_reads_the_frames_and_their_times_as_they_are(family, checkpoints, 
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         e = OpenAIEngine(variant, checkpoint, EngineOptions(server=ServerOptions(video="png")))
 
-        async def passed(server, prepare, limits, patience_s, others):
+        async def passed(server, prepare, limits, patience_s, others, again):
             """The front end cannot answer; it lists its model, and reads requests."""
             return Passed(Answer("Yes.", "stop"), b"", prepare)
 

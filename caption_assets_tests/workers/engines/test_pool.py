@@ -69,6 +69,7 @@ def test_an_engine_that_ends_once_loses_nothing_and_its_requests_go_to_all(pool,
     done = answers(engines, ["hi"] * 5 + [word] + ["hi"] * 30)
     assert all(result.outcome.ok for result in done.values())
     assert "It is started again" in caplog.text
+    assert engines.restarts == 1
     caplog.clear()
     assert len({by(result) for result in answers(engines, ["hi"] * 200).values()}) == 2
     assert caplog.text == ""

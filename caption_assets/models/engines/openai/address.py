@@ -122,6 +122,8 @@ def _address(names: _Variables, given: str, place: str, key: str, headers: Mappi
         wrong = "it is no address of an API"
         if given[0] in "/~.":
             wrong = "there is no such file, or it does not stand alone"
+        elif "," in given:
+            wrong = "it is no address of an API, and what follows its comma does not begin like one, with http://"
         fix = f"give it like {_EXAMPLE}, several with commas between them, or the path of one file that has them"
         raise ModelError(f"server of engine 'openai' in {place}", wrong, fix)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
-from caption_assets.models.engines.openai.server import BusyError, Patience, Server, ServerGoneError
+from caption_assets.models.engines.openai.server import BusyError, LateError, Patience, Server, ServerGoneError
 from caption_assets.models.engines.openai.servers import Servers
 from caption_assets.models.engines.visits import Visit
 from caption_assets.models.requests import Request, Result
@@ -21,7 +21,8 @@ class Conversation:
     """Requests that are open at servers, in an event loop on a thread of its own.
 
     Ends with every request that is still open. `broken` are the ids of those that a server had when the connection
-    broke. A window that one has gone away over goes to another, and no other such window goes with it.
+    broke. A window that one has gone away over goes to another, and no other such window goes with it. One that
+    is not answered in time goes to another, too, once.
     """
 
     def __init__(self, servers: Servers, further: Further | None = None) -> None:
@@ -100,12 +101,15 @@ class Conversation:
         Raises ServerGoneError where none is left.
         """
         way, deaths = _OnTheWay(request), 0
+        late: Server | None = None
         while True:
             try:
-                async with self._suspects if deaths else nullcontext(), self.servers.least_busy() as server:
+                async with self._suspects if deaths else nullcontext(), self.servers.least_busy(late) as server:
                     return await self._visit(way, server)
             except BusyError:
                 continue
+            except LateError:
+                late = server
             except ServerGoneError as gone:
                 if not self.servers.any_there:
                     raise
@@ -125,7 +129,7 @@ class Conversation:
                     assert self._further is not None, "there is nothing to ask further questions with"
                     ready = self._further(way.request, ready)
                 result = await server.ask(ready, way.patience, self.broken)
-            except (ServerGoneError, BusyError):
+            except (ServerGoneError, BusyError, LateError):
                 raise
             except Exception as error:
                 result = _failed(way.request, error)

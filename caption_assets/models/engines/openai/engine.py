@@ -28,10 +28,12 @@ _FIRST_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The servers' addresses, with what was met at those that are there; `one` stands for all of these."""
+    """The servers' addresses, with what was met at those that are there; `one` stands for all of these. `away` says why
+    the others are not."""
 
     addresses: tuple[Address, ...]
     met: Mapping[Address, Met]
+    away: Mapping[Address, str]
     seconds: float
 
     @property
@@ -71,6 +73,8 @@ class OpenAIEngine:
         if self._found is None:
             self._found = self._find(_FIRST_WAIT_S if self._author is None else self._options.server.return_s)
         met = self._found.one
+        for warning in self._warnings(self._found):  # of what is going to be asked: `author` alone asks for nothing
+            log.warning("%s", warning)
         return EngineInfo(
             engine="openai",
             engine_version=f"{met.served.software} {met.served.version}".strip() or "unknown",
@@ -138,16 +142,16 @@ class OpenAIEngine:
             self._open.add(conversation)
             try:
                 again = self._author is not None
-                met = conversation.run(self._meetings.meet_all(servers, wait_s, again=again))
+                met, away = conversation.run(self._meetings.meet_all(servers, wait_s, again=again))
             except CancelledError:
                 asked = f"server of engine 'openai' in {addresses[0].variable}"
                 raise ModelError(asked, "the engine was closed in the middle of its start", "start it again") from None
             finally:
                 self._open.discard(conversation)
-        found = _Found(addresses, {server.address: each for server, each in met.items()}, time.perf_counter() - started)
+        by_address = {server.address: each for server, each in met.items()}
+        why_away = {server.address: why for server, why in away.items()}
+        found = _Found(addresses, by_address, why_away, time.perf_counter() - started)
         self._author = found.one.author
-        for note in found.one.passed.left_out():
-            log.warning("%s", note)
         return found
 
     def _conversation(self, found: _Found) -> Conversation:
@@ -161,6 +165,15 @@ class OpenAIEngine:
 
         several = Servers(list(servers.values()), self._options.batch_size, is_back, away)
         return Conversation(several, found.one.passed.prepare.further)
+
+    def _warnings(self, found: _Found) -> Iterator[str]:
+        """What whoever starts a run should know of its servers."""
+        for address, why in found.away.items():
+            yield f"The server at {address.shown} is left out for now: {why}"
+        if found.one.served.others is not None:
+            asked, variable = found.one.served.model, found.addresses[0].variable
+            yield f"The server in {variable} lists no {asked!r}; it is asked for it."
+        yield from found.one.passed.left_out()
 
     def _notes(self, met: Met) -> Iterator[str]:
         """What whoever reads the captions should know."""

@@ -22,8 +22,8 @@ class Served:
     """What a server says of itself and of the model: `software` such as "vllm", "" where it does not say.
 
     `root` is what the model was loaded from, "" where it does not say that. `context` is how many tokens the model
-    takes, prompt and answer together, None where it does not say that. `others` are the models that it lists where this
-    one is not among them.
+    takes, prompt and answer together, None where it does not say that. `others` are the models that it lists, if any,
+    where this one is not among them, else None.
     """
 
     model: str
@@ -31,7 +31,7 @@ class Served:
     software: str = ""
     version: str = ""
     context: int | None = None
-    others: str = ""
+    others: str | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -45,12 +45,11 @@ async def look(server: Server, names: tuple[str, ...], wait_s: float) -> Served:
     has it. Waits up to `wait_s` seconds for a server that is not there. Raises ModelError.
     """
     wanted = server.options.model
-    cards, others = await _cards(server, wait_s) or [], ""
+    cards, others = await _cards(server, wait_s) or [], None
     card = _named(cards, (wanted,) if wanted else names)
     if card is None and wanted:
         # Azure lists what can be deployed, routers take names with suffixes, and a list may have further pages.
         card, others = {"id": wanted}, _listed(cards, server.address)
-        log.warning("The server in %s lists no %r; it is asked for it.", server.address.variable, wanted)
     card = card or _only(cards, names, server.address)
     software = software_of(card.get("owned_by"))
     if dialect_of(software) is not UNKNOWN:

@@ -59,8 +59,11 @@ class Meetings:
     ) -> None:
         self._variant, self._checkpoint, self._options, self._model_dir = variant, checkpoint, options, model_dir
 
-    async def meet_all(self, servers: Sequence[Server], wait_s: float, *, again: bool) -> Mapping[Server, Met]:
-        """Those that are there. Raises ModelError where none is, and where they have different models.
+    async def meet_all(
+        self, servers: Sequence[Server], wait_s: float, *, again: bool
+    ) -> tuple[Mapping[Server, Met], Mapping[Server, str]]:
+        """Those that are there, and why others are not. Raises ModelError where none is, and where they have different
+        models.
 
         `again` says that they were there before: such a server is not given up for one answer, since others may come
         from where it restarts.
@@ -85,17 +88,17 @@ class Meetings:
                 except ModelError as error:
                     errors[server] = error
             raise _none_met(errors)
-        for task, server in tasks.items():
-            if server not in met:
-                why = "it has not passed its trial yet" if task.cancelled() else task.exception()
-                log.warning("The server at %s is left out for now: %s", server.address.shown, why)
         _require_alike(met)
-        return met
+        away = {server: task for task, server in tasks.items() if server not in met}
+        return met, {
+            server: "it has not passed its trial yet" if task.cancelled() else str(task.exception())
+            for server, task in away.items()
+        }
 
     async def is_back(self, server: Server, found: Met) -> bool:
         """Whether a server that has gone is there and still has the model that was found."""
         try:
-            met = await self._once(server, 0.0)
+            met = await self._once(server, 0.0, again=True)
         except ModelError as error:
             log.info("%s", error)
             return False
@@ -125,15 +128,15 @@ class Meetings:
         deadline, pause = time.monotonic() + wait_s, asking.FIRST_PAUSE_S
         for _ in range(_MORE_TRIES if again else 0):
             try:
-                return await self._once(server, max(0.0, deadline - time.monotonic()))
+                return await self._once(server, max(0.0, deadline - time.monotonic()), again)
             except ModelError:
                 if time.monotonic() > deadline:
                     raise
             await asyncio.sleep(pause)
             pause *= 2
-        return await self._once(server, max(0.0, deadline - time.monotonic()))
+        return await self._once(server, max(0.0, deadline - time.monotonic()), again)
 
-    async def _once(self, server: Server, wait_s: float) -> Met:
+    async def _once(self, server: Server, wait_s: float, again: bool) -> Met:
         options = self._options
         served = await look(server, self.names, wait_s)
         form, limits = self._form(served), self.frame_limits
@@ -149,7 +152,7 @@ class Meetings:
             options.server.encode_mp4,
         )
         patience_s = max(wait_s, options.server.retry_s)
-        passed = await hold_trial(server, prepare, limits, patience_s, served.others)
+        passed = await hold_trial(server, prepare, limits, patience_s, served.others or "", again=again)
         return Met(served, passed, _author(server.address, served, passed), limits)
 
     def _form(self, served: Served) -> Form:

@@ -78,10 +78,12 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class Patience:
-    """With one question: how often it has been asked since `begun`, and how much longer it is to be, of any server."""
+    """With one question: how often it has been asked since `begun`, and how much longer it is to be, of any server;
+    whether one of them has been `late` with it."""
 
     begun: float = field(default_factory=time.monotonic)
     attempts: int = 0
+    late: bool = False
     _until: float = 0.0
     _pause: float = 0.0
 
@@ -122,10 +124,12 @@ class Server:
         """The server's answer to a prepared request, or why there is none.
 
         Sent again with growing pauses where the server is busy, fails or breaks off, and in no other case: what it
-        refuses it would refuse again. Raises BusyError where it is busy and has others beside it, as long as `patience`
-        lasts. Where it gives no answer in the end, it is asked for one that it has given before, so that one request's
-        trouble is told from the server's. Raises ServerGoneError for the latter. Where the server has the request when
-        the connection breaks, its id is put into `broken`.
+        refuses it would refuse again. Where it gives no answer in the end, it is asked for one that it has given
+        before, so that one request's trouble is told from the server's. Raises ServerGoneError for the latter. Where
+        the server has the request when the connection breaks, its id is put into `broken`.
+
+        Where it has others beside it, which may be asked in its place, raises BusyError while it is busy, as long as
+        `patience` lasts, and LateError where it alone has been late.
         """
         while True:
             patience.attempts += 1
@@ -138,6 +142,10 @@ class Server:
             except LateError as error:
                 broken.add(request.request_id)
                 await self._check_on(str(error))
+                broken.discard(request.request_id)
+                if self.has_others and not patience.late:
+                    patience.late = True
+                    raise
                 return _failed(request, "timeout", str(error), patience)
             except TroubleError as trouble:
                 if trouble.broken:

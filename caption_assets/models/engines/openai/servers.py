@@ -75,13 +75,14 @@ class Servers:
             self._look_for(server)
 
     @asynccontextmanager
-    async def least_busy(self) -> AsyncIterator[Server]:
-        """The server with the fewest visits of those that do not rest, as soon as it has room for one more.
+    async def least_busy(self, but: Server | None = None) -> AsyncIterator[Server]:
+        """The server with the fewest visits of those that do not rest, as soon as it has room for one more: any
+        but this one, where others are there.
 
         Raises ServerGoneError where none is there. One of which the block raises that is left out; with BusyError, it
         rests.
         """
-        place = await self._take()
+        place = await self._take(but)
         try:
             yield place.server
             place.pause_s = 0.0
@@ -108,12 +109,13 @@ class Servers:
         for server in self.all:
             await server.close()
 
-    async def _take(self) -> _Place:
+    async def _take(self, but: Server | None) -> _Place:
         while True:
             if not self._there:
                 raise self._last_gone
             now = time.monotonic()
-            free = [place for place in self._there if place.has_room(self._connections)]
+            able = [place for place in self._there if place.server is not but] or self._there
+            free = [place for place in able if place.has_room(self._connections)]
             ready = [place for place in free if place.rests_until <= now]
             if ready:
                 place = min(ready, key=lambda place: place.open)

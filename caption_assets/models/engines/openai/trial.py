@@ -43,16 +43,29 @@ class Passed:
 
 
 async def hold_trial(
-    server: Server, prepare: ServerPrepare, limits: FrameLimits | None, patience_s: float, others: str = ""
+    server: Server,
+    prepare: ServerPrepare,
+    limits: FrameLimits | None,
+    patience_s: float,
+    others: str = "",
+    *,
+    again: bool = False,
 ) -> Passed:
     """Asks for a few words about four black frames, or with no `limits` about none.
 
     A field that the server does not take, and that can be done without, is left out of all requests. What may pass is
     waited for, `patience_s` seconds. An answer need have no text only where thinking has taken its few tokens. Raises
-    ModelError where the server does not answer, which names the `others` that a server lists in place of this model.
+    ModelError where the server does not answer, which names the `others` that a server lists in place of this model, or
+    says that it did before, where it is asked `again`.
     """
     deadline, pause, tokens = time.monotonic() + patience_s, asking.FIRST_PAUSE_S, _TOKENS
     last, times = "", 0
+
+    def refused(objection: str, status: int) -> ModelError:
+        if again and not way_in(server.address, status):
+            return _no_longer(server, objection)
+        return _refused(server, prepare, limits, others, objection, status)
+
     while True:
         fields = prepare.body(_request(limits, tokens))
         body = json.dumps(fields).encode()
@@ -67,7 +80,7 @@ async def hold_trial(
             elif tokens == _TOKENS and _TOO_FEW.search(str(refusal)):
                 tokens = _MANY_TOKENS
             else:
-                raise _refused(server, prepare, limits, others, str(refusal), refusal.status) from None
+                raise refused(str(refusal), refusal.status) from None
             continue
         except TroubleError as trouble:
             times = times + 1 if str(trouble) == last else 1
@@ -76,7 +89,7 @@ async def hold_trial(
             pause = min(2 * pause, asking.LONGEST_PAUSE_S)
             steady = trouble.status in (200, 500, 501) and times == _STEADY
             if steady or isinstance(trouble, asking.LateError) or time.monotonic() + wait_s > deadline:
-                raise _refused(server, prepare, limits, others, last, trouble.status) from None
+                raise refused(last, trouble.status) from None
         await asyncio.sleep(wait_s)
 
 
@@ -87,6 +100,12 @@ def _request(limits: FrameLimits | None, tokens: int) -> Request:
     picks = FramePicks((0, 1, 2, 3), (0.0, 0.5, 1.0, 1.5))
     frames = SampledFrames(np.zeros((4, height, width, 3), np.uint8), picks)
     return caption_request("trial", "Describe the video.", frames, tokens)
+
+
+def _no_longer(server: Server, objection: str) -> ModelError:
+    asked = f"server of engine 'openai' in {server.address.variable}"
+    wrong = f"it no longer answers requests of the kind that it has answered before ({objection})"
+    return ModelError(asked, wrong, "see to the server, and run this again")
 
 
 def _refused(
