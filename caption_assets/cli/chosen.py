@@ -29,12 +29,14 @@ def given_flags(context: click.Context) -> dict[str, Any]:
     }
 
 
-def run_settings(given: Mapping[str, Any], deployed: PipelineSettings | None = None) -> PipelineSettings:
+def run_settings(
+    given: Mapping[str, Any], deployed: PipelineSettings | None = None, *, writes: bool = True
+) -> PipelineSettings:
     """What the flags that were given say, on top of the settings of `deployed`, by default those of this deployment.
 
     A flag of a model is for each model of the deployment. One that chooses a variant leaves those of that variant, or
-    takes it as a model of its own. Raises click.UsageError for what cannot be, and where nothing names a dataset and an
-    output; ConfigError for what cannot be in the deployment.
+    takes it as a model of its own. Raises click.UsageError for what cannot be, and where nothing names a dataset and,
+    for a command that `writes`, an output; ConfigError for what cannot be in the deployment.
     """
     deployed = deployed_settings() if deployed is None else deployed
     chosen = deployed.model_dump(exclude_unset=True)
@@ -42,7 +44,7 @@ def run_settings(given: Mapping[str, Any], deployed: PipelineSettings | None = N
     if "roots" in given:
         chosen["dataset"] = "\n".join(given["roots"])
     for flag, field in (("--dataset", "dataset"), ("--output-path", "output")):
-        if field not in chosen:
+        if field not in chosen and (writes or field == "dataset"):
             raise click.UsageError(f"Missing option '{flag}', and no settings of a deployment name it.")
     for name, of in PIPELINE_PARTS.items():
         chosen[name] = parsed_as(of, {**chosen.get(name, {}), **given_fields(given, of)})

@@ -1,6 +1,7 @@
 """The command `caption-assets estimate`."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -10,40 +11,51 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from caption_assets.cli.chosen import given_flags
+from caption_assets.cli.chosen import given_flags, run_settings
 from caption_assets.cli.console import shown
-from caption_assets.cli.flags import given_fields, parsed_as, settings_flags, settings_from
-from caption_assets.cli.shards import dataset_option, given_dataset
-from caption_assets.errors import DatasetError
-from caption_assets.models.choice import ModelChoice, default_text_variant, default_variant
+from caption_assets.cli.flags import caption_option, settings_flags
+from caption_assets.cli.shards import chosen_shards, dataset_option
+from caption_assets.models.choice import ModelChoice, check_keys
 from caption_assets.settings import (
     CaptionModelSettings,
+    CaptionSettings,
     DatasetSettings,
+    EnhanceSettings,
+    PipelineSettings,
     TextModelSettings,
     WindowSettings,
     WorkerSettings,
 )
-from caption_assets.steps.estimate import Planned, Speed, measured, planned, published
+from caption_assets.steps.estimate import Planned, Speed, caption_speeds, measured, planned, published
 from caption_assets.steps.progress_log import duration
+from caption_assets.steps.sharding import dataset_for
 from caption_assets.store.store import Store
 from caption_assets.workers.local import Workers
 
 _HOUR = 3600.0
-_CLASSES = (DatasetSettings, WindowSettings, CaptionModelSettings, TextModelSettings, WorkerSettings)
+_CLASSES = (
+    DatasetSettings,
+    WindowSettings,
+    CaptionModelSettings,
+    CaptionSettings,
+    TextModelSettings,
+    EnhanceSettings,
+    WorkerSettings,
+)
 
 
 @click.command()
-@dataset_option()
+@dataset_option(required=False)
 @click.option("--output-path", help="Output of earlier runs, whose speed then counts; by default what was published.")
-@click.option("--shard", "named", multiple=True, help="Only this shard, by its key; may be repeated.")
+@click.option("--shard", "named", multiple=True, help="Only this shard, by its name or key; may be repeated.")
 @click.option("--sample", type=click.IntRange(1), help="Look at so many shards only, drawn at random.")
 @click.option("--enhance-captions", is_flag=True, help="With enhanced captions.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@caption_option
 @partial(settings_flags, classes=_CLASSES)
 @click.pass_context
 def estimate(
     context: click.Context,
-    output_path: str | None,
     named: tuple[str, ...],
     sample: int | None,
     enhance_captions: bool,
@@ -52,38 +64,40 @@ def estimate(
 ) -> None:
     """Say what a dataset would take: windows, tokens, GPU hours, and money with --gpu-hour-price.
 
-    Plans the windows as a run does, of all shards or of a sample; writes nothing, and starts no model. How fast a model
-    is was measured by runs into --output-path, or else by us: docs/engines.md has the figures for some variants.
+    Plans the windows as a run does, of all shards or of a sample; writes nothing, and starts no model. What no flag
+    says is as the deployment has it, as for a run. How fast a model is was measured by runs into the output, or else by
+    us: docs/engines.md has the figures for some variants. A further prompt is asked in the same visit.
     """
-    root, _, listed, _ = given_dataset(options, output_path, keep=False)
-    known = listed.shards()
-    if unknown := [shard for shard in named if shard not in known]:
-        raise DatasetError(f"shard {unknown[0]!r} of {root!r}", "it is unknown", f"choose: {', '.join(known[:10])}")
-    given = given_flags(context)
-    models: list[tuple[str, ModelChoice]] = []
-    captions = given_fields(given, CaptionModelSettings)
-    chosen = ModelChoice(parsed_as(CaptionModelSettings, {"model_variant": default_variant(), **captions}))
-    models.append((chosen.key, chosen))
-    if enhance_captions:
-        usual = {"model_variant": default_text_variant(chosen.settings.model_variant)}
-        texts = ModelChoice(parsed_as(TextModelSettings, {**usual, **given_fields(given, TextModelSettings)}))
-        models.append((f"{chosen.key}/{texts.key}", texts))
-    with Workers.from_settings(settings_from(options, WorkerSettings)) as workers:
-        windows = settings_from(options, WindowSettings)
-        plan = planned(listed, workers, windows, named or known, sample)
-    speeds = {key: _speed(key, choice, output_path) for key, choice in models}
-    price = chosen.settings.gpu_hour_price
+    settings = run_settings(given_flags(context), writes=False)
+    check_keys(settings.captions)
+    output = settings.output if "output" in settings.model_fields_set else None
+    listed = dataset_for(settings.dataset, settings.clips, output, keep=False)
+    shards = chosen_shards(listed, named)
+    speeds = _speeds(settings, None if output is None else Store(output), enhance=enhance_captions)
+    with Workers.from_settings(settings.workers) as workers:
+        plan = planned(listed, workers, settings.windows, shards, sample)
+    price = settings.captions[0].gpu_hour_price if settings.captions else None
     if as_json:
         estimates = {key: speed and _total(plan, speed, price) for key, speed in speeds.items()}
-        click.echo(json.dumps({**asdict(plan), "windows": plan.windows, "keys": estimates}, indent=1))
+        whole = {"sum": _sum(plan, speeds, price)}
+        click.echo(json.dumps({**asdict(plan), "windows": plan.windows, "keys": estimates, **whole}, indent=1))
     else:
         _show(plan, speeds, price, Console())
 
 
-def _speed(key: str, choice: ModelChoice, output_path: str | None) -> Speed | None:
-    variant, _ = choice.model()
-    found = measured(Store(output_path), key) if output_path is not None else None
-    return found or published(choice.settings.model_variant, variant.precision)
+def _speeds(settings: PipelineSettings, store: Store | None, *, enhance: bool) -> dict[str, Speed | None]:
+    """Of every key that a run would make, None where nothing is known."""
+    speeds: dict[str, Speed | None] = {}
+    models = [ModelChoice(captions) for captions in settings.captions]
+    for model, captions in zip(models, settings.captions, strict=True):
+        speeds |= caption_speeds(store, model, captions.asked)
+    for texts in map(ModelChoice, settings.enhanced if enhance else ()):
+        variant, _ = texts.model()
+        for model in models:
+            key = f"{model.key}/{texts.key}"
+            found = measured(store, key) if store is not None else None
+            speeds[key] = found or published(texts.settings.model_variant, variant.precision)
+    return speeds
 
 
 def _total(plan: Planned, speed: Speed, price: float | None) -> dict[str, Any]:
@@ -92,11 +106,21 @@ def _total(plan: Planned, speed: Speed, price: float | None) -> dict[str, Any]:
     return {
         "of": speed.of,
         "prompt_tokens": round(speed.prompt_tokens * plan.windows),
+        "cached_tokens": round(speed.cached_tokens * plan.windows),
         "output_tokens": round(speed.output_tokens * plan.windows),
-        "gpu_hours": round(gpu_s / _HOUR, 4),
-        "hours": round((gpu_s or speed.seconds * plan.windows) / _HOUR, 4),
+        "gpu_hours": round(gpu_s / _HOUR, 6),
+        "hours": round((gpu_s or speed.seconds * plan.windows) / _HOUR, 6),
         "cost": None if price is None or not gpu_s else round(gpu_s / _HOUR * price, 4),
     }
+
+
+def _sum(plan: Planned, speeds: dict[str, Speed | None], price: float | None) -> dict[str, Any]:
+    """What all keys take of which that is known."""
+    totals = [_total(plan, speed, price) for speed in speeds.values() if speed is not None]
+    numbers = ("prompt_tokens", "cached_tokens", "output_tokens", "gpu_hours", "hours")
+    costs = [total["cost"] for total in totals if total["cost"] is not None]
+    whole = {name: round(sum(total[name] for total in totals), 6) for name in numbers}
+    return {**whole, "cost": round(sum(costs), 4) if costs else None}
 
 
 def _show(plan: Planned, speeds: dict[str, Speed | None], price: float | None, out: Console) -> None:
@@ -107,18 +131,21 @@ def _show(plan: Planned, speeds: dict[str, Speed | None], price: float | None, o
     out.print(f"{about}{plan.windows:,} windows, {video} of video.".capitalize(), highlight=False)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("key")
-    for name in ("tokens in", "out", "GPU hours", "on one machine", "money"):
+    for name in ("tokens in", "cached", "out", "GPU hours", "on one machine", "money"):
         table.add_column(name, justify="right")
     for key, speed in speeds.items():
-        if speed is None:
-            table.add_row(shown(key), "", "", "not known", "", "")
-            continue
-        total = _total(plan, speed, price)
-        cost = "" if total["cost"] is None else f"{total['cost']:,.2f}"
-        hours = f"{total['gpu_hours']:,.2f}" if total["gpu_hours"] else "none"
-        cells = (f"{total['prompt_tokens']:,}", f"{total['output_tokens']:,}", hours)
-        table.add_row(shown(key), *cells, duration(total["hours"] * _HOUR), cost)
+        table.add_row(shown(key), *(("", "", "", "not known") if speed is None else _cells(_total(plan, speed, price))))
+    if len(speeds) > 1 and any(speeds.values()):
+        table.add_section()
+        table.add_row("in sum" + ", if known" * (None in speeds.values()), *_cells(_sum(plan, speeds, price)))
     out.print(table)
     for key, speed in speeds.items():
         said = speed.of if speed else "nothing is known of its speed; run it on one shard, and give that --output-path"
         out.print(shown(f"{key}: {said}"), highlight=False, soft_wrap=True)
+
+
+def _cells(total: Mapping[str, Any]) -> tuple[str, ...]:
+    tokens = (f"{total[name]:,}" for name in ("prompt_tokens", "cached_tokens", "output_tokens"))
+    hours = f"{total['gpu_hours']:,.2f}" if total["gpu_hours"] else "none"
+    cost = "" if total["cost"] is None else f"{total['cost']:,.2f}"
+    return *tokens, hours, duration(total["hours"] * _HOUR), cost

@@ -29,3 +29,17 @@ PUBLISHED: Mapping[tuple[str, str], Rate] = MappingProxyType(
     }
 )
 """By the variant's name in the table and the precision of its weights."""
+
+USUAL_TOKENS = 200
+"""Tokens of a text where the rates were measured."""
+TOKENS_OF_MOST = USUAL_TOKENS / 512
+"""A text that nobody has measured is taken to have this share of the tokens that it may have at most."""
+
+# Of the time of a window that is asked one thing and answers with `USUAL_TOKENS`, as `benchmarks/visits.py` measured it
+# on an H100 (docs/engines.md, Several captions in one visit).
+TOKEN_SHARE = 0.0007
+"""What a token more takes: 440 of them took 0.31."""
+SECOND_PASS_SHARE = 0.58
+"""What a second pass takes, with an answer of as many tokens as the first."""
+CACHED_SHARE = 0.96
+"""How much of the prompt is there already where a video is asked about again."""

@@ -220,6 +220,6 @@ def _second_pass(first: CaptionRow, second: CaptionRow) -> CaptionRow:
         values = [getattr(row, name) for row in (first, second)]
         return None if None in values else sum(values)
 
-    both = ("prompt_tokens", "output_tokens", "seconds", "wait_s", "prefill_s", "generate_s")
+    both = ("prompt_tokens", "cached_tokens", "output_tokens", "seconds", "wait_s", "prefill_s", "generate_s")
     once: dict[str, Any] = {"decode_s": first.decode_s, "render_s": first.render_s}
     return replace(second, first_text=first.text, **once, **{name: total(name) for name in both})

@@ -97,6 +97,7 @@ class _Account:
             cpu_s=max(0.0, spent["cpu_s"]),
             bytes_read=used.bytes_read,
             prompt_tokens=used.prompt_tokens,
+            cached_tokens=used.cached_tokens,
             output_tokens=used.output_tokens,
             gpu_hour_price=price,
             cost=None if price is None else spent["gpu_held_s"] / _PER_HOUR * price,

@@ -75,11 +75,12 @@ class Sample:
 @dataclass(frozen=True, slots=True)
 class Used:
     """What a step had to do for a shard in this run: `items` that it made anew, the bytes of the clips that it opened
-    for them, and the tokens of requests and answers."""
+    for them, and the tokens of requests, of which some were cached, and of answers."""
 
     items: int = 0
     bytes_read: int = 0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     output_tokens: int = 0
 
 

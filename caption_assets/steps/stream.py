@@ -227,8 +227,8 @@ class ShardStream(ABC, Generic[R]):
     def _used(self) -> Used:
         """What was asked for in this run, and what that took."""
         made = [row for row in self.buffer.rows if window_key(row) in self.asked]
-        prompt, output = (sum(getattr(row, f"{of}_tokens") or 0 for row in made) for of in ("prompt", "output"))
-        return Used(self._asked, self.bytes_read, prompt, output)
+        tokens = (sum(getattr(row, f"{of}_tokens") or 0 for row in made) for of in ("prompt", "cached", "output"))
+        return Used(self._asked, self.bytes_read, *tokens)
 
     def _engine_figures(self) -> dict[str, float | str]:
         """What ran, and what it took to start where this shard did that."""

@@ -50,7 +50,7 @@ class _Generated(_Ended):
 
     finish_reason: Annotated[str | None, Column("Why the model stopped: stop, length, …")] = None
     prompt_tokens: Annotated[int | None, Column("Tokens of the request.")] = None
-    output_tokens: Annotated[int | None, Column("Tokens of the answer.")] = None
+    output_tokens: Annotated[int | None, Column("Tokens of the answer, its end included.")] = None
     cached_tokens: Annotated[
         int | None,
         Column("Tokens of the request that the model had from another question about the window; null if not known."),
@@ -299,7 +299,10 @@ class CostRow:
     cpu_s: Annotated[float, Column("CPU seconds of all processes of the run.")] = 0.0
     bytes_read: Annotated[int, Column("Bytes of the clips that were opened.")] = 0
     prompt_tokens: Annotated[int, Column("Tokens of the requests.")] = 0
-    output_tokens: Annotated[int, Column("Tokens of the answers.")] = 0
+    cached_tokens: Annotated[
+        int, Column("Of these, tokens of what the model had read already; 0 in rows of earlier versions.")
+    ] = 0
+    output_tokens: Annotated[int, Column("Tokens of the answers, their ends included.")] = 0
     gpu_hour_price: Annotated[float | None, Column("Price of a GPU hour, as it was set; null without one.")] = None
     cost: Annotated[float | None, Column("What the GPUs cost by that price.")] = None
 

@@ -132,6 +132,16 @@ def test_the_demo_renders_its_clips_and_shows_what_it_made_of_them(caption_asset
     assert (estimated["looked_at"], estimated["windows"]) == (2, 15)
     assert estimated["keys"]["qwen"]["prompt_tokens"] == 15 * 6162
     assert estimated["keys"]["qwen"]["cost"] == pytest.approx((15 / 4.08 + 99) / 1000, abs=1e-4)
+    prompts = {"dense": None, "mood": {"prompt_text": "Mood?", "max_output_tokens": 64}}
+    Path("caption_assets.yaml").write_text(json.dumps({"captions": [{"model_variant": "qwen", "prompts": prompts}]}))
+    estimated = json.loads(caption_assets("estimate", *places, *asked, "--caption", "short").stdout)
+    assert estimated["keys"].keys() == {"qwen", "qwen-short"}  # a flag in place of what the file has
+    estimated = json.loads(caption_assets("estimate", *places, *asked).stdout)
+    tokens = {key: round(of["output_tokens"] / 15) for key, of in estimated["keys"].items()}
+    assert tokens == {"qwen": 200, "qwen-dense": 400, "qwen-mood": 25}
+    assert estimated["sum"]["output_tokens"] == 15 * 625
+    assert estimated["keys"]["qwen-dense"]["cached_tokens"] == pytest.approx(0.96 * 15 * 6162, rel=1e-3)
+    assert estimated["keys"]["qwen"]["cost"] < estimated["sum"]["cost"] < 1.3 * estimated["keys"]["qwen"]["cost"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
 
 

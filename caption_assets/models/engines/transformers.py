@@ -32,6 +32,7 @@ from caption_assets.models.weights.checkpoints import (
 )
 from caption_assets.models.weights.downloads import locate
 
+_VIDEO = 2  # in mm_token_type_ids
 _SPARE_GIB = 2.0
 _BATCHES_AHEAD = 4
 # Of frames; the processor makes some ten times as many bytes of a batch.
@@ -254,7 +255,8 @@ class TransformersEngine:
         for request, length in zip(requests, lengths, strict=True):
             require_room(f"request {request.request_id}", length, request.max_tokens, self._context.size)
         inputs = inputs.to(self._model.device)
-        output, results = self._generate(requests, prompts, inputs, lengths)
+        positions = {"position_ids": self._positions(inputs)} if "video_grid_thw" in inputs else {}
+        output, results = self._generate(requests, prompts, {**inputs, **positions}, lengths)
         known = {name: value for name, value in inputs.items() if not name.startswith("pixel_values")}
         return _Seen(known, prompts, output.past_key_values), results
 
@@ -287,10 +289,20 @@ class TransformersEngine:
         for request, tokens in zip(requests, lengths, strict=True):
             require_room(f"request {request.request_id}", tokens, request.max_tokens, self._context.size)
         # As if there were no cache: positions after a video are not to be told by the number of tokens alone.
-        positions = self._model._prepare_position_ids_for_generation(inputs["input_ids"], inputs)
+        positions = self._positions(inputs)
         inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"position_ids": positions}
         _, results = self._generate(requests, prompts, inputs, lengths, seen.cache_of(rows, width))
         return [replace(result, cached_tokens=end - pad) for result, end, pad in zip(results, kept, pads, strict=True)]
+
+    def _positions(self, inputs: Any) -> Any:
+        """Of all tokens. Behind a video, transformers (5.3 to 5.24) goes on from the larger side of its frames, though
+        Qwen2.5-VL's may reach further in time; it was trained, and vLLM runs it, with text behind all of the video."""
+        positions = self._model._prepare_position_ids_for_generation(inputs["input_ids"], inputs)
+        for row, kinds in enumerate(inputs["mm_token_type_ids"].tolist() if "mm_token_type_ids" in inputs else ()):
+            places = positions[-3:, row]  # in time, height and width
+            for end in (k for k in range(1, len(kinds)) if kinds[k - 1] == _VIDEO != kinds[k]):
+                places[:, end:] += places[:, :end].max() + 1 - places[0, end]
+        return positions
 
     def _generate(
         self, requests: list[Request], prompts: list[ChatPrompt], inputs: Any, lengths: list[int], cache: Any = None
@@ -392,16 +404,17 @@ class TransformersEngine:
         ends = self._model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         stop = next((i for i, (token, _) in enumerate(tokens) if token in ends), None)
-        kept = tokens if stop is None else tokens[:stop]
-        kept = kept[: request.max_tokens]
+        if stop is not None and stop >= request.max_tokens:
+            stop = None  # which only came because others of its batch may take more
+        kept = tokens[: request.max_tokens] if stop is None else tokens[:stop]
         read = partial(self._tokenizer.decode, skip_special_tokens=not self._keeps_marks)
         text = read([token for token, _ in kept]).strip()
         return Result(
             request.request_id,
             text=opened + text,
-            finish_reason="length" if stop is None or stop > request.max_tokens else "stop",
+            finish_reason="length" if stop is None else "stop",
             prompt_tokens=int(prompt_tokens),
-            output_tokens=len(kept),
+            output_tokens=len(kept) + (stop is not None),  # the end is one, too, as in vLLM and for servers
             seconds=seconds,
             tokens=[(read([token]), score) for token, score in kept],
         )

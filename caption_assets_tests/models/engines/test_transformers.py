@@ -148,7 +148,7 @@ def test_a_request_that_breaks_the_batch_fails_alone(checkpoints):
 
 def test_frames_stand_where_their_times_put_them(checkpoints):
     """Half a second between pairs of frames: two steps of Qwen2.5-VL's own clock, and not all at the beginning. Twice
-    as many for the window beside it, whose frames are twice as far apart."""
+    as many for the window beside it, whose frames are twice as far apart. The text stands behind all of it."""
     s = session("qwen2.5", checkpoints["qwen2.5-vl"])
     try:
         width, height = frame_size(320, 240, 16, s.start().frame_limits)
@@ -161,15 +161,18 @@ def test_frames_stand_where_their_times_put_them(checkpoints):
         prompts = [chat_prompt(engine._processor, engine._family, request.messages) for request in asked]
         inputs = engine._inputs(asked, prompts)
         config = engine._model.config
-        positions, _ = engine._model.model.get_rope_index(**inputs.data | {"pixel_values_videos": None})
+        positions = engine._positions(inputs)[1:]
         is_video = inputs["input_ids"] == config.video_token_id
         seen = [positions[0, row, is_video[row]].tolist() for row in range(2)]
+        behind = [positions[:, row, is_video[row].nonzero().max() + 1 :].tolist() for row in range(2)]
     finally:
         s.close()
     steps = int(config.vision_config.tokens_per_second * 0.5)
     assert steps > 0
     for row, times in enumerate(seen, 1):
         assert sorted({time - min(times) for time in times}) == [row * steps * pair for pair in range(8)]
+    for times, text in zip(seen, behind, strict=True):  # which reach further than the frames are wide
+        assert text == [[max(times) + 1 + k for k in range(len(text[0]))]] * 3
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "qwen_lm"])

@@ -156,7 +156,7 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
         share_nothing(session)
     assert killed.is_set()
     assert texts(rows) == texts(expected)
-    assert confidences(rows) == {name: pytest.approx(known, abs=2e-3) for name, known in confidences(expected).items()}
+    assert confidences(rows) == {name: pytest.approx(known, abs=1e-5) for name, known in confidences(expected).items()}
     for row in planned.read_rows(CLIP_WINDOWS, "a"):
         scene = scenes["a"][int(row.relative_path[-6:-4])]
         assert score(rows["", row.clip_id].text, scene, row.start_s, row.end_s)["colour"]
@@ -249,6 +249,6 @@ def test_captions_by_a_vllm_server_are_those_of_the_model_in_this_process(
         reports, rows = caption(planned, workers, session, prompts)
     assert share_a_prefix(rows)
     assert texts(rows) == texts(expected)
-    assert confidences(rows) == {name: pytest.approx(known, abs=2e-3) for name, known in confidences(expected).items()}
+    assert confidences(rows) == {name: pytest.approx(known, abs=1e-5) for name, known in confidences(expected).items()}
     assert {report.ok for report in reports.values()} == {CLIPS}
     assert all(row.prefill_s is not None and row.generate_s is not None for row in rows.values())

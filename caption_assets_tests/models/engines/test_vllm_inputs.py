@@ -20,11 +20,13 @@ from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_args, engine_input
 from caption_assets.models.families import FAMILIES
 from caption_assets.models.requests import caption_request, enhance_request, frame_size
+from caption_assets.models.schemas import bounded, grammatical
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
 from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_nemotron, save_omni
+from caption_assets_tests.models.test_schemas import UNKEPT
 
 pytestmark = [
     pytest.mark.vllm,
@@ -169,7 +171,7 @@ def test_the_times_that_the_model_reads_are_the_true_ones(rendered, folders, fam
 def test_frames_stand_where_their_times_put_them_in_vllm_and_in_transformers(
     rendered, transformers_engines, folders, name
 ):
-    """The temporal positions, of which Qwen2.5-VL has so many a second."""
+    """Qwen2.5-VL has so many temporal positions a second. The text behind a video stands alike, too."""
     from types import SimpleNamespace
 
     from transformers import AutoConfig
@@ -183,10 +185,9 @@ def test_frames_stand_where_their_times_put_them_in_vllm_and_in_transformers(
     model.iter_mm_grid_thw = lambda features: Model.iter_mm_grid_thw(model, features)
     positions, _ = Model.get_mrope_input_positions(model, ours["prompt_token_ids"], [feature])
     engine = transformers_engines("qwen2.5-vl", "qwen2.5")
-    theirs, _ = engine._model.model.get_rope_index(**made_of(engine, asked).data | {"pixel_values_videos": None})
+    assert positions.tolist() == engine._positions(made_of(engine, asked))[1:, 0].tolist()
     is_video = [token == config.video_token_id for token in ours["prompt_token_ids"]]
     found = positions[:, is_video].tolist()
-    assert found == theirs[:, 0, is_video].tolist()
     times = TIMES[name]
     apart = 2 * (times[-1] - times[0]) / max(1, len(times) - 1) * config.vision_config.tokens_per_second
     assert sorted({t - min(found[0]) for t in found[0]}) == sorted(
@@ -434,3 +435,17 @@ def test_chat_marks_in_a_prompt_reach_the_model_as_the_text_that_they_are(worker
         if not leaves_out_marks(family):
             assert made_of(engine, asked)["input_ids"][0].tolist() == inputs["prompt_token_ids"]
         engine.close()
+
+
+def test_vllm_takes_what_is_left_of_a_schema_for_its_grammar():
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+    from vllm.v1.structured_output.backend_xgrammar import validate_xgrammar_grammar
+
+    def check(schema):
+        validate_xgrammar_grammar(SamplingParams(structured_outputs=StructuredOutputsParams(json=schema)))
+
+    schema = bounded({"properties": UNKEPT}, "the test's schema")
+    check(grammatical(schema))
+    with pytest.raises(Exception, match="not supported by xgrammar"):
+        check(schema)
