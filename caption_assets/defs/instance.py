@@ -3,14 +3,22 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import yaml
-from dagster._core.errors import DagsterInvalidConfigError
+from dagster._core.errors import (
+    DagsterCodeLocationLoadError,
+    DagsterCodeLocationNotFoundError,
+    DagsterInvalidConfigError,
+    DagsterUserCodeUnreachableError,
+)
 from dagster._core.instance.ref import ConfigurableClassData, InstanceRef
 from dagster._core.storage.tags import PRIORITY_TAG
 
@@ -31,6 +39,8 @@ _NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class":
 # How often a connection to PostgreSQL is tried again, 0.4 s after the first time and twice as long after each: for
 # 50 s, where Dagster itself gives up after 11.
 _PATIENCE = 7
+# And how often a code server is asked to launch a run again, as deploy/dagster.yaml has it for the runs of the queue.
+_CODE_SERVER_TRIES, _CODE_SERVER_PAUSE_S = 20, 30.0
 _MOST_LETTERS = 300
 # Used where neither DAGSTER_HOME nor a dagster.yaml says where history is kept.
 _OWN_HOME = Path("~/.local/share/caption_assets")
@@ -100,7 +110,8 @@ def _be_patient() -> None:
     """Has Dagster wait for a database and for a code server that are away for a moment.
 
     A connection that cannot be made takes a run or a step with it, and of a code server the thread that says which runs
-    have died. A backfill that the daemon looks at while the code server is away is failed for good.
+    have died. A backfill that the daemon looks at while the code server is away is failed for good, and a run that it
+    is to launch again then is not, though both may have ended with the same machine.
     """
     os.environ.setdefault("DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR", "1")
     with suppress(ImportError):
@@ -108,6 +119,23 @@ def _be_patient() -> None:
 
         _, wait_s = retry_pg_connection_fn.__defaults__ or ()
         retry_pg_connection_fn.__defaults__ = (_PATIENCE, wait_s)
+    if daemon := sys.modules.get("dagster._daemon.auto_run_reexecution.auto_run_reexecution"):  # in its process alone
+        setattr(daemon, "retry_run", _patiently(daemon.retry_run))  # noqa: B010
+
+
+def _patiently(launch: Callable[..., None]) -> Callable[..., None]:
+    """`launch`, that is tried again for as long as runs in the queue wait for a code server."""
+
+    @wraps(launch)
+    def patient(*args: Any) -> None:
+        for _ in range(_CODE_SERVER_TRIES):
+            try:
+                return launch(*args)
+            except (DagsterUserCodeUnreachableError, DagsterCodeLocationLoadError, DagsterCodeLocationNotFoundError):
+                time.sleep(_CODE_SERVER_PAUSE_S)
+        return launch(*args)
+
+    return patient
 
 
 # Whoever opens an instance of the class above has this module, and no connection yet.

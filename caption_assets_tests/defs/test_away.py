@@ -5,9 +5,12 @@ from types import SimpleNamespace
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterCodeLocationNotFoundError, DagsterUserCodeUnreachableError
+from dagster._daemon.auto_run_reexecution import auto_run_reexecution
 from dagster_postgres.utils import retry_pg_connection_fn
 from sqlalchemy.exc import OperationalError
 
+from caption_assets.defs import instance
 from caption_assets.defs.instance import StoredBesideInstance
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.ray_executor import PatientJobs, ray_executor
@@ -58,6 +61,26 @@ def test_a_connection_to_the_database_is_tried_for_most_of_a_minute(waited):
 
     assert retry_pg_connection_fn(connect) == "connected"
     assert 40 < sum(waited) < 60
+
+
+def test_a_run_is_launched_again_as_soon_as_the_code_server_is_back(waited, monkeypatch):
+    """By the daemon, whose module it is: by itself, it would give such a run up."""
+    answers: list[Exception] = [DagsterUserCodeUnreachableError("refused"), DagsterCodeLocationNotFoundError("none")]
+    launched = []
+
+    def launch(run, _):
+        if answers:
+            raise answers.pop(0)
+        launched.append(run)
+
+    monkeypatch.setattr(auto_run_reexecution, "retry_run", launch)
+    instance._be_patient()
+    auto_run_reexecution.retry_run("a", None)
+    assert launched == ["a"]
+    assert len(waited) == 2
+    answers[:] = [ValueError("no such job")]
+    with pytest.raises(ValueError, match="no such job"):
+        auto_run_reexecution.retry_run("b", None)
 
 
 def test_a_job_is_asked_for_until_ray_takes_it_and_never_twice(waited):

@@ -14,13 +14,16 @@ import yaml
 from click.testing import CliRunner
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from dagster._core.run_coordinator import QueuedRunCoordinator
+from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 
 from caption_assets.cli.app import cli
+from caption_assets.defs.instance import _CODE_SERVER_PAUSE_S, _CODE_SERVER_TRIES
 from caption_assets.media.cores import CORES
 from caption_assets_tests.dagster_dev import CHECKOUT
 
@@ -95,6 +98,9 @@ def test_the_instance_keeps_history_in_postgresql(tmp_path, monkeypatch):
     ref = InstanceRef.from_dir(str(tmp_path))
     assert ref.storage_data.class_name == "DagsterPostgresStorage"
     assert ref.custom_instance_class.__name__ == "StoredBesideInstance"
+    queue = ref.run_coordinator.get_run_queue_config()
+    waits_s = queue.max_user_code_failure_retries * queue.user_code_failure_retry_delay
+    assert waits_s == _CODE_SERVER_TRIES * _CODE_SERVER_PAUSE_S == 600
 
 
 def test_the_chart_makes_an_instance_that_dagster_takes(values, tmp_path):
@@ -142,6 +148,22 @@ def test_volumes_are_mounted_over_folders_of_the_images_user(values):
     mounted |= {mount["mount_path"] for mount in mounts if mount["name"] != "shm"}
     assert len(mounted) == 2
     assert mounted <= set(made)
+
+
+def test_web_server_and_daemon_ask_one_code_server_which_has_the_gpus_and_whose_runs_hear_a_signal():
+    """Were it one for each, neither could end the runs of the other: only in the containers where they are."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    (location,) = location_origins_from_yaml_paths([str(DEPLOY / "workspace.yaml")])
+    assert isinstance(location, GrpcServerCodeLocationOrigin)
+    server = services[location.host]
+    assert {"code-server", "--host=0.0.0.0", f"--port={location.port}"} <= set(server["command"])
+    assert [name for name, service in services.items() if "deploy" in service] == [location.host]
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    assert "COPY deploy/workspace.yaml /opt/dagster/workspace.yaml\n" in dockerfile
+    assert 'ENTRYPOINT ["tini", "-g", "--"]' in dockerfile
+    for name in ("webserver", "daemon"):
+        assert services[name]["command"][-2:] == ["--workspace", "workspace.yaml"]
+        assert not [volume for volume in services[name]["volumes"] if volume.endswith("workspace.yaml")]
 
 
 def test_the_image_installs_extras_that_there_are():

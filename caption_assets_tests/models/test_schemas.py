@@ -1,13 +1,16 @@
 """What answers by a schema may be, whatever a model has written."""
 
 import re
+from datetime import date
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 
 from caption_assets.errors import ConfigError
 from caption_assets.models.engines.visits import Visit
 from caption_assets.models.requests import Question, Result, caption_request
-from caption_assets.models.schemas import InvalidAnswerError, bounded, checked
+from caption_assets.models.schemas import InvalidAnswerError, bounded, checked, unkept
 
 SCHEMA = bounded({"type": "object", "properties": {"what": {"type": "string", "maxLength": 2}}}, "the test's schema")
 
@@ -35,6 +38,16 @@ def test_a_schema_that_refers_to_what_is_not_in_it_is_refused_and_nothing_is_fet
         bounded({"type": "object", "properties": parts}, "the test's schema")
 
 
+class Node(BaseModel):
+    kids: list["Node"] = []
+
+
+class Tagged(BaseModel):
+    day: date
+    tags: set[str]
+    shares: dict[Literal["a", "b"], Annotated[float, Field(ge=0, le=1, multiple_of=0.1)]]
+
+
 _YES = {"type": "boolean"}
 _A, _B = ({"type": "object", "properties": {name: _YES}, "required": [name]} for name in "ab")
 
@@ -50,12 +63,39 @@ _A, _B = ({"type": "object", "properties": {name: _YES}, "required": [name]} for
         ),
         ({**_A, "required": ["a", "more"]}, ['{"a":true,"more":1}'], ['{"a":true}']),
         ({**_A, "if": {}, "then": _B}, ['{"a":true,"b":true}'], ['{"a":true}']),
+        (Node.model_json_schema(), ['{"kids":[{"kids":[]}]}'], ["[]", '{"kids":[{"b":1}]}']),
+        (
+            {"allOf": [{"$ref": "#a"}], "$defs": {"A": {"$anchor": "a", "required": ["b"], "minProperties": 1}}},
+            ['{"b":1}'],
+            ["{}", '{"b":1,"c":1}'],
+        ),
+        (
+            {
+                "$id": "https://x.org/s",
+                "properties": {"a": {"$ref": "/s#/$defs/the%20~1"}, "b": {"$ref": "#/more/0"}},
+                "$defs": {"the /": {"minLength": 2}},
+                "more": [{"$ref": "#/$defs/the%20~1"}],
+            },
+            ['{"a":"xx","b":"xx"}'],
+            ['{"a":"x"}', '{"b":"x"}', '{"a":1}'],
+        ),
+        ({"properties": {"a": {"enum": [1, 2, "3"], "minimum": 2, "type": "integer"}}}, ['{"a":2}'], ['{"a":1}']),
+        (
+            Tagged.model_json_schema(),
+            ['{"day":"2026-02-28","tags":["x","y"],"shares":{"a":0.3,"b":1.0}}'],
+            [
+                '{"day":"2026-02-31","tags":[],"shares":{"a":0.3,"b":1.0}}',
+                '{"day":"2026-02-28","tags":[],"shares":{"a":0.35,"b":1.0}}',
+                '{"day":"2026-02-28","tags":[],"shares":{"c":0.3}}',
+            ],
+        ),
+        ({"properties": {"a": {"type": "number", "multipleOf": 0.1}}}, ['{"a":0.3}'], ['{"a":0.35}']),
     ],
-    ids=["all-of", "one-of", "required-alone", "if"],
+    ids=["all-of", "one-of", "required", "if", "itself", "anchor", "id", "enum", "pydantic", "steps"],
 )
 def test_a_schema_that_is_bounded_takes_what_it_took(schema, fits, fits_not):
     """And where it is put together, nothing that it does not name."""
-    schema = bounded({"type": "object", **schema}, "the test's schema")
+    schema = bounded(schema, "the test's schema")
     assert [checked(answer, "stop", schema) for answer in fits] == fits
     for answer in fits_not:
         with pytest.raises(InvalidAnswerError):
@@ -67,11 +107,55 @@ def test_a_schema_that_is_bounded_takes_what_it_took(schema, fits, fits_not):
     [
         ({**_A, "allOf": [{**_B, "additionalProperties": False}]}, "which another excludes"),
         ({**_A, "required": ["b"], "additionalProperties": False}, "'b', which is required and excluded"),
+        ({"properties": {"a": {"const": 5, "minimum": 7}}}, r"an enumeration of \[5\], none of which fits"),
+        ({"type": ["object", "null"]}, "its answers need be no objects"),
+        ({"$ref": "#"}, "leads back to itself"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#"}}}, "leads back to itself"),
+        ({"anyOf": [_A, {"$ref": "#"}]}, "its answers need be no objects"),
+        (
+            {"$dynamicAnchor": "a", "properties": {"a": {"$dynamicRef": "#a"}}},
+            r'#a by "\$dynamicRef", which is not in it',
+        ),
     ],
 )
-def test_a_schema_that_no_answer_fits_is_refused(schema, wrong):
+def test_a_schema_of_which_nobody_can_make_an_object_is_refused(schema, wrong):
     with pytest.raises(ConfigError, match=wrong):
         bounded(schema, "the test's schema")
+
+
+def test_an_array_that_is_to_have_no_repeats_loses_them():
+    """No grammar keeps them out."""
+    sets = {"type": "array", "uniqueItems": True, "minItems": 2, "items": {"type": "integer"}}
+    schema = bounded({"properties": {"a": {"anyOf": [sets, {"type": "null"}]}}}, "the test's schema")
+    assert checked('{"a":[3,1,3,1]}', "stop", schema) == '{"a":[3,1]}'
+    with pytest.raises(InvalidAnswerError, match=r"\.a: \[1\]"):
+        checked('{"a":[1,1]}', "stop", schema)
+
+
+UNKEPT = {
+    "steps": {"type": "integer", "multipleOf": 7},
+    "set": {"type": "array", "uniqueItems": True},
+    "some": {"type": ["array", "null"], "items": {"type": "string", "format": "binary"}, "contains": {"const": "x"}},
+    "code": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 3},
+    "mail": {"type": "string", "format": "email", "minLength": 3},
+    "other": {"type": "string", "format": "password", "maxLength": 3},
+    "names": {"propertyNames": {"pattern": "^a", "maxLength": 2}, "additionalProperties": _YES},
+    "two": {"patternProperties": {"^a": _YES, "^b": {"not": {"const": 1}}}},
+    "one": {"patternProperties": {"^a": _YES}, "properties": {"b": _YES}},
+}
+"""Properties with words that no grammar keeps answers to."""
+
+
+def test_what_answers_are_not_kept_to_is_said_with_its_place():
+    assert unkept(bounded({"properties": UNKEPT}, "the test's schema")) == [
+        "'multipleOf' of .steps",
+        "'contains' of .some",
+        "'maxLength' of .code",
+        "'minLength' of .mail",
+        "'propertyNames' of .names",
+        "'maxLength' of .names",
+        "'not' of .two.^b",
+    ]
 
 
 def test_what_goes_wrong_with_one_answer_is_the_outcome_of_its_question():

@@ -528,7 +528,7 @@ def test_prompts_name_what_is_known_of_a_window_and_json_keeps_to_its_schema(sto
     with pytest.raises(ConfigError, match=re.escape("{window.stat_s}")):
         prompts(prompt_text="At {window.stat_s}.")
     file.write_text(json.dumps({**moves, "properties": {"moves": False}}))
-    with pytest.raises(ConfigError, match="no grammar can be made of it \\(Schema 'false' cannot accept any value"):
+    with pytest.raises(ConfigError, match="no grammar can be made of it \\('properties' of the whole: Schema 'false'"):
         prompts(prompt_text="Does it move?", json_schema=str(file))
     unsaid, texts = prompts(prompt_text="About {columns.topic}.")
     assert isinstance(unsaid, ShardError)

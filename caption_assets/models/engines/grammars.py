@@ -7,7 +7,8 @@ from typing import Any
 
 from caption_assets.errors import ConfigError, first_line
 from caption_assets.extras import importing
-from caption_assets.models.composing import changed
+from caption_assets.models.schemas import grammatical, tell_unkept
+from caption_assets.models.schemas.composing import parts_of
 
 # Where blanks may stand anywhere, some models write nothing else.
 _FORM: dict[str, Any] = {"any_whitespace": False, "separators": (",", ":")}
@@ -50,35 +51,41 @@ class Grammars:
         return limit
 
     def _matcher(self, schema: str) -> Any:
-        return self._xgrammar.GrammarMatcher(self._compiler.compile_json_schema(schema, **_FORM))
+        return self._xgrammar.GrammarMatcher(self._compiler.compile_json_schema(grammatical(schema), **_FORM))
 
 
 def check_schema(schema: str, asked: str) -> None:
-    """Raises ConfigError, of what was `asked`, where no grammar can be made of the schema. Needs no tokenizer."""
+    """Raises ConfigError, of what was `asked`, where no grammar can be made of the schema, and tells what a grammar
+    does not keep answers to. Needs no tokenizer."""
     if (wrong := _not_compiled(schema)) is not None:
         raise ConfigError(asked, f"no grammar can be made of it ({wrong})", "correct it, or ask without a schema")
+    tell_unkept(schema, asked)
 
 
 @cache
 def _not_compiled(schema: str) -> str | None:
-    if (optional := _most_optional(json.loads(schema))) > _MOST_OPTIONAL:
-        return f"it has an object of {optional} properties that are not required, and may have {_MOST_OPTIONAL}"
+    whole = json.loads(grammatical(schema))
+    for at, part in parts_of(whole):
+        optional = len(part.get("properties", {}).keys() - set(part.get("required", ())))
+        if optional > _MOST_OPTIONAL:
+            where = f"at {at}, " if at else ""
+            return f"{where}an object has {optional} properties that are not required, and may have {_MOST_OPTIONAL}"
+    if (wrong := _fault(whole)) is None:
+        return None
+    # The smallest part that is wrong by itself, and the word without which it is not.
+    parts = [(at, part) for at, part in parts_of(whole) if at and _fault(part | {"$defs": whole.get("$defs", {})})]
+    at, part = min(parts, key=lambda each: len(json.dumps(each[1])), default=("", whole))
+    in_order = sorted(part, key=lambda word: word in ("type", "properties", "items"))
+    words = (word for word in in_order if not _fault({name: part[name] for name in part if name != word}))
+    return f"{next(words, 'the whole')!r} of {at or 'the whole'}: {_fault(part) or wrong}"
+
+
+def _fault(schema: dict[str, Any]) -> str | None:
     with importing():
         import xgrammar
 
     try:
-        xgrammar.Grammar.from_json_schema(schema, **_FORM)
+        xgrammar.Grammar.from_json_schema(json.dumps(schema), **_FORM)
     except Exception as error:  # xgrammar has no class for it
         return first_line(error)
     return None
-
-
-def _most_optional(schema: Any) -> int:
-    found = [0]
-
-    def count(part: dict[str, Any]) -> dict[str, Any]:
-        found.append(len(part.get("properties", {}).keys() - set(part.get("required", ()))))
-        return part
-
-    changed(schema, count)
-    return max(found)

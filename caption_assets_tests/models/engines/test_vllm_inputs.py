@@ -20,11 +20,13 @@ from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.engines.vllm.inputs import VllmPrepare, engine_args, engine_input
 from caption_assets.models.families import FAMILIES
 from caption_assets.models.requests import caption_request, enhance_request, frame_size
+from caption_assets.models.schemas import bounded, grammatical
 from caption_assets.models.variants import CAPTION_VARIANTS, TEXT_VARIANTS
 from caption_assets.models.weights.checkpoints import checkpoint_frame_limits, checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
 from caption_assets.workers.local import Workers
 from caption_assets_tests.checkpoints import save_nemotron, save_omni
+from caption_assets_tests.models.test_schemas import UNKEPT
 
 pytestmark = [
     pytest.mark.vllm,
@@ -433,3 +435,17 @@ def test_chat_marks_in_a_prompt_reach_the_model_as_the_text_that_they_are(worker
         if not leaves_out_marks(family):
             assert made_of(engine, asked)["input_ids"][0].tolist() == inputs["prompt_token_ids"]
         engine.close()
+
+
+def test_vllm_takes_what_is_left_of_a_schema_for_its_grammar():
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+    from vllm.v1.structured_output.backend_xgrammar import validate_xgrammar_grammar
+
+    def check(schema):
+        validate_xgrammar_grammar(SamplingParams(structured_outputs=StructuredOutputsParams(json=schema)))
+
+    schema = bounded({"properties": UNKEPT}, "the test's schema")
+    check(grammatical(schema))
+    with pytest.raises(Exception, match="not supported by xgrammar"):
+        check(schema)

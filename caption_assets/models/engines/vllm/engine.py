@@ -41,6 +41,7 @@ from caption_assets.models.requests import (
     frame_size,
     request_seed,
 )
+from caption_assets.models.schemas import grammatical
 from caption_assets.models.thinking import leaves_out_marks
 from caption_assets.models.variants import Variant, require_kind
 from caption_assets.models.weights.checkpoints import (
@@ -362,7 +363,7 @@ class VllmEngine:
             max_tokens=request.max_tokens,
             skip_special_tokens=not self._keeps_marks,
             stop=list(self._variant.stop),
-            structured_outputs=StructuredOutputsParams(json=request.schema) if request.schema else None,
+            structured_outputs=StructuredOutputsParams(json=grammatical(request.schema)) if request.schema else None,
             # Of the chosen tokens alone; raw, before temperature and penalties, as `logprobs_mode` is by default.
             logprobs=0,
             flat_logprobs=True,

@@ -1,19 +1,25 @@
 """JSON schemas in which each part says by itself what may stand there: grammars heed one of $ref, allOf, anyOf, oneOf
 and an object's own properties, and whoever closes an object must see all that it may have."""
 
-import re
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 _OBJECT = frozenset({"properties", "required", "patternProperties", "additionalProperties"})
 _COMPOSE = ("$ref", "allOf", "anyOf", "oneOf")
 _WORDS = frozenset({"title", "description", "default", "examples", "$comment"})
-_OUTSIDE = _WORDS | {"type", "$defs", "definitions", "$schema", "$id"}
-_PARTS = ("properties", "patternProperties", "$defs", "definitions")
+_OUTSIDE = _WORDS | {"type", "$defs", "definitions", "$schema"}
+_SHARED = ("$defs", "definitions")
+_PARTS = ("properties", "patternProperties", *_SHARED)
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_LOCAL = re.compile(r"#(/.*)?")
+_WITHIN = ("items", "additionalProperties", "propertyNames")
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def compact(value: Any) -> str:
+    """JSON without blanks."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 class ApartError(ValueError):
@@ -31,20 +37,47 @@ def changed(schema: Any, change: Change) -> Any:
     for name in _LISTS:
         if isinstance(inside.get(name), list):
             inside[name] = [changed(part, change) for part in inside[name]]
-    for name in ("items", "additionalProperties"):
+    for name in _WITHIN:
         if isinstance(inside.get(name), dict):
             inside[name] = changed(inside[name], change)
     return change(inside)
 
 
+def parts_of(schema: Any, at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each part of the schema that `changed` visits, with where it stands: `.pets[].name`, `$defs.Pet`."""
+    if not isinstance(schema, dict):
+        return
+    yield at, schema
+    for name in _PARTS:
+        for key, part in schema.get(name, {}).items():
+            yield from parts_of(part, f"{name}.{key}" if name in _SHARED else f"{at}.{key}")
+    for name in _LISTS:
+        for part in schema.get(name, ()):
+            yield from parts_of(part, f"{at}[]" if name == "prefixItems" else at)
+    for name in _WITHIN:
+        yield from parts_of(schema.get(name), at if name == "propertyNames" else f"{at}[]")
+
+
 def composed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with allOf put together, what stands beside $ref, anyOf and oneOf put into each of them, and whatever
-    an object requires among its properties. Takes the same answers. Raises ApartError where that cannot be."""
-    whole: dict[str, Any] = changed(schema, lambda part: _named(_put_together(part, schema)))
+    """The schema with allOf put together, what stands beside $ref, anyOf and oneOf put into each of them, a root that
+    is no reference, and whatever an object requires among its properties. Takes the same answers.
+
+    All references are `localized`. Raises ApartError where that cannot be.
+    """
+    whole: dict[str, Any] = changed(schema, lambda part: named(_put_together(part, schema)))
+    seen = []
+    while "$ref" in whole:
+        if (ref := whole.pop("$ref")) in seen:
+            raise ApartError("a reference that leads back to itself")
+        seen.append(ref)
+        whole = _merged(whole, _at(ref, schema))
     return whole
 
 
 def _put_together(part: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    names = part.get("propertyNames")
+    if isinstance(names, dict) and names.keys() == {"$ref"}:
+        part = part | {"propertyNames": _at(names["$ref"], root)}
     used = [name for name in _COMPOSE if name in part]
     own = {name: value for name, value in part.items() if name not in used}
     if not used or (len(used) == 1 and used != ["allOf"] and not own.keys() & _OBJECT):
@@ -60,7 +93,7 @@ def _put_together(part: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     for alternatives in members:
         each = [found for member in alternatives for found in _alternatives(member, root)]
         branches = [_merged(branch, found) for branch in branches for found in each]
-    branches = [_named(branch) for branch in branches]
+    branches = [named(branch) for branch in branches]
     return outside | branches[0] if len(branches) == 1 else outside | {choice: branches}
 
 
@@ -77,13 +110,8 @@ def _alternatives(member: Any, root: dict[str, Any]) -> Iterator[Any]:
 
 
 def _at(ref: str, root: dict[str, Any]) -> Any:
-    if not _LOCAL.fullmatch(ref):
-        raise ApartError(f"the reference {ref} beside other keywords")
-    found: Any = root
-    for step in ref.split("/")[1:]:
-        step = step.replace("~1", "/").replace("~0", "~")
-        found = found[int(step)] if isinstance(found, list) else found[step]
-    return changed(found, lambda part: _named(_put_together(part, root)))
+    found = root if ref == "#" else root["$defs"][ref.removeprefix("#/$defs/")]
+    return changed(found, lambda part: named(_put_together(part, root)))
 
 
 def _merged(one: Any, other: Any) -> Any:
@@ -121,8 +149,8 @@ def _merged(one: Any, other: Any) -> Any:
     return both
 
 
-def _named(part: dict[str, Any]) -> dict[str, Any]:
-    """With what is required among the properties: as whatever may stand there."""
+def named(part: dict[str, Any]) -> dict[str, Any]:
+    """The part with what is required among the properties: as whatever may stand there."""
     more = part.get("additionalProperties", True)
     missing = [name for name in part.get("required", ()) if name not in part.get("properties", {})]
     if not missing or "patternProperties" in part or "object" not in _listed(part.get("type")):
