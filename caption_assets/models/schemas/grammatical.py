@@ -53,7 +53,11 @@ def tell_unkept(schema: str, asked: str) -> None:
 
 def _without(part: dict[str, Any]) -> dict[str, Any]:
     gone = set(_passed_over(part))
-    return {word: value for word, value in part.items() if word not in gone}
+    kept = {word: value for word, value in part.items() if word not in gone}
+    if "oneOf" in kept and "anyOf" not in kept:
+        # As xgrammar takes it, with a warning, wherever it cannot tell that no two fit at once.
+        kept["anyOf"] = kept.pop("oneOf")
+    return kept
 
 
 def _passed_over(part: dict[str, Any]) -> Iterator[str]:
