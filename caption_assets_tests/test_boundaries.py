@@ -31,7 +31,8 @@ FREE = {"errors", "extras", "names", "records", "settings"}
 # The same within `models`: a file or folder of it -> what else of the room it may import.
 MODELS: dict[str, set[str]] = {
     "families": set(),
-    "prompts": set(),
+    "templates": set(),
+    "prompts": {"templates"},
     "rates": set(),
     "locks": set(),
     "waits": set(),
@@ -40,7 +41,6 @@ MODELS: dict[str, set[str]] = {
     "confidence": {"thinking"},
     "schemas": set(),
     "structured": set(),
-    "templates": set(),
     "requests": {"families", "prompts", "variants", "confidence"},
     "contexts": {"families", "requests"},
     "chat": {"families", "requests"},

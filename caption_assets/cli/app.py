@@ -32,9 +32,11 @@ from caption_assets.extras import importing, install, missing
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import check_keys
 from caption_assets.models.prompts import enhance_prompt
+from caption_assets.models.templates import places
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import model_session
-from caption_assets.steps.asked import Ask, check_known, check_schemas
+from caption_assets.steps.asked import Ask, check_schemas
+from caption_assets.steps.filling import check_known
 from caption_assets.steps.sharding import dataset_for
 from caption_assets.steps.telemetry import telemetry
 from caption_assets.steps.trial import Trial
@@ -137,7 +139,7 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         steps.add("window_captions")
         check_keys(settings.captions)
         asks = [{name: Ask.of(each, name) for name, each in chosen.asked.items()} for chosen in settings.captions]
-        check_known([ask for each in asks for ask in each.values()], dataset, asked_for)
+        check_known([name for each in asks for ask in each.values() for name in ask.names], dataset, asked_for)
         for chosen, asked in zip(settings.captions, asks, strict=True):
             with model_session(chosen, 1) as session:
                 check_schemas(asked, session)
@@ -149,7 +151,8 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         steps.add("enhanced_captions")
         check_keys(settings.enhanced)
         for wanted_texts in settings.enhanced:
-            enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
+            prompt = enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
+            check_known(places(prompt), dataset, asked_for)
             with model_session(wanted_texts, 1) as session:
                 if not options["dry_run"]:
                     session.author()

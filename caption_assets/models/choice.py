@@ -87,6 +87,7 @@ class ModelChoice:
         Loads nothing; asks Hugging Face for the config of a model that is not in the table, if it is not here.
         Raises ConfigError for choices that do not go together, ModelError for a model that is unavailable.
         """
+        self._refuse_what_does_nothing()
         row, checkpoint = self._row, self._own_checkpoint()
         if checkpoint is None:
             checkpoint = checkpoint_of(row)
@@ -144,6 +145,19 @@ class ModelChoice:
     def _chosen_sampling(self) -> dict[str, Any]:
         chosen = {name: getattr(self.settings, name) for name in _SAMPLING}
         return {name: value for name, value in chosen.items() if value is not None}
+
+    def _refuse_what_does_nothing(self) -> None:
+        """Raises ConfigError for a setting that needs another one."""
+        settings, engine = self.settings, self.settings.engine
+        if settings.server_model is not None and engine != "openai":
+            asked, wrong = f"server_model {settings.server_model!r}", f"engine {engine!r} asks no server"
+            raise ConfigError(asked, wrong, "choose engine openai, or leave it out")
+        if settings.vllm_args and engine in ("openai", "transformers"):
+            asked, wrong = f"vllm_args {', '.join(settings.vllm_args)}", f"engine {engine!r} is no vLLM of the run"
+            raise ConfigError(asked, wrong, "choose engine vllm, or leave them out")
+        if settings.model_family != "auto" and settings.model_id is None and settings.model_path is None:
+            asked, wrong = f"model_family {settings.model_family!r}", "no model of your own is given"
+            raise ConfigError(asked, wrong, "give it as model_id or model_path, or leave model_family at auto")
 
     def _own_checkpoint(self) -> Checkpoint | None:
         """The checkpoint that the user gives in place of the row's."""

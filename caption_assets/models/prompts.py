@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from caption_assets.errors import ConfigError
+from caption_assets.models.templates import places
 
 CAPTION_PROMPTS: Mapping[str, str] = MappingProxyType(
     {
@@ -96,6 +97,7 @@ def _prompt(prompts: Mapping[str, str], what: str, variant: str, text: str | Non
         if text.encode(errors="replace").decode() != text:
             fix = "write it in UTF-8, as the terminal's locale is to be"
             raise ConfigError(f"prompt text {text!r} for {what}", "it has bytes that are no letters", fix)
+        places(text)
         return text.strip()
     if variant not in prompts:
         raise ConfigError(

@@ -47,7 +47,10 @@ class CaptionSettings(Settings):
         meanings=_PROMPTS,
     )
     prompt_text: str | None = setting(
-        None, "Prompt text; used in place of the variant.", flag="--captioning-prompt-text", env="PROMPT_TEXT"
+        None,
+        "Prompt text; used in place of the variant. {window.start_s} and the like stand for what is known of a window.",
+        flag="--captioning-prompt-text",
+        env="PROMPT_TEXT",
     )
     batch_size: int = setting(
         8,
@@ -73,7 +76,7 @@ class CaptionSettings(Settings):
     )
     stage2_prompt_text: str | None = setting(
         None,
-        "Instruction of the second pass; the first caption follows it.",
+        "Instruction of the second pass, which may name the same; the first caption follows it. With that pass only.",
         flag="--captioning-stage2-prompt-text",
         env="STAGE2_PROMPT_TEXT",
     )
@@ -123,7 +126,7 @@ class EnhanceSettings(Settings):
     )
     prompt_text: str | None = setting(
         None,
-        "Prompt text; used in place of the variant.",
+        "Prompt text; used in place of the variant. The caption follows it. It may name what prompts of captions may.",
         flag="--enhance-captions-prompt-text",
         env="ENHANCE_PROMPT_TEXT",
     )

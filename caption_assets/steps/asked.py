@@ -3,36 +3,28 @@
 import importlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from caption_assets.dataset import Dataset
-from caption_assets.errors import ConfigError, DatasetError, ShardError, first_line
+from caption_assets.errors import ConfigError, first_line
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import caption_prompt, stage2_prompt
 from caption_assets.models.requests import Question
 from caption_assets.models.schemas import bounded
 from caption_assets.models.structured import STRUCTURED, within
-from caption_assets.models.templates import COLUMNS, PREVIOUS_CAPTION, SIDECAR, filled, places
+from caption_assets.models.templates import PREVIOUS_CAPTION, places
 from caption_assets.models.variants import Sampling
-from caption_assets.records import Clip
 from caption_assets.settings import CaptionSettings
-from caption_assets.steps.sidecars import SidecarError, Sidecars, UnsaidError, kind_named, kind_of
+from caption_assets.steps.filling import fill, known_of
+from caption_assets.steps.sidecars import Sidecars
 from caption_assets.store.rows import WindowRow
 
 _SAMPLING = {field.name: field.type for field in fields(Sampling)}
-
-
-class ColumnError(UnsaidError):
-    """A column that a prompt names, and in which the dataset says nothing of a clip."""
-
-    kind = "column"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +42,11 @@ class Ask:
     def of(cls, settings: CaptionSettings, name: str = "") -> "Ask":
         """Of the prompt of this `name`. Raises ConfigError for a prompt, a sampling or a schema that cannot be."""
         refine = stage2_prompt(settings.stage2_prompt_text) if settings.generate_stage2_caption else None
+        if refine is None and settings.stage2_prompt_text is not None:
+            wrong = "there is no second pass that it could instruct"
+            fix = "ask for one (generate_stage2_caption, --captioning-stage2-caption), or leave the text out"
+            raise ConfigError("stage2_prompt_text", wrong, fix)
         prompt = caption_prompt(settings.prompt_variant, settings.prompt_text)
-        for text in filter(None, (prompt, refine)):
-            places(text)
         return cls(
             prompt,
             refine,
@@ -86,18 +80,6 @@ class Ask:
         """Whether a window's prompts have the caption of the window before it."""
         return PREVIOUS_CAPTION in self.names
 
-    def check(self, rows: Iterable[WindowRow]) -> None:
-        """Raises ShardError for a column that says nothing of the clip of any of a shard's windows: it may be the
-        prompt that is wrong, and then what the windows have is kept."""
-        wanted = {name for name in self.names if name.startswith(COLUMNS)}
-        if not wanted or not (each := [_columns(row) for row in rows]):
-            return
-        known = list(dict.fromkeys(chain.from_iterable(each)))
-        for name in sorted(wanted.difference(known)):
-            there = ", ".join(known) or "none"
-            wrong = "the dataset says that of no clip of the shard"
-            raise ShardError(f"prompt with {{{name}}}", wrong, f"their columns are: {there}")
-
     def about(self, row: WindowRow, sidecars: Sidecars, previous: str = "") -> "Ask":
         """As it is asked about the window: its prompts filled in, and the times of `structured` kept to the window's.
 
@@ -111,26 +93,9 @@ class Ask:
             schema = within(schema, row.end_s - row.start_s)
         if not self.names:
             return replace(self, schema=schema)
-        known = _columns(row) | {
-            "clip.relative_path": row.relative_path,
-            "clip.id": row.clip_id,
-            "clip.duration_s": row.duration_s,
-            "window.start_s": row.start_s,
-            "window.end_s": row.end_s,
-            PREVIOUS_CAPTION: previous,
-            **sidecars.values(row),
-        }
-        for name in self.names:
-            if name in known:
-                continue
-            asked = f"prompt with {{{name}}}, for clip {row.relative_path}"
-            if name.startswith(SIDECAR):
-                there = ", ".join(row.sidecars) or "none"
-                raise SidecarError(asked, f"no file beside it says that (there: {there})", "put one there")
-            there = ", ".join(each for each in known if each.startswith(COLUMNS)) or "none"
-            raise ColumnError(asked, "the dataset says nothing in that column of it", f"its columns are: {there}")
-        refine = None if self.refine is None else _filled(self.refine, known)
-        return replace(self, prompt=_filled(self.prompt, known), refine=refine, schema=schema)
+        known = known_of(row, self.names, sidecars, previous)
+        refine = None if self.refine is None else fill(self.refine, known)
+        return replace(self, prompt=fill(self.prompt, known), refine=refine, schema=schema)
 
     def sampled(self, default: Sampling) -> Sampling | None:
         """The sampling, None where it is the model's `default`."""
@@ -154,44 +119,9 @@ def check_schemas(asks: Mapping[str, Ask], session: EngineSession) -> None:
             session.check_schema(ask.schema, f"JSON schema of prompt {name!r}" if name else "JSON schema of captions")
 
 
-def check_known(asks: Iterable[Ask], dataset: Dataset, shards: Iterable[str]) -> None:
-    """Raises ConfigError where a prompt names a column, or a file beside the clip, that no clip of `shards` has.
-
-    They are listed until everything has been found. A shard that cannot be listed may have it.
-    """
-    named = dict.fromkeys(name for ask in asks for name in ask.names if name.startswith((COLUMNS, SIDECAR)))
-    # A field of a sidecar is known when that is read: what can be known before is the file.
-    wanted = {name if name.startswith(COLUMNS) else f"{SIDECAR}{kind_named(name)}": name for name in named}
-    known: dict[str, None] = {}
-    for shard in shards if wanted else ():
-        try:
-            known |= dict.fromkeys(name for clip in dataset.clips(shard) for name in _said_of(clip))
-        except DatasetError:
-            return
-        if wanted.keys() <= known.keys():
-            return
-    for name in (name for source, name in wanted.items() if source not in known):
-        fix = f"choose of what is said of them: {', '.join(known) or 'nothing'}"
-        raise ConfigError(f"prompt with {{{name}}}", "the dataset says that of no clip", fix)
-
-
-def _said_of(clip: Clip) -> list[str]:
-    """What prompts can name of a clip, as far as a listing tells."""
-    return [*(f"{COLUMNS}{name}" for name in clip.columns), *(f"{SIDECAR}{kind_of(each)}" for each in clip.sidecars)]
-
-
 def asks_several(settings: Mapping[str, CaptionSettings]) -> bool:
     """Whether more than one thing is asked about each window, as a rule. Raises as `Ask.of`."""
     return len(settings) > 1 or not all(Ask.of(each).is_one for each in settings.values())
-
-
-def _filled(prompt: str, known: Mapping[str, Any]) -> str:
-    """Whatever stands in a dataset: half of a pair of surrogates can be written as JSON, and read by no model."""
-    return filled(prompt, known).encode(errors="replace").decode()
-
-
-def _columns(row: WindowRow) -> dict[str, Any]:
-    return {f"{COLUMNS}{name}": value for name, value in json.loads(row.columns or "{}").items()}
 
 
 def _sampling(settings: CaptionSettings) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from caption_assets.records import text_hash
 from caption_assets.steps.answers import answer_fields, author_of, model_fields, model_identity
 from caption_assets.steps.asked import Ask
 from caption_assets.steps.context import StepContext
+from caption_assets.steps.filling import check_columns
 from caption_assets.steps.findings import JudgedRow, judged
 from caption_assets.steps.report import Sample, Step
 from caption_assets.steps.samples import Findings, text_samples
@@ -51,7 +52,7 @@ class Captions(ShardStream[CaptionRow]):
         self._clips = {row.clip_id: row.relative_path for row in planned}
         self.buffer.keep(window_key(row) for row in planned if row.clip_id not in chosen)
         check_is_ours(self.buffer.before, key, session)
-        ask.check(good)
+        check_columns(ask.names, good)
         self._sidecars = Sidecars(good, ask.names)
         self._texts: dict[WindowKey, str] = {}
         self._before = windows_before(good) if ask.follows else {}

@@ -12,7 +12,7 @@ from caption_assets.settings import EnhanceSettings, PreviewSettings, WindowSett
 from caption_assets.steps.answers import author_of
 from caption_assets.steps.asked import Ask
 from caption_assets.steps.caption_stream import caption_fingerprint, check_is_ours, windows_before
-from caption_assets.steps.enhance import enhanced_fingerprints
+from caption_assets.steps.enhance import EnhancePrompts, enhanced_fingerprints
 from caption_assets.steps.findings import flagged
 from caption_assets.steps.previews import preview_fingerprint
 from caption_assets.steps.sidecars import Sidecars, UnsaidError
@@ -78,7 +78,7 @@ def forecast(store: Store, dataset: Dataset, shard: str, wanted: Wanted) -> Fore
         if wanted.captions is None:
             captions = store.read_rows(WINDOW_CAPTIONS, shard, of)
             captioned = {window_key(row): row for row in captions if row.status == "ok" and row.text}
-        done = _enhanced(store, shard, captioned, text_session, text_settings, of)
+        done = _enhanced(store, shard, windows, captioned, text_session, text_settings, of)
         missing[f"{text_session.variant.name}_enhanced_caption"] = sum(window_key(row) not in done for row in windows)
     to_plan = len(good) - (0 if wanted.trial.verify else len({row.clip_id for row in rows}))
     return Forecast(shard, len(clips), to_plan, len(windows), missing)
@@ -125,6 +125,7 @@ def _captioned(
 def _enhanced(
     store: Store,
     shard: str,
+    windows: list[WindowRow],
     captioned: Mapping[WindowKey, CaptionRow],
     session: EngineSession,
     settings: EnhanceSettings,
@@ -137,9 +138,13 @@ def _enhanced(
     if not known:
         return done
     prompt, author = enhance_prompt(settings.prompt_variant, settings.prompt_text), author_of(session)
+    prompts = EnhancePrompts(prompt, windows, captioned.values())
     for at, row in captioned.items():
-        made = known.get(at)
-        if made is not None and made.fingerprint in enhanced_fingerprints(session, settings, prompt, row, author):
+        if (made := known.get(at)) is None:
+            continue
+        asked = prompts.about(row)
+        made_by, kept = (asked, made.fingerprint) if isinstance(asked, str) else (prompt, made.template_fingerprint)
+        if kept in enhanced_fingerprints(session, settings, made_by, row, author):
             done.add(at)
     return done
 

@@ -156,7 +156,7 @@ def shard_report(
     tried = [row for row in rows if row.error_kind != FLAGGED]
     if tried and not by_status["ok"]:
         wrong = f"not one of {len(tried)} items worked; first: {_name(tried[0])}: {tried[0].error}"
-        raise ShardError(step.asked(shard), wrong.rstrip("."), "look at the shard's clips")
+        raise ShardError(step.asked(shard), wrong.rstrip("."), "see the reason of each in its table")
     return ShardReport(
         asset=step.name,
         key=key,

@@ -23,6 +23,13 @@ ClipId = Annotated[str, Column("The clip.")]
 StartFrame = Annotated[int, Column("First frame of the window, counted from 0 in the clip.")]
 EndFrame = Annotated[int, Column("Last frame of the window, inclusive.")]
 ContentHash = Annotated[str | None, Column("Hash of the clip's bytes that this row is about.")]
+TemplateFingerprint = Annotated[
+    str | None,
+    Column(
+        "The fingerprint as it would be with nothing filled into the prompt; null where that names nothing, and in "
+        "rows of earlier versions."
+    ),
+]
 Fingerprint = Annotated[str, Column("Covers everything that the row depends on; where it is equal, the row is reused.")]
 Seconds = Annotated[float, Column("Time spent, in seconds.")]
 
@@ -181,13 +188,7 @@ class CaptionRow(_Generated):
     ] = None
     window_hash: Annotated[str | None, Column("The captioned window's hash.")] = None
     text: Annotated[str | None, Column("The caption; null where there is none.")] = None
-    template_fingerprint: Annotated[
-        str | None,
-        Column(
-            "The fingerprint as it would be with nothing filled into the prompt; null where that names nothing, and in "
-            "rows of earlier versions."
-        ),
-    ] = None
+    template_fingerprint: TemplateFingerprint = None
     is_json: Annotated[bool, Column("Whether the caption is JSON, by a schema.")] = False
     json_schema: Annotated[
         str | None, Column("That schema, as JSON; null where there is none, and in rows of earlier versions.")
@@ -213,6 +214,7 @@ class EnhancedRow(_Generated):
     start_frame: StartFrame
     end_frame: EndFrame
     text: Annotated[str | None, Column("The enhanced caption; null where there is none.")] = None
+    template_fingerprint: TemplateFingerprint = None
     caption_finding: Annotated[
         str, Column("Why its caption is of no use, by a finding of severity error; empty where there is none.")
     ] = ""

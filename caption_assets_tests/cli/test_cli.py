@@ -282,6 +282,8 @@ def test_a_shard_that_fails_makes_the_status_1_and_the_others_go_on(caption_asse
                 (["--caption", "range.yaml"], ["'--caption': short.max_output_tokens: "]),
                 (["--caption", "blank.yaml"], ["prompt_text of 'short' is blank"]),
                 (["--caption", "structured=x"], ["its schema goes with its own text"]),
+                (["--captioning-stage2-prompt-text", "x"], ["no second pass", "--captioning-stage2-caption"]),
+                (["--enhance-captions", "--enhance-captions-prompt-text", "{sidecar.vtt}"], ["{sidecar.vtt}"]),
             )
         ),
         (["fly"], ["No such command 'fly'"]),

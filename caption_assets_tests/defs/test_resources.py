@@ -48,7 +48,6 @@ def test_everything_that_is_chosen_reaches_the_engine():
             engine_timeout_s=77.0,
             vllm_args={"enforce_eager": True},
             temperature=0.4,
-            server_model="m",
             server_video="png",
             server_timeout_s=9.0,
         )
@@ -62,7 +61,7 @@ def test_everything_that_is_chosen_reaches_the_engine():
         in_flight_bytes=1 << 29,
         stuck_s=77.0,
         trust_remote_code=True,
-        server=ServerOptions("m", "png", 9.0, encode_mp4=sampled_mp4),
+        server=ServerOptions(None, "png", 9.0, encode_mp4=sampled_mp4),
         vllm_args={"enforce_eager": True},
     )
 
@@ -86,6 +85,9 @@ def test_fp8_is_of_the_variant_so_that_its_captions_are_new_ones():
         ({"model_path": "CHECKPOINT", "model_family": "gpt"}, ValidationError, ["'gpt'", "'qwen3-vl'"]),
         ({"engine": "transformers", "tensor_parallel": 2}, ModelError, ["on 2 GPUs", "engine vllm"]),
         ({"engine": "transformers", "model_variant": "qwen", "precision": "fp8"}, ModelError, ["engine vllm"]),
+        ({"server_model": "m"}, ConfigError, ["'m'", "asks no server", "engine openai"]),
+        ({"engine": "openai", "vllm_args": {"seed": 1}}, ConfigError, ["vllm_args seed", "engine vllm"]),
+        ({"model_family": "qwen3-vl"}, ConfigError, ["'qwen3-vl'", "model_path"]),
         ({"engine": "vllm", "model_variant": "nemotron"}, ModelError, ["--trust-remote-code"]),
         ({"caption_key": "a/b"}, ConfigError, ["'a/b'", "cannot stand"]),
         ({"caption_key": "mine_enhanced"}, ConfigError, ["_enhanced"]),

@@ -2,7 +2,8 @@
 
 import re
 from datetime import date
-from typing import Annotated, Literal
+from enum import StrEnum
+from typing import Annotated
 
 import pytest
 from pydantic import BaseModel, Field
@@ -42,10 +43,15 @@ class Node(BaseModel):
     kids: list["Node"] = []
 
 
+class Side(StrEnum):
+    LEFT = "a"
+    RIGHT = "b"
+
+
 class Tagged(BaseModel):
     day: date
     tags: set[str]
-    shares: dict[Literal["a", "b"], Annotated[float, Field(ge=0, le=1, multiple_of=0.1)]]
+    shares: dict[Side, Annotated[float, Field(ge=0, le=1, multiple_of=0.1)]]
 
 
 _YES = {"type": "boolean"}

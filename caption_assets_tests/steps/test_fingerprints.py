@@ -121,7 +121,7 @@ def test_a_caption_is_made_again_when_what_it_depends_on_is_another(given, chang
 def test_what_a_caption_does_not_depend_on_changes_nothing(given):
     moved = {"location": "elsewhere", "relative_path": "b.mp4", "fingerprint": "other settings", "start_s": 1.0}
     model = {"in_flight_gib": 1.0, "engine_timeout_s": 9.0, "engine": "auto"}
-    assert is_captioned(given, moved, CAPTIONED_AS, model, batch_size=3, stage2_prompt_text="Not asked.")
+    assert is_captioned(given, moved, CAPTIONED_AS, model, batch_size=3)
 
 
 # Enhanced captions

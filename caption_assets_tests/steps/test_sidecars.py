@@ -3,11 +3,12 @@
 import pytest
 
 from caption_assets.dataset import clip_id, open_dataset
+from caption_assets.errors import ConfigError
 from caption_assets.records import text_hash
-from caption_assets.settings import CaptionModelSettings, CaptionSettings
-from caption_assets.steps import caption_shards, model_session
+from caption_assets.settings import CaptionModelSettings, CaptionSettings, EnhanceSettings, TextModelSettings
+from caption_assets.steps import caption_shards, enhance_shards, model_session
 from caption_assets.steps.sidecars import SidecarError, Sidecars
-from caption_assets.store import WINDOW_CAPTIONS
+from caption_assets.store import ENHANCED_CAPTIONS, WINDOW_CAPTIONS
 from caption_assets_tests.rows import window
 from caption_assets_tests.steps.conftest import UUID
 
@@ -106,3 +107,36 @@ def test_prompts_name_what_files_beside_a_clip_say_and_a_clip_without_them_fails
     assert (report.reused, report.failed, report.figures["kept_texts"], kept) == (3, 0, 3, rows)
     asked = asked.model_copy(update={"prompt_text": "Describe it, by {sidecar.txt}"})
     assert caption()[0].failures == {"sidecar": 1}
+
+
+def test_prompts_of_enhanced_captions_name_the_same(house):
+    asked = EnhanceSettings(
+        max_output_tokens=4,
+        include_flagged=True,
+        prompt_text="Of {clip.relative_path}, after <{previous_caption}>: {sidecar.txt}",
+    )
+
+    def enhance():
+        house.plan("a")
+        with model_session(TextModelSettings(device="cpu")) as session:
+            (ended,) = enhance_shards(house.context, ["a"], "demo", session, asked)
+        rows = house.store.read_rows(ENHANCED_CAPTIONS, "a", "demo/demo_lm")
+        return ended.outcome, {(row.clip_id, row.start_frame): row for row in rows}
+
+    first, second = (row.text for row in house.store.read_rows(WINDOW_CAPTIONS, "a", "demo") if row.clip_id == UUID)
+    assert first != second
+    (house.clips / "a" / "named.txt").write_text("Fast cars.\r\nRed ones.")
+    report, rows = enhance()
+    assert report.failures == {"sidecar": 2}
+    assert rows[clip_id("a/named.mp4"), 0].prompt_hash == text_hash("Of a/named.mp4, after <>: Fast cars.\nRed ones.")
+    (house.clips / "a" / f"{UUID}.txt").write_text("A walk.")
+    report, rows = enhance()
+    assert (report.reused, report.failed) == (1, 0)
+    hashes = [row.prompt_hash for (clip, _), row in rows.items() if clip == UUID]
+    assert hashes == [text_hash(f"Of a/{UUID}.mp4, after <{text}>: A walk.") for text in ("", first)]
+    (house.clips / "a" / f"{UUID}.txt").unlink()
+    report, kept = enhance()
+    assert (report.reused, report.figures["kept_texts"], kept) == (3, 2, rows)
+    asked = asked.model_copy(update={"prompt_text": "By {sidecar.srt}"})
+    with pytest.raises(ConfigError, match=r"\{sidecar\.srt\}"):
+        enhance()

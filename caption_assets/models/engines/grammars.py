@@ -1,17 +1,15 @@
 """How engines keep answers to JSON schemas: tokens that cannot come next are not chosen. vLLM does so by itself."""
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 from caption_assets.errors import ConfigError, first_line
 from caption_assets.extras import importing
-from caption_assets.models.schemas import grammatical, unkept
+from caption_assets.models.schemas import grammatical, tell_unkept
 from caption_assets.models.schemas.composing import parts_of
 
-log = logging.getLogger(__name__)
 # Where blanks may stand anywhere, some models write nothing else.
 _FORM: dict[str, Any] = {"any_whitespace": False, "separators": (",", ":")}
 _MOST_OPTIONAL = 1000
@@ -62,13 +60,6 @@ def check_schema(schema: str, asked: str) -> None:
     if (wrong := _not_compiled(schema)) is not None:
         raise ConfigError(asked, f"no grammar can be made of it ({wrong})", "correct it, or ask without a schema")
     tell_unkept(schema, asked)
-
-
-@cache
-def tell_unkept(schema: str, asked: str) -> None:
-    """Says once, of what was `asked`, what answers are only checked for."""
-    if words := unkept(schema):
-        log.warning("%s: answers are not kept to %s, but checked for that.", asked, ", ".join(words))
 
 
 @cache

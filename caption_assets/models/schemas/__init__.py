@@ -7,6 +7,6 @@ and said plainly (`plain`), and then its arrays and texts are given ends (`bound
 
 from caption_assets.models.schemas.answers import InvalidAnswerError, checked, edited
 from caption_assets.models.schemas.bounds import bounded, tightened
-from caption_assets.models.schemas.grammatical import grammatical, unkept
+from caption_assets.models.schemas.grammatical import grammatical, tell_unkept, unkept
 
-__all__ = ["InvalidAnswerError", "bounded", "checked", "edited", "grammatical", "tightened", "unkept"]
+__all__ = ["InvalidAnswerError", "bounded", "checked", "edited", "grammatical", "tell_unkept", "tightened", "unkept"]

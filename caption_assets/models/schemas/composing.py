@@ -75,6 +75,9 @@ def composed(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _put_together(part: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    names = part.get("propertyNames")
+    if isinstance(names, dict) and names.keys() == {"$ref"}:
+        part = part | {"propertyNames": _at(names["$ref"], root)}
     used = [name for name in _COMPOSE if name in part]
     own = {name: value for name, value in part.items() if name not in used}
     if not used or (len(used) == 1 and used != ["allOf"] and not own.keys() & _OBJECT):

@@ -5,12 +5,14 @@ xgrammar passes over these words, most of them without a word, and vLLM refuses 
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from caption_assets.models.schemas.composing import changed, compact, parts_of
 
+log = logging.getLogger(__name__)
 FORMATS = {
     *("date", "time", "date-time", "duration", "uuid", "email", "hostname", "ipv4", "ipv6"),
     *("uri", "uri-reference", "uri-template", "json-pointer", "relative-json-pointer"),
@@ -42,9 +44,20 @@ def unkept(schema: str) -> list[str]:
     return list(found)
 
 
+@cache
+def tell_unkept(schema: str, asked: str) -> None:
+    """Says once, of what was `asked`, what answers are only checked for."""
+    if words := unkept(schema):
+        log.warning("%s: answers are not kept to %s, but checked for that.", asked, ", ".join(words))
+
+
 def _without(part: dict[str, Any]) -> dict[str, Any]:
     gone = set(_passed_over(part))
-    return {word: value for word, value in part.items() if word not in gone}
+    kept = {word: value for word, value in part.items() if word not in gone}
+    if "oneOf" in kept and "anyOf" not in kept:
+        # As xgrammar takes it, with a warning, wherever it cannot tell that no two fit at once.
+        kept["anyOf"] = kept.pop("oneOf")
+    return kept
 
 
 def _passed_over(part: dict[str, Any]) -> Iterator[str]:

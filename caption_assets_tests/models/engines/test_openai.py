@@ -21,6 +21,7 @@ from caption_assets.models.engines.openai.engine import OpenAIEngine
 from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.models.requests import enhance_request, request_seed, video_metadata
+from caption_assets.models.schemas import bounded
 from caption_assets.models.variants import caption_variant, text_variant
 from caption_assets.models.weights.checkpoints import checkpoint_of
 from caption_assets.records import FramePicks, SampledFrames
@@ -274,6 +275,28 @@ def test_other_servers_are_sent_what_the_api_knows_and_no_more(server):
     assert info.notes[2] == "The server is not known to take a repetition penalty; none is used."
     known = {"model", "messages", "max_tokens", "temperature", "top_p", "logprobs"}
     assert server.seen()["bodies"][-1].keys() == known
+
+
+def test_a_schema_that_the_server_refuses_is_known_at_the_start(server):
+    """And where it takes what grammars keep to of it, it is sent that."""
+    schema = bounded({"properties": {"a": {"type": "array", "uniqueItems": True}}}, "the schema")
+    refused = {"error": {"message": "features not supported by xgrammar", "type": "BadRequestError"}}
+    server.be(refuses=[["uniqueItems", 400, refused]])
+    e = engine()
+    e.check_schema(schema, "schema of the prompt 'a'")
+    try:
+        notes = e.start().notes
+        assert "The server takes no JSON schema with what grammars do not keep to" in " ".join(notes)
+        (result,) = e.generate([replace(BRIEF[0], schema=schema)])
+        assert result.outcome.kind != "server"
+        sent = [body["response_format"]["json_schema"]["schema"] for body in server.seen()["bodies"][-2:]]
+        assert all(each["properties"]["a"]["maxItems"] for each in sent)
+        server.be(refuses=[["maxItems", 400, refused]])
+        e.close()
+        with pytest.raises(ModelError, match=r"prompt 'a', of the server in \w+: the server refuses it:.*xgrammar"):
+            e.start()
+    finally:
+        e.close()
 
 
 def test_an_old_vllm_and_a_model_by_another_name_are_noted(server):

@@ -26,6 +26,7 @@ from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.engines.vllm.launch import vllm_version
 from caption_assets.models.engines.vllm.loader import LOAD_FORMAT
 from caption_assets.models.requests import Question, caption_request, frame_size
+from caption_assets.models.variants import caption_variant
 from caption_assets.records import FramePicks, SampledFrames
 from caption_assets.settings import CaptionModelSettings, CaptionSettings, WindowSettings
 from caption_assets.steps import StepContext, caption_shards, model_session, window_shard
@@ -133,6 +134,10 @@ def confidences(rows):
     return {name: [row.mean_logprob, row.min_logprob, row.low_logprob] for name, row in kept.items()}
 
 
+def nearly(confidences, within=1e-5):
+    return {name: pytest.approx(known, abs=within) for name, known in confidences.items()}
+
+
 def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_death(
     planned, scenes, workers, prompts, expected, monkeypatch
 ):
@@ -156,7 +161,7 @@ def test_one_engine_captions_all_shards_as_transformers_does_and_outlives_its_de
         share_nothing(session)
     assert killed.is_set()
     assert texts(rows) == texts(expected)
-    assert confidences(rows) == {name: pytest.approx(known, abs=1e-5) for name, known in confidences(expected).items()}
+    assert confidences(rows) == nearly(confidences(expected))
     for row in planned.read_rows(CLIP_WINDOWS, "a"):
         scene = scenes["a"][int(row.relative_path[-6:-4])]
         assert score(rows["", row.clip_id].text, scene, row.start_s, row.end_s)["colour"]
@@ -249,6 +254,7 @@ def test_captions_by_a_vllm_server_are_those_of_the_model_in_this_process(
         reports, rows = caption(planned, workers, session, prompts)
     assert share_a_prefix(rows)
     assert texts(rows) == texts(expected)
-    assert confidences(rows) == {name: pytest.approx(known, abs=1e-5) for name, known in confidences(expected).items()}
+    right_times = caption_variant("demo").family.server_times_since <= VLLM
+    assert confidences(rows) == nearly(confidences(expected), within=1e-5 if right_times else 2e-3)
     assert {report.ok for report in reports.values()} == {CLIPS}
     assert all(row.prefill_s is not None and row.generate_s is not None for row in rows.values())

@@ -61,7 +61,8 @@ class OpenAIEngine:
         return self._author
 
     def check_schema(self, schema: str, asked: str) -> None:
-        """Which schemas a server takes is its own affair; where it refuses one, its answers say so."""
+        """Which schemas a server takes is its own affair: it is tried with them when it is met."""
+        self._meetings.schemas.setdefault(schema, asked)
 
     def start(self) -> EngineInfo:
         """Finds the servers and the model that they serve, and asks each for a few words.

@@ -16,6 +16,7 @@ from caption_assets.models.chat import without_marks
 from caption_assets.models.engines.openai.dialects import DIALECTS, RENAMED, UNKNOWN, Dialect
 from caption_assets.models.families import Family
 from caption_assets.models.requests import Request, request_seed, video_hash, video_metadata, without_thinking
+from caption_assets.models.schemas import grammatical
 from caption_assets.models.variants import Sampling
 from caption_assets.records import FramePicks, SampledFrames
 
@@ -40,7 +41,7 @@ class ServerPrepare:
 
     `model` is the name that the server has for the model, `dialect` what it takes beside OpenAI's fields. `changed`
     are fields that it does not take, with the name that it wants instead, or None. `encode_mp4` is needed for the form
-    "mp4" only.
+    "mp4" only. `grammatical` is for a server that refuses schemas with words that its grammars do not keep answers to.
     """
 
     model: str
@@ -51,6 +52,7 @@ class ServerPrepare:
     dialect: Dialect = DIALECTS["vllm"]
     encode_mp4: Callable[[SampledFrames], bytes] | None = None
     changed: Mapping[str, str | None] = field(default_factory=dict)
+    grammatical: bool = False
 
     def load(self) -> None:
         """Nothing takes long here."""
@@ -99,7 +101,8 @@ class ServerPrepare:
         )
         fields |= self.dialect.without_thinking(switches)
         if request.schema is not None:
-            named = {"name": "answer", "schema": json.loads(request.schema)}
+            schema = grammatical(request.schema) if self.grammatical else request.schema
+            named = {"name": "answer", "schema": json.loads(schema)}
             # OpenAI's own is strict only with schemas that say less than others can.
             strict = {} if self.dialect is UNKNOWN else {"strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": named | strict}
@@ -123,6 +126,8 @@ class ServerPrepare:
         for name, new in self.changed.items():
             if new is None and name != "logprobs":
                 yield f"The server takes no {name} for this model; it uses its own."
+        if self.grammatical:
+            yield "The server takes no JSON schema with what grammars do not keep to; answers are checked for that."
 
     def _video(self, request: Request) -> list[dict[str, Any]]:
         assert request.frames is not None, "there is no video without frames"

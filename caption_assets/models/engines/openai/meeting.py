@@ -16,7 +16,7 @@ from caption_assets.models.engines.openai.dialects import DIALECTS
 from caption_assets.models.engines.openai.inputs import Form, ServerPrepare
 from caption_assets.models.engines.openai.look import Served, look
 from caption_assets.models.engines.openai.server import Server
-from caption_assets.models.engines.openai.trial import Passed, hold_trial
+from caption_assets.models.engines.openai.trial import Passed, hold_trial, try_schemas
 from caption_assets.models.families import FrameLimits
 from caption_assets.models.requests import Author
 from caption_assets.models.variants import Variant
@@ -58,6 +58,8 @@ class Meetings:
         self, variant: Variant, checkpoint: Checkpoint, options: EngineOptions, model_dir: str | None = None
     ) -> None:
         self._variant, self._checkpoint, self._options, self._model_dir = variant, checkpoint, options, model_dir
+        self.schemas: dict[str, str] = {}
+        """Those that answers are to keep to, each with what was asked with it."""
 
     async def meet_all(
         self, servers: Sequence[Server], wait_s: float, *, again: bool
@@ -153,6 +155,7 @@ class Meetings:
         )
         patience_s = max(wait_s, options.server.retry_s)
         passed = await hold_trial(server, prepare, limits, patience_s, served.others or "", again=again)
+        passed = await try_schemas(server, passed, limits, dict(self.schemas))
         return Met(served, passed, _author(server.address, served, passed), limits)
 
     def _form(self, served: Served) -> Form:

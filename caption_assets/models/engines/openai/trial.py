@@ -5,8 +5,8 @@ import json
 import random
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from caption_assets.models.engines.openai.replies import Answer
 from caption_assets.models.engines.openai.server import RefusedError, Server, TroubleError
 from caption_assets.models.families import FrameLimits
 from caption_assets.models.requests import Request, caption_request, enhance_request, frame_size
+from caption_assets.models.schemas import grammatical, tell_unkept
 from caption_assets.records import FramePicks, SampledFrames
 
 _TOKENS, _MANY_TOKENS = 16, 4096
@@ -91,6 +92,35 @@ async def hold_trial(
             if steady or isinstance(trouble, asking.LateError) or time.monotonic() + wait_s > deadline:
                 raise refused(last, trouble.status) from None
         await asyncio.sleep(wait_s)
+
+
+async def try_schemas(server: Server, passed: Passed, limits: FrameLimits | None, schemas: Mapping[str, str]) -> Passed:
+    """Asks for a few words by each of the `schemas`, of which it is known what was asked with them.
+
+    Where the server refuses one, it is sent what grammars keep to of each. Raises ModelError where it refuses that,
+    too. Any other trouble is not the schema's.
+    """
+    prepare = passed.prepare
+    waiting = list(schemas)
+    while waiting:
+        schema = waiting[-1]
+        fields = prepare.body(replace(_request(limits, _TOKENS), schema=schema))
+        try:
+            await server.send(json.dumps(fields).encode(), server.options.timeout_s, fields)
+        except RefusedError as refusal:
+            if refusal.status in (400, 422):
+                if prepare.grammatical or grammatical(schema) == schema:
+                    asked = f"{schemas[schema]}, of the server in {server.address.variable}"
+                    fix = "write it with words that the server takes, or ask without a schema"
+                    raise ModelError(asked, str(refusal), fix) from None
+                prepare = replace(prepare, grammatical=True)
+                continue
+        except TroubleError:
+            pass
+        if prepare.grammatical:
+            tell_unkept(schema, schemas[schema])
+        waiting.pop()
+    return replace(passed, prepare=prepare)
 
 
 def _request(limits: FrameLimits | None, tokens: int) -> Request:
