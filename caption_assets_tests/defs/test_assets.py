@@ -366,7 +366,7 @@ def test_on_ray_a_step_asks_for_cores_and_gpus_and_waits_for_no_pool():
     assert {op.pool for op in ops.values()} == {None}
     assert {op.retry_policy.max_retries for op in ops.values()} == {3}
     with pytest.raises(ConfigError, match=r"gpus '0,2' and executor 'ray': Ray chooses the GPUs. Give how many"):
-        Pipeline(PipelineSettings(executor="ray", captions=[{"model_variant": "qwen", "gpus": "0,2"}])).made
+        assert Pipeline(PipelineSettings(executor="ray", captions=[{"model_variant": "qwen", "gpus": "0,2"}])).made
 
 
 def test_shards_are_grouped_into_contiguous_ranges():
