@@ -23,6 +23,7 @@ from caption_assets.defs.step_run import StepRun
 from caption_assets.defs.tags import tag_run
 from caption_assets.errors import ConfigError
 from caption_assets.models.choice import ModelChoice, prompt_key
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.settings import (
     CaptionSettings,
     EnhanceSettings,
@@ -33,7 +34,7 @@ from caption_assets.settings import (
     part,
 )
 from caption_assets.steps import Outcomes, caption_shards, captions, enhance_shards, preview_shards, window_shards
-from caption_assets.steps.asked import asks_several
+from caption_assets.steps.asked import Ask, asks_several, check_schemas
 from caption_assets.steps.choices import Choice, captions_choice, enhanced_choice, previews_choice, windows_choice
 from caption_assets.steps.report import Step
 
@@ -243,7 +244,21 @@ def window_captions(run: StepRun, settings: CaptionSettings) -> Outcomes:
     given, asked = run.given(), {prompt: chosen for prompt, (chosen, _) in run.captions.items()}
     if run.left:
         with run.session("caption_model", settings.batch_size, several=asks_several(asked)) as session:
-            yield from caption_shards(given, run.left, session, asked, run.beside)
+            yield from caption_shards(given, run.left, session, _of_one_visit(run, session), run.beside)
+
+
+def _of_one_visit(run: StepRun, session: EngineSession) -> dict[str, CaptionSettings]:
+    """What is asked of a window, by the names of prompts: the step's own, and of the others those whose schema the
+    engine can keep to."""
+    asked: dict[str, CaptionSettings] = {}
+    for prompt, (settings, choice) in run.captions.items():
+        try:
+            check_schemas({prompt: Ask.of(settings, prompt)}, session)
+        except ConfigError:
+            if choice.key != run.choice.key:
+                continue  # what is wrong there is for its own step to say
+        asked[prompt] = settings
+    return asked
 
 
 def enhanced_captions(run: StepRun, settings: EnhanceSettings) -> Outcomes:

@@ -223,6 +223,17 @@ def test_a_model_that_is_given_up_is_not_started_again_for_the_other_keys_of_the
     assert len({error for *_, error in progress.failures}) == 1
 
 
+def test_a_schema_that_cannot_be_kept_fails_its_own_key_alone(instance, make_pipeline, clips_root, tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"a": false}, "required": ["a"]}')
+    prompts = {"bad": {"prompt_text": "?", "json_schema": str(schema)}}
+    model = {"device": "cpu", "max_output_tokens": 4, "prompts": prompts}
+    pipeline = make_pipeline(clips_root, tmp_path / "out", captions=[model])
+    result = materialize(instance, pipeline, ["b"], steps=["clip_windows", "window_captions"])
+    assert [event.step_key for event in result.get_step_failure_events()] == ["window_captions_demo_bad"]
+    assert materialized(instance, pipeline, "window_captions") == {"b"}
+
+
 def test_another_variant_stands_beside_the_first_and_replaces_only_its_own(after, checkpoints):
     model = {"model_variant": "qwen3", "model_path": str(checkpoints["qwen3-vl"]), "device": "cpu"}
     chosen = Pipeline(after.pipeline.settings, {**after.pipeline.resources, "caption_model": CaptionModel(**model)})

@@ -114,10 +114,10 @@ def test_a_schema_that_is_bounded_takes_what_it_took(schema, fits, fits_not):
         ({**_A, "allOf": [{**_B, "additionalProperties": False}]}, "which another excludes"),
         ({**_A, "required": ["b"], "additionalProperties": False}, "'b', which is required and excluded"),
         ({"properties": {"a": {"const": 5, "minimum": 7}}}, r"an enumeration of \[5\], none of which fits"),
-        ({"type": ["object", "null"]}, "its answers need be no objects"),
+        ({"type": ["object", "null"]}, "its answers need not be objects"),
         ({"$ref": "#"}, "leads back to itself"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#"}}}, "leads back to itself"),
-        ({"anyOf": [_A, {"$ref": "#"}]}, "its answers need be no objects"),
+        ({"anyOf": [_A, {"$ref": "#"}]}, "its answers need not be objects"),
         (
             {"$dynamicAnchor": "a", "properties": {"a": {"$dynamicRef": "#a"}}},
             r'#a by "\$dynamicRef", which is not in it',

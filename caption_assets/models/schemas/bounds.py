@@ -37,7 +37,7 @@ def bounded(schema: dict[str, Any], asked: str) -> str:
     except ApartError as error:
         raise ConfigError(asked, f"its parts cannot be put together: {error}", "write them as one object") from None
     if not _is_of_objects(whole, whole):
-        raise ConfigError(asked, "its answers need be no objects", 'write a schema with "type": "object"')
+        raise ConfigError(asked, "its answers need not be objects", 'write a schema with "type": "object"')
     return compact(changed(whole, _bound))
 
 
