@@ -1,5 +1,7 @@
 """The pipeline as a Dagster component: `build_defs` for a `defs.yaml`."""
 
+from typing import Any
+
 import dagster as dg
 from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
 from pydantic import BaseModel, ValidationError
@@ -8,6 +10,24 @@ from caption_assets.defs.build import build_defs
 from caption_assets.errors import ConfigError
 from caption_assets.settings import PipelineSettings
 from caption_assets.settings.file import problems
+
+# What no Python literal begins with.
+_TEXT = "text: "
+
+
+def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
+    """A value with the templates in it rendered. Texts stay texts, which the settings read by themselves: Dagster would
+    have any that looks like a Python literal as that, so that neither a folder "2024" nor GPUs "0,2" could be named."""
+    if isinstance(value, dict):
+        return {name: _rendered(context.at_path(name), part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rendered(context.at_path(k), part) for k, part in enumerate(value)]
+    if not isinstance(value, str) or not any(mark in value for mark in ("{{", "{%")):
+        return value
+    found = context.resolve_value(value)
+    if found is None or isinstance(found, dict | list):
+        return found
+    return str(context.resolve_value(f"{_TEXT}{value}")).removeprefix(_TEXT)
 
 
 class CaptionPipelineScaffolder(Scaffolder):
@@ -42,7 +62,7 @@ class CaptionPipeline(dg.Component):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "CaptionPipeline":
         """`attributes` as they are in the file, with templates in them rendered."""
         given = {} if attributes is None else attributes.model_dump(exclude_unset=True)
-        rendered = context.resolution_context.at_path("attributes").resolve_value(given)
+        rendered = _rendered(context.resolution_context.at_path("attributes"), given)
         try:
             return cls(PipelineSettings.model_validate(rendered))
         except ValidationError as error:

@@ -4,8 +4,10 @@ from typing import Any
 
 import dagster as dg
 
+from caption_assets.errors import ConfigError
 from caption_assets.media.cores import CORES
 from caption_assets.models.gpus import LEASES_VARIABLE, NO_LEASES
+from caption_assets.models.seats import read_gpus
 from caption_assets.settings import ModelSettings, PipelineSettings
 from caption_assets.store.tables import Table
 
@@ -26,10 +28,11 @@ def on_cpus(settings: PipelineSettings) -> dict[str, Any]:
 
 
 def beside_model(settings: PipelineSettings, model: ModelSettings) -> dict[str, Any]:
-    """Those of a step that asks a model. One that a server runs takes no GPU of this machine."""
-    gpus = 0 if model.engine == "openai" or model.device == "cpu" else model.tensor_parallel
+    """Those of a step that asks a model. One that a server runs takes no GPU of this machine. Raises ConfigError for
+    GPUs by their numbers on Ray."""
     if settings.executor != "ray":
         return {} if model.engine == "openai" else {"pool": GPU_POOL}
+    gpus = 0 if model.engine == "openai" or model.device == "cpu" else _gpus_of_ray(model)
     return _on_ray(settings.workers.processes or _GPU_STEP_CORES * max(1, gpus), gpus)
 
 
@@ -46,6 +49,14 @@ def on_hardly_anything(settings: PipelineSettings) -> dict[str, Any]:
 def with_priority(given: dict[str, Any], priority: int) -> dict[str, Any]:
     """The same, before or after other steps of its run."""
     return {**given, "op_tags": {**given.get("op_tags", {}), "dagster/priority": str(priority)}}
+
+
+def _gpus_of_ray(model: ModelSettings) -> int:
+    """How many a step asks for, which then has an engine on each, or on each `tensor_parallel` of them."""
+    number, numbers = read_gpus(model.gpus)
+    if numbers:
+        raise ConfigError(f"gpus {model.gpus!r} and executor 'ray'", "Ray chooses the GPUs", "give how many")
+    return max(number or 0, model.tensor_parallel)
 
 
 def _on_ray(cores: int, gpus: int) -> dict[str, Any]:

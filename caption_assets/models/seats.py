@@ -27,7 +27,7 @@ def seats(
     `cores`, and have at least one each. Raises ConfigError for what cannot be meant, ModelError for GPUs and cores that
     are not here.
     """
-    number, numbers = _read(asked)
+    number, numbers = read_gpus(asked)
     if asked is None or device.startswith("cuda:"):
         if number != 1 and asked not in (None, "all"):
             raise ConfigError(f"gpus {asked!r} and device {device!r}", "they name different GPUs", "give one of them")
@@ -54,8 +54,9 @@ def seats(
     return Seats(wanted)
 
 
-def _read(asked: str | None) -> tuple[int | None, list[int]]:
-    """The number of GPUs that is asked for, None for as many as there are, or the numbers that they have."""
+def read_gpus(asked: str | None) -> tuple[int | None, list[int]]:
+    """The number of GPUs that is asked for, None for as many as there are, or the numbers that they have. Raises
+    ConfigError."""
     text = (asked or "all").replace(" ", "")
     parts = text.split(",")
     if text == "all":

@@ -15,7 +15,7 @@ from caption_assets.defs.metadata import as_markdown
 from caption_assets.defs.partitions import ranges
 from caption_assets.defs.pipeline import Pipeline
 from caption_assets.defs.resources import CaptionModel
-from caption_assets.errors import ModelError
+from caption_assets.errors import ConfigError, ModelError
 from caption_assets.models.engines.transformers import TransformersEngine
 from caption_assets.settings import PipelineSettings
 from caption_assets.steps import buffer
@@ -355,7 +355,12 @@ def test_the_catalog_has_what_people_read(pipeline):
 
 
 def test_on_ray_a_step_asks_for_cores_and_gpus_and_waits_for_no_pool():
-    captions = [{"model_variant": "qwen", "tensor_parallel": 2}, {"model_variant": "nemotron", "engine": "openai"}]
+    captions = [
+        {"model_variant": "qwen", "tensor_parallel": 2},
+        {"model_variant": "nemotron", "engine": "openai"},
+        {"model_variant": "qwen3", "gpus": "4"},
+        {"model_variant": "demo", "gpus": "all"},
+    ]
     made = Pipeline(PipelineSettings(executor="ray", captions=captions, enhanced=[])).made
     ops = {made.definition.key.to_user_string(): made.definition.op for made in made}
     asked = {name: json.loads(op.tags["dagster-ray/config"]) for name, op in ops.items()}
@@ -364,11 +369,15 @@ def test_on_ray_a_step_asks_for_cores_and_gpus_and_waits_for_no_pool():
         "window_previews": (4, 0),
         "window_captions_qwen": (16, 2),
         "window_captions_nemotron": (8, 0),
+        "window_captions_qwen3": (32, 4),
+        "window_captions_demo": (8, 1),
     }
     told = {name: each["runtime_env"]["env_vars"]["CAPTION_ASSETS_CORES"] for name, each in asked.items()}
     assert told == {name: str(each["num_cpus"]) for name, each in asked.items()}
     assert {op.pool for op in ops.values()} == {None}
     assert {op.retry_policy.max_retries for op in ops.values()} == {3}
+    with pytest.raises(ConfigError, match=r"gpus '0,2' and executor 'ray': Ray chooses the GPUs. Give how many"):
+        assert Pipeline(PipelineSettings(executor="ray", captions=[{"model_variant": "qwen", "gpus": "0,2"}])).made
 
 
 def test_shards_are_grouped_into_contiguous_ranges():

@@ -88,9 +88,16 @@ def test_two_of_them_in_one_project_are_what_their_files_say(project, tmp_path, 
         workers={"processes": 1},
         exports=[{"format": "csv"}],
     )
-    models = [{}, {"caption_key": "other"}]
+    monkeypatch.setenv("YEAR", "2024")
+    models = [{"gpus": "2", "device": "cpu"}, {"caption_key": "other"}]
     write_component(
-        project, "boats", name="boats", dataset="{{ env.BOATS }}", output=str(tmp_path / "out-boats"), captions=models
+        project,
+        "boats",
+        name="boats",
+        dataset="{{ env.BOATS }}",
+        output=str(tmp_path / "out-boats"),
+        captions=models,
+        tags={"of": "{{ env.YEAR }}", "version": "1.0"},  # texts, though they look like numbers
     )
     monkeypatch.syspath_prepend(str(project))
     defs = dg.load_from_defs_folder(path_within_project=project / "mine")
@@ -100,6 +107,8 @@ def test_two_of_them_in_one_project_are_what_their_files_say(project, tmp_path, 
     texts = ("window_captions_demo", "window_captions_other", "enhanced_captions_demo_by_demo_lm")
     assert {"cars/window_captions_demo", "cars/export_csv_demo", *(f"boats/{name}" for name in texts)} < keys
     assert not any(key.startswith("cars/enhanced") for key in keys)
+    boats = defs.resolve_assets_def(dg.AssetKey(["boats", "clip_windows"])).specs
+    assert {"of": "2024", "version": "1.0"}.items() <= next(iter(boats)).tags.items()
     for name in ("cars", "boats"):
         shards = defs.resolve_assets_def(dg.AssetKey([name, "clip_windows"])).partitions_def
         assert shards.name.startswith(f"{name}-")  # of its own dataset
