@@ -25,6 +25,9 @@ _MOST_SET_ASIDE = 3
 # Deaths with no answer in between that windows may be to blame for: one that it died with others, and one alone. Of
 # an engine that has never answered only the first, unless it has been asked a single window each time.
 _MOST_AT_ONCE = 2
+# Deaths of an engine that does answer in between, and that no window is to blame for, where it answers so few requests
+# for each of them: its starts then take longer than its work.
+_MOST_FOR_NOTHING, _FEW_ANSWERS = 5, 16
 # Of an engine that gets stuck again and again, each time after minutes.
 _MOST_STUCK = 2
 
@@ -101,8 +104,8 @@ class EngineSession:
         that it had then, one at a time and the last one first, then the others. A request that it dies on twice is set
         aside with a failed result, and one of which nothing but unfinished thinking came is a failed one, too. Raises
         ModelError where the engine does not start again, dies at once again with no request to blame or with another
-        one each time, dies twice before its first answer, dies of more than a few, or gets stuck once more with no
-        answer in between.
+        one each time, dies twice before its first answer, dies of more than a few, dies again and again after a few
+        answers, or gets stuck once more with no answer in between.
         """
         with ReadAhead(requests, self.start().ahead_bytes) as ahead:
             self._await_engine()
@@ -110,6 +113,7 @@ class EngineSession:
         unfinished: dict[str, Request] = {}
         deaths: Counter[str] = Counter()
         answered, set_aside, stuck, at_once = True, 0, 0, 0
+        died, answers = 0, 0
         fresh = _Recorded(ahead, unfinished, shares, self._meter)
         parts: list[Iterable[Request]] = [fresh]
         while parts:
@@ -117,6 +121,7 @@ class EngineSession:
                 for result in self._engine.generate(parts[0]):
                     self._meter.leave(unfinished.pop(result.request_id).size)
                     answered, stuck, at_once, self._has_answered = True, 0, 0, True
+                    answers += 1
                     seconds = shares.leave(result.request_id, _seconds(result))
                     self.answered_s += seconds
                     yield _shared(_answer(result, self.variant.begins_with), seconds)
@@ -125,12 +130,15 @@ class EngineSession:
                 deaths.update(death.in_flight)
                 killers = [name for name in death.in_flight if deaths[name] > 1]
                 set_aside += len(killers)
+                died += 1
                 if isinstance(death, EngineStuckError):
                     stuck += 1
                 else:
                     at_once += 1
                 broken = at_once > (_MOST_AT_ONCE if self._has_answered or len(deaths) == 1 else 1)
-                if broken or set_aside > _MOST_SET_ASIDE or stuck > _MOST_STUCK or not (killers or answered):
+                # Of each request that is set aside it has died twice.
+                worn = died - 2 * set_aside > _MOST_FOR_NOTHING and answers < _FEW_ANSWERS * died
+                if broken or worn or set_aside > _MOST_SET_ASIDE or stuck > _MOST_STUCK or not (killers or answered):
                     raise ModelError(death.asked, f"it keeps {death.doing} ({death.wrong})", death.fix) from death
                 log.warning("%s It is started again for what is unfinished.", death)
                 self._close_engine()

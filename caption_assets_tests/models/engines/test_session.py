@@ -155,6 +155,18 @@ def test_a_first_request_that_kills_the_engine_is_set_aside_and_the_others_are_a
     assert len(results) == 8
 
 
+def test_an_engine_that_answers_a_little_and_dies_of_another_request_each_time_is_given_up():
+    class Wearing(MortalEngine):
+        def _batch(self, batch):
+            self.deadly = {batch[0].request_id} if len(batch) > 1 else set()
+            return super()._batch(batch)
+
+    engine = Wearing(batch_size=2)
+    with pytest.raises(ModelError, match=r"it keeps dying \(it crashed\)"):
+        answers(engine, count=40)
+    assert engine.starts == 6
+
+
 def test_an_engine_that_dies_with_nothing_in_flight_is_given_up():
     class Stillborn(MortalEngine):
         def generate(self, requests):
