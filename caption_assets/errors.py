@@ -40,7 +40,7 @@ def first_line(error: Exception) -> str:
     return _INPUT.sub("", _STAMP.sub("", said))
 
 
-def shortened(reason: str, most: int = 1000) -> str:
+def shortened(reason: str, most: int = 500) -> str:
     """A reason of `most` letters, without its middle where it is longer: what is wrong mostly stands at an end."""
     return reason if len(reason) <= most else f"{reason[: most // 2]} … {reason[3 - most // 2 :]}"
 

@@ -58,7 +58,7 @@ def test_a_reason_is_no_longer_than_a_reader_wants_it() -> None:
     """Whatever has failed; how it begins and ends is kept, also when it is written and read again."""
     said = f"it does not fit its schema (.b: {'y' * 5000} is too long)"
     row = window(status="failed", error_kind="any", error=said)
-    assert len(row.error) == 1000
+    assert len(row.error) == 500
     assert row.error.startswith("it does not fit its schema (.b: yyy")
     assert row.error.endswith("yyy is too long)")
     assert replace(row).error == row.error
