@@ -26,7 +26,7 @@ from caption_assets.settings import (
     WindowSettings,
     WorkerSettings,
 )
-from caption_assets.steps.estimate import Planned, Speed, caption_speeds, measured, planned, published
+from caption_assets.steps.estimate import LEAST_ITEMS, Planned, Speed, caption_speeds, measured, planned, published
 from caption_assets.steps.progress_log import duration
 from caption_assets.steps.sharding import dataset_for
 from caption_assets.store.store import Store
@@ -139,8 +139,9 @@ def _show(plan: Planned, speeds: dict[str, Speed | None], price: float | None, o
         table.add_section()
         table.add_row("in sum" + ", if known" * (None in speeds.values()), *_cells(_sum(plan, speeds, price)))
     out.print(table)
+    unknown = f"nothing is known of its speed; run it on {LEAST_ITEMS} windows or more, and give that --output-path"
     for key, speed in speeds.items():
-        said = speed.of if speed else "nothing is known of its speed; run it on one shard, and give that --output-path"
+        said = speed.of if speed else unknown
         out.print(shown(f"{key}: {said}"), highlight=False, soft_wrap=True)
 
 

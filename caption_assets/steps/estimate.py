@@ -28,7 +28,7 @@ from caption_assets.workers.base import ClipWorkers
 from caption_assets.workers.tasks import PlannedWindow, PlanTask, plan_clip
 
 # Rows with fewer windows say more of an engine's start than of its work.
-_LEAST_ITEMS = 8
+LEAST_ITEMS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def measured(store: Store, key: str) -> Speed | None:
     rows = cost_rows(store, costed_asset(key))
     made = [row for row in rows if row.items]
     items = sum(row.items for row in made)
-    if items < _LEAST_ITEMS:
+    if items < LEAST_ITEMS:
         return None
     gpu_s, busy_s = (sum(getattr(row, name) for row in rows) for name in ("gpu_held_s", "gpu_busy_s"))
     starts = sum(row.engine_starts for row in rows)
