@@ -94,6 +94,18 @@ def test_a_window_that_one_server_is_late_with_is_asked_of_another_once(pair, mo
     assert asked == [1, 1]
 
 
+@pytest.mark.parametrize(
+    "fault", [{"status": 500}, {"status": 413}, {"body": "what?"}], ids=["fails", "refuses", "raves"]
+)
+def test_a_window_that_one_server_fails_with_is_asked_of_another(pair, fault):
+    odd = [window(k, "odd", 8, small=True) for k in range(4)]
+    with started(batch_size=2) as e:
+        pair[0].fail({"match": "odd", "times": 99, **fault})
+        found = list(e.generate([*odd, *MANY[:4]]))
+    assert [result.outcome.message for result in found if not result.outcome.ok] == []
+    assert 0 < sum("odd" in str(body) for body in pair[0].seen()["bodies"]) <= len(odd)
+
+
 def test_a_server_that_dies_is_left_out_and_has_its_part_when_it_is_back(pair, caplog):
     first, second = pair
     with started(batch_size=2) as e:

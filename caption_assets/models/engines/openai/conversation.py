@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
-from caption_assets.models.engines.openai.server import BusyError, LateError, Patience, Server, ServerGoneError
+from caption_assets.models.engines.openai.server import BusyError, ElsewhereError, Patience, Server, ServerGoneError
 from caption_assets.models.engines.openai.servers import Servers
 from caption_assets.models.engines.visits import Visit
 from caption_assets.models.requests import Request, Result
@@ -101,15 +101,15 @@ class Conversation:
         Raises ServerGoneError where none is left.
         """
         way, deaths = _OnTheWay(request), 0
-        late: Server | None = None
+        failing: Server | None = None
         while True:
             try:
-                async with self._suspects if deaths else nullcontext(), self.servers.least_busy(late) as server:
+                async with self._suspects if deaths else nullcontext(), self.servers.least_busy(failing) as server:
                     return await self._visit(way, server)
             except BusyError:
                 continue
-            except LateError:
-                late = server
+            except ElsewhereError:
+                failing = server
             except ServerGoneError as gone:
                 if not self.servers.any_there:
                     raise
@@ -129,7 +129,7 @@ class Conversation:
                     assert self._further is not None, "there is nothing to ask further questions with"
                     ready = self._further(way.request, ready)
                 result = await server.ask(ready, way.patience, self.broken)
-            except (ServerGoneError, BusyError, LateError):
+            except (ServerGoneError, BusyError, ElsewhereError):
                 raise
             except Exception as error:
                 result = _failed(way.request, error)

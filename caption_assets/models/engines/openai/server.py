@@ -65,6 +65,10 @@ class BusyError(TroubleError):
     """The server is busy, and others may be asked in its place."""
 
 
+class ElsewhereError(Exception):
+    """The server has failed with this request, though not with others: another is to be asked in its place, once."""
+
+
 class RefusedError(Exception):
     """The server will not answer this request, or what it sends is no answer. `kind` is a row's `error_kind`.
 
@@ -79,11 +83,11 @@ class RefusedError(Exception):
 @dataclass(slots=True)
 class Patience:
     """With one question: how often it has been asked since `begun`, and how much longer it is to be, of any server;
-    whether one of them has been `late` with it."""
+    whether one of them has `passed` it on."""
 
     begun: float = field(default_factory=time.monotonic)
     attempts: int = 0
-    late: bool = False
+    passed: bool = False
     _until: float = 0.0
     _pause: float = 0.0
 
@@ -129,7 +133,7 @@ class Server:
         the server has the request when the connection breaks, its id is put into `broken`.
 
         Where it has others beside it, which may be asked in its place, raises BusyError while it is busy, as long as
-        `patience` lasts, and LateError where it alone has been late.
+        `patience` lasts, and ElsewhereError where it is the first to fail with the request.
         """
         while True:
             patience.attempts += 1
@@ -138,14 +142,13 @@ class Server:
                 return self._result(request, await self.send(bytes(request.prepared), self.options.timeout_s), sent)
             except RefusedError as error:
                 await self._check_on(str(error))
+                self._pass_on(patience, error)
                 return _failed(request, error.kind, str(error), patience)
             except LateError as error:
                 broken.add(request.request_id)
                 await self._check_on(str(error))
                 broken.discard(request.request_id)
-                if self.has_others and not patience.late:
-                    patience.late = True
-                    raise
+                self._pass_on(patience, error)
                 return _failed(request, "timeout", str(error), patience)
             except TroubleError as trouble:
                 if trouble.broken:
@@ -153,6 +156,8 @@ class Server:
                 is_busy = trouble.status in BUSY
                 if self.has_others and not is_busy:
                     await self._check_on(str(trouble))
+                    broken.discard(request.request_id)
+                    self._pass_on(patience, trouble)
                 wait_s = patience.pause(trouble.wait_s, self.options.retry_s)
                 if wait_s is None:
                     await self._check_on(str(trouble))
@@ -160,6 +165,12 @@ class Server:
                 if self.has_others and is_busy:
                     raise BusyError(str(trouble), status=trouble.status, wait_s=trouble.wait_s) from None
             await asyncio.sleep(wait_s)
+
+    def _pass_on(self, patience: Patience, error: Exception) -> None:
+        """Raises ElsewhereError where another server is to be asked."""
+        if self.has_others and not patience.passed:
+            patience.passed = True
+            raise ElsewhereError(str(error)) from None
 
     async def send(self, body: bytes, limit_s: float, fields: Mapping[str, Any] | None = None) -> Answer:
         """The answer to a body. Raises TroubleError where another attempt may go better, else RefusedError.
