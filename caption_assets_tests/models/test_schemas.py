@@ -1,5 +1,6 @@
 """What answers by a schema may be, whatever a model has written."""
 
+import json
 import re
 from datetime import date
 from enum import StrEnum
@@ -11,7 +12,7 @@ from pydantic import BaseModel, Field
 from caption_assets.errors import ConfigError
 from caption_assets.models.engines.visits import Visit
 from caption_assets.models.requests import Question, Result, caption_request
-from caption_assets.models.schemas import InvalidAnswerError, bounded, checked, unkept
+from caption_assets.models.schemas import InvalidAnswerError, bounded, checked, tightened, unkept
 
 SCHEMA = bounded({"type": "object", "properties": {"what": {"type": "string", "maxLength": 2}}}, "the test's schema")
 
@@ -173,6 +174,34 @@ def test_what_goes_wrong_with_one_answer_is_the_outcome_of_its_question():
     assert visit.answered(further, Result("0", text="{}", finish_reason="stop")) == []
     assert visit.result.outcome.ok
     assert (visit.result.then[0].outcome.kind, visit.result.then[0].text) == ("engine", None)
+
+
+def test_another_try_has_tighter_bounds_and_is_to_fit_the_first_ones():
+    code = {"type": "string", "pattern": "^[0-9]{2}:[0-9]{2}$", "maxLength": 5}
+    schema = bounded({"type": "object", "properties": {"at": code}, "required": ["at"]}, "the test's schema")
+    visit = Visit(caption_request("0", "When?", None, 9, schema=schema))
+    (again,) = visit.answered(visit.first, Result("0", text='{"at":"0', finish_reason="length"))
+    assert again.request.schema == tightened(schema) != schema
+    assert visit.answered(again, Result("0", text='{"at":"02:47"}', finish_reason="stop")) == []
+    assert visit.result.text == '{"at":"02:47"}'
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("maxProperties", {"type": "object", "required": ["a", "b", "c"], "maxProperties": 4}),
+        ("maxItems", {"type": "array", "prefixItems": [{}, {}, {}], "maxItems": 4}),
+        ("maxLength", {"type": "string", "minLength": 3, "maxLength": 4}),
+    ],
+)
+def test_tighter_bounds_leave_room_for_what_has_to_be_there(word, part):
+    assert json.loads(tightened(json.dumps(part)))[word] == 3
+
+
+def test_integers_are_numbers():
+    both = {"allOf": [{"type": "number"}, {"type": "integer", "maximum": 3}]}
+    schema = json.loads(bounded({"type": "object", "properties": {"n": both}}, "the test's schema"))
+    assert schema["properties"]["n"]["type"] == "integer"
 
 
 def test_an_answer_is_no_deeper_than_what_reads_it_can_go():

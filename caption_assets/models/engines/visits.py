@@ -15,11 +15,16 @@ _TRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question of a visit, as a request of its own: the one named `name`, for the `attempt`-th time."""
+    """One question of a visit, as a request of its own: the one named `name`, for the `attempt`-th time.
+
+    Another attempt has a schema with tighter bounds, so that the answer may come to its end; what it is to fit is
+    `wanted`, that of the first one.
+    """
 
     name: str
     request: Request
     attempt: int = 0
+    wanted: str | None = None
 
     @property
     def id(self) -> str:
@@ -48,13 +53,13 @@ class Visit:
         if name in self._earlier:
             result = _with_times_of(self._earlier[name], result)
         if request.schema is not None and result.outcome.ok:
-            answer = answer_of(result.text or "").text
+            answer, wanted = answer_of(result.text or "").text, asked.wanted or request.schema
             try:
-                result = replace(result, text=checked(answer, result.finish_reason, request.schema))
+                result = replace(result, text=checked(answer, result.finish_reason, wanted))
             except InvalidAnswerError as error:
                 if asked.attempt + 1 < _TRIES:
                     self._earlier[name] = result
-                    return [Asked(name, replace(request, schema=tightened(request.schema)), asked.attempt + 1)]
+                    return [Asked(name, replace(request, schema=tightened(wanted)), asked.attempt + 1, wanted)]
                 outcome = Outcome("failed", "invalid_json", f"{error}, also with half the bounds")
                 result = replace(result, text=None, tokens=(), outcome=outcome)
             except Exception as error:  # of whatever a model has written, by whatever a user has asked for

@@ -74,7 +74,9 @@ def _bound(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _halve(schema: dict[str, Any]) -> dict[str, Any]:
+    least = {"maxProperties": len(schema.get("required", ())), "maxItems": len(schema.get("prefixItems", ()))}
     for name in _BOUNDS:
         if isinstance(most := schema.get(name), int):
-            schema[name] = max(1, most // 2, schema.get(name.replace("max", "min"), 0))
+            least_of = max(1, schema.get(name.replace("max", "min"), 0), least.get(name, 0))
+            schema[name] = min(most, max(least_of, most // 2))
     return schema

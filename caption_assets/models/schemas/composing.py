@@ -135,7 +135,7 @@ def _merged(one: Any, other: Any) -> Any:
         elif name == "enum":
             both[name] = [value for value in a if value in b]
         elif name == "type":
-            kinds = [kind for kind in _listed(a) if kind in _listed(b)]
+            kinds = _kinds_of_both(_listed(a), _listed(b))
             both[name] = kinds[0] if len(kinds) == 1 else kinds
         elif name.startswith(("min", "max", "exclusiveM")):
             both[name] = max(a, b) if "min" in name.lower() else min(a, b)
@@ -158,6 +158,12 @@ def named(part: dict[str, Any]) -> dict[str, Any]:
     if more is False:
         raise ApartError(f"{missing[0]!r}, which is required and excluded")
     return part | {"properties": part.get("properties", {}) | dict.fromkeys(missing, {} if more is True else more)}
+
+
+def _kinds_of_both(a: list[Any], b: list[Any]) -> list[Any]:
+    """Integers are numbers."""
+    both = [kind for kind in a if kind in b or (kind == "integer" and "number" in b)]
+    return both + [kind for kind in b if kind == "integer" and "number" in a and kind not in both]
 
 
 def _listed(kinds: Any) -> list[Any]:
