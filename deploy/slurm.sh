@@ -15,9 +15,10 @@ set -euo pipefail
 parts=${1:?how many parts the shards are in, as in: sbatch --array=0-15 deploy/slurm.sh 16}
 part=$((${SLURM_ARRAY_TASK_ID:?submit it with --array} % parts))
 # Every so-manieth shard. A task that is requeued goes on from what is stored.
-mapfile -t shards < <(awk -v parts="$parts" -v part="$part" 'NR % parts == part' shards.txt)
+mine=$(awk -v parts="$parts" -v part="$part" 'NR % parts == part' shards.txt)
+mapfile -t shards <<< "$mine"
+[[ -n $mine ]] || { echo "part $part of $parts: 0 shards"; exit 0; }
 echo "part $part of $parts: ${#shards[@]} shards"
-[[ ${#shards[@]} -gt 0 ]] || exit 0
 
 # History of its own: SQLite is for one machine.
 export DAGSTER_HOME=${SLURM_TMPDIR:-/tmp}/dagster-$SLURM_JOB_ID

@@ -198,3 +198,5 @@ def test_a_task_of_slurm_without_shards_ends_well(tmp_path):
     env = {"PATH": os.environ["PATH"], "SLURM_ARRAY_TASK_ID": "2"}
     done = subprocess.run(ask, cwd=tmp_path, env=env, check=True, capture_output=True, text=True)
     assert done.stdout == "part 2 of 3: 0 shards\n"
+    (tmp_path / "shards.txt").unlink()
+    assert subprocess.run(ask, cwd=tmp_path, env=env, capture_output=True).returncode
