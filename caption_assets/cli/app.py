@@ -4,7 +4,8 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from caption_assets.errors import CaptionAssetsError, ConfigError
 from caption_assets.extras import importing, install, missing
 from caption_assets.media.previews import check_ffmpeg
 from caption_assets.models.choice import check_keys
+from caption_assets.models.engines.session import EngineSession
 from caption_assets.models.prompts import enhance_prompt
 from caption_assets.models.templates import places
-from caption_assets.settings import PipelineSettings
+from caption_assets.settings import CaptionModelSettings, PipelineSettings, TextModelSettings
 from caption_assets.steps import model_session
 from caption_assets.steps.asked import Ask, check_schemas
 from caption_assets.steps.filling import check_known
@@ -123,6 +125,16 @@ def print_reference() -> None:
     click.echo(reference(), nl=False)
 
 
+@contextmanager
+def _usable(model: CaptionModelSettings | TextModelSettings, dry_run: bool) -> Iterator[EngineSession]:
+    """A session to check with whether a model can be asked as it is to be; without a dry run its server is, too. Raises
+    ConfigError and ModelError."""
+    with model_session(model, 1) as session:
+        yield session
+        if not dry_run:
+            session.author()
+
+
 def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str, Any]) -> int:
     """Checks everything that can be wrong before any work, then works. Returns the exit status."""
     wanted = ("generate_captions", "generate_previews", "enhance_captions")
@@ -141,10 +153,8 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         asks = [{name: Ask.of(each, name) for name, each in chosen.asked.items()} for chosen in settings.captions]
         check_known([name for each in asks for ask in each.values() for name in ask.names], dataset, asked_for)
         for chosen, asked in zip(settings.captions, asks, strict=True):
-            with model_session(chosen, 1) as session:
+            with _usable(chosen, options["dry_run"]) as session:
                 check_schemas(asked, session)
-                if not options["dry_run"]:
-                    session.author()  # which a server has to say
     elif options["caption"]:
         raise click.UsageError("--caption asks windows, and this run captions none: add --generate-captions.")
     if enhance:
@@ -153,9 +163,8 @@ def _run(settings: PipelineSettings, named: Sequence[str], options: Mapping[str,
         for wanted_texts in settings.enhanced:
             prompt = enhance_prompt(wanted_texts.prompt_variant, wanted_texts.prompt_text)
             check_known(places(prompt), dataset, asked_for)
-            with model_session(wanted_texts, 1) as session:
-                if not options["dry_run"]:
-                    session.author()
+            with _usable(wanted_texts, options["dry_run"]):
+                pass
 
     if options["dry_run"]:
         print_forecast(dataset, Store(settings.output), asked_for, settings, steps, trial)

@@ -21,8 +21,8 @@ class Conversation:
     """Requests that are open at servers, in an event loop on a thread of its own.
 
     Ends with every request that is still open. `broken` are the ids of those that a server had when the connection
-    broke. A window that one has gone away over goes to another, and no other such window goes with it. One that
-    is not answered in time goes to another, too, once.
+    broke. A window that one has gone away over goes to another, and no other such window goes with it. One that a
+    server fails with, and not with others, goes to another, too, once.
     """
 
     def __init__(self, servers: Servers, further: Further | None = None) -> None:
